@@ -1,0 +1,43 @@
+"""The whole test session runs on CPU, as eight devices, in float32."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import jax
+import pytest
+
+# Before anything asks JAX for its devices, which fixes their number.
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_default_matmul_precision", "float32")
+
+# The same few examples every time: a test that fails does so for whoever runs it.
+hypothesis.settings.register_profile("vrstc", max_examples=10, deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("vrstc")
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, or a skipped test that says how to get it."""
+    module = pytest.importorskip(
+        "torch", reason="parity tests compare with PyTorch; get it with: pip install -e '.[parity]'")
+    module.set_num_threads(2)
+    return module
+
+
+@pytest.fixture(scope="session")
+def twin(torch):
+    """The PyTorch twins of the networks, `torch_twin.py`."""
+    import torch_twin
+
+    return torch_twin
+
+
+@pytest.fixture(scope="session")
+def eight_devices():
+    """Eight devices, or a skipped test."""
+    devices = jax.devices()
+    if len(devices) < 8:
+        pytest.skip(f"needs 8 devices; there are {len(devices)} {devices[0].platform}")
+    return devices[:8]

@@ -1,0 +1,403 @@
+"""Every network of the package a second time, in PyTorch, and one function that carries weights across.
+
+Written from the paper and from torchvision's layout with PyTorch's own layers (Conv2d, ConvTranspose2d,
+BatchNorm2d, unfold and fold), so that a mistake would have to be made twice. Pictures are [B, C, H, W] here.
+Submodules bear the names of the Flax tree, which is what makes the conversion a rule per leaf.
+
+The twins compute in float64: what is left of a difference is the rounding of the float32 under test.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from flax import traverse_util
+from torch import nn
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
+           "var": "running_var"}
+
+
+# Weights from Flax to PyTorch and back.
+
+
+def torch_name(path) -> str:
+    """('encoder', 'conv1', 'kernel') to 'encoder.conv1.weight'."""
+    return ".".join((*path[:-1], _LEAVES.get(path[-1], path[-1])))
+
+
+def to_torch_layout(path, value) -> np.ndarray:
+    """A Flax leaf in PyTorch's order of axes.
+
+    Convolutions go from [h, w, I, O] to [O, I, h, w]. A deconvolution's [4, 4, O, I] is the kernel of the
+    strided convolution it transposes, which is what ConvTranspose2d keeps too, as [I, O, 4, 4]: the same
+    rule. Dense kernels go from [I, O] to [O, I].
+    """
+    value = np.asarray(value)
+    if path[-1] != "kernel":
+        return value
+    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+
+
+def to_flax_layout(path, value) -> np.ndarray:
+    """The inverse of `to_torch_layout`."""
+    value = np.asarray(value)
+    if path[-1] != "kernel":
+        return value
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+
+
+def load(module: nn.Module, *trees) -> nn.Module:
+    """Puts Flax trees (parameters, batch statistics) into a twin, in float64; every leaf must find its place.
+    """
+    state = {}
+    for tree in trees:
+        for path, value in traverse_util.flatten_dict(tree).items():
+            state[torch_name(path)] = torch.tensor(to_torch_layout(path, value), dtype=torch.float64)
+    module.double()
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise KeyError(f"the twin lacks values for {missing} and has no place for {unexpected}")
+    return module
+
+
+def like_flax(tree, named) -> dict:
+    """Tensors by PyTorch's names, as a tree like `tree` in Flax's layout; None counts as zeros."""
+    out = {}
+    for path, value in traverse_util.flatten_dict(tree).items():
+        tensor = named[torch_name(path)]
+        out[path] = (np.zeros(np.shape(value)) if tensor is None
+                     else to_flax_layout(path, tensor.detach().numpy()).copy())
+    return traverse_util.unflatten_dict(out)
+
+
+def parameters(module, tree) -> dict:
+    """The twin's parameters as a Flax tree."""
+    return like_flax(tree, dict(module.named_parameters()))
+
+
+def gradients(module, tree) -> dict:
+    """The gradients left in the twin's parameters, as a Flax tree."""
+    return like_flax(tree, {name: p.grad for name, p in module.named_parameters()})
+
+
+def statistics(module, tree) -> dict:
+    """The twin's running means and variances, as a Flax tree."""
+    return like_flax(tree, dict(module.named_buffers()))
+
+
+def tensor(array, *, grad=False) -> torch.Tensor:
+    """An array [..., H, W, C] with at least 3 axes to [..., C, H, W]; others as they are. Float64."""
+    array = np.asarray(array)
+    if array.ndim > 3:
+        array = np.moveaxis(array, -1, -3)
+    return torch.tensor(array, dtype=torch.float64, requires_grad=grad)
+
+
+def array(value) -> np.ndarray:
+    """The inverse of `tensor`."""
+    value = value.detach().numpy()
+    return np.moveaxis(value, -3, -1) if value.ndim > 3 else value
+
+
+# Equations 1 to 3, with unfold and fold.
+
+
+def temporal_attention(current, adjacent, patch_size=3, softmax_scale=10.0, payload=None):
+    """current [C, H, W], adjacent [T, C, H', W'], payload [T, D, H', W'] to [C or D, H, W]."""
+    payload = adjacent if payload is None else payload
+
+    def patches(maps):  # [T, C, H, W] to [C·k·k, T·H·W]
+        return F.unfold(maps, patch_size, padding=patch_size // 2).transpose(0, 1).flatten(1)
+
+    f = F.normalize(patches(current[None]), dim=0)
+    r = F.normalize(patches(adjacent), dim=0)
+    weights = torch.softmax(softmax_scale * f.T @ r, dim=1)
+    size, padding = current.shape[1:], patch_size // 2
+    rebuilt = F.fold((patches(payload) @ weights.T)[None], size, patch_size, padding=padding)
+    ones = torch.ones(1, patch_size ** 2, weights.shape[0], dtype=current.dtype)
+    return (rebuilt / F.fold(ones, size, patch_size, padding=padding))[0]
+
+
+# Generators.
+
+
+class Encoder(nn.Module):
+    def __init__(self, config, channels):
+        super().__init__()
+        self.order = []
+        for i, (width, stride) in enumerate(zip(config.widths, config.strides)):
+            self._append(f"conv{i + 1}", nn.Conv2d(channels, width, 3, stride, padding=1))
+            channels = width
+        for i, dilation in enumerate(config.dilations):
+            self._append(f"dilated{i + 1}", nn.Conv2d(channels, config.dilated_width, 3, padding=dilation,
+                                                      dilation=dilation))
+            channels = config.dilated_width
+
+    def _append(self, name, layer):
+        self.add_module(name, layer)
+        self.order.append(layer)
+
+    def forward(self, x):
+        for layer in self.order:
+            x = F.elu(layer(x))
+        return x
+
+
+class Decoder(nn.Module):
+    def __init__(self, config, channels):
+        super().__init__()
+        self.deconv1 = nn.ConvTranspose2d(channels, config.decoder_width, 4, 2, padding=1)
+        self.deconv2 = nn.ConvTranspose2d(config.decoder_width, 3, 4, 2, padding=1)
+
+    def forward(self, x):
+        return torch.tanh(self.deconv2(F.elu(self.deconv1(x))))
+
+
+class SpatialGenerator(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.encoder = Encoder(config.spatial, 4)
+        self.decoder = Decoder(config.spatial, config.spatial.dilated_width)
+
+    def forward(self, frames, masks):
+        return self.decoder(self.encoder(torch.cat([(1 - masks) * frames, masks], 1)))
+
+
+class TemporalGenerator(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        c = self.config = config
+        self.current_encoder = Encoder(c.temporal, 4)
+        self.neighbour_encoder = Encoder(c.temporal, 3)
+        if not c.share_neighbour_encoders:
+            self.following_encoder = Encoder(c.temporal, 3)
+        self.decoder = Decoder(c.temporal, 3 * c.temporal.dilated_width)
+        if c.learned_scale:
+            self.softmax_scale = nn.Parameter(torch.zeros(()))
+        if c.transport:
+            self.blend = Blend(c.blend_width)
+
+    def forward(self, frames, masks, previous, following):
+        """frames [B, 3, H, W], masks [B, 1, H, W], previous and following [B, T, 3, H, W]."""
+        c = self.config
+        second = self.neighbour_encoder if c.share_neighbour_encoders else self.following_encoder
+        current = self.current_encoder(torch.cat([frames, masks], 1))
+        attended, carried = [], []
+        for encoder, side in ((self.neighbour_encoder, previous), (second, following)):
+            features = encoder(side.flatten(0, 1)).unflatten(0, side.shape[:2])
+            attended.append(self._attend(current, features, features))
+            if c.transport:
+                # pixel_unshuffle and pixel_shuffle agree on an order of their own; any order will do.
+                block = side.shape[-1] // features.shape[-1]
+                pixels = F.pixel_unshuffle(side, block)
+                carried.append(F.pixel_shuffle(self._attend(current, features, pixels), block))
+        generated = self.decoder(torch.cat([current, *attended], 1))
+        if not c.transport:
+            return generated
+        return self.blend(generated, frames, masks, carried, [previous[:, 0], following[:, 0]])
+
+    def _attend(self, current, features, payload):
+        scale = self.softmax_scale if self.config.learned_scale else self.config.softmax_scale
+        return torch.stack([temporal_attention(f, r, self.config.patch_size, scale, p)
+                            for f, r, p in zip(current, features, payload)])
+
+
+class Blend(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(5 * 3 + 3 + 1, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=2, dilation=2)
+        self.conv3 = nn.Conv2d(width, width, 3, padding=4, dilation=4)
+        self.shares = nn.Conv2d(width, 5, 3, padding=1)
+        self.correction = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, generated, frames, masks, carried, nearest):
+        pictures = [generated, *carried, *nearest]
+        x = F.elu(self.conv1(torch.cat([*pictures, frames, masks], 1)))
+        x = F.elu(self.conv3(F.elu(self.conv2(x))))
+        shares = torch.softmax(self.shares(x), 1)
+        mixed = (shares[:, :, None] * torch.stack(pictures, 1)).sum(1)
+        return mixed + self.correction(x)
+
+
+class Generators(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.spatial = SpatialGenerator(config)
+        self.temporal = TemporalGenerator(config)
+
+    def forward(self, frames, masks, previous, following):
+        """Equations 5 and 6 as printed."""
+        first = masks * self.spatial(frames, masks) + (1 - masks) * frames
+        second = masks * self.temporal(first, masks, previous, following) + (1 - masks) * frames
+        return first, second
+
+
+# Discriminators.
+
+
+class Discriminator(nn.Module):
+    def __init__(self, config, size):
+        super().__init__()
+        self.config = config
+        channels = 3
+        for i, width in enumerate(config.widths):
+            self.add_module(f"conv{i + 1}", nn.Conv2d(channels, width, 3, 2, padding=1))
+            channels = width
+            size = [(side + 1) // 2 for side in size]
+        self.unit = nn.Linear(size[0] * size[1] * channels, 1)
+
+    def forward(self, x):
+        for i in range(len(self.config.widths)):
+            x = F.leaky_relu(getattr(self, f"conv{i + 1}")(x), self.config.slope)
+        # Flax flattens rows, columns, channels; the weights of the unit come in that order.
+        return self.unit(x.permute(0, 2, 3, 1).flatten(1))[:, 0]
+
+
+class DiscriminatorPair(nn.Module):
+    def __init__(self, config, size):
+        super().__init__()
+        self.config = config
+        self.add_module("global", Discriminator(config, size))
+        self.local = Discriminator(config, size)
+
+    def forward(self, frames, masks):
+        part = cropped(frames, masks) if self.config.local_input == "cropped" else masks * frames
+        return getattr(self, "global")(frames), self.local(part)
+
+
+def cropped(frames, masks):
+    """The box around each hole, enlarged to the frame's size, by grid_sample."""
+    out = []
+    for frame, mask in zip(frames, masks[:, 0]):
+        theta = torch.zeros(1, 2, 3, dtype=frame.dtype)
+        for row, (axis, size) in enumerate(((0, mask.shape[1]), (1, mask.shape[0]))):
+            hidden = torch.nonzero(mask.any(axis))[:, 0]
+            first, last = (hidden[0].item(), hidden[-1].item() + 1) if len(hidden) else (0, size)
+            theta[0, row, row] = (last - first) / size  # in grid_sample's units the frame is [−1, 1]
+            theta[0, row, 2] = (first + last) / size - 1
+        grid = F.affine_grid(theta, (1, *frame.shape), align_corners=False)
+        out.append(F.grid_sample(frame[None], grid, "bilinear", "border", align_corners=False)[0])
+    return torch.stack(out)
+
+
+# The re-ID network.
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Remembers over how many values it averaged, since Flax keeps the biased variance and PyTorch the
+    unbiased one, n / (n − 1) times as large (to normalise, both use the biased one)."""
+
+    def forward(self, x):
+        self.count = x.numel() // x.shape[1]
+        return super().forward(x)
+
+
+class Residual(nn.Module):
+    """A basic block or a bottleneck."""
+
+    def __init__(self, channels, layers, stride_of):
+        super().__init__()
+        self.depth = len(layers)
+        first, total = channels, 1
+        for i, (width, kernel) in enumerate(layers):
+            stride = stride_of if i == (1 if self.depth == 3 else 0) else 1
+            total *= stride
+            self.add_module(f"conv{i + 1}", nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False))
+            self.add_module(f"norm{i + 1}", BatchNorm(width))
+            channels = width
+        self.shortcut = first != channels or total != 1
+        if self.shortcut:
+            self.shortcut_conv = nn.Conv2d(first, channels, 1, total, bias=False)
+            self.shortcut_norm = BatchNorm(channels)
+
+    def forward(self, x):
+        y = x
+        for i in range(self.depth):
+            y = getattr(self, f"norm{i + 1}")(getattr(self, f"conv{i + 1}")(y))
+            if i + 1 < self.depth:
+                y = F.relu(y)
+        return F.relu(y + (self.shortcut_norm(self.shortcut_conv(x)) if self.shortcut else x))
+
+
+class ResNet(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        c = self.config = config
+        self.stem_conv = nn.Conv2d(3, c.base_width, 7, 2, 3, bias=False)
+        self.stem_norm = BatchNorm(c.base_width)
+        channels, self.order = c.base_width, []
+        for stage, count in enumerate(c.blocks):
+            width = c.base_width * 2 ** stage
+            stride = [1, 2, 2, c.last_stride][stage]
+            for i in range(count):
+                layers = ([(width, 1), (width, 3), (4 * width, 1)] if c.bottleneck
+                          else [(width, 3), (width, 3)])
+                block = Residual(channels, layers, stride if i == 0 else 1)
+                self.add_module(f"stage{stage + 1}_block{i + 1}", block)
+                self.order.append(block)
+                channels = layers[-1][0]
+        self.channels = channels
+
+    def forward(self, x):
+        x = F.relu(self.stem_norm(self.stem_conv(x)))
+        if self.config.stem_pool:
+            x = F.max_pool2d(x, 3, 2, 1)
+        for block in self.order:
+            x = block(x)
+        return x
+
+
+class ReidNet(nn.Module):
+    def __init__(self, config, identities):
+        super().__init__()
+        self.config = config
+        self.backbone = ResNet(config)
+        self.classifier = nn.Linear(self.backbone.channels, identities)
+
+    def forward(self, clips):
+        """[B, T, 3, H, W] in [−1, 1] to logits [B, K]."""
+        features = self.maps(clips.flatten(0, 1)).mean((2, 3))
+        return self.classifier(features.unflatten(0, clips.shape[:2]).mean(1))
+
+    def maps(self, frames):
+        c = self.config
+        if tuple(frames.shape[2:]) != (c.height, c.width):
+            frames = F.interpolate(frames, (c.height, c.width), mode="bilinear", antialias=True)
+        mean = torch.tensor([0.485, 0.456, 0.406], dtype=frames.dtype)[:, None, None]
+        deviation = torch.tensor([0.229, 0.224, 0.225], dtype=frames.dtype)[:, None, None]
+        return self.backbone(((frames + 1) / 2 - mean) / deviation)
+
+
+def biased_statistics(module, before, after):
+    """Flax's running statistics from the twin's: its unbiased variances made biased.
+
+    `before` and `after` are the twin's statistics as Flax trees, before and after one forward pass.
+    """
+    counts = {name: m.count for name, m in module.named_modules() if isinstance(m, BatchNorm)}
+    before, out = traverse_util.flatten_dict(before), {}
+    for path, value in traverse_util.flatten_dict(after).items():
+        if path[-1] == "var":
+            n = counts[".".join(path[:-1])]
+            kept = 0.9 * before[path]
+            value = kept + (value - kept) * (n - 1) / n
+        out[path] = value
+    return traverse_util.unflatten_dict(out)
+
+
+# Losses, equations 4 to 10, as PyTorch has them.
+
+
+def discriminator_loss(real, fake):
+    bce = F.binary_cross_entropy_with_logits
+    return bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
+
+
+def adversarial_loss(fake):
+    return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+
+
+def reconstruction_loss(frames, first, second, kind="l1"):
+    distance = {"l1": F.l1_loss, "l2": F.mse_loss}[kind]
+    return distance(first, frames) + distance(second, frames)

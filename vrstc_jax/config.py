@@ -1,0 +1,196 @@
+"""Every choice of the method, as frozen dataclasses, and the named sizes.
+
+`paper` is the paper's network with the choices where the paper leaves one open; `paper_literal` is the same
+with what the paper prints where the choice is another one. `small` is what two CPU cores train in minutes,
+and adds the options that helped there. `smoke` is for tests: it runs, and learns little.
+
+    config = vrstc_jax.config.get("small")
+    config = dataclasses.replace(config, tau=0.8)
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from vrstc_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """Encoder and decoder of a generator (section 3.1, after Iizuka et al. 2017)."""
+
+    widths: tuple[int, ...] = (64, 128, 128, 256, 256)
+    strides: tuple[int, ...] = (1, 2, 1, 2, 1)
+    dilated_width: int = 256
+    dilations: tuple[int, ...] = (2, 4, 8, 16)
+    decoder_width: int = 128  # between the two deconvolutions
+
+
+@dataclass(frozen=True)
+class STCnet:
+    """The generators, and what the temporal one sees."""
+
+    height: int = 128
+    width: int = 64
+    spatial: Autoencoder = Autoencoder()
+    temporal: Autoencoder = Autoencoder()
+    patch_size: int = 3
+    softmax_scale: float = 10.0
+    share_neighbour_encoders: bool = True
+    # Options on top of the paper; the defaults are the paper's.
+    frames_per_side: int = 1  # unoccluded frames attended on each side, under one softmax a side
+    frame_step: int = 1  # every how many unoccluded frames one is taken, beyond the nearest
+    learned_scale: bool = False  # the softmax scale is trained, starting from softmax_scale
+    transport: bool = False  # attention also carries the neighbours' pixels, which a last stage blends
+    blend_width: int = 32  # channels of that last stage
+
+
+@dataclass(frozen=True)
+class Discriminators:
+    """D_g and D_l (section 3.4)."""
+
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
+    slope: float = 0.2  # of the leaky ReLU
+    local_input: str = "masked"  # 'masked': M⊙x, as equation 8; 'cropped': the hole's box, enlarged
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Weights of equation 10; `reconstruction` is the paper's ‖·‖₁ or the mean square."""
+
+    adversarial: float = 0.001  # λ1
+    identity: float = 0.1  # λ2
+    reconstruction: str = "l1"  # 'l1' or 'l2'
+
+
+@dataclass(frozen=True)
+class Reid:
+    """The re-ID network, which locates and guides (section 3.2; ResNet with last stride 1)."""
+
+    height: int = 256
+    width: int = 128
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    bottleneck: bool = True
+    base_width: int = 64
+    stem_pool: bool = True
+    last_stride: int = 1
+    clip: int = 4  # frames averaged for one tracklet's feature in training
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network's training. Batches are global, whatever the number of devices."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    schedule: str = "constant"  # 'constant', 'cosine' (to zero), or 'staircase' (×0.1 each third)
+    warmup: int = 0  # steps of linear warm-up
+    weight_decay: float = 0.0  # added to the gradient before Adam's scaling, as PyTorch's Adam does
+    flip: bool = True
+    shift: float = 0.0  # crops are shifted and scaled by up to this share of their size
+    average: float = 0.0  # decay of the running mean of the parameters that is kept as the result; 0: none
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What hides people while STCnet trains, and how long."""
+
+    kind: str = "mixed"  # 'bands': one random third; 'mixed': one or two bands, and shapes of occluders
+    longest_run: int = 1  # neighbours are taken as if a run of 1 to this many frames were hidden
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of the method. `name` is the size it started from."""
+
+    name: str = "paper"
+    stcnet: STCnet = STCnet()
+    discriminators: Discriminators = Discriminators()
+    losses: Losses = Losses()
+    masks: Masks = Masks()
+    reid: Reid = Reid()
+    stcnet_training: Training = Training(steps=200_000, batch=32, learning_rate=1e-4)
+    reid_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
+                                       weight_decay=5e-4)
+    tau: float | None = 0.89  # a band is occluded where its score is lower; None: choose by tau_quantile
+    tau_quantile: float = 0.05  # the share of bands of the training tracklets to call occluded
+    seed: int = 0
+
+
+_SMALL_AUTOENCODER = Autoencoder(widths=(24, 48, 48, 96, 96), dilated_width=96, decoder_width=48,
+                                 dilations=(2, 4, 8, 16))
+_SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8, 8, 8), dilated_width=8, dilations=(2, 4), decoder_width=8)
+
+SIZES: dict[str, Config] = {
+    "paper": Config(),
+    "paper_literal": Config(name="paper_literal", stcnet=STCnet(softmax_scale=1.0),
+                            masks=Masks(kind="bands")),
+    "small": Config(
+        name="small",
+        stcnet=STCnet(height=64, width=32, spatial=_SMALL_AUTOENCODER, temporal=_SMALL_AUTOENCODER,
+                      learned_scale=True, transport=True),
+        discriminators=Discriminators(widths=(24, 48, 96, 96, 96, 96)),
+        masks=Masks(longest_run=9),
+        reid=Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32,
+                  stem_pool=False),
+        stcnet_training=Training(steps=4000, batch=16, learning_rate=1e-3, schedule="cosine", warmup=100,
+                                 shift=0.06, average=0.995),
+        reid_training=Training(steps=400, batch=16, learning_rate=1e-3, schedule="staircase",
+                               weight_decay=5e-4, shift=0.06),
+        tau=None),
+    "smoke": Config(
+        name="smoke",
+        stcnet=STCnet(height=32, width=16, spatial=_SMOKE_AUTOENCODER, temporal=_SMOKE_AUTOENCODER,
+                      transport=True, learned_scale=True, blend_width=4),
+        discriminators=Discriminators(widths=(4, 4, 8, 8, 8, 8)),
+        masks=Masks(longest_run=5),
+        reid=Reid(height=32, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4,
+                  stem_pool=False, clip=2),
+        stcnet_training=Training(steps=6, batch=8, learning_rate=1e-3, average=0.9),
+        reid_training=Training(steps=6, batch=8, learning_rate=1e-3, weight_decay=5e-4),
+        tau=None),
+}
+
+
+def get(name: str) -> Config:
+    """The config of a named size.
+
+    Raises:
+      InputError: there is no size of that name.
+    """
+    if name not in SIZES:
+        raise InputError(f"There is no size '{name}'; choose one of {', '.join(SIZES)}.")
+    return SIZES[name]
+
+
+def to_dict(config) -> dict:
+    """The config as plain dictionaries, lists and numbers, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict) -> Config:
+    """The inverse of `to_dict`, also after a trip through JSON.
+
+    Raises:
+      InputError: a field is unknown, or one is missing that has no default.
+    """
+    return _build(Config, values, "config")
+
+
+def _build(kind, values, path):
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise InputError(f"{path} has no field '{unknown[0]}'; it was written by another version.")
+    arguments = {}
+    for name, value in values.items():
+        part = fields[name].type
+        if dataclasses.is_dataclass(part):
+            value = _build(part, value, f"{path}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[name] = value
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise InputError(f"{path} is not complete: {error}.") from error

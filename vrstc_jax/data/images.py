@@ -1,0 +1,174 @@
+"""Single pictures, read and written.
+
+Pictures are uint8 [H, W, 3], RGB; masks are bool [H, W], true = hidden, and white in their files. What is
+written is PNG, without loss, under a temporary name that is renamed at the end: a file that is there is
+whole. A file that cannot be read or written raises `InputError` with one line that names it.
+"""
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from vrstc_jax.errors import InputError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """The picture in a file, uint8 [H, W, 3], RGB.
+
+    Grey pictures get three equal channels, transparency is dropped, 16 bits are cut to the upper 8, and a
+    JPEG is turned upright as its EXIF says.
+
+    Raises:
+      InputError: no such file, not a picture, or a picture that is cut short or damaged.
+    """
+    return _rgb(_load(path))
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """The mask in a picture file of any channels, bool [H, W]: true (hidden) where it is brighter than 127.
+
+    Raises:
+      InputError: as `read_image`.
+    """
+    return np.asarray(Image.fromarray(_rgb(_load(path))).convert("L")) > 127
+
+
+def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
+    """The picture in the bytes of a file, uint8 [H, W, 3], RGB. `name` is what an `InputError` calls it."""
+    return _rgb(_load(io.BytesIO(data), name=name))
+
+
+def check_picture(path: str | Path) -> tuple[int, int]:
+    """Height and width of the picture in a file, found with as little decoding as a safe answer needs.
+
+    PNGs have their checksums read and JPEGs their end marker; what these cannot vouch for is decoded.
+
+    Raises:
+      InputError: as `read_image`. Damage inside a JPEG's data is not always seen, here or by decoders.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.format in ("JPEG", "MPO") and _ends_as_jpeg(path):
+                turned = image.getexif().get(0x0112, 1) >= 5
+                return (width, height) if turned else (height, width)
+            if image.format == "PNG":
+                image.verify()
+                return height, width
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    height, width = read_image(path).shape[:2]
+    return height, width
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """The bytes of a PNG file of a picture, uint8 [H, W, 3] RGB, or a mask, bool [H, W] (true is white).
+
+    Raises:
+      ValueError: another shape or type, or no pixels.
+    """
+    array = np.asarray(array)
+    if not array.size:
+        raise ValueError(f"a picture must have pixels. Got shape {array.shape}.")
+    if array.dtype == bool and array.ndim == 2:
+        pixels = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+        pixels = np.ascontiguousarray(array[:, :, ::-1])
+    else:
+        raise ValueError("a PNG is made of uint8 [H, W, 3] or bool [H, W]. "
+                         f"Got {array.dtype} {list(array.shape)}.")
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def write_png(path: str | Path, array: np.ndarray) -> None:
+    """Writes a picture or a mask (see `encode_png`) as PNG, making the folders above it.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    replace_file(path, encode_png(array))
+
+
+def replace_file(path: str | Path, data: bytes) -> None:
+    """Writes `data` under a temporary name beside `path`, then renames it: whole, or as it was before.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass  # The folder that refused the file refuses this too; the first error is the one to tell.
+        raise InputError(f"{path}: cannot be written ({_reason(error)}); give another place.") from None
+
+
+def require_writable_directory(path: str | Path) -> None:
+    """Makes the directory `path` where it is not there yet, and tries whether a file can be written in it.
+
+    A file is really written: permissions alone say little to root, or on a read-only file system.
+
+    Raises:
+      InputError: it cannot be made, is a file, or cannot be written in.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise InputError(f"{path}: this folder cannot be written in ({_reason(error)}); "
+                         "give another one.") from None
+
+
+def _load(source, *, name: str | Path | None = None) -> Image.Image:
+    """The decoded picture, upright. Pillow raises where the data end early, unlike cv2, which fills in."""
+    try:
+        with Image.open(source) as image:
+            image.load()
+            turn = image.format in ("JPEG", "MPO")
+            return ImageOps.exif_transpose(image) if turn else image.copy()
+    # On damaged files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
+    except Exception as error:
+        raise _unreadable(source if name is None else name, error) from None
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):
+        # Pillow would clip 16 bits at 255 instead of scaling them.
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def _ends_as_jpeg(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 64))
+        return file.read().rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def _unreadable(name, error: Exception) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{name}: no such file.")
+    if isinstance(error, Image.UnidentifiedImageError):
+        return InputError(f"{name}: not a picture, or a damaged one; replace it or take it out.")
+    return InputError(f"{name}: this picture cannot be read ({_reason(error)}); replace it or take it out.")
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".")

@@ -1,0 +1,146 @@
+"""Training examples from a set of tracklets, through grain.
+
+A batch is a function of the seed and the step alone: examples are drawn from one seeded global order, and
+what is random in an example is seeded by its place in that order. Going on after an interruption is starting
+at a step.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import grain
+import numpy as np
+
+from vrstc_jax import config as configs
+from vrstc_jax.data.masks import random_mask
+from vrstc_jax.data.neighbours import sides
+from vrstc_jax.data.tracklet_set import TrackletSet
+from vrstc_jax.errors import InputError
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture or mask, uint8 or float, brought to a size: averaged where smaller, else bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = height < image.shape[0] or width < image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Usable:
+    """What training may use of a tracklet: its first record, its frames that nothing hides, its identity.
+
+    Attributes:
+      first: record of the tracklet's frame 0.
+      frames: int [U], indices of unoccluded frames that are not held out, ascending.
+      label: identity, from 0.
+    """
+
+    first: int
+    frames: np.ndarray
+    label: int
+
+
+def stcnet_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Config, *,
+                   start: int = 0) -> Iterator[dict]:
+    """Batches for STCnet's training, from step `start` on, without end.
+
+    Returns:
+      Iterator of {'frames' uint8 [B, H, W, 3], 'masks' bool [B, H, W, 1], 'previous' and 'following'
+      uint8 [B, T, H, W, 3], 'labels' int32 [B]}.
+
+    Raises:
+      InputError: no tracklet has two unoccluded frames, so none has a neighbour to learn from.
+    """
+    pairs = [(k, i) for k, tracklet in enumerate(usable) if len(tracklet.frames) > 1
+             for i in tracklet.frames]
+    if not pairs:
+        raise InputError("No tracklet has two unoccluded frames, so there is nothing to learn from; "
+                         "give longer tracklets, or a lower tau.")
+    size = config.stcnet.height, config.stcnet.width
+    training = config.stcnet_training
+
+    def example(pair, rng):
+        tracklet, centre = usable[pair[0]], pair[1]
+        run = int(rng.integers(1, config.masks.longest_run + 1))
+        first = centre - int(rng.integers(run))
+        # Near a tracklet's ends, or among held-out frames, a long run may leave no neighbour: a shorter one.
+        found = (_sides(tracklet, first, first + run - 1, config.stcnet)
+                 or _sides(tracklet, centre, centre, config.stcnet))
+        indices = [centre, *found[0], *found[1]]
+        flip = training.flip and rng.random() < 0.5
+        pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng)
+                    for i in indices]
+        count = config.stcnet.frames_per_side
+        return {
+            "frames": pictures[0],
+            "masks": random_mask(rng, *size, kind=config.masks.kind)[..., None],
+            "previous": np.stack(pictures[1:1 + count]),
+            "following": np.stack(pictures[1 + count:]),
+            "labels": np.int32(tracklet.label),
+        }
+
+    return _batches(pairs, example, config.seed, training.batch, start)
+
+
+def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Config, *,
+                 start: int = 0) -> Iterator[dict]:
+    """Batches for the re-ID network's training: clips of frames spread over a tracklet.
+
+    Returns:
+      Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}.
+    """
+    size = config.reid.height, config.reid.width
+    training = config.reid_training
+
+    def example(k, rng):
+        tracklet = usable[k]
+        # One frame from each of `clip` equal stretches (restricted random sampling).
+        edges = np.linspace(0, len(tracklet.frames), config.reid.clip + 1)
+        chosen = [tracklet.frames[min(int(rng.uniform(a, b)), len(tracklet.frames) - 1)]
+                  for a, b in zip(edges[:-1], edges[1:])]
+        flip = training.flip and rng.random() < 0.5
+        clip = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in chosen]
+        return {"clips": np.stack(clip), "labels": np.int32(tracklet.label)}
+
+    # A long tracklet is seen more often than a short one, but not in proportion.
+    turns = [k for k, tracklet in enumerate(usable) if len(tracklet.frames)
+             for _ in range(max(1, len(tracklet.frames) // (4 * config.reid.clip)))]
+    if not turns:
+        raise InputError("No tracklet has a frame to learn from.")
+    return _batches(turns, example, config.seed + 1, training.batch, start)
+
+
+def _sides(tracklet, first, last, config):
+    return sides(tracklet.frames, first, last, count=config.frames_per_side, step=config.frame_step)
+
+
+def _batches(items, example, seed, batch, start):
+    def build(position, rng):
+        return example(items[position], rng)
+
+    order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat().random_map(build).batch(batch)
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    return iter(order[start:].to_iter_dataset(options))
+
+
+def _prepared(image, size, flip, shift, rng):
+    """A crop at the network's size, with a little of the jitter that a tracker's boxes have."""
+    height, width = image.shape[:2]
+    if shift:
+        zoom = 1 + rng.uniform(-shift, shift)
+        dy, dx = rng.uniform(-shift, shift, 2) * (height, width) / 2
+        # The crop's centre, moved, stays the centre of the result; edges repeat.
+        to_result = np.array([[size[1] / width * zoom, 0, 0], [0, size[0] / height * zoom, 0]])
+        centre = np.array([width / 2 + dx, height / 2 + dy])
+        to_result[:, 2] = np.array([size[1], size[0]]) / 2 - to_result[:, :2] @ centre
+        # Averaging first, so that the warp does not skip pixels of a large crop.
+        if height > 2 * size[0]:
+            image = resize(image, 2 * size[0], 2 * size[1])
+            to_result[:, :2] *= (width / (2 * size[1]), height / (2 * size[0]))
+        image = cv2.warpAffine(image, to_result, (size[1], size[0]), flags=cv2.INTER_LINEAR,
+                               borderMode=cv2.BORDER_REPLICATE)
+    else:
+        image = resize(image, *size)
+    return np.ascontiguousarray(image[:, ::-1]) if flip else image

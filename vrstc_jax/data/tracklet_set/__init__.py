@@ -1,0 +1,5 @@
+"""A set of tracklets on disk, as a TFDS data set in array_record files; TensorFlow is not needed."""
+
+from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder, TrackletSet, read_set, write_set
+
+__all__ = ["Builder", "TrackletSet", "read_set", "write_set"]

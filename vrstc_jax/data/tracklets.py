@@ -1,0 +1,70 @@
+"""A tracklet: one person, followed by one camera for some frames.
+
+Whatever tracklets come from (a video with boxes, folders of frames, made-up walkers), the rest of the
+package sees this one type. Frames are read when they are asked for, so that a tracklet may be longer than
+memory; crops keep their own resolution, which may change from frame to frame.
+
+Pictures are uint8 [H_t, W_t, 3], RGB. Masks are bool [H_t, W_t], true where the person is hidden.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class LazySequence(Sequence):
+    """`length` items, each made by `read(index)` when asked for, and not kept."""
+
+    def __init__(self, length: int, read: Callable[[int], np.ndarray]):
+        self._length = length
+        self._read = read
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._length))]
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        return self._read(index % self._length)
+
+
+@dataclass(frozen=True, eq=False)
+class Tracklet:
+    """One person's frames and what is known of them.
+
+    Attributes:
+      name: where its results go, a relative path such as '0001/c1/t3', or a track's number.
+      frames: T pictures, uint8 [H_t, W_t, 3], RGB; a lazy sequence as a rule.
+      frame_names: T names, the stems of the files that results are written to, such as '000017'.
+      person, camera: what the source says of them, or None.
+      masks: T masks, bool [H_t, W_t], true = hidden; None where the hidden parts are to be located.
+      truth: T pictures without the occluder, where that is known (made-up walkers).
+      silhouettes: T masks of the whole person, hidden or not, where that is known.
+      boxes: float [T, 5] for crops of a video: frame number from 1, left, top, width, height in pixels
+        of the picture, clipped to it.
+      warnings: what was odd about the source, one sentence each.
+    """
+
+    name: str
+    frames: Sequence[np.ndarray]
+    frame_names: tuple[str, ...]
+    person: str | None = None
+    camera: str | None = None
+    masks: Sequence[np.ndarray] | None = None
+    truth: Sequence[np.ndarray] | None = None
+    silhouettes: Sequence[np.ndarray] | None = None
+    boxes: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for field in ("frame_names", "masks", "truth", "silhouettes", "boxes"):
+            value = getattr(self, field)
+            if value is not None and len(value) != len(self.frames):
+                raise ValueError(f"tracklet {self.name}: {field} must have one item for each of the "
+                                 f"{len(self.frames)} frames. Got {len(value)}.")
+
+    def __len__(self) -> int:
+        return len(self.frames)

@@ -1,0 +1,181 @@
+"""How good a completion is, and the simple fillings it has to beat.
+
+Everything here works on the host, frame by frame, at the crop's own resolution. Pictures are uint8
+[H, W, 3], RGB; masks are bool [H, W], true where the person was hidden: the hole. Scores compare a
+completion with the truth over the hole alone, so a large visible part cannot flatter them, and raise
+ValueError if the hole is empty.
+"""
+
+import cv2
+import numpy as np
+
+PSNR_CAP = 100.0
+"""dB given to a perfect hole, instead of infinity, so that averages stay finite. One grey level wrong in
+one value of a million is 108 dB; anything above the cap is cut to it."""
+
+_SSIM_WINDOW = 11
+_SSIM_SIGMA = 1.5
+_SSIM_C1 = (0.01 * 255) ** 2
+_SSIM_C2 = (0.03 * 255) ** 2
+
+
+def l1(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Mean absolute difference over the hole's pixels and channels, on a scale where white is 1."""
+    return float(np.abs(_hole_differences(completed, truth, mask)).mean() / 255)
+
+
+def psnr(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Peak signal-to-noise ratio over the hole's pixels and channels, in dB; at most `PSNR_CAP`."""
+    mean_square = np.square(_hole_differences(completed, truth, mask)).mean()
+    if mean_square == 0:
+        return PSNR_CAP
+    return min(PSNR_CAP, float(10 * np.log10(255**2 / mean_square)))
+
+
+def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Structural similarity in [-1, 1]: its map over the whole frame, averaged over the hole.
+
+    Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, each channel for itself
+    and then averaged; covariances divide by the window's weight, as in the paper. Beyond its edges a
+    frame is continued by reflection (… b a | a b …), however small it is, so crops narrower than the
+    window need no rule of their own.
+    """
+    _check(completed, truth, mask)
+    x, y = completed.astype(np.float64), truth.astype(np.float64)
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variance_x = _window_mean(x * x) - mean_x**2
+    variance_y = _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    similarity = ((2 * mean_x * mean_y + _SSIM_C1) * (2 * covariance + _SSIM_C2)
+                  / ((mean_x**2 + mean_y**2 + _SSIM_C1) * (variance_x + variance_y + _SSIM_C2)))
+    return float(similarity[mask].mean())
+
+
+def copy_nearest(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None,
+                 following: np.ndarray | None, distances: tuple[int, int]) -> np.ndarray:
+    """The hole filled with the same place in the nearer neighbour; equally near, the previous one.
+
+    Args:
+      frame, mask: the frame and its hole.
+      previous, following: the usable frames before and after, of any size (they are resized to the
+        frame's), or None. With neither there is nothing to copy, and `telea` fills the hole.
+      distances: how many frames away the two are; the number of a missing one is ignored.
+
+    Returns:
+      uint8 [H, W, 3]; visible pixels are the frame's own, bit for bit.
+    """
+    if previous is None and following is None:
+        return telea(frame, mask)
+    takes_previous = following is None or (previous is not None and distances[0] <= distances[1])
+    return _fill(frame, mask, _resized_to(frame, previous if takes_previous else following))
+
+
+def mean_of_neighbours(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None,
+                       following: np.ndarray | None) -> np.ndarray:
+    """The hole filled with the average of the two neighbours, halves rounded up; arguments and result as
+    in `copy_nearest`. If one is missing the other stands alone; with neither, `telea` fills the hole."""
+    neighbours = [_resized_to(frame, n) for n in (previous, following) if n is not None]
+    if not neighbours:
+        return telea(frame, mask)
+    total = np.sum(neighbours, axis=0, dtype=np.uint16)
+    return _fill(frame, mask, ((total + len(neighbours) // 2) // len(neighbours)).astype(np.uint8))
+
+
+def telea(frame: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
+    """The hole filled from its rim, by OpenCV's inpainting after Telea 2004; `radius` is in pixels.
+
+    What the hole held cannot leak in: it is blackened first. A frame that is all hole becomes black.
+    """
+    hollow = np.where(mask[..., None], np.uint8(0), frame)
+    return _fill(frame, mask, cv2.inpaint(hollow, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA))
+
+
+class ScoreTable:
+    """Scores of several methods, frame by frame, and their averages.
+
+    Every frame counts once, whatever the size of its hole. `distance` says how far, in frames, the
+    nearest usable frame was; None where there was none.
+    """
+
+    def __init__(self):
+        self._scores: dict[str, dict[int | None, list[tuple[float, float, float]]]] = {}
+
+    def add(self, method: str, *, distance: int | None, l1: float, psnr: float, ssim: float) -> None:
+        """Records one frame completed by `method`."""
+        distance = None if distance is None else int(distance)
+        self._scores.setdefault(method, {}).setdefault(distance, []).append((l1, psnr, ssim))
+
+    def overall(self) -> dict[str, dict[str, float]]:
+        """method -> {'l1', 'psnr' (dB), 'ssim', 'frames'}: averages over all its frames, and their number.
+
+        Methods come in the order in which they were first added.
+        """
+        return {method: _averages([score for frames in distances.values() for score in frames])
+                for method, distances in self._scores.items()}
+
+    def by_distance(self) -> dict[int | None, dict[str, dict[str, float]]]:
+        """distance -> what `overall` gives, over the frames at that distance; nearest first, None last."""
+        found = {distance for distances in self._scores.values() for distance in distances}
+        return {distance: {method: _averages(distances[distance])
+                           for method, distances in self._scores.items() if distance in distances}
+                for distance in sorted(found, key=lambda d: (d is None, d or 0))}
+
+    def as_dict(self) -> dict[str, dict]:
+        """{'overall': …, 'by_distance': …}, as reports and metrics files take it."""
+        return {"overall": self.overall(), "by_distance": self.by_distance()}
+
+    def format(self) -> str:
+        """A plain-text table for the terminal: overall, then PSNR by distance."""
+        overall, near = self.overall(), self.by_distance()
+        if not overall:
+            return "no frames were judged"
+        rows = [["", "L1", "PSNR dB", "SSIM", "frames"]]
+        rows += [[method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
+                 for method, s in overall.items()]
+        distances = [["PSNR dB by distance", *("none" if d is None else str(d) for d in near)]]
+        distances += [[method, *(f"{near[d][method]['psnr']:.2f}" if method in near[d] else "-" for d in near)]
+                      for method in overall]
+        distances += [["frames", *(str(max(s["frames"] for s in near[d].values())) for d in near)]]
+        return _aligned(rows) + "\n\n" + _aligned(distances)
+
+
+def _averages(scores: list[tuple[float, float, float]]) -> dict[str, float]:
+    l1_mean, psnr_mean, ssim_mean = np.mean(scores, axis=0).tolist()
+    return {"l1": l1_mean, "psnr": psnr_mean, "ssim": ssim_mean, "frames": len(scores)}
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
+             for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _check(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
+    if completed.shape != truth.shape or completed.shape[:2] != mask.shape or mask.dtype != bool:
+        raise ValueError("completion and truth must be [H, W, 3] and the mask bool [H, W]. Got "
+                         f"{completed.shape}, {truth.shape} and {mask.dtype} {mask.shape}.")
+    if not mask.any():
+        raise ValueError("the mask is empty: a frame in which nothing was hidden has no score.")
+
+
+def _hole_differences(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    _check(completed, truth, mask)
+    return completed[mask].astype(np.float64) - truth[mask]
+
+
+def _window_mean(values: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(values, (_SSIM_WINDOW, _SSIM_WINDOW), _SSIM_SIGMA, borderType=cv2.BORDER_REFLECT)
+
+
+def _resized_to(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+    """The neighbour at the frame's size: area-averaged where it gets smaller, bilinear where larger."""
+    height, width = frame.shape[:2]
+    if neighbour.shape[:2] == (height, width):
+        return neighbour
+    shrinks = height * width < neighbour.shape[0] * neighbour.shape[1]
+    return cv2.resize(neighbour, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _fill(frame: np.ndarray, mask: np.ndarray, filling: np.ndarray) -> np.ndarray:
+    return np.where(mask[..., None], filling, frame)

@@ -1,0 +1,268 @@
+"""The networks of STCnet: generators G_s and G_t, discriminators D_g and D_l (sections 3.1 to 3.4).
+
+Frames are float [B, H, W, 3] in [−1, 1], masks [B, H, W, 1] with 1 where the person is hidden. The widths
+and whatever else the paper leaves open are in `config.STCnet` and `config.Discriminators`.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from vrstc_jax import config as configs
+from vrstc_jax.attention import temporal_attention
+from vrstc_jax.regions import copy_back, crop_to_mask
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def _strided(y, kernel):
+    """The convolution whose transpose is `deconvolution`: [B, 2H, 2W, O] to [B, H, W, I]."""
+    return lax.conv_general_dilated(y, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
+
+
+@jax.custom_vjp
+def deconvolution(x, kernel):
+    """4×4 deconvolution of stride 2: [B, H, W, I] with kernel [4, 4, O, I] to [B, 2H, 2W, O].
+
+    It is the transpose of the strided convolution with the same kernel. Its weight gradient, left to
+    autodiff, is a convolution over an input dilated with zeros, which XLA runs tens of times too slowly on
+    CPU; the same numbers are the weight gradient of the strided convolution, which is used instead.
+    """
+    return lax.conv_general_dilated(
+        x, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2),
+        dimension_numbers=_LAYOUT)
+
+
+def _deconvolution_forward(x, kernel):
+    return deconvolution(x, kernel), (x, kernel)
+
+
+def _deconvolution_backward(saved, gradient):
+    x, kernel = saved
+    _, pullback = jax.vjp(lambda k: _strided(gradient, k), kernel)
+    return _strided(gradient, kernel), *pullback(x)
+
+
+deconvolution.defvjp(_deconvolution_forward, _deconvolution_backward)
+
+
+class Deconvolution(nn.Module):
+    """`deconvolution` with a kernel [4, 4, features, I] and a bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        # Each output position is reached by 2×2 of the 4×4 kernel's entries from each input channel.
+        init = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal", in_axis=3, out_axis=2)
+        kernel = self.param("kernel", init, (4, 4, self.features, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return deconvolution(x, kernel) + bias
+
+
+def _conv(features, *, stride=1, dilation=1, name=None, init=_KERNEL_INIT):
+    return nn.Conv(features, (3, 3), (stride, stride), padding=dilation, kernel_dilation=dilation,
+                   kernel_init=init, name=name)
+
+
+class Encoder(nn.Module):
+    """Five convolutions, then dilated ones, all 3×3 with ELU: [B, H, W, I] to [B, H/4, W/4, C]."""
+
+    config: configs.Autoencoder
+
+    @nn.compact
+    def __call__(self, x):
+        c = self.config
+        for i, (width, stride) in enumerate(zip(c.widths, c.strides, strict=True)):
+            x = nn.elu(_conv(width, stride=stride, name=f"conv{i + 1}")(x))
+        for i, dilation in enumerate(c.dilations):
+            x = nn.elu(_conv(c.dilated_width, dilation=dilation, name=f"dilated{i + 1}")(x))
+        return x
+
+
+class Decoder(nn.Module):
+    """Two deconvolutions, ELU between: [B, H/4, W/4, C] to a frame [B, H, W, 3] in [−1, 1]."""
+
+    config: configs.Autoencoder
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.elu(Deconvolution(self.config.decoder_width, name="deconv1")(x))
+        return nn.tanh(Deconvolution(3, name="deconv2")(x))
+
+
+class SpatialGenerator(nn.Module):
+    """G_s: guesses the hidden part from the visible part of the same frame."""
+
+    config: configs.STCnet
+
+    @nn.compact
+    def __call__(self, frames, masks):
+        """frames [B, H, W, 3], whatever stands in the hole is not used; masks [B, H, W, 1]. Returns G_s."""
+        visible = jnp.where(masks > 0.5, 0.0, frames)
+        features = Encoder(self.config.spatial, name="encoder")(jnp.concatenate([visible, masks], -1))
+        return Decoder(self.config.spatial, name="decoder")(features)
+
+
+class TemporalGenerator(nn.Module):
+    """G_t: rebuilds the hidden part from the frames before and after, by temporal attention.
+
+    Encoding the neighbours is a method of its own, so that a frame is encoded once however many frames are
+    completed from it.
+    """
+
+    config: configs.STCnet
+
+    def setup(self):
+        c = self.config
+        self.current_encoder = Encoder(c.temporal)
+        self.neighbour_encoder = Encoder(c.temporal)
+        self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
+                                  else Encoder(c.temporal))
+        self.decoder = Decoder(c.temporal)
+        if c.learned_scale:
+            self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
+        if c.transport:
+            self.blend = Blend(c.blend_width)
+
+    def encode(self, frames, *, following: bool = False):
+        """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]."""
+        return (self.following_encoder if following else self.neighbour_encoder)(frames)
+
+    def __call__(self, frames, masks, previous, following):
+        """frames: x̂1 [B, H, W, 3]; masks [B, H, W, 1]; previous, following: x_p, x_n [B, T, H, W, 3]."""
+        encoded = [self._encode_all(side, following=last) for side, last in
+                   ((previous, False), (following, True))]
+        return self.generate(frames, masks, (previous, encoded[0]), (following, encoded[1]))
+
+    def generate(self, frames, masks, previous, following):
+        """As `__call__`, with each side as (frames [B, T, H, W, 3], features [B, T, H/4, W/4, C])."""
+        current = self.current_encoder(jnp.concatenate([frames, masks], -1))
+        attended, carried = zip(*(self._attend(current, *side) for side in (previous, following)))
+        generated = self.decoder(jnp.concatenate([current, *attended], -1))
+        if not self.config.transport:
+            return generated
+        nearest = [side[0][:, 0] for side in (previous, following)]
+        return self.blend(generated, frames, masks, carried, nearest)
+
+    def _encode_all(self, frames, *, following):
+        batch, count = frames.shape[:2]
+        features = self.encode(frames.reshape(batch * count, *frames.shape[2:]), following=following)
+        return features.reshape(batch, count, *features.shape[1:])
+
+    def _attend(self, current, frames, features):
+        c = self.config
+        scale = self.scale if c.learned_scale else c.softmax_scale
+        payload = features
+        if c.transport:
+            block = frames.shape[2] // features.shape[2]
+            payload = jnp.concatenate([features, _to_blocks(frames, block)], -1)
+
+        def one(current, features, payload):
+            return temporal_attention(current, features, patch_size=c.patch_size, softmax_scale=scale,
+                                      payload=payload)
+
+        out = jax.vmap(one)(current, features, payload)
+        channels = features.shape[-1]
+        carried = _from_blocks(out[..., channels:], block) if c.transport else None
+        return out[..., :channels], carried
+
+
+class Blend(nn.Module):
+    """An option on top of the paper: mixes the decoder's picture with pixels taken from the neighbours.
+
+    It sees the decoder's picture, x̂1, the mask, what attention carried over from each side and the nearest
+    frame of each side, and gives per pixel a mixture of the five pictures and a correction.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, generated, frames, masks, carried, nearest):
+        pictures = [generated, *carried, *nearest]
+        x = jnp.concatenate([*pictures, frames, masks], -1)
+        x = nn.elu(_conv(self.width, name="conv1")(x))
+        x = nn.elu(_conv(self.width, dilation=2, name="conv2")(x))
+        x = nn.elu(_conv(self.width, dilation=4, name="conv3")(x))
+        zeros = nn.initializers.zeros
+        # It starts as an even mixture without correction, and learns what deserves more.
+        shares = nn.softmax(_conv(len(pictures), name="shares", init=zeros)(x))
+        mixed = sum(shares[..., i, None] * picture for i, picture in enumerate(pictures))
+        return mixed + _conv(3, name="correction", init=zeros)(x)
+
+
+class Discriminator(nn.Module):
+    """D_g or D_l: six 3×3 convolutions of stride 2 and one unit; [B, H, W, 3] to logits [B]."""
+
+    config: configs.Discriminators
+
+    @nn.compact
+    def __call__(self, frames):
+        x = frames
+        for i, width in enumerate(self.config.widths):
+            x = nn.leaky_relu(_conv(width, stride=2, name=f"conv{i + 1}")(x), self.config.slope)
+        return nn.Dense(1, name="unit")(x.reshape(x.shape[0], -1))[:, 0]
+
+
+class DiscriminatorPair(nn.Module):
+    """D_g on the whole frame and D_l on its hidden part: (logits [B], logits [B])."""
+
+    config: configs.Discriminators
+
+    @nn.compact
+    def __call__(self, frames, masks):
+        whole = Discriminator(self.config, name="global")(frames)
+        if self.config.local_input == "cropped":
+            part = crop_to_mask(frames, masks, frames.shape[1:3])
+        else:
+            part = jnp.where(masks > 0.5, frames, 0.0)
+        return whole, Discriminator(self.config, name="local")(part)
+
+
+class Generators(nn.Module):
+    """G_s and G_t in sequence, with copy-back (equations 5 and 6)."""
+
+    config: configs.STCnet
+
+    def setup(self):
+        self.spatial = SpatialGenerator(self.config)
+        self.temporal = TemporalGenerator(self.config)
+
+    def __call__(self, frames, masks, previous, following):
+        """frames [B, H, W, 3], masks [B, H, W, 1], previous and following [B, T, H, W, 3].
+
+        Returns:
+          x̂1, x̂2, each [B, H, W, 3], equal to `frames` where the mask is 0.
+        """
+        first = self.complete_spatially(frames, masks)
+        generated = self.temporal(first, masks, previous, following)
+        return first, copy_back(generated, frames, masks)
+
+    def complete_spatially(self, frames, masks):
+        """x̂1 (equation 5)."""
+        return copy_back(self.spatial(frames, masks), frames, masks)
+
+    def encode_neighbours(self, frames, *, following: bool = False):
+        """Features of unoccluded frames [B, H, W, 3], to be used again: [B, H/4, W/4, C]."""
+        return self.temporal.encode(frames, following=following)
+
+    def complete_from_encoded(self, frames, masks, previous, following):
+        """x̂1 and x̂2 with neighbours encoded before: each side (frames, features), [B, T, …]."""
+        first = self.complete_spatially(frames, masks)
+        return first, copy_back(self.temporal.generate(first, masks, previous, following), frames, masks)
+
+
+def _to_blocks(frames, block):
+    """[B, T, H, W, 3] to [B, T, H/b, W/b, b·b·3]: the pixels behind each position of the feature map."""
+    b, t, h, w, c = frames.shape
+    blocks = frames.reshape(b, t, h // block, block, w // block, block, c)
+    return blocks.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, t, h // block, w // block, block * block * c)
+
+
+def _from_blocks(blocks, block):
+    """[B, h, w, b·b·3] to [B, h·b, w·b, 3]."""
+    b, h, w, _ = blocks.shape
+    pixels = blocks.reshape(b, h, w, block, block, 3).transpose(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(b, h * block, w * block, 3)

@@ -1,0 +1,82 @@
+"""The three bands of a person, masks made of them, copy-back and crops to a hole.
+
+A frame is three equal bands: upper, middle, lower. Neither 128 rows of pixels nor 16 rows of features
+divide by three, and one rule serves both: a row that a border cuts counts for each band by the share that
+lies in it. Masks, which must be yes or no, give a row to the band that has its centre.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BANDS = 3
+
+
+def band_weights(rows: int) -> np.ndarray:
+    """How much of each row lies in each band: float32 [3, rows], in [0, 1]; each column sums to 1."""
+    edges = np.arange(BANDS + 1) * rows / BANDS
+    top, row = edges[:-1, None], np.arange(rows)
+    overlap = np.minimum(row + 1, edges[1:, None]) - np.maximum(row, top)
+    return np.clip(overlap, 0.0, 1.0).astype(np.float32)
+
+
+def band_of_row(rows: int) -> np.ndarray:
+    """Which band a row's centre lies in: int [rows], 0 (upper), 1, 2 (lower)."""
+    return ((np.arange(rows) + 0.5) * BANDS / rows).astype(int)
+
+
+def band_means(features):
+    """The mean of each band of a feature map: [..., H, W, C] to [..., 3, C] (v_t^k of equation 11)."""
+    weights = band_weights(features.shape[-3])
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    return jnp.einsum("kh,...hwc->...kc", weights, features) / features.shape[-2]
+
+
+def bands_mask(hidden, height: int, width: int) -> np.ndarray:
+    """The joint mask of hidden bands: bool [3] to bool [height, width], true = hidden."""
+    rows = np.asarray(hidden, bool)[band_of_row(height)]
+    return np.repeat(rows[:, None], width, axis=1)
+
+
+def hidden_share(mask) -> np.ndarray:
+    """The share of each band that a mask hides: bool [H, W] to float [3]."""
+    mask = np.asarray(mask)
+    weights = band_weights(mask.shape[0])
+    return weights @ mask.mean(axis=1) / weights.sum(axis=1)
+
+
+def copy_back(generated, frame, mask):
+    """M⊙generated + (1−M)⊙frame (equations 5, 6): where the mask is 0, the frame's values bit for bit.
+
+    A selection and not a sum: x·1 + g·0 would differ from x where g is not finite, and in the sign of zero.
+    """
+    return jnp.where(mask > 0.5, generated, frame)
+
+
+def crop_to_mask(frames, masks, size: tuple[int, int]):
+    """The box around each hole, enlarged to one size.
+
+    Args:
+      frames: [B, H, W, C].
+      masks: [B, H, W, 1], above 0.5 = hidden. Without a hidden pixel the whole frame is the box.
+      size: height and width of the result.
+
+    Returns:
+      [B, *size, C], sampled bilinearly; differentiable in `frames`.
+    """
+    def one(frame, mask):
+        offset, scale = zip(*(_extent((mask[..., 0] > 0.5).any(axis=1 - axis), size[axis])
+                              for axis in (0, 1)))
+        scale, offset = jnp.stack(scale), jnp.stack(offset)
+        return jax.image.scale_and_translate(frame, (*size, frame.shape[-1]), (0, 1), scale,
+                                             -offset * scale, method="linear", antialias=False)
+
+    return jax.vmap(one)(frames, masks)
+
+
+def _extent(hidden, size):
+    """First hidden position along an axis, and the scale that brings the hidden extent to `size`."""
+    hidden = jnp.where(hidden.any(), hidden, True)
+    first = jnp.argmax(hidden)
+    last = hidden.shape[0] - jnp.argmax(hidden[::-1])
+    return first.astype(jnp.float32), size / (last - first).astype(jnp.float32)

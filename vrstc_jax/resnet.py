@@ -1,0 +1,93 @@
+"""ResNet (He et al. 2016) as re-ID uses it: a feature map of a picture, with a last stage of stride 1.
+
+The layout is torchvision's: in a bottleneck the 3×3 convolution carries the stride; padding is symmetric, as
+PyTorch pads, and not 'SAME', which at stride 2 pads on one side only.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vrstc_jax import config as configs
+
+EXPANSION = 4  # a bottleneck's output over its width
+_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class ResNet(nn.Module):
+    """Pictures [B, H, W, 3], normalised, to features [B, h, w, C].
+
+    With the paper's 256×128 pixels, 50 layers and last stride 1: [B, 16, 8, 2048].
+
+    Attributes:
+      config: depth, width, strides.
+      axis_name: name of the device axis over which batch statistics are averaged, or None.
+    """
+
+    config: configs.Reid
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        c = self.config
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5,
+                       axis_name=self.axis_name if train else None)
+        x = _conv(c.base_width, 7, 2, name="stem_conv")(x)
+        x = nn.relu(norm(name="stem_norm")(x))
+        if c.stem_pool:
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        block = Bottleneck if c.bottleneck else BasicBlock
+        for stage, count in enumerate(c.blocks):
+            first = 1 if stage == 0 else c.last_stride if stage == len(c.blocks) - 1 else 2
+            for i in range(count):
+                x = block(c.base_width * 2 ** stage, first if i == 0 else 1, norm,
+                          name=f"stage{stage + 1}_block{i + 1}")(x)
+        return x
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 (with the stride), 1×1 to four times the width, and the shortcut."""
+
+    width: int
+    stride: int
+    norm: partial
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.relu(self.norm(name="norm1")(_conv(self.width, 1, name="conv1")(x)))
+        y = nn.relu(self.norm(name="norm2")(_conv(self.width, 3, self.stride, name="conv2")(y)))
+        y = self.norm(name="norm3")(_conv(self.width * EXPANSION, 1, name="conv3")(y))
+        return nn.relu(y + _shortcut(x, y, self.stride, self.norm))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions, the first with the stride, and the shortcut."""
+
+    width: int
+    stride: int
+    norm: partial
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.relu(self.norm(name="norm1")(_conv(self.width, 3, self.stride, name="conv1")(x)))
+        y = self.norm(name="norm2")(_conv(self.width, 3, name="conv2")(y))
+        return nn.relu(y + _shortcut(x, y, self.stride, self.norm))
+
+
+def _shortcut(x, y, stride, norm):
+    if x.shape == y.shape:
+        return x
+    return norm(name="shortcut_norm")(_conv(y.shape[-1], 1, stride, name="shortcut_conv")(x))
+
+
+def _conv(features, size, stride=1, *, name):
+    return nn.Conv(features, (size, size), (stride, stride), padding=size // 2, use_bias=False,
+                   kernel_init=_INIT, name=name)
+
+
+def normalise(frames):
+    """Frames in [−1, 1] to ImageNet's mean and deviation, which torchvision's weights expect."""
+    mean = jnp.array([0.485, 0.456, 0.406], frames.dtype)
+    deviation = jnp.array([0.229, 0.224, 0.225], frames.dtype)
+    return ((frames + 1) / 2 - mean) / deviation
