@@ -41,3 +41,19 @@ def eight_devices():
     if len(devices) < 8:
         pytest.skip(f"needs 8 devices; there are {len(devices)} {devices[0].platform}")
     return devices[:8]
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles without LLVM's optimisation, which for small shapes is most of a test's time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def full_compilation():
+    """Compiles as users do, within a module that uses `quick_compilation`."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

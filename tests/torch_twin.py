@@ -401,3 +401,62 @@ def adversarial_loss(fake):
 def reconstruction_loss(frames, first, second, kind="l1"):
     distance = {"l1": F.l1_loss, "l2": F.mse_loss}[kind]
     return distance(first, frames) + distance(second, frames)
+
+
+# One training step, in the way PyTorch code usually has it: the discriminators' loss on detached pictures.
+
+
+def stcnet_backward(config, generators, players, guider, batch) -> dict[str, float]:
+    """Leaves both players' gradients in their parameters; returns the metrics.
+
+    `batch` is as the trainer takes it: uint8 pictures [B, H, W, 3] or [B, T, H, W, 3], bool masks, labels.
+    """
+    frames, previous, following = (tensor(batch[k].astype(np.float64) / 127.5 - 1)
+                                   for k in ("frames", "previous", "following"))
+    masks, weights = tensor(batch["masks"].astype(np.float64)), config.losses
+    first, second = generators(frames, masks, previous, following)
+
+    fake_global, fake_local = players(second, masks)
+    parts = {"reconstruction": reconstruction_loss(frames, first, second, weights.reconstruction),
+             "adversarial_global": adversarial_loss(fake_global),
+             "adversarial_local": adversarial_loss(fake_local)}
+    total = parts["reconstruction"] + weights.adversarial * (parts["adversarial_global"]
+                                                             + parts["adversarial_local"])
+    if guider is not None:
+        parts["identity"] = F.cross_entropy(guider(second[:, None]), torch.tensor(batch["labels"]).long())
+        total = total + weights.identity * parts["identity"]
+    _leave(generators, total)
+
+    (real_global, real_local), (fake_global, fake_local) = players(frames, masks), players(second.detach(), masks)
+    parts["discriminator_global"] = discriminator_loss(real_global, fake_global)
+    parts["discriminator_local"] = discriminator_loss(real_local, fake_local)
+    against = parts["discriminator_global"] + parts["discriminator_local"]
+    _leave(players, against)
+
+    parts |= {"generators": total, "discriminators": against,
+              "psnr_spatial": psnr(first, frames, masks), "psnr_stcnet": psnr(second, frames, masks)}
+    return {name: float(value) for name, value in parts.items()}
+
+
+def reid_backward(network, batch) -> dict[str, float]:
+    """As `stcnet_backward`, for the re-ID network on clips [B, T, H, W, 3]."""
+    logits = network(tensor(batch["clips"].astype(np.float64) / 127.5 - 1))
+    labels = torch.tensor(batch["labels"]).long()
+    loss = F.cross_entropy(logits, labels)
+    _leave(network, loss)
+    return {"cross_entropy": float(loss), "accuracy": (logits.argmax(1) == labels).double().mean().item()}
+
+
+def _leave(module, loss):
+    names, parameters = zip(*module.named_parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, retain_graph=True)):
+        parameter.grad = gradient
+
+
+def psnr(completed, frames, masks):
+    """In dB over each hole's pixels, pictures in [−1, 1]; the mean over the batch."""
+    values = []
+    for got, true, mask in zip(completed, frames, masks):
+        error = (got - true)[:, mask[0] > 0.5]
+        values.append(10 * torch.log10(4 / (error ** 2).mean()))
+    return torch.stack(values).mean()

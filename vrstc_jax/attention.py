@@ -47,9 +47,9 @@ def temporal_attention(current, adjacent, *, patch_size: int = 3, softmax_scale:
     """
     weights = _laid_back(current, adjacent, patch_size, softmax_scale)
     carried = _frames(adjacent) if payload is None else _frames(payload)
-    if payload is not None and carried.shape[:3] != _frames(adjacent).shape[:3]:
-        raise ValueError(f"payload must have adjacent's frames and positions, {_frames(adjacent).shape[:3]}. "
-                         f"Got {carried.shape[:3]}.")
+    if carried.ndim != 4 or carried.shape[:3] != _frames(adjacent).shape[:3]:
+        raise ValueError(f"payload must have adjacent's frames and positions, {adjacent.shape[:-1]}, and "
+                         f"channels. Got {payload.shape}.")
     out = jnp.tensordot(weights, carried.astype(jnp.float32), ((2, 3, 4), (0, 1, 2)))
     return (out / _cover(*current.shape[:2], patch_size)[..., None]).astype(current.dtype)
 

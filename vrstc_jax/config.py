@@ -41,6 +41,7 @@ class STCnet:
     frame_step: int = 1  # every how many unoccluded frames one is taken, beyond the nearest
     learned_scale: bool = False  # the softmax scale is trained, starting from softmax_scale
     transport: bool = False  # attention also carries the neighbours' pixels, which a last stage blends
+    align: bool = False  # with transport: neighbours are also moved along a flow before they are blended
     blend_width: int = 32  # channels of that last stage
 
 

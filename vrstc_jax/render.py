@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from vrstc_jax.data.decoding import VideoReader
-from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.images import read_image, read_mask, require_writable_directory
 from vrstc_jax.data.sources import Source
 from vrstc_jax.errors import InputError
 
@@ -67,16 +67,35 @@ def render_video(video: str | Path, output: str | Path, completed: Completed, *,
     if output.exists() and video.exists() and output.samefile(video):
         raise InputError(f"{output}: is the video itself; give another file to render to.")
     look_up = completed if callable(completed) else lambda number: completed.get(number, ())
-    temporary = output.with_name(f".{output.stem}.partial{output.suffix}")
+    temporary = _temporary(output)
     try:
         with VideoReader(video) as reader:
             count = _write_frames(reader, temporary, output, look_up, frame_rate, outline)
         os.replace(temporary, output)
     except (OSError, av.error.FFmpegError) as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); give another place.") from None
+        raise _unwritable(output, error) from None
     finally:
         _remove(temporary)
     return count
+
+
+def require_renderable(output: str | Path) -> None:
+    """Checks, before the long work that a rendered video comes after, that it can be written to `output`.
+
+    Raises:
+      InputError: as `render_video` would for the output.
+    """
+    output = Path(output)
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; give the name of the video file to write.")
+    require_writable_directory(output.absolute().parent)
+    temporary = _temporary(output)
+    try:
+        _open_output(temporary, output).close()
+    except (OSError, av.error.FFmpegError) as error:
+        raise _unwritable(output, error) from None
+    finally:
+        _remove(temporary)
 
 
 def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
@@ -136,6 +155,14 @@ class CompletedFolder:
         return array
 
 
+def _temporary(output: Path) -> Path:
+    return output.with_name(f".{output.stem}.partial{output.suffix}")  # The suffix names the container.
+
+
+def _unwritable(output: Path, error: Exception) -> InputError:
+    return InputError(f"{output}: cannot be written ({error.strerror}); give another place.")
+
+
 def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: Callable,
                   frame_rate: Fraction | None, outline: bool) -> int:
     # MPEG-4 cannot count time in finer steps than 1/65535 s.
@@ -157,16 +184,19 @@ def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: C
 
 
 def _open_output(temporary: Path, output: Path) -> av.container.OutputContainer:
+    output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         container = av.open(str(temporary.resolve()), "w")
-    except ValueError:
-        container = None
-    if container is None or _codec(container) is None:
-        if container is not None:
-            container.close()
-        raise InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
+    except ValueError:  # FFmpeg knows no container of this suffix.
+        raise _unknown_container(output) from None
+    if _codec(container) is None:
+        container.close()
+        raise _unknown_container(output)
     return container
+
+
+def _unknown_container(output: Path) -> InputError:
+    return InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
 
 
 def _codec(container: av.container.OutputContainer) -> str | None:
@@ -181,7 +211,7 @@ def _add_stream(container: av.container.OutputContainer, rate: Fraction, shape: 
     stream = container.add_stream(codec, rate=rate)
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
-    stream.options = {"crf": "18", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+    stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
     return stream
 
 

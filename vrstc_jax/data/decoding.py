@@ -69,7 +69,8 @@ class VideoReader:
             raise self._undecodable(self._error)
         if held is not None or self._error is not None or self._is_short():
             total = self.declared or f"about {round(self._duration() * self.frame_rate)}"
-            self.broken = f"{self.path}: the video breaks off; {self.frames_read} frames of {total} were read."
+            self.broken = (f"{self.path}: the video breaks off; {self.frames_read} frames of {total} "
+                           "were read.")
 
     def rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame's picture, uint8 [H, W, 3], RGB, upright, of the first frame's size."""

@@ -168,7 +168,7 @@ def _parse_pattern(pattern: str) -> list[str]:
 
 def _companions(top: Path, kind: str, directory: Path, pictures: dict[PurePosixPath, Path],
                 sizes: dict[PurePosixPath, tuple[int, int]]) -> dict[PurePosixPath, Path]:
-    """The picture below `top` that belongs to each frame: none missing, none more, each of the frame's size."""
+    """The picture below `top` for each frame: none missing, none more, each of the frame's size."""
     found = _find_pictures(top, skip={directory.resolve()})
     counts = f"{top} holds {len(found)} {kind} pictures for {len(pictures)} frames"
     for key in sorted(pictures, key=_natural_key):

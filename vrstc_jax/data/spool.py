@@ -169,7 +169,7 @@ def _clear(spool: Path) -> None:
 
 
 def _cut_out(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict, dict]:
-    """Lays all crops into the spool; returns, by track, [frame, left, top, width, height] and frames outside."""
+    """Lays all crops into the spool. By track: [frame, left, top, width, height], and the frames outside."""
     rows_of_frame = defaultdict(list)
     for row, frame in enumerate(boxes.frames):
         rows_of_frame[int(frame)].append(row)
@@ -202,8 +202,8 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
     wrong = boxes.frames > last if last else np.zeros(len(boxes), bool)
     if wrong.any():
         row = np.flatnonzero(wrong)[np.argmin(boxes.lines[wrong])]
-        raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row]} is beyond the last frame "
-                         f"of {video.path}, {last}; are these the boxes of this video?")
+        raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row]} is beyond the last "
+                         f"frame of {video.path}, {last}; are these the boxes of this video?")
     if video.broken is None:
         return []
     if not beyond.any():

@@ -148,5 +148,8 @@ def _companions_of_pictures(folder: Path, files: dict[str, Path], kind: str, rea
         if stem != f"{number:06d}" or number < 1 or beyond:
             raise InputError(f"{file}: belongs to no frame of the video ({spool.frames_read} frames); "
                              f"{counts}.")
-    return {name: LazySequence(len(table), _PictureCrops(
-        tuple(files[f"{frame:06d}"] for frame in table[:, 0]), table, read)) for name, table in spool.crops.items()}
+    sequences = {}
+    for name, table in spool.crops.items():
+        paths = tuple(files[f"{frame:06d}"] for frame in table[:, 0])
+        sequences[name] = LazySequence(len(table), _PictureCrops(paths, table, read))
+    return sequences

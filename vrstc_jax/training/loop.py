@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from vrstc_jax.errors import TrainingDiverged
 from vrstc_jax.training.checkpoints import Checkpoints
+from vrstc_jax.training.stcnet import AXIS
 
 
 @dataclass
@@ -95,6 +96,7 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
         state, start = checkpoints.restore(state)
         if start >= steps:
             return state
+        state = replicated(state)
         log = MetricsLog(directory, start)
         incoming = batches(start)
         waiting, since = [], time.monotonic()
@@ -117,6 +119,12 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
                 bar.update()
         log.close()
     return state
+
+
+def replicated(tree):
+    """A tree on all of this process' devices as a pmapped step returns it, so that it compiles once."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def shard(batch: dict) -> dict:

@@ -1,0 +1,270 @@
+"""Whole training steps: against PyTorch twins with PyTorch's Adam, and on eight devices against one.
+
+The twins compute in float64. Differences are the largest over the largest magnitude of the same array.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from comparing import assert_trees_close, difference, randomised, some_masks
+from vrstc_jax import config as configs
+from vrstc_jax.reid import initial_variables
+from vrstc_jax.training import optimiser, reid, stcnet
+
+quickly = pytest.mark.usefixtures("quick_compilation")
+
+# Losses are means of many float32 numbers; a gradient has passed through every layer twice.
+METRICS, GRADIENTS = 1e-5, 1e-4
+# Adam divides a gradient by its own size, so where a gradient is near nothing, its rounding is all that is
+# seen, and a weight may go the other way: of weights near 1, a few by some 1e-5 of a step of 1e-3 each.
+UPDATES = 1e-4
+# On eight devices the same numbers are summed in another order.
+DEVICES = 1e-5
+
+IDENTITIES = 5
+SMOKE = configs.get("smoke")
+PLAIN = dataclasses.replace(SMOKE, stcnet=configs.STCnet(
+    height=32, width=16, spatial=SMOKE.stcnet.spatial, temporal=SMOKE.stcnet.temporal))
+
+
+def stcnet_batch(config, seed, size=8):
+    """A batch as the trainer takes it."""
+    c, random = config.stcnet, np.random.default_rng(seed)
+    sides = (size, c.frames_per_side, c.height, c.width, 3)
+    return {"frames": random.integers(0, 256, (size, c.height, c.width, 3), np.uint8),
+            "previous": random.integers(0, 256, sides, np.uint8),
+            "following": random.integers(0, 256, sides, np.uint8),
+            "masks": some_masks(size, c.height, c.width) > 0.5,
+            "labels": random.integers(0, IDENTITIES, size, np.int32)}
+
+
+def reid_batch(config, seed, size=8):
+    c, random = config.reid, np.random.default_rng(seed)
+    return {"clips": random.integers(0, 256, (size, c.clip, c.height, c.width, 3), np.uint8),
+            "labels": random.integers(0, IDENTITIES, size, np.int32)}
+
+
+def on(devices, batch):
+    """[B, …] to [devices, B/devices, …]."""
+    return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
+
+
+def stcnet_state(config):
+    """A fresh state of random weights, none of them zero."""
+    state = stcnet.initial_state(config)
+    generators, discriminators = randomised(state.generators, 1), randomised(state.discriminators, 2)
+    return state.replace(generators=generators, discriminators=discriminators,
+                         mean=None if state.mean is None else generators)
+
+
+def reid_state(config):
+    state = reid.initial_state(config, IDENTITIES)
+    return state.replace(params=randomised(state.params, 3), batch_stats=randomised(state.batch_stats, 4))
+
+
+def random_guider(config):
+    shapes = jax.eval_shape(lambda: initial_variables(config.reid, IDENTITIES, jax.random.key(0)))
+    return {"params": randomised(shapes["params"], 5), "batch_stats": randomised(shapes["batch_stats"], 6)}
+
+
+def first_gradients(adam_state):
+    """The first step's gradients, decay included: Adam's first moment is a tenth of them by then."""
+    (moments,) = [part for part in adam_state if isinstance(part, optax.ScaleByAdamState)]
+    return jax.tree.map(lambda m: np.asarray(m) / 0.1, moments.mu)
+
+
+def assert_same_metrics(got, wanted, bound=METRICS):
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert got[name] == pytest.approx(value, rel=bound), name
+
+
+# STCnet.
+
+
+@pytest.fixture(scope="module")
+def stcnet_on_one_device(quick_compilation):
+    """Three steps of each config on one device: {name: [(batch, metrics, state after)]}, first the state."""
+    def run(config):
+        step = stcnet.pmap_step(config, IDENTITIES, devices=jax.devices()[:1])
+        state = stcnet_state(config)
+        guider = random_guider(config)
+        steps = [(None, None, state)]
+        for seed in range(3):
+            batch = stcnet_batch(config, seed)
+            state, metrics = jax.device_get(step(state, guider, on(1, batch)))
+            steps.append((batch, metrics, state))
+        return steps
+
+    return functools.cache(lambda name: run(CONFIGS[name]))
+
+
+CONFIGS = {"smoke": SMOKE, "paper's options": PLAIN}
+
+
+@quickly
+@pytest.mark.parametrize("name", CONFIGS)
+def test_steps_of_both_players_are_pytorchs(twin, stcnet_on_one_device, name):
+    config = CONFIGS[name]
+    (_, _, start), *steps = stcnet_on_one_device(name)
+    size = (config.stcnet.height, config.stcnet.width)
+    generators = twin.load(twin.Generators(config.stcnet), start.generators)
+    players = twin.load(twin.DiscriminatorPair(config.discriminators, size), start.discriminators)
+    variables = random_guider(config)
+    guider = twin.load(twin.ReidNet(config.reid, IDENTITIES).eval(), variables["params"],
+                       variables["batch_stats"])
+    rate = config.stcnet_training.learning_rate
+    adams = [twin.torch.optim.Adam(module.parameters(), rate) for module in (generators, players)]
+
+    for number, (batch, metrics, state) in enumerate(steps, 1):
+        wanted = twin.stcnet_backward(config, generators, players, guider, batch)
+        assert_same_metrics(metrics, wanted)
+        if number == 1:
+            assert_trees_close(first_gradients(state.generators_adam),
+                               twin.gradients(generators, state.generators), GRADIENTS)
+            assert_trees_close(first_gradients(state.discriminators_adam),
+                               twin.gradients(players, state.discriminators), GRADIENTS)
+        for adam in adams:
+            adam.step()
+        assert_trees_close(state.generators, twin.parameters(generators, state.generators), UPDATES)
+        assert_trees_close(state.discriminators, twin.parameters(players, state.discriminators), UPDATES)
+        assert state.step == number
+
+
+@quickly
+def test_running_mean_is_of_the_generators(stcnet_on_one_device):
+    (_, _, start), *steps = stcnet_on_one_device("smoke")
+    mean = start.generators
+    for number, (_, _, state) in enumerate(steps, 1):
+        decay = min(SMOKE.stcnet_training.average, (1 + number) / (10 + number))
+        mean = jax.tree.map(lambda m, p: decay * m + (1 - decay) * p, mean, state.generators)
+        assert_trees_close(state.result, mean, 1e-6)
+
+
+@quickly
+def test_eight_devices_are_one_for_stcnet(eight_devices, stcnet_on_one_device):
+    (_, _, state), (batch, wanted_metrics, wanted), *_ = stcnet_on_one_device("smoke")
+    step = stcnet.pmap_step(SMOKE, IDENTITIES, devices=eight_devices)
+    state, metrics = jax.device_get(step(state, random_guider(SMOKE), on(8, batch)))
+    assert_same_metrics(metrics, wanted_metrics, DEVICES)
+    for ours, theirs in ((state.generators_adam, wanted.generators_adam),
+                         (state.discriminators_adam, wanted.discriminators_adam)):
+        assert_trees_close(first_gradients(ours), first_gradients(theirs), DEVICES)
+    assert_trees_close(state.generators, wanted.generators, UPDATES)
+    assert_trees_close(state.discriminators, wanted.discriminators, UPDATES)
+    assert_trees_close(state.mean, wanted.mean, UPDATES)
+
+
+# The re-ID network.
+
+REID = dataclasses.replace(SMOKE, reid_training=dataclasses.replace(SMOKE.reid_training, weight_decay=0.1))
+
+
+@pytest.fixture(scope="module")
+def reid_on_one_device(quick_compilation):
+    """As `stcnet_on_one_device`. The decay is strong, so that a step tells where it is added."""
+    step = reid.pmap_step(REID, IDENTITIES, devices=jax.devices()[:1])
+    state = reid_state(REID)
+    steps = [(None, None, state)]
+    for seed in range(3):
+        batch = reid_batch(REID, seed)
+        state, metrics = jax.device_get(step(state, on(1, batch)))
+        steps.append((batch, metrics, state))
+    return steps
+
+
+@quickly
+def test_steps_of_the_reid_network_are_pytorchs(twin, reid_on_one_device):
+    (_, _, start), *steps = reid_on_one_device
+    network = twin.load(twin.ReidNet(REID.reid, IDENTITIES).train(), start.params, start.batch_stats)
+    training = REID.reid_training
+    adam = twin.torch.optim.Adam(network.parameters(), training.learning_rate,
+                                 weight_decay=training.weight_decay)
+    before = twin.statistics(network, start.batch_stats)
+    for number, (batch, metrics, state) in enumerate(steps, 1):
+        assert_same_metrics(metrics, twin.reid_backward(network, batch))
+        if number == 1:
+            wanted = jax.tree.map(lambda g, p: g + training.weight_decay * p,
+                                  twin.gradients(network, start.params), start.params)
+            assert_trees_close(first_gradients(state.adam), wanted, GRADIENTS)
+        adam.step()
+        assert_trees_close(state.params, twin.parameters(network, state.params), UPDATES)
+        after = twin.statistics(network, state.batch_stats)
+        if number == 1:  # later ones carry the other kind of variance on
+            assert_trees_close(state.batch_stats, twin.biased_statistics(network, before, after), METRICS)
+
+
+@quickly
+def test_eight_devices_are_one_for_the_reid_network(eight_devices, reid_on_one_device):
+    (_, _, state), (batch, wanted_metrics, wanted), *_ = reid_on_one_device
+    step = reid.pmap_step(REID, IDENTITIES, devices=eight_devices)
+    state, metrics = jax.device_get(step(state, on(8, batch)))
+    assert_same_metrics(metrics, wanted_metrics, DEVICES)
+    assert_trees_close(first_gradients(state.adam), first_gradients(wanted.adam), DEVICES)
+    assert_trees_close(state.batch_stats, wanted.batch_stats, DEVICES)
+    assert_trees_close(state.params, wanted.params, UPDATES)
+
+
+# The optimiser.
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_is_pytorchs(torch, decay):
+    """The same gradients in both, in float32: what is left is rounding."""
+    training = configs.Training(steps=9, batch=1, learning_rate=0.01, weight_decay=decay)
+    ours, random = optimiser.adam(training), np.random.default_rng(0)
+    params = random.standard_normal(50).astype(np.float32)
+    tensor = torch.tensor(params, requires_grad=True)
+    theirs = torch.optim.Adam([tensor], 0.01, weight_decay=decay)
+    state, update = ours.init(params), jax.jit(ours.update)
+    for _ in range(5):
+        gradient = random.standard_normal(50).astype(np.float32) * 10.0 ** random.integers(-6, 2, 50)
+        gradient = gradient.astype(np.float32)
+        updates, state = update(gradient, state, params)
+        params = params + np.asarray(updates)
+        tensor.grad = torch.tensor(gradient)
+        theirs.step()
+        assert difference(params, tensor.detach().numpy()) <= 1e-6
+
+
+def test_learning_rates_by_hand():
+    def rates(at, **options):
+        schedule = optimiser.learning_rate(configs.Training(batch=1, learning_rate=2.0, **options))
+        return [float(schedule(step)) for step in at]
+
+    assert rates([0, 5, 99], steps=10) == [2, 2, 2]
+    np.testing.assert_allclose(rates([0, 5, 10], steps=10, schedule="cosine"), [2, 1, 0], atol=1e-6)
+    # The paper's: a tenth after each third of the way.
+    np.testing.assert_allclose(rates([0, 29, 30, 59, 60, 89], steps=90, schedule="staircase"),
+                               [2, 2, 0.2, 0.2, 0.02, 0.02], rtol=1e-6)
+    np.testing.assert_allclose(rates([0, 1, 3, 4, 9], steps=10, warmup=4), [0.5, 1, 2, 2, 2])
+    with pytest.raises(ValueError, match="'linear'"):
+        rates([0], steps=10, schedule="linear")
+
+
+# Full size.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["paper", "paper_literal"])
+def test_one_step_of_the_paper_at_full_size(name):
+    config = configs.get(name)
+    device = jax.devices()[:1]
+    state = reid.initial_state(config, IDENTITIES)
+    state, metrics = reid.pmap_step(config, IDENTITIES, devices=device)(state, on(1, reid_batch(config, 0, 2)))
+    # A classifier that starts near zero knows nothing of five identities.
+    assert metrics["cross_entropy"] == pytest.approx(np.log(IDENTITIES), rel=0.2)
+    guider = jax.device_get(state.result)
+
+    start = stcnet.initial_state(config)
+    step = stcnet.pmap_step(config, IDENTITIES, devices=device)
+    state, metrics = jax.device_get(step(start, guider, on(1, stcnet_batch(config, 0, 2))))
+    assert all(np.isfinite(value) for value in metrics.values()), metrics
+    for before, after in ((start.generators, state.generators), (start.discriminators, state.discriminators)):
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after)):
+            assert np.isfinite(new).all() and (old != new).any()

@@ -1,0 +1,285 @@
+"""The command `vrstc`: parses, and calls. `vrstc COMMAND --help` says what each takes."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from vrstc_jax import config as configs
+from vrstc_jax.errors import InputError, TrainingDiverged
+
+Size = Literal["small", "paper", "paper_literal", "smoke"]
+Input = tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Where the people are and what hides them."""
+
+    boxes: Path | None = None
+    """For a video: the people's boxes, MOTChallenge text (frame,id,left,top,width,height, frames from 1)."""
+    masks: Path | None = None
+    """Folder of masks (PNG, white = hidden), used in place of locating."""
+    pattern: str | None = None
+    """For a folder: what its levels are, such as person/camera/tracklet/frame. Found from its depth if left out."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole job on made-up walkers: re-ID network, locating, STCnet, completion, judgement, report."""
+
+    output: Path
+    """New folder for everything; open report.html in it. The same command goes on where it stopped."""
+    size: Literal["small", "smoke"] = "small"
+    """small: about 8 minutes on two cores. smoke: under a minute, to see that it runs; it learns nothing."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> None:
+        from vrstc_jax.demo import demo
+
+        summary = demo(self.output, config=dataclasses.replace(configs.get(self.size), seed=self.seed),
+                       command=_command())
+        print(summary)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Learn from your own footage: people in frames that nothing hides teach how to paint the hidden in.
+
+    The work is kept beside the model in MODEL.work; the same command goes on where it stopped.
+    """
+
+    input: Input
+    """A video, or a folder of pictures."""
+    output: Path
+    """The model file to write."""
+    footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
+    size: Size = "small"
+    """Of the networks. small is for two cores; paper is the paper's, for GPUs and TPUs."""
+    steps: int | None = None
+    """Training steps of STCnet; the size's own number if left out."""
+    reid_steps: int | None = None
+    """Training steps of the re-ID network; the size's own number if left out."""
+    hold_out: int = 0
+    """Keep runs of this many neighbouring clean frames of every tracklet out of training, for `vrstc judge`."""
+    tau: float | None = None
+    """A band is hidden where its score is below this; if left out, the size's own, or chosen from the scores."""
+    hide: Literal["mixed", "bands"] | None = None
+    """What to hide in training: bands alone, as in the paper, or shapes of real occluders too."""
+    learning_rate: float | None = None
+    """Of STCnet's Adam, for both players."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> None:
+        from vrstc_jax.data.images import require_writable_directory
+        from vrstc_jax.data.sources import open_source
+        from vrstc_jax.fit import fit
+        from vrstc_jax.model import load_model, save_model
+
+        _positive(steps=self.steps, reid_steps=self.reid_steps, learning_rate=self.learning_rate)
+        if self.hold_out < 0:
+            raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
+        if self.output.is_dir():
+            raise InputError(f"{self.output}: is a folder; give the name of the model file to write.")
+        require_writable_directory(self.output.absolute().parent)
+        work = Path(f"{self.output}.work")
+        source = _source(self.input, self.footage, work / "spool")
+        _tell(source.warnings)
+        model = fit(source.tracklets, work, config=self._config(), hold_out=self.hold_out, command=_command(),
+                    inputs=_identity(self.input, self.footage))
+        save_model(self.output, model)
+        held_out = sum(map(len, model.provenance["held_out"].values()))
+        print(f"{self.output}: learned from {model.provenance['unoccluded_frames']} unoccluded of "
+              f"{model.provenance['frames']} frames of {model.provenance['tracklets']} tracklets; "
+              f"tau {model.tau:.4f}; {held_out} runs held out. SHA-256 of its tensors: "
+              f"{load_model(self.output).digest}")
+
+    def _config(self) -> configs.Config:
+        config = configs.get(self.size)
+        training = config.stcnet_training
+        training = dataclasses.replace(training, steps=self.steps or training.steps,
+                                       learning_rate=self.learning_rate or training.learning_rate)
+        reid = dataclasses.replace(config.reid_training, steps=self.reid_steps or config.reid_training.steps)
+        masks = dataclasses.replace(config.masks, kind=self.hide or config.masks.kind)
+        return dataclasses.replace(config, stcnet_training=training, reid_training=reid, masks=masks,
+                                   seed=self.seed, tau=config.tau if self.tau is None else self.tau)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Find the hidden parts of every person and paint them in.
+
+    A folder gives a folder of the same tree and names; a video gives OUTPUT/<track>/<frame>.png. Masks used,
+    scores, report.html and metrics.json are beside them. The same command goes on where it stopped.
+    """
+
+    input: Input
+    """A video, or a folder of pictures."""
+    model: Path
+    """A model file from `vrstc fit`."""
+    output: Path
+    """New folder for the completed crops and the report."""
+    footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
+    render: Path | None = None
+    """For a video: also write a video with the completed people put back, beside the original."""
+
+    def run(self) -> None:
+        from vrstc_jax.complete import Completer
+        from vrstc_jax.model import load_model
+        from vrstc_jax.outputs import OutputFolder
+        from vrstc_jax.pipeline import complete_source, judge
+
+        model = load_model(self.model)
+        if self.render and self.input.is_dir():
+            raise InputError(f"--render {self.render}: there is no picture to put people back into; "
+                             f"{self.input} is a folder of crops.")
+        run = {"input": _identity(self.input, self.footage)}
+        folder = OutputFolder(self.output, run | {"model": model.digest})
+        source = _source(self.input, self.footage, folder.work / "spool")
+        _tell(source.warnings)
+        completer = Completer(model)
+        names = {tracklet.name for tracklet in source.tracklets}
+        verdict = None
+        if names & set(model.provenance.get("held_out", ())):
+            verdict = judge(completer, source.tracklets)
+            print(verdict.format())
+        metrics = complete_source(model, source, self.output, command=_command(), run=run, verdict=verdict,
+                                  completer=completer,
+                                  finish=(lambda: self._render(source)) if self.render else None)
+        print(f"{self.output}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
+              f"{metrics['frames_by_how']['stcnet'] + metrics['frames_by_how']['spatial']} completed; "
+              f"open {self.output / 'report.html'}")
+
+    def _render(self, source) -> None:
+        from vrstc_jax.render import CompletedFolder, render_video
+
+        count = render_video(self.input, self.render, CompletedFolder(source, self.output))
+        print(f"{self.render}: {count} frames, the original on the left")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Hide what is known, complete it, and compare with simple fillings.
+
+    On the runs that `vrstc fit --hold-out` kept from training, or wherever the truth is known (--truth).
+    """
+
+    input: Input
+    """A video, or a folder of pictures."""
+    model: Path
+    """A model file from `vrstc fit`."""
+    footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
+    truth: Path | None = None
+    """Folder of the same frames without what hides people; needs --masks too."""
+    output: Path | None = None
+    """New folder for report.html and metrics.json."""
+    seed: int = 0
+    """Which band of each run is hidden."""
+
+    def run(self) -> None:
+        import tempfile
+
+        from vrstc_jax.complete import Completer
+        from vrstc_jax.data.images import require_writable_directory
+        from vrstc_jax.model import load_model
+        from vrstc_jax.pipeline import judge, write_summary
+
+        model = load_model(self.model)
+        if self.output:
+            require_writable_directory(self.output)
+        with tempfile.TemporaryDirectory() as spool:
+            source = _source(self.input, self.footage, Path(spool) / "spool", truth=self.truth)
+            _tell(source.warnings)
+            verdict = judge(Completer(model), source.tracklets, seed=self.seed)
+        print(verdict.format())
+        if self.output:
+            write_summary(self.output, title="Judged completions", metrics=verdict.metrics(), model=model,
+                          command=_command(), verdict=verdict, warnings=source.warnings)
+            print(f"open {self.output / 'report.html'}")
+
+
+@dataclass(frozen=True)
+class Walkers:
+    """Write made-up walkers as footage: a video of a scene with boxes and masks, and folders of tracklets."""
+
+    directory: Input
+    """New folder to write."""
+    people: int = 12
+    """People in the folders of tracklets."""
+    frames: int = 24
+    """Frames in each of their tracklets."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> None:
+        from vrstc_jax.data.walkers import write_walkers
+
+        _positive(people=self.people, frames=self.frames)
+        write_walkers(self.directory, people=self.people, frames=self.frames, seed=self.seed)
+        print(f"{self.directory}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
+
+
+COMMANDS = {"demo": Demo, "fit": Fit, "complete": Complete, "judge": Judge, "walkers": Walkers}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point; exits with 0, 2 (bad input), 1 (training diverged) or 130 (interrupted)."""
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="vrstc", args=arguments,
+        description="Finds the hidden parts of walking people and paints them back in (VRSTC, CVPR 2019).")
+    try:
+        chosen.run()
+    except InputError as error:
+        sys.exit(_complain(error, 2))
+    except TrainingDiverged as error:
+        sys.exit(_complain(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted; the same command goes on from here", 130))
+
+
+def _complain(error, code):
+    print(f"vrstc: {error}", file=sys.stderr)
+    return code
+
+
+def _command():
+    return shlex.join(["vrstc", *sys.argv[1:]])
+
+
+def _tell(warnings):
+    for warning in warnings:
+        print(f"vrstc: warning: {warning}", file=sys.stderr)
+
+
+def _source(path, footage, spool, *, truth=None):
+    from vrstc_jax.data.sources import open_source
+
+    return open_source(path, boxes=footage.boxes, masks=footage.masks, truth=truth, pattern=footage.pattern,
+                       spool=spool)
+
+
+def _identity(path, footage):
+    """What tells one input from another: names, sizes and times of change."""
+    def of(file):
+        if file is None:
+            return None
+        if not os.path.isfile(file):
+            return str(Path(file).absolute())
+        status = os.stat(file)
+        return [str(Path(file).absolute()), status.st_size, int(status.st_mtime)]
+
+    return {"input": of(path), "boxes": of(footage.boxes), "masks": of(footage.masks),
+            "pattern": footage.pattern}
+
+
+def _positive(**values):
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")

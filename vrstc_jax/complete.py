@@ -1,0 +1,343 @@
+"""Completing tracklets: a tracklet goes in, the same tracklet with its hidden parts painted in comes out.
+
+A frame without a hidden pixel is unoccluded, and what is hidden elsewhere is painted in from the nearest
+unoccluded frames on either side. The cases that the paper leaves open:
+  no unoccluded frame on one side: the other side's is used for both;
+  on neither: the spatial generator alone completes, and the frame is marked 'spatial';
+  two bands hidden: they are one joint mask;
+  everything hidden: the frame is left as it is, and marked 'left';
+  a tracklet of one frame: it agrees with its own mean, so nothing is located in it; with a mask it is
+    completed spatially.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vrstc_jax.data.neighbours import sides, sources
+from vrstc_jax.data.pipeline import resize
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.errors import InputError
+from vrstc_jax.locate import Locator
+from vrstc_jax.model import Model
+from vrstc_jax.networks import Generators
+from vrstc_jax.regions import BANDS, bands_mask
+from vrstc_jax.training.stcnet import to_float
+
+BATCH = 16  # hidden frames a call
+ENCODED = 8  # neighbours a call
+_PENDING = 64  # frames read before those completed so far are given out, at most
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedFrame:
+    """One frame of a completed tracklet.
+
+    Attributes:
+      index: its place in the tracklet.
+      frame: uint8 [H, W, 3]; where the mask is false, the input's pixels bit for bit.
+      mask: bool [H, W], true = hidden.
+      sources: index of the previous and of the next frame used, −1 for none; the nearest, where the
+        network attends to more than one on a side. Both −1 unless `how` is 'stcnet'.
+      how: 'visible' (nothing hidden), 'stcnet', 'spatial' (no unoccluded frame in the tracklet), or 'left'
+        (everything hidden).
+      spatial: the spatial generator's completion x̂1, as `frame`; None where nothing was completed.
+    """
+
+    index: int
+    frame: np.ndarray
+    mask: np.ndarray
+    sources: tuple[int, int]
+    how: str
+    spatial: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedTracklet:
+    """What `complete_tracklet` gives; T frames.
+
+    Attributes:
+      frames: as they came, uint8 [T, H, W, 3] or a list of [H_t, W_t, 3], with hidden pixels painted in.
+      masks: bool, in the same form without channels; what was hidden.
+      scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
+      sources: int [T, 2], index of the previous and of the next frame used, −1 for none.
+      how: for each frame 'visible', 'stcnet', 'spatial' or 'left' (see `CompletedFrame`).
+      warnings: what was odd about the tracklet, one sentence each.
+    """
+
+    frames: np.ndarray | list[np.ndarray]
+    masks: np.ndarray | list[np.ndarray]
+    scores: np.ndarray
+    sources: np.ndarray
+    how: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Plan:
+    """What is hidden in a tracklet, and what may be looked at.
+
+    Attributes:
+      mask: (index, frame) to bool [H_t, W_t], true = hidden; None or all false where nothing is.
+      usable: bool [T], the frames to complete from.
+      scores: float [T, 3], NaN where nothing was located.
+      warnings: what was odd, one sentence each.
+    """
+
+    mask: Callable[[int, np.ndarray], np.ndarray | None]
+    usable: np.ndarray
+    scores: np.ndarray
+    warnings: list[str] = field(default_factory=list)
+
+
+class Completer:
+    """Completes tracklets with a model; what it compiles serves tracklets of any length and size."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.locator = Locator(model.config.reid, model.reid, len(model.identities))
+        c = model.config.stcnet
+        self._params = jax.device_put(model.generators)
+        self._shared = c.share_neighbour_encoders
+        network = Generators(c)
+
+        def apply(params, *args, **kwargs):
+            return network.apply({"params": params}, *args, **kwargs)
+
+        @jax.jit
+        def complete(params, frames, masks, previous, following):
+            floats = [(to_float(pictures), features) for pictures, features in (previous, following)]
+            return apply(params, to_float(frames), masks.astype(jnp.float32), *floats,
+                         method="complete_from_encoded")
+
+        def encode(params, frames, following):
+            return apply(params, to_float(frames), following=following, method="encode_neighbours")
+
+        @jax.jit
+        def attend(params, frames, masks, previous, following):
+            floats = [(to_float(pictures), features) for pictures, features in (previous, following)]
+            return apply(params, to_float(frames), masks.astype(jnp.float32), *floats, method="attention")
+
+        self._complete, self._attend = complete, attend
+        self._encode = jax.jit(encode, static_argnames="following")
+
+    def plan(self, tracklet: Tracklet) -> Plan:
+        """What is hidden in a tracklet: by its masks where it has them, else located."""
+        count = len(tracklet)
+        if tracklet.masks is not None:
+            usable = np.array([not mask.any() for mask in tracklet.masks], bool)
+            plan = Plan(lambda index, frame: tracklet.masks[index], usable,
+                        np.full((count, BANDS), np.nan, np.float32))
+        else:
+            scores = self.locator.scores(tracklet.frames)
+            plan = plan_from_scores(scores, self.model.tau)
+            if count == 1:
+                plan.warnings.append("It has one frame, which cannot disagree with others: nothing is located.")
+        if count and not plan.usable.any():
+            plan.warnings.append("None of its frames is free of occlusion; what was completed was completed "
+                                 "from the frame itself (spatial).")
+        return plan
+
+    def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:
+        """Completes a tracklet frame by frame, in order; memory does not grow with its length."""
+        plan = plan or self.plan(tracklet)
+        return self.select(tracklet, plan, range(len(tracklet)))
+
+    def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int]) -> Iterator[CompletedFrame]:
+        """As `stream`, for some frames of the tracklet, ascending."""
+        known = _Known(self, tracklet)
+        nearest = sources(plan.usable)
+        usable = np.flatnonzero(plan.usable)
+        waiting, hidden = [], []
+        for index in indices:
+            frame = tracklet.frames[index]
+            mask = plan.mask(index, frame)
+            how = "visible" if mask is None or not mask.any() else "left" if mask.all() else "stcnet" if len(usable) else "spatial"
+            entry = _Entry(index, frame, mask, how)
+            waiting.append(entry)
+            if how in ("stcnet", "spatial"):
+                hidden.append(entry)
+            if len(hidden) == BATCH or len(waiting) == _PENDING:
+                yield from self._finish(waiting, hidden, known, usable, nearest)
+                waiting, hidden = [], []
+        yield from self._finish(waiting, hidden, known, usable, nearest)
+
+    def attention(self, tracklet: Tracklet, plan: Plan, index: int):
+        """Where the patches of a hidden frame looked.
+
+        Returns:
+          For each side (frame indices [T], weights float32 [h, w, T, h, w]), nearest frame first.
+        """
+        c = self.model.config.stcnet
+        picked = sides(np.flatnonzero(plan.usable), index, index, count=c.frames_per_side, step=c.frame_step)
+        known = _Known(self, tracklet)
+        known.require([picked])
+        frame = tracklet.frames[index]
+        neighbours = [known.gather([picked[side]], 0, side) for side in (0, 1)]
+        weights = self._attend(self._params, resize(frame, c.height, c.width)[None],
+                               _network_mask(plan.mask(index, frame), c.height, c.width)[None], *neighbours)
+        return tuple((picked[side], np.asarray(weights[side][0])) for side in (0, 1))
+
+    def _finish(self, waiting, hidden, known, usable, nearest):
+        if hidden:
+            self._fill(hidden, known, usable)
+        for entry in waiting:
+            empty = np.zeros(entry.frame.shape[:2], bool)
+            used = tuple(int(i) for i in nearest[entry.index]) if entry.how == "stcnet" else (-1, -1)
+            yield CompletedFrame(entry.index, entry.frame if entry.second is None else entry.second,
+                                 empty if entry.mask is None else entry.mask, used, entry.how, entry.first)
+
+    def _fill(self, hidden, known, usable):
+        """Runs the network on up to BATCH hidden frames and writes its results into them."""
+        c = self.model.config.stcnet
+        size = c.height, c.width
+        picked = [sides(usable, entry.index, entry.index, count=c.frames_per_side, step=c.frame_step)
+                  for entry in hidden]
+        known.require(picked)
+        pad = BATCH - len(hidden)
+        frames = np.stack([resize(entry.frame, *size) for entry in hidden])
+        masks = np.stack([_network_mask(entry.mask, *size) for entry in hidden])
+        neighbours = [known.gather([p and p[side] for p in picked], pad, side) for side in (0, 1)]
+        outputs = self._complete(self._params, _padded(frames, pad), _padded(masks, pad), *neighbours)
+        first, second = (np.asarray(output) for output in outputs)
+        for i, entry in enumerate(hidden):
+            entry.first = bring_back(first[i], entry.frame, entry.mask)
+            entry.second = (entry.first if entry.how == "spatial"
+                            else bring_back(second[i], entry.frame, entry.mask))
+        known.forget([p for p in picked[-1:] if p])
+
+
+def complete_tracklet(model: Model, frames, masks=None) -> CompletedTracklet:
+    """Paints in the hidden parts of a person.
+
+    Args:
+      model: from `load_model`.
+      frames: uint8 [T, H, W, 3], RGB, or a sequence of [H_t, W_t, 3].
+      masks: bool, the same without channels, true = hidden; None: hidden bands are located.
+
+    Raises:
+      InputError: frames or masks of another type, or shapes that do not fit each other.
+    """
+    _check(frames, masks)
+    count = len(frames)
+    tracklet = Tracklet(name="tracklet", frames=frames, masks=masks,
+                        frame_names=tuple(f"{i:06d}" for i in range(count)))
+    completer = Completer(model)
+    plan = completer.plan(tracklet)
+    done = list(completer.stream(tracklet, plan))
+    stack = np.stack if isinstance(frames, np.ndarray) and count else list
+    return CompletedTracklet(
+        frames=stack([d.frame for d in done]), masks=stack([d.mask for d in done]), scores=plan.scores,
+        sources=np.array([d.sources for d in done], int).reshape(count, 2), how=tuple(d.how for d in done),
+        warnings=tuple([*plan.warnings, *left_warnings([d.how for d in done])]))
+
+
+def plan_from_scores(scores: np.ndarray, tau: float) -> Plan:
+    """Hides the bands whose score [T, 3] is below τ (section 3.2)."""
+    hidden = scores < tau
+    return Plan(lambda index, frame: bands_mask(hidden[index], *frame.shape[:2]), ~hidden.any(1), scores)
+
+
+def left_warnings(hows: Sequence[str]) -> list[str]:
+    """What a report says of frames that could not be completed at all."""
+    left = sum(how == "left" for how in hows)
+    return [f"{left} of its frames are hidden entirely and were left as they were."] if left else []
+
+
+def bring_back(result: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The network's picture at a crop's own resolution, put where the mask is.
+
+    Args:
+      result: float [h, w, 3] in [−1, 1], at the network's size.
+      frame: uint8 [H, W, 3].
+      mask: bool [H, W].
+
+    Returns:
+      uint8 [H, W, 3], equal to `frame` bit for bit where the mask is false.
+    """
+    height, width = frame.shape[:2]
+    larger = cv2.resize(result, (width, height), interpolation=cv2.INTER_CUBIC)
+    pixels = np.clip(np.round((larger + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.where(mask[..., None], pixels, frame)
+
+
+@dataclass(eq=False)
+class _Entry:
+    index: int
+    frame: np.ndarray
+    mask: np.ndarray | None
+    how: str
+    first: np.ndarray | None = None
+    second: np.ndarray | None = None
+
+
+class _Known:
+    """Encoded neighbours of a tracklet, each encoded once, and dropped when completion has passed it."""
+
+    def __init__(self, completer: Completer, tracklet: Tracklet):
+        self._completer, self._tracklet = completer, tracklet
+        self._encoded: dict[int, tuple] = {}
+
+    def require(self, picked):
+        """Encodes what the picked sides need and is not known yet."""
+        c = self._completer
+        needed = sorted({i for p in picked if p for side in p for i in side} - set(self._encoded))
+        size = c.model.config.stcnet.height, c.model.config.stcnet.width
+        for at in range(0, len(needed), ENCODED):
+            indices = needed[at:at + ENCODED]
+            frames = np.stack([resize(self._tracklet.frames[i], *size) for i in indices])
+            padded = _padded(frames, ENCODED - len(indices))
+            features = [np.asarray(c._encode(c._params, padded, following=last))
+                        for last in ((False,) if c._shared else (False, True))]
+            for k, i in enumerate(indices):
+                self._encoded[i] = (frames[k], features[0][k], features[-1][k])
+
+    def gather(self, picked, pad, side):
+        """(pictures [B, T, H, W, 3], features [B, T, h, w, C]) of one side; zeros where there is none."""
+        c = self._completer.model.config.stcnet
+        shape = c.frames_per_side, c.height, c.width, 3
+        if not any(picked):
+            features = jax.eval_shape(lambda f: self._completer._encode(self._completer._params, f,
+                                                                        following=False),
+                                      jax.ShapeDtypeStruct(shape, np.uint8))
+            return (np.zeros((len(picked) + pad, *shape), np.uint8),
+                    np.zeros((len(picked) + pad, *features.shape), np.float32))
+        rows = [[self._encoded[i] for i in indices] for indices in picked]
+        pictures = np.stack([[entry[0] for entry in row] for row in rows])
+        features = np.stack([[entry[1 + side] for entry in row] for row in rows])
+        return _padded(pictures, pad), _padded(features, pad)
+
+    def forget(self, picked):
+        """Drops what lies before all that the last completed frame used: later frames use none of it."""
+        for previous, following in picked:
+            oldest = min(*previous, *following)
+            self._encoded = {i: entry for i, entry in self._encoded.items() if i >= oldest}
+
+
+def _network_mask(mask, height, width):
+    """[H, W] to [height, width, 1]: hidden where any hidden pixel is in it, so that none leaks in."""
+    return (resize(mask.astype(np.float32), height, width) > 1e-4)[..., None]
+
+
+def _padded(array, count):
+    return np.concatenate([array, np.repeat(array[-1:], count, axis=0)]) if count else array
+
+
+def _check(frames, masks):
+    if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[-1] != 3):
+        raise InputError(f"frames must be [T, H, W, 3] or a sequence of [H, W, 3]. Got shape {frames.shape}.")
+    if masks is not None and len(masks) != len(frames):
+        raise InputError(f"There must be a mask for each frame. Got {len(masks)} masks, {len(frames)} frames.")
+    for i, frame in enumerate(frames):
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 \
+                or frame.shape[2] != 3 or not frame.size:
+            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise InputError(f"frame {i} must be a uint8 array [H, W, 3]. Got {got}.")
+        if masks is not None and (np.asarray(masks[i]).dtype != bool
+                                  or np.asarray(masks[i]).shape != frame.shape[:2]):
+            raise InputError(f"mask {i} must be bool {frame.shape[:2]}, as its frame. "
+                             f"Got {np.asarray(masks[i]).dtype} {np.asarray(masks[i]).shape}.")

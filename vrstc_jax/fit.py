@@ -1,0 +1,190 @@
+"""Fitting a model to tracklets: DESIGN's steps 1 to 3 (re-ID network, locating, STCnet), resumable.
+
+Everything on the way stands in a work directory; each step is skipped when its result stands, so the same
+call goes on where it was interrupted and ends with the same model.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from vrstc_jax import config as configs
+from vrstc_jax.data.images import replace_file, require_writable_directory
+from vrstc_jax.data.pipeline import Usable, reid_batches, stcnet_batches
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.errors import InputError
+from vrstc_jax.locate import Locator, choose_tau
+from vrstc_jax.model import Model
+from vrstc_jax.networks import Generators
+from vrstc_jax.training import loop, reid, stcnet
+
+_CURVE_POINTS = 200  # of each training curve, kept in the model for reports
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Runs of neighbouring frames kept from training: for each tracklet, (first, last + 1)."""
+
+    runs: tuple[tuple[tuple[int, int], ...], ...]
+
+    def without(self, tracklet: int, frames: np.ndarray) -> np.ndarray:
+        """`frames` (indices, ascending) less those held out of a tracklet."""
+        keep = np.ones(len(frames), bool)
+        for first, end in self.runs[tracklet]:
+            keep &= (frames < first) | (frames >= end)
+        return frames[keep]
+
+
+def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out: int = 0, command: str = "",
+        inputs: dict | None = None, log_every: int = 20, checkpoint_every: int = 200) -> Model:
+    """Trains the re-ID network, locates, and trains STCnet on the frames that nothing hides.
+
+    Args:
+      tracklets: with `person` as identity; where that is None, each tracklet is an identity of its own.
+      work: directory of the set, checkpoints and metrics; made here, and gone on from.
+      hold_out: length of the runs of unoccluded frames to keep from training, for judging; 0: none.
+      command: what the user typed, for the record.
+      inputs: what identifies the input beyond its tracklets' names and lengths, for the record.
+
+    Returns:
+      The model; it is not yet saved.
+
+    Raises:
+      InputError: there is nothing to learn from, or `work` holds another fit.
+      TrainingDiverged: a loss was not finite.
+    """
+    work = Path(work)
+    require_writable_directory(work)
+    _claim(work, tracklets, config, hold_out, inputs or {})
+    data = _stored(work / "tracklets", tracklets)
+    names = [tracklet.person or tracklet.name for tracklet in data.tracklets]
+    identities = tuple(sorted(set(names)))
+    labels = [identities.index(name) for name in names]
+    candidates = hold_out_runs([len(tracklet) for tracklet in data.tracklets], hold_out)
+
+    seen = [Usable(first, candidates.without(k, np.arange(len(tracklet))), label)
+            for k, (tracklet, first, label) in enumerate(zip(data.tracklets, data.first, labels))]
+    state = loop.train(
+        "re-ID network", reid.initial_state(config, len(identities)),
+        reid.pmap_step(config, len(identities)), lambda start: reid_batches(data, seen, config, start=start),
+        steps=config.reid_training.steps, directory=work / "reid", log_every=log_every,
+        checkpoint_every=checkpoint_every)
+    guider = jax.device_get(state.result)
+
+    locator = Locator(config.reid, guider, len(identities))
+    scores = _located(work / "scores.npz", data, locator)
+    tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
+    clean = [_clean(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
+    held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
+                             for k, runs in enumerate(candidates.runs)))
+    usable = [Usable(first, held_out.without(k, np.flatnonzero(clean[k])), label)
+              for k, (first, label) in enumerate(zip(data.first, labels))]
+
+    state = train_stcnet(data, usable, config, guider, len(identities), work / "stcnet",
+                         log_every=log_every, checkpoint_every=checkpoint_every)
+    return Model(
+        config=config, generators=jax.device_get(state.result),
+        discriminators=jax.device_get(state.discriminators), reid=guider, identities=identities,
+        tau=float(tau),
+        provenance={
+            "command": command, "inputs": inputs or {}, "tracklets": len(data.tracklets),
+            "frames": sum(map(len, data.tracklets)), "unoccluded_frames": int(sum(c.sum() for c in clean)),
+            "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
+            "held_out": {tracklet.name: [list(tracklet.frame_names[slice(*run)]) for run in runs]
+                         for tracklet, runs in zip(data.tracklets, held_out.runs) if runs},
+            "curves": {"re-ID network": _curves(work / "reid"), "STCnet": _curves(work / "stcnet")},
+        })
+
+
+def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Config, guider: dict,
+                 identities: int, directory, *, log_every: int = 20, checkpoint_every: int = 200):
+    """DESIGN's step 3: STCnet on unoccluded frames, with the frozen re-ID network as guider."""
+    step = stcnet.pmap_step(config, identities)
+    placed = loop.replicated(guider) if config.losses.identity else None
+    generators = Generators(config.stcnet)
+
+    @jax.jit
+    def completed(params, batch):
+        frames, previous, following = (stcnet.to_float(batch[k][:4]) for k in
+                                       ("frames", "previous", "following"))
+        masks = batch["masks"][:4].astype(np.float32)
+        _, second = generators.apply({"params": params}, frames, masks, previous, following)
+        return stcnet.to_uint8(jnp.stack([frames, frames * (1 - masks), second], axis=1))
+
+    def pictures(state, batch):
+        sheet = np.asarray(completed(jax.device_get(state.result), batch))
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
+
+    return loop.train(
+        "STCnet", stcnet.initial_state(config), lambda state, batch: step(state, placed, batch),
+        lambda start: stcnet_batches(data, usable, config, start=start),
+        steps=config.stcnet_training.steps, directory=directory, log_every=log_every,
+        checkpoint_every=checkpoint_every, pictures=pictures)
+
+
+def hold_out_runs(lengths: Sequence[int], size: int) -> HeldOut:
+    """Runs of `size` frames spread over each tracklet, about a tenth of its frames, each with as many
+    frames before and after it; tracklets shorter than three runs have none."""
+    def spread(length):
+        if not size or length < 3 * size:
+            return ()
+        count = max(1, length // (11 * size))
+        starts = ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
+        return tuple((int(start), int(start) + size) for start in starts)
+
+    return HeldOut(tuple(map(spread, lengths)))
+
+
+def _claim(work, tracklets, config, hold_out, inputs):
+    """Takes the work directory for this fit, or finds it taken by the same one."""
+    mine = {"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs,
+            "tracklets": [[t.name, len(t)] for t in tracklets]}
+    mine = json.loads(json.dumps(mine))
+    record = work / "fit.json"
+    if record.exists():
+        if json.loads(record.read_text()) != mine:
+            raise InputError(f"{work}: holds the work of a fit with other input or settings; "
+                             "remove it, or choose another output.")
+    else:
+        replace_file(record, json.dumps(mine, indent=1).encode())
+
+
+def _stored(directory, tracklets) -> TrackletSet:
+    if not directory.exists():
+        with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame",
+                  dynamic_ncols=True) as bar:
+            write_set(directory, tracklets, progress=bar.update)
+    return read_set(directory)
+
+
+def _located(path, data, locator) -> list[np.ndarray]:
+    if not path.exists():
+        scores = [locator.scores(tracklet.frames) for tracklet in
+                  tqdm(data.tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
+        unfinished = path.with_suffix(".partial.npz")
+        np.savez(unfinished, *scores)
+        os.replace(unfinished, path)
+    with np.load(path) as stored:
+        return [stored[f"arr_{k}"] for k in range(len(data.tracklets))]
+
+
+def _clean(tracklet, scores, tau):
+    if tracklet.masks is not None:
+        return np.array([not mask.any() for mask in tracklet.masks], bool)
+    return (scores >= tau).all(axis=1)
+
+
+def _curves(directory):
+    """{metric: [[step, value], …]} of a training run, thinned."""
+    lines = loop.read_metrics(directory)
+    lines = lines[::max(1, len(lines) // _CURVE_POINTS)]
+    names = [name for name in (lines[0] if lines else ()) if name not in ("step", "steps_per_second")]
+    return {name: [[line["step"], line[name]] for line in lines] for name in names}

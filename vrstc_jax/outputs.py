@@ -1,0 +1,106 @@
+"""A folder of completed tracklets: what is where in it, and what of it already stands.
+
+    DIR/<tracklet>/<frame>.png         the completed crops (the input's tree and names)
+    DIR/masks/<tracklet>/<frame>.png   the masks used, white = hidden
+    DIR/scores/<tracklet>.json         for each frame what was hidden, and what it was filled from
+    DIR/run.json                       what made it, so that the same command goes on
+
+A tracklet's scores are written last: it is complete when they are there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vrstc_jax.complete import CompletedFrame, Plan
+from vrstc_jax.data.images import (
+    read_image,
+    read_mask,
+    replace_file,
+    require_writable_directory,
+    write_png,
+)
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.errors import InputError
+
+RESERVED = ("masks", "scores", "work")
+
+
+class OutputFolder:
+    """Writes completed tracklets, each under another name first, and knows which stand.
+
+    Args:
+      run: what makes the results: model, input, options. A folder made by another run is refused.
+
+    Raises:
+      InputError: the folder cannot be written, or holds something else.
+    """
+
+    def __init__(self, directory, run: dict):
+        self.path = Path(directory)
+        require_writable_directory(self.path)
+        record = self.path / "run.json"
+        run = json.loads(json.dumps(run))
+        if record.exists():
+            if json.loads(record.read_text()) != run:
+                raise InputError(f"{self.path}: holds the results of another run (see its run.json); "
+                                 "remove it, or give another output folder.")
+        elif any(self.path.iterdir()):
+            raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; "
+                             "give an empty or a new folder.")
+        else:
+            replace_file(record, json.dumps(run, indent=1).encode())
+        self.work = self.path / "work"
+        self.work.mkdir(exist_ok=True)
+
+    def has(self, tracklet: Tracklet) -> bool:
+        """Whether a tracklet is complete here."""
+        return self._scores(tracklet).exists()
+
+    def read_scores(self, tracklet: Tracklet) -> dict:
+        """What was written of a tracklet that is complete here."""
+        return json.loads(self._scores(tracklet).read_text())
+
+    def read(self, tracklet: Tracklet, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mask bool [H, W] and completed frame uint8 [H, W, 3] of a tracklet that is complete here."""
+        name = f"{tracklet.frame_names[index]}.png"
+        return (read_mask(self.path / "masks" / tracklet.name / name),
+                read_image(self.path / tracklet.name / name))
+
+    def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
+        """Writes a tracklet as its frames come; returns what its scores file says."""
+        if Path(tracklet.name).parts[0] in RESERVED:
+            raise InputError(f"tracklet {tracklet.name}: its folder has the name of one that results need "
+                             f"({', '.join(RESERVED)}); rename it.")
+        unfinished = self.work / "tracklet"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        rows, names = [], tracklet.frame_names
+        for done in frames:
+            write_png(unfinished / "frames" / f"{names[done.index]}.png", done.frame)
+            write_png(unfinished / "masks" / f"{names[done.index]}.png", done.mask)
+            rows.append({"frame": names[done.index], "how": done.how,
+                         "hidden": round(float(done.mask.mean()), 4),
+                         "sources": [names[i] if i >= 0 else None for i in done.sources],
+                         "scores": _listed(plan.scores[done.index])})
+        for part, place in (("frames", self.path / tracklet.name), ("masks", self.path / "masks" / tracklet.name)):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(unfinished / part, place)
+        result = {"tracklet": tracklet.name, "frames": rows, "warnings": [*tracklet.warnings, *plan.warnings]}
+        replace_file(self._scores(tracklet), json.dumps(result, indent=1).encode())
+        return result
+
+    def finish(self) -> None:
+        """Removes what was only needed on the way."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _scores(self, tracklet):
+        return self.path / "scores" / f"{tracklet.name}.json"
+
+
+def _listed(scores):
+    return None if np.isnan(scores).any() else [round(float(s), 5) for s in scores]
