@@ -13,6 +13,7 @@ import pytest
 
 from comparing import assert_trees_close, difference, randomised, some_masks
 from vrstc_jax import config as configs
+from vrstc_jax.networks import DiscriminatorPair, Generators
 from vrstc_jax.reid import initial_variables
 from vrstc_jax.training import optimiser, reid, stcnet
 
@@ -55,21 +56,41 @@ def on(devices, batch):
 
 
 def stcnet_state(config):
-    """A fresh state of random weights, none of them zero."""
-    state = stcnet.initial_state(config)
-    generators, discriminators = randomised(state.generators, 1), randomised(state.discriminators, 2)
-    return state.replace(generators=generators, discriminators=discriminators,
-                         mean=None if state.mean is None else generators)
+    """A state at step 0 of random weights, none of them zero. (The trainer's own would take long to compile.)
+    """
+    c = config.stcnet
+    frames, masks = np.zeros((1, c.height, c.width, 3)), np.ones((1, c.height, c.width, 1))
+    sides = np.zeros((1, c.frames_per_side, c.height, c.width, 3))
+    generators = random_parameters(Generators(c), 1, frames, masks, sides, sides)
+    discriminators = random_parameters(DiscriminatorPair(config.discriminators), 2, frames, masks)
+    return stcnet.State(
+        step=np.zeros((), np.int32), generators=generators, discriminators=discriminators,
+        generators_adam=fresh_adam(config.stcnet_training, generators),
+        discriminators_adam=fresh_adam(config.stcnet_training, discriminators),
+        mean=generators if config.stcnet_training.average else None)
 
 
 def reid_state(config):
-    state = reid.initial_state(config, IDENTITIES)
-    return state.replace(params=randomised(state.params, 3), batch_stats=randomised(state.batch_stats, 4))
+    """As `stcnet_state`."""
+    variables = random_reid(config, 3)
+    return reid.State(step=np.zeros((), np.int32), params=variables["params"],
+                      batch_stats=variables["batch_stats"],
+                      adam=fresh_adam(config.reid_training, variables["params"]))
 
 
-def random_guider(config):
+def random_parameters(network, seed, *inputs):
+    return randomised(jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"], seed)
+
+
+def random_reid(config, seed):
     shapes = jax.eval_shape(lambda: initial_variables(config.reid, IDENTITIES, jax.random.key(0)))
-    return {"params": randomised(shapes["params"], 5), "batch_stats": randomised(shapes["batch_stats"], 6)}
+    return {"params": randomised(shapes["params"], seed),
+            "batch_stats": randomised(shapes["batch_stats"], seed + 1)}
+
+
+def fresh_adam(training, params):
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+                        jax.eval_shape(optimiser.adam(training).init, params))
 
 
 def first_gradients(adam_state):
@@ -86,14 +107,19 @@ def assert_same_metrics(got, wanted, bound=METRICS):
 
 # STCnet.
 
+CONFIGS = {"smoke": SMOKE, "paper's options, without guider": PLAIN}
+
+def guider_of(name):
+    return random_reid(SMOKE, 5) if name == "smoke" else None
+
 
 @pytest.fixture(scope="module")
 def stcnet_on_one_device(quick_compilation):
     """Three steps of each config on one device: {name: [(batch, metrics, state after)]}, first the state."""
-    def run(config):
+    def run(name):
+        config = CONFIGS[name]
         step = stcnet.pmap_step(config, IDENTITIES, devices=jax.devices()[:1])
-        state = stcnet_state(config)
-        guider = random_guider(config)
+        state, guider = stcnet_state(config), guider_of(name)
         steps = [(None, None, state)]
         for seed in range(3):
             batch = stcnet_batch(config, seed)
@@ -101,10 +127,7 @@ def stcnet_on_one_device(quick_compilation):
             steps.append((batch, metrics, state))
         return steps
 
-    return functools.cache(lambda name: run(CONFIGS[name]))
-
-
-CONFIGS = {"smoke": SMOKE, "paper's options": PLAIN}
+    return functools.cache(run)
 
 
 @quickly
@@ -115,9 +138,9 @@ def test_steps_of_both_players_are_pytorchs(twin, stcnet_on_one_device, name):
     size = (config.stcnet.height, config.stcnet.width)
     generators = twin.load(twin.Generators(config.stcnet), start.generators)
     players = twin.load(twin.DiscriminatorPair(config.discriminators, size), start.discriminators)
-    variables = random_guider(config)
-    guider = twin.load(twin.ReidNet(config.reid, IDENTITIES).eval(), variables["params"],
-                       variables["batch_stats"])
+    guider = guider_of(name)
+    if guider is not None:
+        guider = twin.load(twin.ReidNet(config.reid, IDENTITIES).eval(), *guider.values())
     rate = config.stcnet_training.learning_rate
     adams = [twin.torch.optim.Adam(module.parameters(), rate) for module in (generators, players)]
 
@@ -150,7 +173,7 @@ def test_running_mean_is_of_the_generators(stcnet_on_one_device):
 def test_eight_devices_are_one_for_stcnet(eight_devices, stcnet_on_one_device):
     (_, _, state), (batch, wanted_metrics, wanted), *_ = stcnet_on_one_device("smoke")
     step = stcnet.pmap_step(SMOKE, IDENTITIES, devices=eight_devices)
-    state, metrics = jax.device_get(step(state, random_guider(SMOKE), on(8, batch)))
+    state, metrics = jax.device_get(step(state, guider_of("smoke"), on(8, batch)))
     assert_same_metrics(metrics, wanted_metrics, DEVICES)
     for ours, theirs in ((state.generators_adam, wanted.generators_adam),
                          (state.discriminators_adam, wanted.discriminators_adam)):

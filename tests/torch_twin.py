@@ -435,7 +435,7 @@ def stcnet_backward(config, generators, players, guider, batch) -> dict[str, flo
 
     parts |= {"generators": total, "discriminators": against,
               "psnr_spatial": psnr(first, frames, masks), "psnr_stcnet": psnr(second, frames, masks)}
-    return {name: float(value) for name, value in parts.items()}
+    return {name: value.item() for name, value in parts.items()}
 
 
 def reid_backward(network, batch) -> dict[str, float]:
@@ -444,7 +444,7 @@ def reid_backward(network, batch) -> dict[str, float]:
     labels = torch.tensor(batch["labels"]).long()
     loss = F.cross_entropy(logits, labels)
     _leave(network, loss)
-    return {"cross_entropy": float(loss), "accuracy": (logits.argmax(1) == labels).double().mean().item()}
+    return {"cross_entropy": loss.item(), "accuracy": (logits.argmax(1) == labels).double().mean().item()}
 
 
 def _leave(module, loss):

@@ -135,11 +135,14 @@ class Complete:
         from vrstc_jax.model import load_model
         from vrstc_jax.outputs import OutputFolder
         from vrstc_jax.pipeline import complete_source, judge
+        from vrstc_jax.render import require_renderable
 
         model = load_model(self.model)
         if self.render and self.input.is_dir():
             raise InputError(f"--render {self.render}: there is no picture to put people back into; "
                              f"{self.input} is a folder of crops.")
+        if self.render:
+            require_renderable(self.render)
         run = {"input": _identity(self.input, self.footage)}
         folder = OutputFolder(self.output, run | {"model": model.digest})
         source = _source(self.input, self.footage, folder.work / "spool")

@@ -67,7 +67,8 @@ def judge(completer: Completer, tracklets: Sequence[Tracklet], *, seed: int = 0)
 
 def complete_source(model: Model, source: Source, output, *, command: str, run: dict,
                     title: str = "Completed tracklets", verdict: Verdict | None = None,
-                    completer: Completer | None = None, finish: Callable | None = None) -> dict:
+                    completer: Completer | None = None, summary=None,
+                    finish: Callable | None = None) -> dict:
     """Completes all tracklets of a source into a folder, with report.html and metrics.json.
 
     Tracklets that stand already are not done again.
@@ -75,6 +76,7 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
     Args:
       run: what identifies this run, beside the model; a folder made by another run is refused.
       verdict: what `judge` found, for the report.
+      summary: folder for report.html and metrics.json; None: `output`.
       finish: called when all tracklets stand, before what was needed on the way is removed.
 
     Returns:
@@ -105,7 +107,7 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
                                                     hows.index("stcnet"))
     metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
                "tau": model.tau, "warnings": len(warnings)} | (verdict.metrics() if verdict else {})
-    write_summary(folder.path, title=title, metrics=metrics, model=model, command=command, strips=strips,
+    write_summary(summary or folder.path, title=title, metrics=metrics, model=model, command=command, strips=strips,
                   attention=attention, warnings=warnings, verdict=verdict)
     if finish:
         finish()

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,6 +20,7 @@ from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
 
 SPLIT = "train"
+_KEPT = 256 * 2**20
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -83,10 +84,16 @@ class TrackletSet:
     source: object
     tracklets: tuple[Tracklet, ...]
     first: tuple[int, ...]
+    decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def frame(self, record: int) -> np.ndarray:
-        """uint8 [H, W, 3]."""
-        return decode_image(self.source[record]["image"])
+        """uint8 [H, W, 3]. Small sets are decoded once: what fits into `_KEPT` bytes is kept."""
+        frame = self.decoded.get(record)
+        if frame is None:
+            frame = decode_image(self.source[record]["image"])
+            if len(self.decoded) * frame.nbytes < _KEPT:
+                self.decoded[record] = frame
+        return frame
 
     def mask(self, record: int) -> np.ndarray:
         """bool [H, W]."""
@@ -135,7 +142,7 @@ def read_set(directory) -> TrackletSet:
     ends = [*first[1:], len(rows)]
     opened = TrackletSet(source, (), tuple(first))
     tracklets = tuple(_tracklet(opened, rows[a:b], a) for a, b in zip(first, ends))
-    return TrackletSet(source, tracklets, tuple(first))
+    return TrackletSet(source, tracklets, tuple(first), opened.decoded)
 
 
 def _tracklet(opened, rows, first):

@@ -1,0 +1,68 @@
+"""The demonstration: the whole job on made-up walkers, from nothing to a report."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from vrstc_jax import config as configs
+from vrstc_jax.complete import Completer
+from vrstc_jax.data.images import require_writable_directory
+from vrstc_jax.data.sources import Source
+from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+from vrstc_jax.fit import fit
+from vrstc_jax.model import load_model, save_model
+from vrstc_jax.pipeline import complete_source, judge
+
+_CAMERAS = 2
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a demonstration does: people learned from and judged on, their frames, training steps."""
+
+    people: int
+    test_people: int
+    frames: int
+    reid_steps: int
+    stcnet_steps: int
+
+
+AMOUNTS = {"small": Amount(people=150, test_people=16, frames=16, reid_steps=250, stcnet_steps=500),
+           "smoke": Amount(people=6, test_people=2, frames=8, reid_steps=4, stcnet_steps=4)}
+
+
+def demo(output, *, config: configs.Config, command: str = "") -> str:
+    """Learns from walkers, completes and judges walkers of people that no training saw, and reports.
+
+    What it leaves in `output`: report.html, metrics.json, model.safetensors, completed/ (crops, masks,
+    scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
+
+    Returns:
+      The table and where to look, as text.
+    """
+    output = Path(output)
+    require_writable_directory(output)
+    amount = AMOUNTS[config.name]
+    config = dataclasses.replace(
+        config, reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
+        stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))
+    height, width = 2 * config.stcnet.height, 2 * config.stcnet.width
+    look = WalkerConfig(height=height, width=width, frames=amount.frames)
+    made = dict(cameras=_CAMERAS, seed=config.seed, config=look)
+    train = make_tracklets(people("train", amount.people), **made)
+    test = make_tracklets(people("test", amount.test_people), **made)
+
+    path = output / "model.safetensors"
+    if not path.exists():
+        # Masks and truth are for judging; learning sees what a user's footage would show.
+        seen = [dataclasses.replace(tracklet, masks=None, truth=None, silhouettes=None) for tracklet in train]
+        save_model(path, fit(seen, output / "work", config=config, command=command,
+                             inputs={"walkers": dataclasses.asdict(amount)}))
+    completer = Completer(load_model(path))
+    verdict = judge(completer, test)
+    located = [dataclasses.replace(tracklet, masks=None) for tracklet in test]
+    source = Source(located, "folder", output / "completed")
+    complete_source(completer.model, source, output / "completed", command=command,
+                    run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict,
+                    completer=completer, summary=output, title="VRSTC on made-up walkers")
+    return f"{verdict.format()}\n\nopen {output / 'report.html'}"
