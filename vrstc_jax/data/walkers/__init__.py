@@ -1,0 +1,5 @@
+"""Made-up walkers: people who walk past cameras and behind things, with the truth known."""
+
+from vrstc_jax.data.walkers.tracks import TEST_FIRST, WalkerConfig, make_tracklet, make_tracklets, people
+
+__all__ = ["TEST_FIRST", "WalkerConfig", "make_tracklet", "make_tracklets", "people"]

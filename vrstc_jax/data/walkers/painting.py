@@ -1,0 +1,96 @@
+"""Brushes: a transparent layer to draw shapes on, and textures. Sizes are in pixels, points (x, y)."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+_SHIFT = 4  # bits of a pixel's fraction that OpenCV's drawing takes
+
+
+class Layer:
+    """A picture that starts transparent; shapes drawn on it have smooth edges.
+
+    Colours are multiplied by their alpha, so that drawing over black leaves the right edge.
+    """
+
+    def __init__(self, shape):
+        self.shape = tuple(shape[:2])
+        self._pixels = np.zeros((*self.shape, 3), np.uint8)
+        self._alpha = np.zeros(self.shape, np.uint8)
+        self._shaded = None
+
+    def alpha(self) -> np.ndarray:
+        """How much of each pixel is covered, float32 [H, W]."""
+        return self._alpha.astype(np.float32) / 255
+
+    def polygon(self, points, colour, *, round_by=0.0):
+        """A filled polygon; colour float [3], or uint8 [H, W, 3] to be seen through it."""
+        if isinstance(colour, np.ndarray) and colour.ndim == 3:
+            stencil = Layer(self.shape)
+            stencil.polygon(points, (1, 1, 1), round_by=round_by)
+            rows, columns = _bounds(points, round_by, self.shape)
+            mask = stencil.alpha()[rows, columns, None]
+            part = self._pixels[rows, columns]
+            part[:] = np.round(part * (1 - mask) + colour[rows, columns] * mask)
+            np.maximum(self._alpha, stencil._alpha, out=self._alpha)
+            return
+        thickness = int(round(2 * round_by))
+        for picture, value in ((self._pixels, to_bytes(colour).tolist()), (self._alpha, 255)):
+            cv2.fillPoly(picture, [_fixed(points)], value, cv2.LINE_AA, _SHIFT)
+            if thickness >= 1:
+                cv2.polylines(picture, [_fixed(points)], True, value, thickness, cv2.LINE_AA, _SHIFT)
+
+    def ellipse(self, centre, radii, colour, angle=0.0):
+        """A filled ellipse."""
+        centre, radii = _fixed(centre).tolist(), np.maximum(_fixed(radii), 1).tolist()
+        for picture, value in ((self._pixels, to_bytes(colour).tolist()), (self._alpha, 255)):
+            cv2.ellipse(picture, centre, radii, angle, 0, 360, value, -1, cv2.LINE_AA, _SHIFT)
+
+    def capsule(self, a, b, radius_a, radius_b, colour):
+        """A limb between two points, tapering from one radius to another."""
+        a, b = np.asarray(a, float), np.asarray(b, float)
+        along = b - a
+        normal = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6)
+        self.polygon([a + normal * radius_a, b + normal * radius_b, b - normal * radius_b,
+                      a - normal * radius_a], colour)
+        self.ellipse(a, (radius_a, radius_a), colour)
+        self.ellipse(b, (radius_b, radius_b), colour)
+
+    def shade(self, factor):
+        """Multiplies the colours by a picture of factors, float32 [H, W]."""
+        self._shaded = self._pixels * (factor / 255)[..., None].astype(np.float32)
+
+    def lay_over(self, picture):
+        """Puts the layer over a picture, float32 [H, W, 3], in place."""
+        picture *= 1 - self.alpha()[..., None]
+        picture += self._pixels.astype(np.float32) / 255 if self._shaded is None else self._shaded
+
+
+@lru_cache(maxsize=256)
+def smooth_noise(seed: int, shape: tuple[int, int], octaves: int) -> np.ndarray:
+    """Smooth noise, float32 [H, W], roughly in [−1, 1]: the sum of noises of doubling coarseness."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros(shape, np.float32)
+    for octave in range(octaves):
+        size = max(2, shape[0] >> octave), max(2, shape[1] >> octave)
+        layer = rng.standard_normal(size).astype(np.float32)
+        total += cv2.resize(layer, shape[::-1], interpolation=cv2.INTER_CUBIC) * 2.0 ** (octave - octaves + 1)
+    return np.clip(total / 2, -1.5, 1.5)
+
+
+def to_bytes(colour) -> np.ndarray:
+    """A colour in [0, 1] as uint8 [3]."""
+    return np.clip(np.round(np.asarray(colour) * 255), 0, 255).astype(np.uint8)
+
+
+def _fixed(points):
+    """Points as OpenCV's fixed-point integers."""
+    return np.round(np.asarray(points, np.float64) * 2**_SHIFT).astype(np.int32)
+
+
+def _bounds(points, margin, shape):
+    points = np.asarray(points)
+    low = np.maximum(np.floor(points.min(0) - margin - 2), 0).astype(int)
+    high = np.minimum(np.ceil(points.max(0) + margin + 3), shape[::-1]).astype(int)
+    return slice(low[1], max(low[1], high[1])), slice(low[0], max(low[0], high[0]))

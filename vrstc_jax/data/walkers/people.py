@@ -1,0 +1,243 @@
+"""Made-up people: what they look like, and how a walking one is painted.
+
+A person is a pure function of a number. Clothes come from one wardrobe that all share, so that no single
+colour tells who somebody is. Lengths are in units of the body's height; colours are float [3] in [0, 1].
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vrstc_jax.data.walkers.painting import Layer, smooth_noise, to_bytes
+
+WARDROBE = np.array([
+    (0.08, 0.08, 0.09), (0.22, 0.23, 0.25), (0.45, 0.46, 0.48), (0.82, 0.82, 0.80), (0.13, 0.17, 0.30),
+    (0.25, 0.38, 0.60), (0.50, 0.66, 0.82), (0.58, 0.12, 0.13), (0.78, 0.30, 0.26), (0.16, 0.32, 0.20),
+    (0.40, 0.45, 0.26), (0.42, 0.29, 0.19), (0.70, 0.60, 0.44), (0.80, 0.68, 0.22), (0.45, 0.24, 0.45),
+    (0.85, 0.62, 0.66)])
+_HAIR = np.array([(0.07, 0.06, 0.06), (0.20, 0.13, 0.09), (0.40, 0.27, 0.15), (0.72, 0.58, 0.36), (0.55, 0.54, 0.53)])
+_SKIN = np.array([(0.90, 0.74, 0.64), (0.80, 0.62, 0.50), (0.60, 0.43, 0.33), (0.38, 0.26, 0.20)])
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """Somebody's build, gait and clothes."""
+
+    build: float  # width over the usual
+    stride: float  # frames for two steps
+    swing: float  # of the legs, radians
+    arms: float  # swing of the arms, radians
+    skin: np.ndarray
+    hair: np.ndarray
+    hair_style: str  # 'short', 'long', 'cap', 'hood'
+    top: str  # 't-shirt', 'jumper', 'jacket', 'coat'
+    top_colours: np.ndarray  # [2, 3]
+    top_pattern: str  # 'plain', 'stripes', 'bars', 'checks', 'print', 'halves'
+    bottom: str  # 'trousers', 'shorts', 'skirt'
+    bottom_colour: np.ndarray
+    shoes: np.ndarray
+    bag: str  # 'none', 'backpack', 'shoulder', 'hand'
+    bag_colour: np.ndarray
+    cloth: int  # seeds the folds
+
+
+def make_person(rng: np.random.Generator) -> Person:
+    """Draws a person."""
+    def one(palette):
+        return np.clip(palette[rng.integers(len(palette))] + rng.normal(0, 0.015, 3), 0.02, 0.97)
+
+    colours = WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)]
+    return Person(
+        build=rng.uniform(0.88, 1.2), stride=rng.uniform(10, 15), swing=rng.uniform(0.38, 0.55),
+        arms=rng.uniform(0.2, 0.6), skin=one(_SKIN), hair=one(_HAIR),
+        hair_style=str(rng.choice(["short", "long", "cap", "hood"], p=[0.5, 0.28, 0.12, 0.1])),
+        top=str(rng.choice(["t-shirt", "jumper", "jacket", "coat"], p=[0.25, 0.3, 0.3, 0.15])),
+        top_colours=colours,
+        top_pattern=str(rng.choice(["plain", "stripes", "bars", "checks", "print", "halves"],
+                                   p=[0.42, 0.14, 0.08, 0.1, 0.12, 0.14])),
+        bottom=str(rng.choice(["trousers", "shorts", "skirt"], p=[0.72, 0.13, 0.15])),
+        bottom_colour=one(WARDROBE[:14]), shoes=one(WARDROBE[[0, 1, 3, 8, 11]]),
+        bag=str(rng.choice(["none", "backpack", "shoulder", "hand"], p=[0.5, 0.2, 0.18, 0.12])),
+        bag_colour=one(WARDROBE), cloth=int(rng.integers(2**31)))
+
+
+def paint_person(canvas: np.ndarray, person: Person, *, phase: float, heading: float, foot: tuple[float, float],
+                 height: float, light: float) -> np.ndarray:
+    """Paints a walking person onto a picture, in place.
+
+    Args:
+      canvas: float32 [H, W, 3].
+      phase: of the gait, radians; two steps are 2π.
+      heading: 0 walks to the right, π/2 towards the camera, π to the left, −π/2 away.
+      foot: (x, y) in pixels of the point on the ground below the body.
+      height: of the body in pixels.
+      light: direction that light comes from, −1 (left) to 1 (right).
+
+    Returns:
+      float32 [H, W], how much of each pixel the person covers.
+    """
+    body = _Body(person, phase, heading, foot, height)
+    # A shadow on the ground, under the person and not part of them.
+    shade = Layer(canvas.shape)
+    shade.ellipse(foot, (0.22 * height, 0.035 * height), (1, 1, 1))
+    canvas *= 1 - 0.4 * cv2.GaussianBlur(shade.alpha(), (0, 0), max(0.5, 0.02 * height))[..., None]
+    layer = Layer(canvas.shape)
+    for _, draw in sorted(body.parts(), key=lambda part: part[0]):
+        draw(layer)
+    layer.shade(_shading(layer.shape, person, body, light))
+    layer.lay_over(canvas)
+    return layer.alpha()
+
+
+def _shading(shape, person, body, light):
+    """Light from a side, darker towards the ground, and folds of cloth that move with the body."""
+    across = (np.arange(shape[1], dtype=np.float32) - body.foot[0]) / (0.13 * body.height)
+    down = (body.foot[1] - np.arange(shape[0], dtype=np.float32)) / body.height
+    sideways = 0.16 * light * np.clip(across, -1.2, 1.2) - 0.08 * np.abs(across).clip(0, 1.5)
+    folds = smooth_noise(person.cloth, (48, 24), 3)
+    place = np.float32([[body.height / 40, 0, body.foot[0] - 12 * body.height / 40],
+                        [0, body.height / 44, body.foot[1] - 46 * body.height / 44]])
+    folds = cv2.warpAffine(folds, place, shape[::-1], flags=cv2.INTER_LINEAR)
+    return (1 + sideways + 0.12 * (down[:, None] - 0.5)) * (1 + 0.22 * folds)
+
+
+class _Body:
+    """Joints of a walking person in (forwards, sideways, up), projected by the heading."""
+
+    def __init__(self, person, phase, heading, foot, height):
+        self.person, self.phase, self.heading = person, phase, heading
+        self.foot, self.height = foot, height
+        self.cos, self.sin = np.cos(heading), np.sin(heading)
+        self.bob = 0.012 * np.cos(2 * phase)
+
+    def at(self, forwards, sideways, up):
+        """(x, y) in pixels."""
+        x = forwards * self.cos + sideways * self.sin
+        return self.foot[0] + x * self.height, self.foot[1] - (up + self.bob) * self.height - 0.01 * self.height
+
+    def depth(self, forwards, sideways):
+        """Nearer to the camera is larger."""
+        return forwards * self.sin - sideways * self.cos
+
+    def half_width(self, sideways, deep):
+        """Of something with an elliptic section, in body heights."""
+        return float(np.hypot(sideways * self.sin, deep * self.cos))
+
+    def limb(self, colour, points, widths):
+        """Draws a chain of joints."""
+        def draw(layer):
+            for (a, b), (wa, wb) in zip(zip(points, points[1:]), zip(widths, widths[1:])):
+                layer.capsule(self.at(*a), self.at(*b), wa * self.height, wb * self.height, colour)
+        return draw
+
+    def parts(self):
+        """(depth, function that draws on a layer)."""
+        yield from self.legs()
+        yield from self.arms()
+        yield from self.trunk()
+        yield from self.head()
+        yield from self.bag()
+
+    def legs(self):
+        p, b = self.person, self.person.build
+        for side, phase in ((-1, self.phase), (1, self.phase + np.pi)):
+            thigh = p.swing * np.sin(phase)
+            # The knee bends while the leg swings forward.
+            knee_bend = 0.15 + 0.75 * max(0.0, np.cos(phase)) ** 2 * (np.cos(phase) > 0)
+            hip = (0.0, 0.045 * side, 0.50)
+            knee = (0.245 * np.sin(thigh), 0.045 * side, 0.50 - 0.245 * np.cos(thigh))
+            shin = thigh - knee_bend
+            ankle = (knee[0] + 0.225 * np.sin(shin), 0.045 * side, knee[2] - 0.225 * np.cos(shin))
+            toe = (ankle[0] + 0.085, 0.05 * side, ankle[2] - 0.015)
+            # Clothes of the trunk fall over the legs, whichever leg is nearer.
+            depth = self.depth(0.2 * np.sin(thigh), 0.3 * side) - 1.0
+            bare = p.bottom != "trousers"
+            yield depth - 0.02, self.limb(p.shoes, [ankle, toe], [0.030, 0.022])
+            yield depth - 0.01, self.limb(
+                p.skin if bare else p.bottom_colour, [hip, knee, ankle], [0.062 * b, 0.042 * b, (0.024 if bare else 0.032) * b])
+            if p.bottom == "shorts":
+                yield depth, self.limb(p.bottom_colour, [hip, knee], [0.066 * b, 0.054 * b])
+        if p.bottom == "skirt":
+            flare = 0.05 * abs(np.sin(self.phase))
+            top, low = self.half_width(0.085 * b, 0.065 * b), self.half_width(0.12 * b, 0.10 * b + flare)
+            yield 0.0, self.quad(p.bottom_colour, (top, 0.56), (low, 0.30))
+
+    def quad(self, colour, upper, lower):
+        """Draws a trapezium about the body's axis: (half width, height) above and below."""
+        points = [(-upper[0], upper[1]), (upper[0], upper[1]), (lower[0], lower[1]), (-lower[0], lower[1])]
+        x0, y0 = self.at(0, 0, 0)
+        corners = [(x0 + x * self.height, y0 - y * self.height) for x, y in points]
+        return lambda layer: layer.polygon(corners, colour(layer.shape) if callable(colour) else colour,
+                                           round_by=0.02 * self.height)
+
+    def arms(self):
+        p, b = self.person, self.person.build
+        for side, phase in ((-1, self.phase + np.pi), (1, self.phase)):
+            swing = p.arms * np.sin(phase)
+            shoulder = (0.0, 0.105 * side * b, 0.80)
+            elbow = (0.17 * np.sin(swing), 0.12 * side * b, 0.80 - 0.17 * np.cos(swing))
+            lower = swing + 0.25 + 0.2 * max(0.0, np.sin(phase))
+            hand = (elbow[0] + 0.16 * np.sin(lower), 0.11 * side * b, elbow[2] - 0.16 * np.cos(lower))
+            depth = self.depth(0.05 * np.sin(swing), 0.6 * side)
+            sleeve = p.top_colours[1] if p.top_pattern == "halves" else p.top_colours[0]
+            yield depth, self.limb(p.skin, [elbow, hand], [0.026, 0.022])
+            yield depth + 0.01, self.limb(
+                sleeve, [shoulder, elbow] if p.top == "t-shirt" else [shoulder, elbow, _between(elbow, hand, 0.88)],
+                [0.045 * b, 0.036 * b] if p.top == "t-shirt" else [0.046 * b, 0.038 * b, 0.030 * b])
+
+    def trunk(self):
+        p, b = self.person, self.person.build
+        hem = {"t-shirt": 0.50, "jumper": 0.48, "jacket": 0.46, "coat": 0.28}[p.top]
+        shoulders, hips = self.half_width(0.115 * b, 0.07 * b), self.half_width(0.088 * b, 0.07 * b)
+        loose = 1.25 if p.top == "coat" else 1.06
+        yield -0.01, self.quad(p.bottom_colour, (hips, 0.58), (hips * 0.95, 0.46))
+        yield 0.03, self.quad(self.cloth, (shoulders, 0.825), (hips * loose, hem))
+        if p.top in ("jacket", "coat") and self.sin > 0.35:  # open in front
+            yield 0.04, self.quad(p.top_colours[1], (0.03 * self.sin, 0.82), (0.022 * self.sin, 0.5))
+
+    def cloth(self, shape):
+        """The top's colours over the whole picture, in the body's own coordinates."""
+        p = self.person
+        first, second = p.top_colours
+        x0, y0 = self.at(0, 0, 0)
+        up = ((y0 - np.arange(shape[0])) / self.height)[:, None]
+        across = (np.arange(shape[1]) - x0) / self.height
+        inside = {
+            "plain": np.zeros((1, 1), bool),
+            "stripes": np.mod(up, 0.085) < 0.036,
+            "bars": np.mod(across + 1.0, 0.07) < 0.028,
+            "checks": (np.mod(up, 0.09) < 0.04) ^ (np.mod(across + 1.0, 0.08) < 0.035),
+            "print": (np.abs(across) < 0.06 * max(self.sin, 0.0)) & (np.abs(up - 0.70) < 0.055),
+            "halves": up < 0.64,
+        }[p.top_pattern]
+        inside = np.broadcast_to(inside, shape[:2])
+        return np.where(inside[..., None], to_bytes(second), to_bytes(first))
+
+    def head(self):
+        p = self.person
+        yield 0.02, self.limb(p.skin, [(0, 0, 0.82), (0.01, 0, 0.88)], [0.032, 0.030])
+        face, back = (0.02, 0, 0.93), (-0.012, 0, 0.94)
+        yield 0.05, self.limb(p.skin, [face, (0.025, 0, 0.905)], [0.048, 0.040])
+        colour = p.hair if p.hair_style in ("short", "long") else p.top_colours[1 if p.hair_style == "cap" else 0]
+        # Hair hides the face of somebody who walks away, and shows above it otherwise.
+        front = 0.06 if self.sin < 0.2 else 0.045
+        yield front, self.limb(colour, [back, (-0.02, 0, 0.935)], [0.050, 0.046])
+        yield 0.065, self.limb(colour, [(0.0, 0, 0.965), (0.012, 0, 0.962)], [0.040, 0.036])
+        if p.hair_style in ("long", "hood"):
+            yield (0.06 if self.sin < 0.3 else 0.0), self.limb(colour, [back, (-0.035, 0, 0.83)], [0.05, 0.045])
+
+    def bag(self):
+        p = self.person
+        if p.bag == "backpack":
+            yield self.depth(-0.6, 0), self.limb(p.bag_colour, [(-0.10, 0, 0.77), (-0.105, 0, 0.60)], [0.065, 0.075])
+        elif p.bag == "shoulder":
+            yield self.depth(0, 0.9), self.limb(p.bag_colour, [(0.0, 0.12, 0.52), (0.0, 0.125, 0.46)], [0.055, 0.06])
+            yield 0.045, self.limb(p.bag_colour, [(0.02, -0.07, 0.81), (0.02, 0.12, 0.55)], [0.010, 0.010])
+        elif p.bag == "hand":
+            swing = 0.12 * np.sin(self.phase) * p.arms / 0.4
+            yield self.depth(0, 0.95), self.limb(p.bag_colour, [(swing, 0.14, 0.42), (swing, 0.14, 0.36)], [0.04, 0.055])
+
+
+def _between(a, b, share):
+    return tuple(x + share * (y - x) for x, y in zip(a, b))

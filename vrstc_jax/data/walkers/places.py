@@ -1,0 +1,179 @@
+"""Places that made-up people walk through: what is behind them, and what stands in front of them.
+
+A place is a wide picture behind the walker, and things beside the path that hide whoever passes. Colours are
+float [3] in [0, 1]; x grows to the right in units of the walker's height, 0 where the walker starts.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vrstc_jax.data.walkers.painting import Layer, smooth_noise
+from vrstc_jax.data.walkers.people import WARDROBE, Person, make_person, paint_person
+
+_GROUND = np.array([(0.52, 0.52, 0.53), (0.62, 0.60, 0.56), (0.36, 0.44, 0.26), (0.46, 0.40, 0.34), (0.42, 0.43, 0.46)])
+_WALLS = np.array([(0.55, 0.42, 0.36), (0.68, 0.66, 0.62), (0.40, 0.43, 0.47), (0.30, 0.38, 0.24), (0.60, 0.55, 0.45)])
+PANORAMA_SCALE = 48  # pixels of a panorama for one body height
+_SPAN = 12  # body heights
+
+
+def panorama(rng: np.random.Generator) -> np.ndarray:
+    """What is behind the walker, float32 [2·48, 12·48, 3]; the middle column is x = 0, the bottom the ground
+    a little in front of the walker's feet, and two body heights are seen."""
+    height, width = 2 * PANORAMA_SCALE, _SPAN * PANORAMA_SCALE
+    ground, wall = _GROUND[rng.integers(len(_GROUND))], _WALLS[rng.integers(len(_WALLS))]
+    horizon = int(height * rng.uniform(0.25, 0.75))
+    picture = np.empty((height, width, 3), np.float32)
+    picture[:horizon], picture[horizon:] = wall, ground
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    texture = smooth_noise(int(rng.integers(2**31)), (height, width), 5)
+    fine = smooth_noise(int(rng.integers(2**31)), (height, width), 2)
+    picture *= (1 + 0.16 * texture + 0.07 * fine + 0.12 * (rows / height - 0.5))[..., None]
+    layer = Layer(picture.shape)
+    for _ in range(rng.integers(5, 14)):  # windows, doors, posters, parked things, hedges
+        x, w = rng.uniform(0, width), rng.uniform(6, 60)
+        base = horizon + rng.uniform(-0.5, 0.35) * height * 0.4
+        top = base - rng.uniform(8, 50)
+        shade = np.clip(WARDROBE[rng.integers(len(WARDROBE))] * rng.uniform(0.6, 1.2), 0, 1)
+        if rng.random() < 0.3:
+            layer.ellipse((x, (top + base) / 2), (w / 2, (base - top) / 2), shade)
+        else:
+            layer.polygon([(x, top), (x + w, top), (x + w, base), (x, base)], shade)
+    for _ in range(rng.integers(0, 4)):  # lines on the ground
+        y, lean = rng.uniform(horizon, height), rng.uniform(-20, 20)
+        layer.polygon([(0, y), (width, y + lean), (width, y + lean + 2.5), (0, y + 2.5)], (0.8, 0.8, 0.76))
+    layer.lay_over(picture)
+    return np.clip(picture, 0.02, 0.98)
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """Something between camera and path.
+
+    Attributes:
+      kind: 'pole', 'sign', 'bush', 'car', 'box', 'banner' or 'walker'.
+      x: where its middle is, in body heights; for a walker, where it is at time 0.
+      speed: body heights a frame; 0 for all but walkers.
+      width, top: in body heights; `top` is above the ground.
+      colours: float [2, 3].
+      seed: of its texture.
+      person: who a 'walker' is.
+    """
+
+    kind: str
+    x: float
+    speed: float
+    width: float
+    top: float
+    colours: np.ndarray
+    seed: int
+    person: Person | None = None
+
+    def paint(self, layer: Layer, picture: np.ndarray, *, x: float, ground: float, height: float, time: float,
+              light: float) -> np.ndarray:
+        """Paints it onto a picture, in place; returns how much of each pixel it covers, float32 [H, W].
+
+        Args:
+          x, ground: where its middle meets the ground, in pixels.
+          height: of a body, in pixels.
+        """
+        if self.kind == "walker":
+            phase = 2 * np.pi * (time / self.person.stride + (self.seed % 100) / 100)
+            return paint_person(picture, self.person, phase=phase, heading=0.0 if self.speed > 0 else np.pi,
+                                foot=(x, ground), height=height * self.top, light=light)
+        _DRAW[self.kind](self, layer, x, ground, height)
+        noise = smooth_noise(self.seed, (96, 96), 4)
+        place = np.float32([[height / 60, 0, x - height * 0.8], [0, height / 60, ground - height * 1.5]])
+        folds = cv2.warpAffine(noise, place, layer.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        layer.shade((1 + (0.5 if self.kind == "bush" else 0.15) * folds).astype(np.float32))
+        layer.lay_over(picture)
+        return layer.alpha()
+
+
+def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, speed: float, time: float) -> Thing:
+    """Draws something that the walker is behind at x = `meets`, at a time in frames.
+
+    Args:
+      persistent: whether it hides the walker for most of the way: a long thing, or somebody who walks along.
+      speed: of the walker, in body heights a frame.
+    """
+    kinds = ["car", "bush", "walker", "banner"] if persistent else ["pole", "sign", "bush", "car", "box", "walker", "banner"]
+    shares = [0.35, 0.25, 0.25, 0.15] if persistent else [0.17, 0.2, 0.15, 0.13, 0.13, 0.14, 0.08]
+    kind = str(rng.choice(kinds, p=shares))
+    width = {"pole": rng.uniform(0.05, 0.13), "sign": rng.uniform(0.22, 0.5), "bush": rng.uniform(0.4, 1.0),
+             "car": rng.uniform(1.2, 2.4), "box": rng.uniform(0.25, 0.6), "walker": 0.3,
+             "banner": rng.uniform(0.3, 1.0)}[kind]
+    top = {"pole": 2.5, "sign": rng.uniform(0.45, 1.2), "bush": rng.uniform(0.3, 0.85), "car": rng.uniform(0.45, 0.8),
+           "box": rng.uniform(0.3, 0.75), "walker": rng.uniform(0.9, 1.15), "banner": rng.uniform(0.5, 0.8)}[kind]
+    own = 0.0
+    if kind == "walker":
+        own = speed * rng.uniform(0.85, 1.15) if persistent else -np.sign(speed or 1) * rng.uniform(0.05, 0.1)
+        meets += rng.uniform(-0.12, 0.12)
+    elif persistent:
+        width *= 3
+    colours = np.clip(WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)] * rng.uniform(0.7, 1.25), 0.02, 0.95)
+    if kind == "bush":
+        colours[0] = np.array((0.20, 0.32, 0.14)) * rng.uniform(0.7, 1.4)
+    return Thing(kind, meets - own * time, own, width, top, colours, int(rng.integers(2**31)),
+                 make_person(rng) if kind == "walker" else None)
+
+
+def _pole(thing, layer, x, ground, height):
+    half = thing.width * height / 2
+    layer.polygon([(x - half, ground - 2.5 * height), (x + half, ground - 2.5 * height), (x + half, ground),
+                   (x - half, ground)], thing.colours[0] * 0.6 + 0.2)
+
+
+def _sign(thing, layer, x, ground, height):
+    half, top = thing.width * height / 2, ground - thing.top * height
+    _pole(Thing("pole", 0, 0, 0.035, 1, thing.colours[1:] * 0.3, 0), layer, x, ground, height)
+    bottom = top + thing.width * height * 1.2
+    layer.polygon([(x - half, top), (x + half, top), (x + half, bottom), (x - half, bottom)], (0.9, 0.9, 0.88))
+    inner = half * 0.86
+    layer.polygon([(x - inner, top + half * 0.14), (x + inner, top + half * 0.14), (x + inner, bottom - half * 0.14),
+                   (x - inner, bottom - half * 0.14)], thing.colours[0])
+    for k in range(3):  # letters
+        y = top + (bottom - top) * (0.25 + 0.22 * k)
+        layer.polygon([(x - inner * 0.7, y), (x + inner * (0.6 - 0.3 * (k == 2)), y), (x + inner * (0.6 - 0.3 * (k == 2)), y + half * 0.12),
+                       (x - inner * 0.7, y + half * 0.12)], (0.9, 0.9, 0.88))
+
+
+def _bush(thing, layer, x, ground, height):
+    rng = np.random.default_rng(thing.seed)
+    for _ in range(14):
+        across, up = rng.uniform(-0.5, 0.5) * thing.width, rng.uniform(0, 0.8) * thing.top
+        radius = rng.uniform(0.12, 0.3) * thing.top
+        layer.ellipse((x + across * height, ground - up * height), (radius * height * 1.2, radius * height),
+                      thing.colours[0] * rng.uniform(0.75, 1.2))
+    _rectangle(layer, x, ground, thing.width * height * 0.8, thing.top * height * 0.5, thing.colours[0] * 0.8)
+
+
+def _car(thing, layer, x, ground, height):
+    w, h = thing.width * height, thing.top * height
+    _rectangle(layer, x, ground - 0.12 * h, w, 0.55 * h, thing.colours[0])
+    layer.polygon([(x - 0.36 * w, ground - 0.64 * h), (x - 0.22 * w, ground - h), (x + 0.2 * w, ground - h),
+                   (x + 0.36 * w, ground - 0.64 * h)], thing.colours[0] * 0.9)
+    layer.polygon([(x - 0.3 * w, ground - 0.66 * h), (x - 0.2 * w, ground - 0.94 * h), (x + 0.18 * w, ground - 0.94 * h),
+                   (x + 0.29 * w, ground - 0.66 * h)], (0.25, 0.3, 0.34))
+    for side in (-0.3, 0.3):
+        layer.ellipse((x + side * w, ground - 0.14 * h), (0.19 * h, 0.19 * h), (0.07, 0.07, 0.08))
+
+
+def _box(thing, layer, x, ground, height):
+    _rectangle(layer, x, ground, thing.width * height, thing.top * height, thing.colours[0])
+    _rectangle(layer, x, ground - thing.top * height * 0.88, thing.width * height * 1.06, thing.top * height * 0.12, thing.colours[1])
+
+
+def _banner(thing, layer, x, ground, height):
+    w, bottom = thing.width * height, ground - thing.top * height
+    layer.polygon([(x - w / 2, bottom - height), (x + w / 2, bottom - height), (x + w / 2, bottom),
+                   (x - w / 2, bottom + 0.02 * height)], thing.colours[0])
+
+
+def _rectangle(layer, x, base, width, height, colour):
+    layer.polygon([(x - width / 2, base - height), (x + width / 2, base - height), (x + width / 2, base),
+                   (x - width / 2, base)], colour)
+
+
+_DRAW = {"pole": _pole, "sign": _sign, "bush": _bush, "car": _car, "box": _box, "banner": _banner}
