@@ -35,6 +35,14 @@ def twin(torch):
 
 
 @pytest.fixture(scope="session")
+def weights(torch):
+    """Carries weights between Flax and PyTorch, `torch_weights.py`."""
+    import torch_weights
+
+    return torch_weights
+
+
+@pytest.fixture(scope="session")
 def eight_devices():
     """Eight devices, or a skipped test."""
     devices = jax.devices()

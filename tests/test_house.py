@@ -81,7 +81,8 @@ def test_import_is_light():
 def test_public_names_are_there():
     for name in vrstc_jax.__all__:
         assert getattr(vrstc_jax, name).__doc__, name
-    assert {"load_model", "complete_tracklet", "temporal_attention", "TemporalAttention"} <= set(vrstc_jax.__all__)
+    promised = {"load_model", "complete_tracklet", "temporal_attention", "TemporalAttention"}
+    assert promised <= set(vrstc_jax.__all__)
     assert set(vrstc_jax.__all__) <= set(dir(vrstc_jax))
     with pytest.raises(AttributeError, match="no attribute 'complete_trackelt'"):
         vrstc_jax.complete_trackelt
@@ -128,7 +129,7 @@ def test_options_of_the_ground_floors_are_keyword_only():
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and not name.startswith("_"):
                 for option in inspect.signature(function).parameters.values():
-                    assert option.default is option.empty or option.kind is option.KEYWORD_ONLY, (name, option)
+                    assert option.default is option.empty or option.kind is option.KEYWORD_ONLY, name
 
 
 def test_every_room_has_a_name_that_says_something():

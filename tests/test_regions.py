@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 
 from vrstc_jax import regions
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+crop_to_mask = jax.jit(regions.crop_to_mask, static_argnames="size")
+
 
 def test_band_weights_of_sixteen_rows_by_hand():
     # Borders at 5 1/3 and 10 2/3: row 5 is a third upper, row 10 two thirds middle.
@@ -125,7 +129,7 @@ def test_copy_back_keeps_gradients_of_the_visible_part_clean():
 def test_crop_of_the_whole_frame_is_the_frame():
     frames = np.random.default_rng(0).standard_normal((2, 6, 4, 3)).astype(np.float32)
     for mask in (np.ones, np.zeros):  # without a hole the whole frame is the box
-        got = regions.crop_to_mask(frames, mask((2, 6, 4, 1), np.float32), (6, 4))
+        got = crop_to_mask(frames, mask((2, 6, 4, 1), np.float32), (6, 4))
         np.testing.assert_allclose(got, frames, atol=1e-6)  # weights of 1 and 0, up to rounding
 
 
@@ -133,7 +137,7 @@ def test_crop_to_mask_by_hand():
     frame = np.arange(24, dtype=np.float32).reshape(1, 4, 6, 1)
     mask = np.zeros((1, 4, 6, 1), np.float32)
     mask[0, 1, 2] = mask[0, 2, 3] = 1  # its box: rows 1 and 2, columns 2 and 3
-    got = np.asarray(regions.crop_to_mask(frame, mask, (4, 4)))[0, ..., 0]
+    got = np.asarray(crop_to_mask(frame, mask, (4, 4)))[0, ..., 0]
     # Enlarged twice, centres fall a quarter of a pixel before and after each pixel's own. The picture is a
     # plane, 6 row + column, and bilinear sampling gives its value there.
     rows, columns = 1 + np.array([-0.25, 0.25, 0.75, 1.25]), 2 + np.array([-0.25, 0.25, 0.75, 1.25])
@@ -143,7 +147,7 @@ def test_crop_to_mask_by_hand():
 def test_crop_at_the_frames_edge_repeats_its_last_pixels():
     frame = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)
     mask = np.array([1, 1, 0, 0], np.float32).reshape(1, 4, 1, 1)
-    got = np.asarray(regions.crop_to_mask(frame, mask, (4, 1)))[0, :, 0, 0]
+    got = np.asarray(crop_to_mask(frame, mask, (4, 1)))[0, :, 0, 0]
     np.testing.assert_allclose(got, [0, 0.25, 0.75, 1.25], atol=1e-6)
 
 
@@ -154,12 +158,12 @@ def test_crops_differ_within_a_batch_and_pass_gradients():
     masks[1, 0:6, 3:4] = 1
 
     def crop(frames):
-        return regions.crop_to_mask(frames, masks, (3, 2))
+        return crop_to_mask(frames, masks, (3, 2))
 
     got = crop(frames)
     assert got.shape == (2, 3, 2, 2)
     np.testing.assert_allclose(got[0], frames[0, 2:5, 1:3], atol=1e-6)  # not enlarged: the pixels themselves
-    gradient = jax.grad(lambda x: crop(x)[0].sum())(jnp.asarray(frames))
+    gradient = jax.jit(jax.grad(lambda x: crop(x)[0].sum()))(frames)
     wanted = np.zeros_like(frames)
     wanted[0, 2:5, 1:3] = 1
     np.testing.assert_allclose(gradient, wanted, atol=1e-6)

@@ -1,8 +1,8 @@
-"""Every network of the package a second time, in PyTorch, and one function that carries weights across.
+"""Every network of the package a second time, in PyTorch, with the losses and a step of training.
 
 Written from the paper and from torchvision's layout with PyTorch's own layers (Conv2d, ConvTranspose2d,
 BatchNorm2d, unfold and fold), so that a mistake would have to be made twice. Pictures are [B, C, H, W] here.
-Submodules bear the names of the Flax tree, which is what makes the conversion a rule per leaf.
+Submodules bear the names of the Flax tree; `torch_weights` carries the weights across.
 
 The twins compute in float64: what is left of a difference is the rounding of the float32 under test.
 """
@@ -10,95 +10,9 @@ The twins compute in float64: what is left of a difference is the rounding of th
 import numpy as np
 import torch
 import torch.nn.functional as F
-from flax import traverse_util
 from torch import nn
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
-           "var": "running_var"}
-
-
-# Weights from Flax to PyTorch and back.
-
-
-def torch_name(path) -> str:
-    """('encoder', 'conv1', 'kernel') to 'encoder.conv1.weight'."""
-    return ".".join((*path[:-1], _LEAVES.get(path[-1], path[-1])))
-
-
-def to_torch_layout(path, value) -> np.ndarray:
-    """A Flax leaf in PyTorch's order of axes.
-
-    Convolutions go from [h, w, I, O] to [O, I, h, w]. A deconvolution's [4, 4, O, I] is the kernel of the
-    strided convolution it transposes, which is what ConvTranspose2d keeps too, as [I, O, 4, 4]: the same
-    rule. Dense kernels go from [I, O] to [O, I].
-    """
-    value = np.asarray(value)
-    if path[-1] != "kernel":
-        return value
-    return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-
-
-def to_flax_layout(path, value) -> np.ndarray:
-    """The inverse of `to_torch_layout`."""
-    value = np.asarray(value)
-    if path[-1] != "kernel":
-        return value
-    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-
-
-def load(module: nn.Module, *trees) -> nn.Module:
-    """Puts Flax trees (parameters, batch statistics) into a twin, in float64; every leaf must find its place.
-    """
-    state = {}
-    for tree in trees:
-        for path, value in traverse_util.flatten_dict(tree).items():
-            state[torch_name(path)] = torch.tensor(to_torch_layout(path, value), dtype=torch.float64)
-    module.double()
-    missing, unexpected = module.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise KeyError(f"the twin lacks values for {missing} and has no place for {unexpected}")
-    return module
-
-
-def like_flax(tree, named) -> dict:
-    """Tensors by PyTorch's names, as a tree like `tree` in Flax's layout; None counts as zeros."""
-    out = {}
-    for path, value in traverse_util.flatten_dict(tree).items():
-        tensor = named[torch_name(path)]
-        out[path] = (np.zeros(np.shape(value)) if tensor is None
-                     else to_flax_layout(path, tensor.detach().numpy()).copy())
-    return traverse_util.unflatten_dict(out)
-
-
-def parameters(module, tree) -> dict:
-    """The twin's parameters as a Flax tree."""
-    return like_flax(tree, dict(module.named_parameters()))
-
-
-def gradients(module, tree) -> dict:
-    """The gradients left in the twin's parameters, as a Flax tree."""
-    return like_flax(tree, {name: p.grad for name, p in module.named_parameters()})
-
-
-def statistics(module, tree) -> dict:
-    """The twin's running means and variances, as a Flax tree."""
-    return like_flax(tree, dict(module.named_buffers()))
-
-
-def tensor(array, *, grad=False) -> torch.Tensor:
-    """An array [..., H, W, C] with at least 3 axes to [..., C, H, W]; others as they are. Float64."""
-    array = np.asarray(array)
-    if array.ndim > 3:
-        array = np.moveaxis(array, -1, -3)
-    return torch.tensor(array, dtype=torch.float64, requires_grad=grad)
-
-
-def array(value) -> np.ndarray:
-    """The inverse of `tensor`."""
-    value = value.detach().numpy()
-    return np.moveaxis(value, -3, -1) if value.ndim > 3 else value
-
+from torch_weights import tensor
 
 # Equations 1 to 3, with unfold and fold.
 
@@ -304,7 +218,8 @@ class Residual(nn.Module):
         for i, (width, kernel) in enumerate(layers):
             stride = stride_of if i == (1 if self.depth == 3 else 0) else 1
             total *= stride
-            self.add_module(f"conv{i + 1}", nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False))
+            self.add_module(f"conv{i + 1}", nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2,
+                                                      bias=False))
             self.add_module(f"norm{i + 1}", BatchNorm(width))
             channels = width
         self.shortcut = first != channels or total != 1
@@ -370,22 +285,6 @@ class ReidNet(nn.Module):
         return self.backbone(((frames + 1) / 2 - mean) / deviation)
 
 
-def biased_statistics(module, before, after):
-    """Flax's running statistics from the twin's: its unbiased variances made biased.
-
-    `before` and `after` are the twin's statistics as Flax trees, before and after one forward pass.
-    """
-    counts = {name: m.count for name, m in module.named_modules() if isinstance(m, BatchNorm)}
-    before, out = traverse_util.flatten_dict(before), {}
-    for path, value in traverse_util.flatten_dict(after).items():
-        if path[-1] == "var":
-            n = counts[".".join(path[:-1])]
-            kept = 0.9 * before[path]
-            value = kept + (value - kept) * (n - 1) / n
-        out[path] = value
-    return traverse_util.unflatten_dict(out)
-
-
 # Losses, equations 4 to 10, as PyTorch has them.
 
 
@@ -427,7 +326,8 @@ def stcnet_backward(config, generators, players, guider, batch) -> dict[str, flo
         total = total + weights.identity * parts["identity"]
     _leave(generators, total)
 
-    (real_global, real_local), (fake_global, fake_local) = players(frames, masks), players(second.detach(), masks)
+    real_global, real_local = players(frames, masks)
+    fake_global, fake_local = players(second.detach(), masks)
     parts["discriminator_global"] = discriminator_loss(real_global, fake_global)
     parts["discriminator_local"] = discriminator_loss(real_local, fake_local)
     against = parts["discriminator_global"] + parts["discriminator_local"]

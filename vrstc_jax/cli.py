@@ -225,7 +225,7 @@ class Walkers:
         from vrstc_jax.data.walkers import write_walkers
 
         _positive(people=self.people, frames=self.frames)
-        write_walkers(self.directory, people=self.people, frames=self.frames, seed=self.seed)
+        write_walkers(self.directory, number=self.people, frames=self.frames, seed=self.seed)
         print(f"{self.directory}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
 
 

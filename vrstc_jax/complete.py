@@ -12,6 +12,7 @@ unoccluded frames on either side. The cases that the paper leaves open:
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import jax
@@ -226,14 +227,23 @@ def complete_tracklet(model: Model, frames, masks=None) -> CompletedTracklet:
     count = len(frames)
     tracklet = Tracklet(name="tracklet", frames=frames, masks=masks,
                         frame_names=tuple(f"{i:06d}" for i in range(count)))
-    completer = Completer(model)
+    completer = _completer(model)
     plan = completer.plan(tracklet)
     done = list(completer.stream(tracklet, plan))
-    stack = np.stack if isinstance(frames, np.ndarray) and count else list
+    completed, hidden = [d.frame for d in done], [d.mask for d in done]
+    if isinstance(frames, np.ndarray):
+        completed = np.array(completed, np.uint8).reshape(frames.shape)
+        hidden = np.array(hidden, bool).reshape(frames.shape[:3])
     return CompletedTracklet(
-        frames=stack([d.frame for d in done]), masks=stack([d.mask for d in done]), scores=plan.scores,
+        frames=completed, masks=hidden, scores=plan.scores,
         sources=np.array([d.sources for d in done], int).reshape(count, 2), how=tuple(d.how for d in done),
         warnings=tuple([*plan.warnings, *left_warnings([d.how for d in done])]))
+
+
+@lru_cache(maxsize=1)
+def _completer(model: Model) -> Completer:
+    """The last model's completer is kept, so that a call for each of many tracklets compiles once."""
+    return Completer(model)
 
 
 def plan_from_scores(scores: np.ndarray, tau: float) -> Plan:

@@ -1,8 +1,8 @@
 """The model file: everything that completing a tracklet needs, in one safetensors file.
 
 Tensors are the generators', the discriminators' (so that training can go on from it) and the re-ID
-network's; the header holds the format's number, a digest of the tensors, and as JSON the config, τ, the
-identities and the provenance.
+network's; the header holds the format's number, digests, and as JSON the config, τ, the identities and the
+provenance. The same model is the same file, byte for byte.
 """
 
 import hashlib
@@ -57,10 +57,11 @@ def save_model(path, model: Model) -> None:
       InputError: the file cannot be written.
     """
     tensors = _flat(model)
-    header = {"format": str(FORMAT), "digest": _digest(tensors),
-              "vrstc": json.dumps({"config": configs.to_dict(model.config), "tau": model.tau,
-                                   "identities": list(model.identities), "provenance": model.provenance})}
-    replace_file(path, safetensors.numpy.save(tensors, header))
+    description = json.dumps({"config": configs.to_dict(model.config), "tau": model.tau,
+                              "identities": list(model.identities), "provenance": model.provenance})
+    header = {"format": str(FORMAT), "digest": _digest(tensors), "description_digest": _text_digest(description),
+              "vrstc": description}
+    replace_file(path, _in_order(safetensors.numpy.save(tensors, header)))
 
 
 def load_model(path) -> Model:
@@ -86,6 +87,10 @@ def load_model(path) -> Model:
     if header.get("digest") != _digest(tensors):
         raise InputError(f"{path}: the model file is damaged (its tensors do not match their digest); "
                          "copy or make it again.")
+    described = _text_digest(header["vrstc"])
+    if header.get("description_digest", described) != described:
+        raise InputError(f"{path}: the model file is damaged (its description does not match its digest); "
+                         "copy or make it again.")
     try:
         description = json.loads(header["vrstc"])
         config = configs.from_dict(description["config"])
@@ -110,3 +115,15 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         digest.update(tensors[name].tobytes())
     return digest.hexdigest()
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header sorted: the library's order of metadata changes from call to call."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(header).to_bytes(8, "little") + header + data[end:]

@@ -23,9 +23,9 @@ def sources(usable: Sequence[bool]) -> np.ndarray:
     usable = np.asarray(usable, bool)
     positions = np.arange(len(usable))
     reached = np.maximum.accumulate(np.where(usable, positions, NONE))
-    previous = np.concatenate([[NONE], reached[:-1]])
+    previous = np.concatenate([[NONE], reached])[:-1]
     ahead = np.minimum.accumulate(np.where(usable, positions, len(usable))[::-1])[::-1]
-    following = np.concatenate([ahead[1:], [len(usable)]])
+    following = np.concatenate([ahead, [len(usable)]])[1:]
     return np.stack([previous, np.where(following == len(usable), NONE, following)], axis=1).astype(int)
 
 

@@ -133,7 +133,7 @@ class ScoreTable:
         rows += [[method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
                  for method, s in overall.items()]
         distances = [["PSNR dB by distance", *("none" if d is None else str(d) for d in near)]]
-        distances += [[method, *(f"{near[d][method]['psnr']:.2f}" if method in near[d] else "-" for d in near)]
+        distances += [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
                       for method in overall]
         distances += [["frames", *(str(max(s["frames"] for s in near[d].values())) for d in near)]]
         return _aligned(rows) + "\n\n" + _aligned(distances)
@@ -174,7 +174,8 @@ def _resized_to(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
     if neighbour.shape[:2] == (height, width):
         return neighbour
     shrinks = height * width < neighbour.shape[0] * neighbour.shape[1]
-    return cv2.resize(neighbour, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(neighbour, (width, height), interpolation=way)
 
 
 def _fill(frame: np.ndarray, mask: np.ndarray, filling: np.ndarray) -> np.ndarray:

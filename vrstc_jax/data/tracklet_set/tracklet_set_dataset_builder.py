@@ -110,13 +110,14 @@ def write_set(directory, tracklets: Iterable[Tracklet], *, progress=None) -> Non
     Raises:
       InputError: there is no frame in any of the tracklets.
     """
+    tracklets = list(tracklets)
+    if not any(map(len, tracklets)):
+        raise InputError(f"{directory}: there is no frame in any tracklet; nothing was written.")
     unfinished = f"{os.fspath(directory)}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     builder = Builder(tracklets=tracklets, progress=progress, data_dir=unfinished)
     with _quiet():
         builder.download_and_prepare()
-    if not builder.info.splits[SPLIT].num_examples:
-        raise InputError("There is no frame in any tracklet; nothing was written.")
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(builder.data_dir, directory)
     shutil.rmtree(unfinished)

@@ -1,5 +1,6 @@
 """Made-up walkers: people who walk past cameras and behind things, with the truth known."""
 
+from vrstc_jax.data.walkers.scene import write_walkers
 from vrstc_jax.data.walkers.tracks import TEST_FIRST, WalkerConfig, make_tracklet, make_tracklets, people
 
-__all__ = ["TEST_FIRST", "WalkerConfig", "make_tracklet", "make_tracklets", "people"]
+__all__ = ["TEST_FIRST", "WalkerConfig", "make_tracklet", "make_tracklets", "people", "write_walkers"]

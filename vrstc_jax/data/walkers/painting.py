@@ -59,7 +59,7 @@ class Layer:
 
     def shade(self, factor):
         """Multiplies the colours by a picture of factors, float32 [H, W]."""
-        self._shaded = self._pixels * (factor / 255)[..., None].astype(np.float32)
+        self._shaded = self._pixels * (factor.astype(np.float32) / 255)[..., None]
 
     def lay_over(self, picture):
         """Puts the layer over a picture, float32 [H, W, 3], in place."""

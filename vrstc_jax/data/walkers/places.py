@@ -101,9 +101,9 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
     kinds = ["car", "bush", "walker", "banner"] if persistent else ["pole", "sign", "bush", "car", "box", "walker", "banner"]
     shares = [0.35, 0.25, 0.25, 0.15] if persistent else [0.17, 0.2, 0.15, 0.13, 0.13, 0.14, 0.08]
     kind = str(rng.choice(kinds, p=shares))
-    width = {"pole": rng.uniform(0.05, 0.13), "sign": rng.uniform(0.22, 0.5), "bush": rng.uniform(0.4, 1.0),
-             "car": rng.uniform(1.2, 2.4), "box": rng.uniform(0.25, 0.6), "walker": 0.3,
-             "banner": rng.uniform(0.3, 1.0)}[kind]
+    width = {"pole": rng.uniform(0.05, 0.13), "sign": rng.uniform(0.2, 0.45), "bush": rng.uniform(0.3, 0.7),
+             "car": rng.uniform(1.0, 2.0), "box": rng.uniform(0.2, 0.5), "walker": 0.3,
+             "banner": rng.uniform(0.2, 0.6)}[kind]
     top = {"pole": 2.5, "sign": rng.uniform(0.45, 1.2), "bush": rng.uniform(0.3, 0.85), "car": rng.uniform(0.45, 0.8),
            "box": rng.uniform(0.3, 0.75), "walker": rng.uniform(0.9, 1.15), "banner": rng.uniform(0.5, 0.8)}[kind]
     own = 0.0

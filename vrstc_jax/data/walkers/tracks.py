@@ -4,6 +4,7 @@ Everything is a pure function of the numbers given. Who somebody is depends on t
 seen on the camera and the person, and how a camera sees on the camera alone.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,7 +38,7 @@ class WalkerConfig:
     height: int = 128
     width: int = 64
     frames: int = 16
-    occlusion: float = 0.7
+    occlusion: float = 0.5
     persistent: float = 0.1
     jitter: float = 0.015
 
@@ -155,22 +156,18 @@ def _things(rng, walk, config):
     time = int(rng.uniform(0.15, 0.85) * frames) if not persistent else frames // 2
     things = [make_thing(rng, meets=walk.x[time], persistent=persistent, speed=speed, time=time)]
     if not persistent and abs(speed) < 0.03:
-        # Nobody walks out from behind a standing thing when walking towards the camera: somebody crosses.
-        things = [make_thing(rng, meets=walk.x[time], persistent=False, speed=0.06, time=time)
-                  for _ in range(1)]
+        # Somebody who walks towards the camera does not come past standing things: something else moves.
         if things[0].kind != "walker":
-            drift = rng.choice([-1, 1]) * rng.uniform(0.04, 0.09)
-            things = [_moving(things[0], drift, time)]
-    if rng.random() < 0.25 and not persistent:
+            things = [_moving(things[0], rng.choice([-1, 1]) * rng.uniform(0.05, 0.1), time)]
+    if rng.random() < 0.15 and not persistent:
         later = int(rng.uniform(0, 1) * (frames - 1))
         things.append(make_thing(rng, meets=walk.x[later], persistent=False, speed=speed or 0.06, time=later))
     return things
 
 
 def _moving(thing, speed, time):
-    """A standing thing made to pass by: what a turning camera, or a vehicle, does."""
-    return type(thing)(thing.kind, thing.x - speed * time, speed, thing.width, thing.top, thing.colours, thing.seed,
-                       thing.person)
+    """A standing thing made to pass by, as vehicles do, and everything when a camera turns."""
+    return dataclasses.replace(thing, x=thing.x - speed * time, speed=speed)
 
 
 def _frame(walker, walk, behind, things, lens, size, jitter, t, noise):
@@ -195,7 +192,9 @@ def _frame(walker, walk, behind, things, lens, size, jitter, t, noise):
             before = picture.copy()
             thing.paint(Layer(picture.shape), picture, x=x, ground=foot[1] + 0.06 * body, height=body, time=t,
                         light=lens.light)
-            hidden = np.maximum(hidden, np.abs(picture - before).max(-1) > 1e-4)
+            change = cv2.absdiff(picture, before)
+            hidden = np.maximum(hidden, cv2.max(cv2.max(change[..., 0], change[..., 1]), change[..., 2]))
+    hidden = hidden > 1e-4
     if not hidden.any():
         return truth, truth, np.zeros(size, bool), silhouette
     frame = lens.develop(picture, size, noise)

@@ -1,0 +1,389 @@
+"""From tracklets to batches: masks, neighbours, the set on disk, and what a batch may hold.
+
+Frames of one grey level each say where a picture in a batch came from.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import weakref
+
+import cv2
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from people import SMOKE, box_mask, figure, figures, masks_at, tracklet
+from vrstc_jax import config as configs
+from vrstc_jax.data import pipeline
+from vrstc_jax.data.masks import random_mask
+from vrstc_jax.data.neighbours import sides, sources
+from vrstc_jax.data.pipeline import Usable, reid_batches, resize, stcnet_batches
+from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.tracklets import LazySequence, Tracklet
+from vrstc_jax.errors import InputError
+
+
+class TestRandomMasks:
+    SIZES = [(128, 64), (64, 32), (32, 16), (33, 17)]
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_bands_hide_one_third(self, size):
+        seen = set()
+        for seed in range(40):
+            mask = random_mask(np.random.default_rng(seed), *size, kind="bands")
+            assert mask.shape == size and mask.dtype == bool
+            rows = np.flatnonzero(mask.any(1))
+            assert mask[rows].all() and (np.diff(rows) == 1).all()  # whole neighbouring rows
+            assert abs(len(rows) - size[0] / 3) < 1
+            seen.add(int(rows[0]))
+        assert seen == {0, *seen} and len(seen) == 3 and max(seen) + size[0] // 3 in (size[0], size[0] - 1)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_mixed_are_never_empty_and_never_full(self, size):
+        masks = [random_mask(np.random.default_rng(seed), *size) for seed in range(300)]
+        assert all(mask.shape == size and mask.dtype == bool for mask in masks)
+        shares = np.array([mask.mean() for mask in masks])
+        assert shares.min() > 0.02 and shares.max() < 0.9
+        assert np.unique(shares).size > 60
+        whole_rows = np.array([(mask == mask[:, :1]).all() for mask in masks])
+        thirds = np.round(3 * shares[whole_rows]).astype(int)
+        # As the table of kinds says, within four standard errors of 300 draws.
+        assert abs((whole_rows & (np.abs(shares - 1 / 3) < 0.04)).mean() - 0.45) < 0.12
+        assert abs((thirds == 2).sum() / 300 - 0.15) < 0.09
+        assert abs((~whole_rows).mean() - 0.4) < 0.12
+
+    def test_mixed_come_from_every_side(self):
+        masks = np.array([random_mask(np.random.default_rng(seed), 64, 32) for seed in range(400)])
+        shapes = masks[[not (mask == mask[:, :1]).all() for mask in masks]]
+        for edge in (shapes[:, 0], shapes[:, -1], shapes[:, :, 0], shapes[:, :, -1]):
+            assert 0.05 < edge.any(1).mean() < 0.95
+        assert (shapes.mean(0) > 0.05).all()  # and nothing is always visible
+
+    def test_the_same_generator_gives_the_same(self):
+        first, second, other = ([random_mask(rng, 64, 32) for _ in range(9)] for rng in map(
+            np.random.default_rng, (5, 5, 6)))
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, other)
+
+    def test_another_kind(self):
+        with pytest.raises(ValueError, match="'clouds'"):
+            random_mask(np.random.default_rng(0), 64, 32, kind="clouds")
+
+
+class TestNeighbours:
+    @hypothesis.given(st.lists(st.booleans(), max_size=12))
+    def test_sources_against_loops(self, usable):
+        found = sources(usable)
+        assert found.shape == (len(usable), 2)
+        for t in range(len(usable)):
+            before = [i for i in range(t) if usable[i]]
+            after = [i for i in range(t + 1, len(usable)) if usable[i]]
+            assert found[t].tolist() == [before[-1] if before else -1, after[0] if after else -1]
+
+    @hypothesis.given(usable=st.sets(st.integers(0, 15)), first=st.integers(0, 15), run=st.integers(1, 6),
+                      count=st.integers(1, 3), step=st.integers(1, 3))
+    @hypothesis.settings(max_examples=60)
+    def test_sides_against_loops(self, usable, first, run, count, step):
+        last = first + run - 1
+        found = sides(np.array(sorted(usable), int), first, last, count=count, step=step)
+        before = sorted((i for i in usable if i < first), reverse=True)
+        after = sorted(i for i in usable if i > last)
+        if not before and not after:
+            assert found is None
+            return
+        expected = []
+        for side, other in ((before, after), (after, before)):
+            side = side or other
+            picked = []
+            for k in range(count):
+                picked.append(side[k * step] if k * step < len(side) else side[-1])
+            expected.append(picked)
+        assert found == tuple(expected)
+
+
+class TestResize:
+    def test_smaller_is_averaged_and_larger_is_between(self):
+        rng = np.random.default_rng(0)
+        picture = rng.integers(0, 256, (12, 8, 3), dtype=np.uint8)
+        averaged = picture.reshape(4, 3, 4, 2, 3).mean((1, 3))
+        assert np.abs(resize(picture, 4, 4) - averaged).max() <= 0.5 + 1e-6
+        assert resize(picture, 12, 8) is picture
+        larger = resize(picture, 24, 24)
+        assert larger.shape == (24, 24, 3) and larger.dtype == np.uint8
+        assert larger.min() >= picture.min() and larger.max() <= picture.max()
+        np.testing.assert_allclose(resize(np.eye(2, dtype=np.float32), 4, 4)[0], [1, 0.75, 0.25, 0])
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Three tracklets of ragged sizes, one with masks, one of a single frame, and the set made of them."""
+    ragged = figures(9, sizes=((40, 20), (33, 17), (5, 3)))
+    masked = figures(6, sizes=((50, 25),), seed=1)
+    given = (
+        Tracklet(name="0002/c2/t1", frames=ragged, person="0002", camera="c2",
+                 frame_names=tuple(f"f{i}" for i in (1, 2, 3, 10, 11, 12, 20, 21, 100))),
+        tracklet(masked, masks_at(masked, (1, 4)), name="10", person="10"),
+        tracklet(figures(1, seed=2), name="9"))
+    directory = tmp_path_factory.mktemp("set") / "deep" / "tracklets"
+    told = []
+    write_set(directory, given, progress=told.append)
+    assert told == [9, 6, 1]
+    return given, directory
+
+
+class TestSetOnDisk:
+    def test_comes_back_as_it_was(self, stored):
+        given, directory = stored
+        back = read_set(directory)
+        assert back.first == (0, 9, 15) and len(back.source) == 16
+        for before, after in zip(given, back.tracklets, strict=True):
+            for field in ("name", "frame_names", "person", "camera"):
+                assert getattr(after, field) == getattr(before, field)
+            for a, b in zip(before.frames, after.frames, strict=True):
+                assert b.dtype == np.uint8
+                np.testing.assert_array_equal(a, b)
+            assert (before.masks is None) == (after.masks is None)
+            for a, b in zip(before.masks or (), after.masks or (), strict=True):
+                assert b.dtype == bool
+                np.testing.assert_array_equal(a, b)
+
+    def test_any_frame_is_read_by_itself(self, stored):
+        given, directory = stored
+        back = read_set(directory)
+        np.testing.assert_array_equal(back.frame(14), given[1].frames[5])
+        np.testing.assert_array_equal(back.mask(13), given[1].masks[4])
+        np.testing.assert_array_equal(back.tracklets[0].frames[-1], given[0].frames[8])
+
+    def test_it_is_a_data_set_of_tfds(self, stored):
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(stored[1]))
+        assert builder.info.splits["train"].num_examples == 16
+        rows = builder.as_data_source(split="train")
+        np.testing.assert_array_equal(rows[2]["image"], stored[0][0].frames[2])
+        assert rows[2]["tracklet"].decode() == "0002/c2/t1" and rows[2]["frame"].decode() == "f3"
+
+    def test_only_the_set_is_left_behind(self, stored):
+        assert os.listdir(stored[1].parent) == ["tracklets"]
+
+    def test_what_an_interruption_left_is_replaced(self, tmp_path):
+        unfinished = tmp_path / "set.unfinished" / "tracklet_set" / "1.0.0.incompleteX"
+        unfinished.mkdir(parents=True)
+        (unfinished / "junk").write_text("x")
+        write_set(tmp_path / "set", [tracklet(figures(3))])
+        write_set(tmp_path / "set", [tracklet(figures(2))])  # and so is what stands
+        assert len(read_set(tmp_path / "set").tracklets[0]) == 2
+        assert os.listdir(tmp_path) == ["set"]
+
+    def test_frames_are_written_as_they_are_read(self, tmp_path):
+        """A tracklet is not held in memory for it."""
+        alive, most = set(), 0
+
+        def read(index):
+            nonlocal most
+            frame = figure(index)
+            alive.add(index)
+            weakref.finalize(frame, alive.discard, index)
+            most = max(most, len(alive))
+            return frame
+
+        write_set(tmp_path / "set", [tracklet(LazySequence(60, read))])
+        assert most <= 3
+
+    def test_nothing_to_write(self, tmp_path):
+        with pytest.raises(InputError, match="no frame"):
+            write_set(tmp_path / "set", [])
+        assert not (tmp_path / "set").exists()
+
+    def test_no_set(self, tmp_path):
+        with pytest.raises(InputError, match=str(tmp_path)):
+            read_set(tmp_path)
+
+    def test_tensorflow_is_not_needed(self, stored, tmp_path):
+        """Nor imported where it is there; and the package's own import brings neither TFDS nor Orbax."""
+        program = f"""
+import sys
+import vrstc_jax
+heavy = ("tensorflow", "tensorflow_datasets", "orbax", "orbax.checkpoint", "cv2")
+assert not set(heavy) & set(sys.modules)
+from vrstc_jax.data.tracklet_set import read_set, write_set
+opened = read_set({str(stored[1])!r})
+write_set({str(tmp_path / "again")!r}, opened.tracklets)
+assert read_set({str(tmp_path / "again")!r}).frame(3).shape == opened.frame(3).shape
+assert "tensorflow" not in sys.modules
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+
+
+COUNT = 60  # frames in each grey tracklet
+
+
+def plain(**training):
+    """A config whose batches hold frames as they are: no flip, no shift."""
+    changed = dataclasses.replace(SMOKE.stcnet_training, flip=False, shift=0.0, batch=16, **training)
+    reid = dataclasses.replace(SMOKE.reid_training, flip=False, shift=0.0, batch=16)
+    return dataclasses.replace(SMOKE, stcnet_training=changed, reid_training=reid,
+                               masks=configs.Masks(longest_run=9))
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """Two tracklets; the grey level of a picture is its record's number."""
+    directory = tmp_path_factory.mktemp("grey") / "set"
+    write_set(directory, [tracklet([np.full((32, 16, 3), k * COUNT + i, np.uint8) for i in range(COUNT)],
+                                   name=str(k)) for k in range(2)])
+    return read_set(directory)
+
+
+@pytest.fixture
+def usable():
+    """Frames to learn from: every third is hidden, and 20 to 28 are held out of both."""
+    frames = np.array([i for i in range(COUNT) if i % 3 and not 20 <= i < 29])
+    return [Usable(0, frames, 5), Usable(COUNT, frames, 7)]
+
+
+def levels(pictures):
+    """The grey level of each picture; they are even."""
+    assert (pictures.max((-3, -2, -1)) == pictures.min((-3, -2, -1))).all()
+    return pictures[..., 0, 0, 0].astype(int)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+class TestBatches:
+    @pytest.mark.parametrize("make", [stcnet_batches, reid_batches])
+    def test_are_a_function_of_seed_and_step(self, grey, usable, make):
+        config = dataclasses.replace(SMOKE, stcnet_training=dataclasses.replace(SMOKE.stcnet_training, shift=0.1))
+        first = make(grey, usable, config)
+        batches = [next(first) for _ in range(30)]  # several rounds through the frames
+        for start in (0, 1, 7, 24):
+            again = make(grey, usable, config, start=start)
+            for batch in batches[start:start + 5]:
+                same(batch, next(again))
+        other = next(make(grey, usable, dataclasses.replace(config, seed=1)))
+        assert any(not np.array_equal(other[key], batches[0][key]) for key in other)
+        assert not np.array_equal(batches[0]["labels"], batches[1]["labels"]) or not np.array_equal(
+            *(next(v for v in batch.values() if v.ndim > 3) for batch in batches[:2]))
+
+    def test_what_a_batch_is(self, grey, usable):
+        config = plain()
+        batch = next(stcnet_batches(grey, usable, config))
+        shapes = {"frames": (16, 32, 16, 3), "masks": (16, 32, 16, 1), "previous": (16, 1, 32, 16, 3),
+                  "following": (16, 1, 32, 16, 3), "labels": (16,)}
+        types = {"masks": bool, "labels": np.int32}
+        assert {k: v.shape for k, v in batch.items()} == shapes
+        assert all(v.dtype == types.get(k, np.uint8) for k, v in batch.items())
+        batch = next(reid_batches(grey, usable, config))
+        assert batch["clips"].shape == (16, SMOKE.reid.clip, 32, 16, 3) and batch["clips"].dtype == np.uint8
+        assert batch["labels"].shape == (16,) and batch["labels"].dtype == np.int32
+
+    @pytest.mark.parametrize("count, step", [(1, 1), (2, 3)])
+    def test_neighbours_are_usable_and_outside_the_hidden_run(self, grey, usable, monkeypatch, count, step):
+        runs = []
+
+        def spy(frames, first, last, **options):
+            found = sides(frames, first, last, **options)
+            runs.append((first, last, found))
+            return found
+
+        monkeypatch.setattr(pipeline, "sides", spy)
+        config = plain()
+        config = dataclasses.replace(config, stcnet=dataclasses.replace(
+            config.stcnet, frames_per_side=count, frame_step=step))
+        batches = stcnet_batches(grey, usable, config)
+        allowed = set(usable[0].frames.tolist())
+        distances, centres = set(), set()
+        for _ in range(20):
+            batch = next(batches)
+            assert ((levels(batch["frames"]) >= COUNT) == (batch["labels"] == 7)).all()
+            rows = zip(levels(batch["frames"]), levels(batch["previous"]), levels(batch["following"]))
+            for centre, previous, following in rows:
+                tracks = {level // COUNT for level in (centre, *previous, *following)}
+                assert len(tracks) == 1  # all of one tracklet
+                centre, *others = (int(level) % COUNT for level in (centre, *previous, *following))
+                assert {centre, *others} <= allowed
+                assert centre not in others
+                before, after = others[0], others[count]
+                distances.add(after - before)
+                centres.add(centre)
+        assert centres == allowed  # and all of them are learned from
+        assert max(distances) > 12  # runs are hidden, and not single frames alone
+        lengths = set()
+        for first, last, found in runs:
+            lengths.add(last - first + 1)
+            if found:
+                for side in found:
+                    assert all(i < first or i > last for i in side) and set(side) <= allowed
+        assert lengths == set(range(1, 10))
+
+    def test_re_id_clips_are_usable_frames_in_order(self, grey, usable):
+        batches = reid_batches(grey, usable, plain())
+        seen = set()
+        for _ in range(20):
+            batch = next(batches)
+            found = levels(batch["clips"])
+            assert (found // COUNT == (batch["labels"] == 7)[:, None]).all()
+            assert (np.diff(found, axis=1) > 0).all()  # one from each stretch
+            seen |= set((found % COUNT).reshape(-1).tolist())
+        assert seen == set(usable[0].frames.tolist())
+
+    def test_flips_and_shifts_are_those_of_the_whole_example(self, tmp_path):
+        """Centre and neighbours are flipped together, for they are looked at together."""
+        ramp = np.repeat(np.linspace(0, 255, 16).astype(np.uint8)[None, :, None], 32, 0).repeat(3, 2)
+        write_set(tmp_path / "set", [tracklet([ramp] * 12)])
+        config = dataclasses.replace(plain(), stcnet_training=dataclasses.replace(plain().stcnet_training, flip=True))
+        batches = stcnet_batches(read_set(tmp_path / "set"), [Usable(0, np.arange(12), 0)], config)
+        turned = []
+        for _ in range(4):
+            batch = next(batches)
+            for frame, previous, following in zip(batch["frames"], batch["previous"][:, 0], batch["following"][:, 0]):
+                np.testing.assert_array_equal(frame, previous)
+                np.testing.assert_array_equal(frame, following)
+                np.testing.assert_array_equal(frame, ramp[:, ::-1] if frame[0, 0, 0] else ramp)
+                turned.append(bool(frame[0, 0, 0]))
+        assert 0.2 < np.mean(turned) < 0.8
+
+    @pytest.mark.parametrize("size", [(32, 16), (100, 45), (300, 110), (17, 40)])
+    def test_a_shifted_crop_is_the_crop_moved(self, size):
+        """Against a picture whose colours are its coordinates: what comes out is an affine map of what went in."""
+        height, width = size
+        y, x = np.mgrid[:height, :width]
+        picture = np.stack([255 * (y + 0.5) / height, 255 * (x + 0.5) / width, 0 * x], -1).astype(np.uint8)
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            out = pipeline._prepared(picture, (32, 16), False, 0.1, rng).astype(float)
+            assert out.shape == (32, 16, 3)
+            inside = out[6:-6, 3:-3]
+            for axis, channel in ((0, 0), (1, 1)):
+                slope = np.diff(inside[..., channel], axis=axis).mean() * (32, 16)[axis] / 255
+                assert 1 / 1.12 < slope < 1 / 0.88  # zoomed by a tenth at most
+                middle = np.take(out[..., channel], [(32, 16)[axis] // 2 - 1, (32, 16)[axis] // 2], axis).mean()
+                assert abs(middle / 255 - 0.5) < 0.05 / 0.9 + 0.03  # moved by a twentieth at most
+
+    def test_nothing_to_learn_from(self, grey):
+        lonely = [Usable(0, np.array([3]), 0), Usable(COUNT, np.array([], int), 1)]
+        with pytest.raises(InputError, match="two unoccluded frames"):
+            stcnet_batches(grey, lonely, plain())
+        with pytest.raises(InputError, match="No tracklet has a frame"):
+            reid_batches(grey, lonely[1:], plain())
+        assert set(next(reid_batches(grey, lonely, plain()))["labels"]) == {0}
+
+    def test_two_frames_are_enough(self, grey):
+        """However long the hidden run that was drawn: the run then is the frame alone."""
+        batch = next(stcnet_batches(grey, [Usable(0, np.array([10, 11]), 0)], plain()))
+        centre = levels(batch["frames"])
+        assert set(centre) == {10, 11}
+        np.testing.assert_array_equal(levels(batch["previous"])[:, 0], 21 - centre)
+        np.testing.assert_array_equal(levels(batch["following"])[:, 0], 21 - centre)
+
+
+def test_box_masks_are_what_tests_think():
+    assert box_mask(10, 4).sum() == 20 and cv2.countNonZero(box_mask(3, 3, 1).astype(np.uint8)) == 9
