@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import shlex
+import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -88,9 +90,10 @@ class Fit:
             raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
         if self.output.is_dir():
             raise InputError(f"{self.output}: is a folder; give the name of the model file to write.")
-        require_writable_directory(self.output.absolute().parent)
         work = Path(f"{self.output}.work")
-        source = _source(self.input, self.footage, work / "spool")
+        with _taken_back(work):
+            require_writable_directory(self.output.absolute().parent)
+            source = _source(self.input, self.footage, work / "spool")
         _tell(source.warnings)
         model = fit(source.tracklets, work, config=self._config(), hold_out=self.hold_out, command=_command(),
                     inputs=_identity(self.input, self.footage))
@@ -132,6 +135,7 @@ class Complete:
 
     def run(self) -> None:
         from vrstc_jax.complete import Completer
+        from vrstc_jax.judge import has_held_out
         from vrstc_jax.model import load_model
         from vrstc_jax.outputs import OutputFolder
         from vrstc_jax.pipeline import complete_source, judge
@@ -141,16 +145,19 @@ class Complete:
         if self.render and self.input.is_dir():
             raise InputError(f"--render {self.render}: there is no picture to put people back into; "
                              f"{self.input} is a folder of crops.")
-        if self.render:
-            require_renderable(self.render)
         run = {"input": _identity(self.input, self.footage)}
-        folder = OutputFolder(self.output, run | {"model": model.digest})
-        source = _source(self.input, self.footage, folder.work / "spool")
+        with _taken_back(self.output / "run.json", self.output / "work", (self.render or self.output).parent):
+            if self.render:
+                require_renderable(self.render)
+            folder = OutputFolder(self.output, run | {"model": model.digest})
+            source = _source(self.input, self.footage, folder.work / "spool")
+            folder.require_names(source.tracklets)
         _tell(source.warnings)
         completer = Completer(model)
-        names = {tracklet.name for tracklet in source.tracklets}
         verdict = None
-        if names & set(model.provenance.get("held_out", ())):
+        # Tracks of other footage bear the same numbers, so names alone do not tell whose frames they are.
+        fitted_to = model.provenance.get("inputs", {}).get("input")
+        if fitted_to == run["input"]["input"] and has_held_out(model, source.tracklets):
             verdict = judge(completer, source.tracklets)
             print(verdict.format())
         metrics = complete_source(model, source, self.output, command=_command(), run=run, verdict=verdict,
@@ -195,9 +202,9 @@ class Judge:
         from vrstc_jax.pipeline import judge, write_summary
 
         model = load_model(self.model)
-        if self.output:
-            require_writable_directory(self.output)
-        with tempfile.TemporaryDirectory() as spool:
+        with tempfile.TemporaryDirectory() as spool, _taken_back(*filter(None, [self.output])):
+            if self.output:
+                require_writable_directory(self.output)
             source = _source(self.input, self.footage, Path(spool) / "spool", truth=self.truth)
             _tell(source.warnings)
             verdict = judge(Completer(model), source.tracklets, seed=self.seed)
@@ -254,6 +261,28 @@ def _complain(error, code):
 
 def _command():
     return shlex.join(["vrstc", *sys.argv[1:]])
+
+
+@contextmanager
+def _taken_back(*places):
+    """If the input is refused meanwhile, whatever of these places was not there before goes, and the folders
+    made above it."""
+    made = {_highest_missing(place.absolute()) for place in places if not place.exists()}
+    try:
+        yield
+    except InputError:
+        for place in made:
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                place.unlink(missing_ok=True)
+        raise
+
+
+def _highest_missing(path):
+    while not path.parent.exists():
+        path = path.parent
+    return path
 
 
 def _tell(warnings):

@@ -15,6 +15,7 @@ from vrstc_jax.data.neighbours import sources
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation import quality
+from vrstc_jax.model import Model
 from vrstc_jax.regions import BANDS, bands_mask
 
 
@@ -27,6 +28,12 @@ class Judged:
     shown: np.ndarray
     completed: CompletedFrame
     truth: np.ndarray
+
+
+def has_held_out(model: Model, tracklets: Sequence[Tracklet]) -> bool:
+    """Whether any of the model's held-out runs is in these tracklets."""
+    held_out = model.provenance.get("held_out") or {}
+    return any(_runs_in(tracklet, held_out.get(tracklet.name, ())) for tracklet in tracklets)
 
 
 def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], *, seed: int = 0, progress=None,

@@ -11,7 +11,7 @@ A tracklet's scores are written last: it is complete when they are there.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +49,24 @@ class OutputFolder:
             if json.loads(record.read_text()) != run:
                 raise InputError(f"{self.path}: holds the results of another run (see its run.json); "
                                  "remove it, or give another output folder.")
-        elif any(self.path.iterdir()):
+        elif any(entry.name != f".{record.name}.partial" for entry in self.path.iterdir()):
             raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; "
                              "give an empty or a new folder.")
         else:
             replace_file(record, json.dumps(run, indent=1).encode())
         self.work = self.path / "work"
         self.work.mkdir(exist_ok=True)
+
+    def require_names(self, tracklets: Iterable[Tracklet]) -> None:
+        """Checks that no tracklet would lie where other results do.
+
+        Raises:
+          InputError: one would.
+        """
+        for tracklet in tracklets:
+            if Path(tracklet.name).parts[0] in RESERVED:
+                raise InputError(f"tracklet {tracklet.name}: its folder has the name of one that results need "
+                                 f"({', '.join(RESERVED)}); rename it.")
 
     def has(self, tracklet: Tracklet) -> bool:
         """Whether a tracklet is complete here."""
@@ -73,9 +84,6 @@ class OutputFolder:
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
         """Writes a tracklet as its frames come; returns what its scores file says."""
-        if Path(tracklet.name).parts[0] in RESERVED:
-            raise InputError(f"tracklet {tracklet.name}: its folder has the name of one that results need "
-                             f"({', '.join(RESERVED)}); rename it.")
         unfinished = self.work / "tracklet"
         shutil.rmtree(unfinished, ignore_errors=True)
         rows, names = [], tracklet.frame_names

@@ -60,7 +60,7 @@ def judge(completer: Completer, tracklets: Sequence[Tracklet], *, seed: int = 0)
             raise InputError("Nothing is hidden in any of these tracklets, so there is nothing to judge.")
         return Verdict(tables, judged_strips(kept))
     runs = sum(map(len, (completer.model.provenance.get("held_out") or {}).values()))
-    with tqdm(total=runs, desc="judging held-out runs", unit="run", dynamic_ncols=True) as bar:
+    with tqdm(total=runs, desc="judging held-out runs", unit="run", dynamic_ncols=True, delay=1) as bar:
         table = judge_held_out(completer, tracklets, seed=seed, progress=bar.update, keep=kept)
     return Verdict({"held-out runs": table}, judged_strips(kept))
 
@@ -83,6 +83,7 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
       The metrics, as written.
     """
     folder = OutputFolder(output, run | {"model": model.digest})
+    folder.require_names(source.tracklets)
     completer = completer or Completer(model)
     counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
     strips, attention, warnings = [], [], list(source.warnings)

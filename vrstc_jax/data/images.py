@@ -103,7 +103,8 @@ def replace_file(path: str | Path, data: bytes) -> None:
       InputError: the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # The same name each time, so that what a killed process left is replaced by the next.
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)

@@ -85,10 +85,11 @@ pre { background: var(--tint); padding: .8rem 1rem; border-radius: 6px; overflow
   .strip { --label: 4.6rem; } .row { font-size: .72rem; } .figures { gap: .9rem 1.8rem; }
   .figures dd { font-size: 1.35rem; } .attention { --height: 160px; } }
 @media print {
+  :root { --paper: #fff; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; } .scroll { overflow: visible; }
-  .strip { --height: min(110px, calc(var(--room) / var(--aspects))); }
+  .strip { --height: min(92px, calc(var(--room) / var(--aspects))); }
   figure, table, li { break-inside: avoid; }
-  h2, h3, figcaption { break-after: avoid; } .row, .corner { position: static; }
+  h2, h3, .note, figcaption { break-after: avoid; } .row, .corner { position: static; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   details::details-content { content-visibility: visible; block-size: auto; } }
 """

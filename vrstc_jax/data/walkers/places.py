@@ -55,6 +55,7 @@ class Thing:
       kind: 'pole', 'sign', 'bush', 'car', 'box', 'banner' or 'walker'.
       x: where its middle is, in body heights; for a walker, where it is at time 0.
       speed: body heights a frame; 0 for all but walkers.
+      near: how much faster than the walker's background it slides past, being nearer to the camera; 1 or more.
       width, top: in body heights; `top` is above the ground.
       colours: float [2, 3].
       seed: of its texture.
@@ -68,6 +69,7 @@ class Thing:
     top: float
     colours: np.ndarray
     seed: int
+    near: float = 1.0
     person: Person | None = None
 
     def paint(self, layer: Layer, picture: np.ndarray, *, x: float, ground: float, height: float, time: float,
@@ -115,7 +117,8 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
     colours = np.clip(WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)] * rng.uniform(0.7, 1.25), 0.02, 0.95)
     if kind == "bush":
         colours[0] = np.array((0.20, 0.32, 0.14)) * rng.uniform(0.7, 1.4)
-    return Thing(kind, meets - own * time, own, width, top, colours, int(rng.integers(2**31)),
+    near = 1.0 if persistent or kind == "walker" else rng.uniform(1.3, 2.6)
+    return Thing(kind, meets - own * time, own, width, top, colours, int(rng.integers(2**31)), near,
                  make_person(rng) if kind == "walker" else None)
 
 

@@ -186,7 +186,7 @@ def _frame(walker, walk, behind, things, lens, size, jitter, t, noise):
     silhouette = cv2.resize(cover, size[::-1], interpolation=cv2.INTER_AREA) > 0.5
     hidden = np.zeros(cover.shape, np.float32)
     for thing in things:
-        x = foot[0] + (thing.x + thing.speed * t - walk.x[t]) * body
+        x = foot[0] + (thing.x + thing.speed * t - walk.x[t]) * thing.near * body
         reach = (thing.width + 1) * body
         if -reach < x < width + reach:
             before = picture.copy()
