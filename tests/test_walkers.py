@@ -28,7 +28,8 @@ def arrays(tracklet):
 def hidden_ones():
     """The parts of 14 tracklets, in each of which something hides the walker."""
     config = WalkerConfig(height=64, width=32, occlusion=1.0, persistent=0.0)
-    return [arrays(tracklet) for tracklet in make_tracklets(people("train", 14), cameras=1, seed=7, config=config)]
+    made = make_tracklets(people("train", 14), cameras=1, seed=7, config=config)
+    return [arrays(tracklet) for tracklet in made]
 
 
 @pytest.mark.parametrize("height, width, frames", [(128, 64, 3), (64, 32, 5)])
@@ -128,8 +129,8 @@ def test_no_single_colour_tells_who_it_is():
     bottoms = [name(walker.bottom_colour) for walker in walkers]
     for colours in (tops, bottoms):
         assert min(np.unique(colours, return_counts=True)[1]) >= 3
-    whole = {(top, bottom, name(walker.top_colours[1]), walker.top, walker.top_pattern, walker.bottom, walker.bag,
-              walker.hair_style) for top, bottom, walker in zip(tops, bottoms, walkers)}
+    whole = {(top, bottom, name(walker.top_colours[1]), walker.top, walker.top_pattern, walker.bottom,
+              walker.bag, walker.hair_style) for top, bottom, walker in zip(tops, bottoms, walkers)}
     assert len(whole) > 0.97 * len(walkers)
 
 
@@ -220,7 +221,8 @@ def test_written_tracklets_come_back_as_they_were_made(written):
     assert [tracklet.name for tracklet in source.tracklets] == [tracklet.name for tracklet in made]
     for read, tracklet in zip(source.tracklets, made):
         for part in ("frames", "masks", "truth"):
-            np.testing.assert_array_equal(np.stack(getattr(read, part)[:]), np.stack(getattr(tracklet, part)[:]))
+            back, was = (np.stack(getattr(thing, part)[:]) for thing in (read, tracklet))
+            np.testing.assert_array_equal(back, was)
     name = Path(made[0].name) / f"{made[0].frame_names[0]}.png"
     assert read_image(folder / "frames" / name).shape == (128, 64, 3)
     assert read_mask(folder / "masks" / name).shape == (128, 64)

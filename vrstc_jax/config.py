@@ -41,7 +41,6 @@ class STCnet:
     frame_step: int = 1  # every how many unoccluded frames one is taken, beyond the nearest
     learned_scale: bool = False  # the softmax scale is trained, starting from softmax_scale
     transport: bool = False  # attention also carries the neighbours' pixels, which a last stage blends
-    align: bool = False  # with transport: neighbours are also moved along a flow before they are blended
     blend_width: int = 32  # channels of that last stage
 
 
@@ -118,8 +117,8 @@ class Config:
     seed: int = 0
 
 
-_SMALL_AUTOENCODER = Autoencoder(widths=(24, 48, 48, 96, 96), dilated_width=96, decoder_width=48,
-                                 dilations=(2, 4, 8, 16))
+_SMALL_SPATIAL = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, decoder_width=32)
+_SMALL_TEMPORAL = Autoencoder(widths=(24, 48, 48, 96, 96), dilated_width=96, decoder_width=48)
 _SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8, 8, 8), dilated_width=8, dilations=(2, 4), decoder_width=8)
 
 SIZES: dict[str, Config] = {
@@ -128,7 +127,7 @@ SIZES: dict[str, Config] = {
                             masks=Masks(kind="bands")),
     "small": Config(
         name="small",
-        stcnet=STCnet(height=64, width=32, spatial=_SMALL_AUTOENCODER, temporal=_SMALL_AUTOENCODER,
+        stcnet=STCnet(height=64, width=32, spatial=_SMALL_SPATIAL, temporal=_SMALL_TEMPORAL,
                       learned_scale=True, transport=True),
         discriminators=Discriminators(widths=(24, 48, 96, 96, 96, 96)),
         masks=Masks(longest_run=9),

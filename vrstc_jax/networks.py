@@ -126,8 +126,6 @@ class TemporalGenerator(nn.Module):
             self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
         if c.transport:
             self.blend = Blend(c.blend_width)
-            if c.align:
-                self.flow = Flow(c.temporal.decoder_width)
 
     def encode(self, frames, *, following: bool = False):
         """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]."""
@@ -147,9 +145,6 @@ class TemporalGenerator(nn.Module):
         if not self.config.transport:
             return generated
         nearest = [side[0][:, 0] for side in (previous, following)]
-        if self.config.align:
-            flows = self.flow(current, [side[1][:, 0] for side in (previous, following)], frames.shape[1:3])
-            nearest = [warp(frame, flow) for frame, flow in zip(nearest, flows)]
         return self.blend(generated, frames, masks, carried, nearest)
 
     def attention(self, frames, masks, previous, following):
@@ -206,28 +201,6 @@ class Blend(nn.Module):
         shares = nn.softmax(_conv(len(pictures), name="shares", init=zeros)(x))
         mixed = sum(shares[..., i, None] * picture for i, picture in enumerate(pictures))
         return mixed + _conv(3, name="correction", init=zeros)(x)
-
-
-class Flow(nn.Module):
-    """An option on top of the paper: how far to move each neighbour so that it lies on the frame.
-
-    A tracker's boxes jitter and people move between frames; what attention carries over is right to four
-    pixels, and this says the rest. It starts at no movement.
-    """
-
-    width: int
-
-    @nn.compact
-    def __call__(self, current, neighbours, size):
-        """Features [B, h, w, C] to one flow a neighbour: [B, *size, 2], rows and columns, in pixels."""
-        x = jnp.concatenate([current, *neighbours], -1)
-        x = nn.elu(_conv(self.width, name="conv1")(x))
-        x = nn.elu(_conv(self.width, dilation=2, name="conv2")(x))
-        flow = _conv(2 * len(neighbours), name="flow", init=nn.initializers.zeros)(x)
-        shape = (flow.shape[0], *size, flow.shape[-1])
-        # In units of a position of the feature map, so that steps of the optimiser move pixels.
-        flow = jax.image.resize(flow * (size[0] // flow.shape[1]), shape, "bilinear")
-        return jnp.split(flow, len(neighbours), axis=-1)
 
 
 class Discriminator(nn.Module):
@@ -293,26 +266,6 @@ class Generators(nn.Module):
     def attention(self, frames, masks, previous, following):
         """Where each patch of x̂1 looked in each side's frames; arguments as `complete_from_encoded`."""
         return self.temporal.attention(self.complete_spatially(frames, masks), masks, previous, following)
-
-
-def warp(frames, flow):
-    """Samples [B, H, W, C] bilinearly at each position moved by flow [B, H, W, 2] in pixels, edges repeated."""
-    batch, height, width, channels = frames.shape
-    at = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1) + flow
-    low = jnp.floor(at)
-    share = at - low
-    low = low.astype(jnp.int32)
-    flat = frames.reshape(batch, height * width, channels)
-
-    def corner(down, right):
-        row = jnp.clip(low[..., 0] + down, 0, height - 1)
-        column = jnp.clip(low[..., 1] + right, 0, width - 1)
-        index = (row * width + column).reshape(batch, -1, 1)
-        return jnp.take_along_axis(flat, index, axis=1).reshape(frames.shape)
-
-    y, x = share[..., :1], share[..., 1:]
-    return ((1 - y) * ((1 - x) * corner(0, 0) + x * corner(0, 1))
-            + y * ((1 - x) * corner(1, 0) + x * corner(1, 1)))
 
 
 def _to_blocks(frames, block):
