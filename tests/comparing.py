@@ -20,6 +20,13 @@ def assert_trees_close(got, wanted, bound) -> None:
     assert not too_far, too_far
 
 
+def largest_difference(got, wanted) -> float:
+    """The largest `difference` among the leaves of a tree."""
+    got, wanted = traverse_util.flatten_dict(got), traverse_util.flatten_dict(wanted)
+    assert got.keys() == wanted.keys()
+    return max(difference(got[path], wanted[path]) for path in got)
+
+
 def randomised(shapes, seed) -> dict:
     """Float32 values for a tree of shapes: no bias is zero, no scale is one, and no layer dies out."""
     random = np.random.default_rng(seed)

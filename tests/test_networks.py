@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from comparing import assert_trees_close, difference, pictures, randomised, some_masks
+from comparing import assert_trees_close, difference, largest_difference, pictures, randomised, some_masks
 from vrstc_jax import config as configs
 from vrstc_jax import networks
 from vrstc_jax.reid import ReidNet, initial_variables
@@ -170,36 +170,49 @@ BOTTLENECK = configs.Reid(height=32, width=16, blocks=(1, 2, 1, 1), base_width=4
 FIFTY = configs.Reid(height=32, width=16, base_width=4)  # the paper's 50 layers, narrower
 
 
-@pytest.mark.parametrize("config", [BOTTLENECK, pytest.param(FIFTY, marks=pytest.mark.slow)],
-                         ids=["bottleneck", "50 layers"])
-def test_reid_network_is_its_twin_in_training(twin, weights, config):
-    """Logits, gradients and running statistics. (Basic blocks: test_parity.py.)"""
+def compare_in_training(twin, weights, config, precision):
+    """The largest differences of logits, weight gradients, the input's gradient and running statistics."""
     network = ReidNet(config, 5)
-    clips = pictures(27, 4, 2, config.height, config.width, 3)
     shapes = jax.eval_shape(lambda: initial_variables(config, 5, jax.random.key(0)))
     params, stats = randomised(shapes["params"], 28), randomised(shapes["batch_stats"], 29)
+    clips, cotangent = pictures(27, 4, 2, config.height, config.width, 3), pictures(30, 4, 5)
 
     module = weights.load(twin.ReidNet(config, 5).train(), params, stats)
     tensor = weights.tensor(clips, grad=True)
     wanted = module(tensor)
-    cotangent = np.random.default_rng(30).standard_normal((4, 5)).astype(np.float32)
     wanted.backward(weights.tensor(cotangent))
 
     @jax.jit
-    def ours(params, clips):
+    def ours(params, stats, clips, cotangent):
         def forward(params, clips):
             return network.apply({"params": params, "batch_stats": stats}, clips, train=True,
                                  mutable=["batch_stats"])
 
         out, pullback, updated = jax.vjp(forward, params, clips, has_aux=True)
-        return out, updated["batch_stats"], *pullback(jnp.asarray(cotangent))
+        return out, updated["batch_stats"], *pullback(cotangent)
 
-    out, new_stats, of_params, of_clips = ours(params, clips)
-    assert difference(out, weights.array(wanted)) <= RESNET_OUTPUTS
-    assert_trees_close(of_params, weights.gradients(module, params), RESNET_GRADIENTS)
-    assert difference(of_clips, weights.array(tensor.grad)) <= RESNET_GRADIENTS
+    inputs = jax.tree.map(lambda leaf: np.asarray(leaf, precision), (params, stats, clips, cotangent))
+    out, new_stats, of_params, of_clips = ours(*inputs)
+    assert out.dtype == precision
     wanted_stats = weights.biased_statistics(module, stats, weights.statistics(module, stats))
-    assert_trees_close(new_stats, wanted_stats, RESNET_OUTPUTS)
+    return (difference(out, weights.array(wanted)),
+            largest_difference(of_params, weights.gradients(module, params)),
+            difference(of_clips, weights.array(tensor.grad)), largest_difference(new_stats, wanted_stats))
+
+
+def test_reid_network_is_its_twin_in_training(twin, weights):
+    # Of bottlenecks; of basic blocks in test_parity.py.
+    out, of_params, of_clips, stats = compare_in_training(twin, weights, BOTTLENECK, np.float32)
+    assert out <= RESNET_OUTPUTS and stats <= RESNET_OUTPUTS
+    assert of_params <= RESNET_GRADIENTS and of_clips <= RESNET_GRADIENTS
+
+
+@pytest.mark.slow
+def test_fifty_layers_are_their_twin_in_training(twin, weights):
+    # Over so many layers a float32 rounding flips a ReLU or two, in PyTorch as here, and a gradient with it.
+    # In float64 nothing flips, and what is left is a thousand times smaller than any mistake.
+    with jax.enable_x64(True):
+        assert max(compare_in_training(twin, weights, FIFTY, np.float64)) <= 1e-9
 
 
 @pytest.mark.parametrize("config", [BASIC, FIFTY], ids=["basic", "50 layers"])

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -275,7 +275,8 @@ def _taken_back(*places):
             if place.is_dir():
                 shutil.rmtree(place, ignore_errors=True)
             else:
-                place.unlink(missing_ok=True)
+                with suppress(OSError):  # a place below a file
+                    place.unlink()
         raise
 
 

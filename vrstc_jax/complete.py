@@ -157,7 +157,7 @@ class Completer:
         for index in indices:
             frame = tracklet.frames[index]
             mask = plan.mask(index, frame)
-            how = "visible" if mask is None or not mask.any() else "left" if mask.all() else "stcnet" if len(usable) else "spatial"
+            how = _how(mask, len(usable) > 0)
             entry = _Entry(index, frame, mask, how)
             waiting.append(entry)
             if how in ("stcnet", "spatial"):
@@ -326,6 +326,14 @@ class _Known:
         for previous, following in picked:
             oldest = min(*previous, *following)
             self._encoded = {i: entry for i, entry in self._encoded.items() if i >= oldest}
+
+
+def _how(mask, neighbours):
+    if mask is None or not mask.any():
+        return "visible"
+    if mask.all():
+        return "left"
+    return "stcnet" if neighbours else "spatial"
 
 
 def _network_mask(mask, height, width):

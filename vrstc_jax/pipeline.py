@@ -53,7 +53,8 @@ def judge(completer: Completer, tracklets: Sequence[Tracklet], *, seed: int = 0)
     if any(tracklet.truth is not None for tracklet in tracklets):
         tables = {}
         for name, located in (("true masks", False), ("located masks", True)):
-            with tqdm(total=len(tracklets), desc=f"judging, {name}", unit="tracklet", dynamic_ncols=True) as bar:
+            with tqdm(total=len(tracklets), desc=f"judging, {name}", unit="tracklet", dynamic_ncols=True,
+                      delay=1) as bar:
                 tables[name] = judge_truth(completer, tracklets, located=located, progress=bar.update,
                                            keep=None if located else kept)
         if not tables["true masks"].overall():

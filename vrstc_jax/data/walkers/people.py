@@ -155,7 +155,8 @@ class _Body:
             bare = p.bottom != "trousers"
             yield depth - 0.02, self.limb(p.shoes, [ankle, toe], [0.030, 0.022])
             yield depth - 0.01, self.limb(
-                p.skin if bare else p.bottom_colour, [hip, knee, ankle], [0.062 * b, 0.042 * b, (0.024 if bare else 0.032) * b])
+                p.skin if bare else p.bottom_colour, [hip, knee, ankle],
+                [0.062 * b, 0.042 * b, (0.024 if bare else 0.032) * b])
             if p.bottom == "shorts":
                 yield depth, self.limb(p.bottom_colour, [hip, knee], [0.066 * b, 0.054 * b])
         if p.bottom == "skirt":
@@ -236,7 +237,8 @@ class _Body:
             yield 0.045, self.limb(p.bag_colour, [(0.02, -0.07, 0.81), (0.02, 0.12, 0.55)], [0.010, 0.010])
         elif p.bag == "hand":
             swing = 0.12 * np.sin(self.phase) * p.arms / 0.4
-            yield self.depth(0, 0.95), self.limb(p.bag_colour, [(swing, 0.14, 0.42), (swing, 0.14, 0.36)], [0.04, 0.055])
+            yield self.depth(0, 0.95), self.limb(p.bag_colour, [(swing, 0.14, 0.42), (swing, 0.14, 0.36)],
+                                                 [0.04, 0.055])
 
 
 def _between(a, b, share):

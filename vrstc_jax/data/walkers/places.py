@@ -14,16 +14,23 @@ from vrstc_jax.data.walkers.people import WARDROBE, Person, make_person, paint_p
 
 _GROUND = np.array([(0.52, 0.52, 0.53), (0.62, 0.60, 0.56), (0.36, 0.44, 0.26), (0.46, 0.40, 0.34), (0.42, 0.43, 0.46)])
 _WALLS = np.array([(0.55, 0.42, 0.36), (0.68, 0.66, 0.62), (0.40, 0.43, 0.47), (0.30, 0.38, 0.24), (0.60, 0.55, 0.45)])
+# How often each kind of thing is what hides somebody: for a few frames, or most of the way.
+_PASSING = {"pole": 0.17, "sign": 0.2, "bush": 0.15, "car": 0.13, "box": 0.13, "walker": 0.14, "banner": 0.08}
+_LASTING = {"car": 0.35, "bush": 0.25, "walker": 0.25, "banner": 0.15}
 PANORAMA_SCALE = 48  # pixels of a panorama for one body height
 _SPAN = 12  # body heights
 
 
-def panorama(rng: np.random.Generator) -> np.ndarray:
+def panorama(rng: np.random.Generator, place: np.random.Generator) -> np.ndarray:
     """What is behind the walker, float32 [2·48, 12·48, 3]; the middle column is x = 0, the bottom the ground
-    a little in front of the walker's feet, and two body heights are seen."""
+    a little in front of the walker's feet, and two body heights are seen.
+
+    Args:
+      place: the camera's own numbers: its ground, walls and horizon are the same whoever passes.
+    """
     height, width = 2 * PANORAMA_SCALE, _SPAN * PANORAMA_SCALE
-    ground, wall = _GROUND[rng.integers(len(_GROUND))], _WALLS[rng.integers(len(_WALLS))]
-    horizon = int(height * rng.uniform(0.25, 0.75))
+    ground, wall = _GROUND[place.integers(len(_GROUND))], _WALLS[place.integers(len(_WALLS))]
+    horizon = int(height * place.uniform(0.25, 0.75))
     picture = np.empty((height, width, 3), np.float32)
     picture[:horizon], picture[horizon:] = wall, ground
     rows = np.arange(height, dtype=np.float32)[:, None]
@@ -100,9 +107,8 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
       persistent: whether it hides the walker for most of the way: a long thing, or somebody who walks along.
       speed: of the walker, in body heights a frame.
     """
-    kinds = ["car", "bush", "walker", "banner"] if persistent else ["pole", "sign", "bush", "car", "box", "walker", "banner"]
-    shares = [0.35, 0.25, 0.25, 0.15] if persistent else [0.17, 0.2, 0.15, 0.13, 0.13, 0.14, 0.08]
-    kind = str(rng.choice(kinds, p=shares))
+    shares = _LASTING if persistent else _PASSING
+    kind = str(rng.choice(list(shares), p=list(shares.values())))
     width = {"pole": rng.uniform(0.05, 0.13), "sign": rng.uniform(0.2, 0.45), "bush": rng.uniform(0.3, 0.7),
              "car": rng.uniform(1.0, 2.0), "box": rng.uniform(0.2, 0.5), "walker": 0.3,
              "banner": rng.uniform(0.2, 0.6)}[kind]
@@ -133,12 +139,12 @@ def _sign(thing, layer, x, ground, height):
     _pole(Thing("pole", 0, 0, 0.035, 1, thing.colours[1:] * 0.3, 0), layer, x, ground, height)
     bottom = top + thing.width * height * 1.2
     layer.polygon([(x - half, top), (x + half, top), (x + half, bottom), (x - half, bottom)], (0.9, 0.9, 0.88))
-    inner = half * 0.86
-    layer.polygon([(x - inner, top + half * 0.14), (x + inner, top + half * 0.14), (x + inner, bottom - half * 0.14),
-                   (x - inner, bottom - half * 0.14)], thing.colours[0])
-    for k in range(3):  # letters
+    inner, edge = half * 0.86, half * 0.14
+    layer.polygon([(x - inner, top + edge), (x + inner, top + edge), (x + inner, bottom - edge),
+                   (x - inner, bottom - edge)], thing.colours[0])
+    for k, end in enumerate((0.6, 0.6, 0.3)):  # letters
         y = top + (bottom - top) * (0.25 + 0.22 * k)
-        layer.polygon([(x - inner * 0.7, y), (x + inner * (0.6 - 0.3 * (k == 2)), y), (x + inner * (0.6 - 0.3 * (k == 2)), y + half * 0.12),
+        layer.polygon([(x - inner * 0.7, y), (x + inner * end, y), (x + inner * end, y + half * 0.12),
                        (x - inner * 0.7, y + half * 0.12)], (0.9, 0.9, 0.88))
 
 
@@ -157,15 +163,16 @@ def _car(thing, layer, x, ground, height):
     _rectangle(layer, x, ground - 0.12 * h, w, 0.55 * h, thing.colours[0])
     layer.polygon([(x - 0.36 * w, ground - 0.64 * h), (x - 0.22 * w, ground - h), (x + 0.2 * w, ground - h),
                    (x + 0.36 * w, ground - 0.64 * h)], thing.colours[0] * 0.9)
-    layer.polygon([(x - 0.3 * w, ground - 0.66 * h), (x - 0.2 * w, ground - 0.94 * h), (x + 0.18 * w, ground - 0.94 * h),
-                   (x + 0.29 * w, ground - 0.66 * h)], (0.25, 0.3, 0.34))
+    layer.polygon([(x - 0.3 * w, ground - 0.66 * h), (x - 0.2 * w, ground - 0.94 * h),
+                   (x + 0.18 * w, ground - 0.94 * h), (x + 0.29 * w, ground - 0.66 * h)], (0.25, 0.3, 0.34))
     for side in (-0.3, 0.3):
         layer.ellipse((x + side * w, ground - 0.14 * h), (0.19 * h, 0.19 * h), (0.07, 0.07, 0.08))
 
 
 def _box(thing, layer, x, ground, height):
-    _rectangle(layer, x, ground, thing.width * height, thing.top * height, thing.colours[0])
-    _rectangle(layer, x, ground - thing.top * height * 0.88, thing.width * height * 1.06, thing.top * height * 0.12, thing.colours[1])
+    w, h = thing.width * height, thing.top * height
+    _rectangle(layer, x, ground, w, h, thing.colours[0])
+    _rectangle(layer, x, ground - 0.88 * h, 1.06 * w, 0.12 * h, thing.colours[1])  # its lid
 
 
 def _banner(thing, layer, x, ground, height):

@@ -83,9 +83,9 @@ class _Actor:
 
 def _write_scene(directory, seed):
     directory.mkdir(parents=True)
-    rng = np.random.default_rng([seed, 99])
+    rng = np.random.default_rng([seed, 99, 1])
     lens = make_camera(rng)
-    behind = panorama(rng)
+    behind = panorama(rng, rng)
     middle = behind.shape[1] // 2
     behind = cv2.resize(behind[:, middle - 86:middle + 86], _SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     actors = [_Actor(rng, k) for k in range(_WALKERS)]
@@ -131,6 +131,9 @@ def _picture(behind, actors, things, lens, t):
     picture = behind.copy()
     covers = {actor.track: np.zeros(_SIZE, bool) for actor in actors}
     painted = []
+    # As far as the lens' blur and the video's compression carry what is seen.
+    margin = 1 + int(np.ceil(1.5 * lens.blur * _SIZE[0] / 256))
+    spread = np.ones((2 * margin + 1, 2 * margin + 1))
     for ground, item in sorted([(actor.ground, actor) for actor in actors] + [(g[0], g) for g in things],
                                key=lambda entry: entry[0]):
         x, height = (item.x(t), item.height) if isinstance(item, _Actor) else (item[3], item[1])
@@ -146,8 +149,7 @@ def _picture(behind, actors, things, lens, t):
         else:
             item[2].paint(Layer(part.shape), part, x=x - left, ground=ground - top, height=height, time=t,
                           light=lens.light)
-        # A pixel more than is touched: blur and the video's compression spread it.
-        changed = cv2.dilate((cv2.absdiff(part, before).max(-1) > 1e-4).astype(np.uint8), np.ones((3, 3))) > 0
+        changed = cv2.dilate((cv2.absdiff(part, before).max(-1) > 1e-4).astype(np.uint8), spread) > 0
         for actor in painted:
             covers[actor.track][window] |= changed
         if isinstance(item, _Actor):

@@ -112,7 +112,7 @@ def _painted(person, camera, seed, config):
     lens = make_camera(np.random.default_rng([seed, camera, 5]))
     walker = make_person(np.random.default_rng([seed, person]))
     walk = _Walk.draw(rng, walker, config.frames)
-    behind = panorama(rng)
+    behind = panorama(rng, np.random.default_rng([seed, camera, 6]))
     things = _things(rng, walk, config)
     size = config.height, config.width
     jitter = rng.normal(0, config.jitter, (config.frames, 3))
