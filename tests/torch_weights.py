@@ -102,7 +102,7 @@ def biased_statistics(module, before, after):
     for path, value in traverse_util.flatten_dict(after).items():
         if path[-1] == "var":
             n = counts[".".join(path[:-1])]
-            kept = 0.9 * before[path]
+            kept = 0.9 * np.asarray(before[path], np.float64)
             value = kept + (value - kept) * (n - 1) / n
         out[path] = value
     return traverse_util.unflatten_dict(out)

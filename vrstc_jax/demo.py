@@ -8,6 +8,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.sources import Source
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
 from vrstc_jax.fit import fit
 from vrstc_jax.model import load_model, save_model
@@ -46,11 +47,8 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
     config = dataclasses.replace(
         config, reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
         stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))
-    height, width = 2 * config.stcnet.height, 2 * config.stcnet.width
-    look = WalkerConfig(height=height, width=width, frames=amount.frames)
-    made = dict(cameras=_CAMERAS, seed=config.seed, config=look)
-    train = make_tracklets(people("train", amount.people), **made)
-    test = make_tracklets(people("test", amount.test_people), **made)
+    train = _walkers(config, people("train", amount.people))
+    test = test_walkers(config)
 
     path = output / "model.safetensors"
     if not path.exists():
@@ -66,3 +64,14 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
                     run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict,
                     completer=completer, summary=output, title="VRSTC on made-up walkers")
     return f"{verdict.format()}\n\nopen {output / 'report.html'}"
+
+
+def test_walkers(config: configs.Config) -> list[Tracklet]:
+    """The walkers that a demonstration with `config` judges on, with masks and truth."""
+    return _walkers(config, people("test", AMOUNTS[config.name].test_people))
+
+
+def _walkers(config, who):
+    look = WalkerConfig(height=2 * config.stcnet.height, width=2 * config.stcnet.width,
+                        frames=AMOUNTS[config.name].frames)
+    return make_tracklets(who, cameras=_CAMERAS, seed=config.seed, config=look)
