@@ -133,9 +133,9 @@ SIZES: dict[str, Config] = {
         masks=Masks(longest_run=9),
         reid=Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32,
                   stem_pool=False),
-        stcnet_training=Training(steps=4000, batch=16, learning_rate=1e-3, schedule="cosine", warmup=100,
+        stcnet_training=Training(steps=3000, batch=16, learning_rate=1e-3, schedule="cosine", warmup=100,
                                  shift=0.06, average=0.995),
-        reid_training=Training(steps=400, batch=16, learning_rate=1e-3, schedule="staircase",
+        reid_training=Training(steps=400, batch=16, learning_rate=2e-3, schedule="cosine", warmup=20,
                                weight_decay=5e-4, shift=0.06),
         tau=None),
     "smoke": Config(
