@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from vrstc_jax.errors import TrainingDiverged
+from vrstc_jax.errors import InputError, TrainingDiverged
 from vrstc_jax.training.checkpoints import Checkpoints
 from vrstc_jax.training.stcnet import AXIS
 
@@ -131,14 +131,14 @@ def shard(batch: dict) -> dict:
     """A batch [B, …] to [devices, B/devices, …].
 
     Raises:
-      ValueError: the batch does not divide by the number of devices.
+      InputError: the batch does not divide by the number of devices.
     """
     devices = jax.local_device_count()
 
     def split(array):
         if array.shape[0] % devices:
-            raise ValueError(f"A batch must divide by the number of devices, {devices}. "
-                             f"Got {array.shape[0]}.")
+            raise InputError(f"The batch of {array.shape[0]} does not divide by the {devices} devices here; "
+                             "use a number of devices that divides it, or another batch in the config.")
         return array.reshape(devices, array.shape[0] // devices, *array.shape[1:])
 
     return jax.tree.map(split, batch)
