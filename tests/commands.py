@@ -3,7 +3,8 @@
     python tests/commands.py
 
 is a server that has the libraries imported, without having started JAX: it forks a child for each command,
-which saves the seconds that every start costs. Requests and answers are JSON, one a line.
+which saves the seconds that every start costs. Requests and answers are JSON, one a line. Children see one
+device, and share what they compile.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +49,13 @@ class Commands:
             function, from 1.
           defaults: 'module:function' to keyword defaults that it has in this process.
         """
-        request = {"arguments": [str(a) for a in arguments], "kill": kill, "defaults": defaults or {}}
+        return self._ask(arguments=[str(a) for a in arguments], kill=kill, defaults=defaults or {})
+
+    def call(self, name, *arguments) -> Done:
+        """Calls 'module:function', of this folder or of the package, with texts, in a process of its own."""
+        return self._ask(arguments=[str(a) for a in arguments], function=name)
+
+    def _ask(self, **request):
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return Done(**json.loads(self._server.stdout.readline()))
@@ -80,20 +88,15 @@ def _serve():
         print(json.dumps({"code": status, "out": texts[0], "err": texts[1]}), flush=True)
 
 
-def _run(arguments, kill, defaults):
-    import traceback
-
-    from vrstc_jax.cli import main
-
+def _run(arguments, function="vrstc_jax.cli:main", kill=None, defaults=None):
     code = 70
     try:
-        for name, values in defaults.items():
-            module, function = _find(name)
-            getattr(module, function).__kwdefaults__.update(values)
+        for name, values in (defaults or {}).items():
+            getattr(*_find(name)).__kwdefaults__.update(values)
         if kill:
             _kill_in(*kill)
         sys.argv = ["vrstc", *arguments]
-        main(arguments)
+        getattr(*_find(function))(*([arguments] if function == "vrstc_jax.cli:main" else arguments))
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -106,8 +109,8 @@ def _run(arguments, kill, defaults):
 
 
 def _kill_in(name, call):
-    module, function = _find(name)
-    original, calls = getattr(module, function), [0]
+    holder, last = _find(name)
+    original, calls = getattr(holder, last), [0]
 
     def counted(*args, **kwargs):
         calls[0] += 1
@@ -115,7 +118,7 @@ def _kill_in(name, call):
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
 
-    setattr(module, function, counted)
+    setattr(holder, last, counted)
 
 
 def _find(name):

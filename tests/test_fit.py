@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 
 import jax
@@ -13,6 +14,7 @@ import pytest
 from commands import Commands
 from people import SMOKE, figures, masks_at
 from vrstc_jax import fit as fitting
+from vrstc_jax.cli import main
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.data.tracklets import Tracklet
@@ -59,9 +61,29 @@ def footage():
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory, quick_compilation):
-    """A model, where its work stands, and the records that each training read."""
+def vrstc(tmp_path_factory):
+    commands = Commands(tmp_path_factory.mktemp("compiled"))
+    yield commands
+    commands.close()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, vrstc):
+    """A model, where its work stands, what each training read (tracklet, frame), and the second time's model."""
     work = tmp_path_factory.mktemp("fit") / "work"
+    done = vrstc.call("test_fit:fit_watched", work, work.parent / "result")
+    assert done.code == 0, done.err
+    with open(work.parent / "result", "rb") as file:
+        model, reads, learned, again = pickle.load(file)
+    assert learned  # what training gives is not what it began with
+    return model, work, {name: {divmod(record, 44) for record in records} for name, records in reads.items()}, again
+
+
+SAME = {"config": SMOKE, "hold_out": HELD, "command": "vrstc fit", "inputs": {"input": "x"}}
+
+
+def fit_watched(work, result):
+    """Runs in a process of its own: a fit that notes what it reads, and the same again, which must not train."""
     reads, phase = {}, []
     frame, train = TrackletSet.frame, loop.train
 
@@ -76,17 +98,23 @@ def fitted(tmp_path_factory, quick_compilation):
         finally:
             phase.pop()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrackletSet, "frame", spied_frame)
-        patch.setattr(fitting.loop, "train", spied_train)
-        model = fit(list(footage()), work, config=SMOKE, hold_out=HELD, command="vrstc fit", inputs={"input": "x"},
-                    log_every=2, checkpoint_every=3)
-    return model, work, {name: {divmod(r, 44) for r in records} for name, records in reads.items()}
+    def never(*_):
+        raise AssertionError("a step was made")
+
+    TrackletSet.frame, fitting.loop.train = spied_frame, spied_train
+    model = fit(list(footage()), work, **SAME, log_every=2, checkpoint_every=3)
+    fresh = fitting.stcnet.initial_state(SMOKE)
+    learned = all(any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, pair), strict=True))
+                  for pair in ((fresh.generators, model.generators), (fresh.discriminators, model.discriminators)))
+    fitting.reid.pmap_step = fitting.stcnet.pmap_step = lambda *_: never
+    again = fit(list(footage()), work, **SAME)
+    with open(result, "wb") as file:
+        pickle.dump((model, reads, learned, again), file)
 
 
 class TestFit:
     def test_held_out_frames_are_never_read_by_training(self, fitted):
-        model, _, reads = fitted
+        model, _, reads, _ = fitted
         candidates = {(k, i) for k, runs in enumerate(hold_out_runs([44] * 4, HELD).runs)
                       for run in runs for i in range(*run)}
         assert len(candidates) == 4 * HELD
@@ -100,7 +128,7 @@ class TestFit:
         assert not reads["STCnet"] & held_out
 
     def test_stcnet_sees_unoccluded_frames_alone(self, fitted):
-        model, _, reads = fitted
+        model, _, reads, _ = fitted
         locator = Locator(SMOKE.reid, model.reid, len(model.identities))
         clean = set()
         for k, tracklet in enumerate(footage()):
@@ -113,13 +141,13 @@ class TestFit:
         assert model.provenance["unoccluded_frames"] == len(clean)
 
     def test_tau_is_the_quantile_of_the_scores(self, fitted):
-        model, _, _ = fitted
+        model, *_ = fitted
         locator = Locator(SMOKE.reid, model.reid, len(model.identities))
         scores = np.concatenate([locator.scores(tracklet.frames) for tracklet in footage()])
         assert abs((scores < model.tau).mean() - SMOKE.tau_quantile) < 2 / scores.size
 
     def test_what_the_model_says_of_itself(self, fitted):
-        model, _, _ = fitted
+        model, *_ = fitted
         assert model.identities == ("ann", "bob", "t3")  # where none is given, the track is the identity
         assert model.reid["params"]["classifier"]["kernel"].shape[-1] == 3
         provenance = model.provenance
@@ -128,12 +156,9 @@ class TestFit:
         for name, curve in (("re-ID network", "cross_entropy"), ("STCnet", "psnr_stcnet")):
             assert [step for step, _ in provenance["curves"][name][curve]] == [2, 3, 4, 6]
         json.dumps(provenance)
-        # It has learned at all: the networks are not those it began with.
-        fresh = fitting.stcnet.initial_state(SMOKE).generators
-        assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(fresh), jax.tree.leaves(model.generators)))
 
     def test_metrics_are_written(self, fitted):
-        _, work, _ = fitted
+        _, work, *_ = fitted
         for name, keys in (("reid", {"cross_entropy", "accuracy"}), ("stcnet", {
                 "reconstruction", "adversarial_global", "adversarial_local", "discriminator_global",
                 "discriminator_local", "identity", "psnr_spatial", "psnr_stcnet"})):
@@ -145,15 +170,8 @@ class TestFit:
             assert all(key.encode() in data for key in keys)
             assert (b"PNG" in data) == (name == "stcnet")  # a picture of completions
 
-    def test_again_it_trains_nothing_and_gives_the_same(self, fitted, monkeypatch):
-        model, work, _ = fitted
-
-        def never(*_):
-            raise AssertionError("a step was made")
-
-        for module in (fitting.reid, fitting.stcnet):
-            monkeypatch.setattr(module, "pmap_step", lambda *_: never)
-        again = fit(list(footage()), work, config=SMOKE, hold_out=HELD, command="vrstc fit", inputs={"input": "x"})
+    def test_again_it_trains_nothing_and_gives_the_same(self, fitted):
+        model, _, _, again = fitted
         assert (again.tau, again.provenance, again.identities) == (model.tau, model.provenance, model.identities)
         for part in ("generators", "discriminators", "reid"):
             for a, b in zip(*(jax.tree.leaves(getattr(m, part)) for m in (again, model)), strict=True):
@@ -162,10 +180,9 @@ class TestFit:
     @pytest.mark.parametrize("change", [{"hold_out": 0}, {"inputs": {"input": "y"}},
                                         {"config": dataclasses.replace(SMOKE, seed=1)}])
     def test_another_fit_does_not_go_on_from_it(self, fitted, change):
-        _, work, _ = fitted
-        same = {"config": SMOKE, "hold_out": HELD, "inputs": {"input": "x"}}
+        _, work, *_ = fitted
         with pytest.raises(InputError, match=f"{work}: holds the work of a fit with other input or settings"):
-            fit(list(footage()), work, **(same | change))
+            fit(list(footage()), work, **(SAME | change))
 
     def test_nothing_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="no frame"):
@@ -268,16 +285,9 @@ class TestLoop:
         assert seen == [(9, 9), (18, 18), (20, 20)]
 
     def test_a_batch_must_divide_by_the_devices(self):
-        with pytest.raises(ValueError, match="number of devices, 8. Got 12"):
+        with pytest.raises(ValueError, match="batch of 12 does not divide by the 8 devices"):
             loop.shard({"x": np.zeros((12, 3))})
         assert loop.shard({"x": np.arange(16)})["x"].tolist() == [[2 * i, 2 * i + 1] for i in range(8)]
-
-
-@pytest.fixture(scope="module")
-def vrstc(tmp_path_factory):
-    commands = Commands(tmp_path_factory.mktemp("compiled"))
-    yield commands
-    commands.close()
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +369,18 @@ class TestCommand:
         assert done.code == 2 and f"{place}/m.safetensors.work" in line
         assert (place / "m.safetensors").read_bytes() == model
 
+    def test_diverged_is_exit_code_1(self, monkeypatch, capsys, crops, tmp_path):
+        def diverge(*_, **__):
+            raise TrainingDiverged("STCnet: generators is nan by step 7; …")
+
+        monkeypatch.setattr(fitting, "fit", diverge)
+        with pytest.raises(SystemExit) as raised:
+            main(["fit", str(crops), "--output", str(tmp_path / "m")])
+        assert raised.value.code == 1
+        assert capsys.readouterr().err == "vrstc: STCnet: generators is nan by step 7; …\n"
+        assert not (tmp_path / "m").exists()
+
+    @pytest.mark.slow
     def test_a_loss_that_is_not_finite(self, vrstc, crops, tmp_path):
         done = vrstc("fit", crops, "--size", "smoke", "--learning-rate", "1e30", "--output", tmp_path / "m",
                      defaults=OFTEN)

@@ -43,6 +43,7 @@ class Demo:
     """Of everything random."""
 
     def run(self) -> None:
+        """Makes, learns, completes, judges and reports."""
         from vrstc_jax.demo import demo
 
         summary = demo(self.output, config=dataclasses.replace(configs.get(self.size), seed=self.seed),
@@ -80,6 +81,7 @@ class Fit:
     """Of everything random."""
 
     def run(self) -> None:
+        """Fits and writes the model."""
         from vrstc_jax.data.images import require_writable_directory
         from vrstc_jax.data.sources import open_source
         from vrstc_jax.fit import fit
@@ -134,6 +136,7 @@ class Complete:
     """For a video: also write a video with the completed people put back, beside the original."""
 
     def run(self) -> None:
+        """Completes everything in the input."""
         from vrstc_jax.complete import Completer
         from vrstc_jax.judge import has_held_out
         from vrstc_jax.model import load_model
@@ -194,6 +197,7 @@ class Judge:
     """Which band of each run is hidden."""
 
     def run(self) -> None:
+        """Judges and prints the table."""
         import tempfile
 
         from vrstc_jax.complete import Completer
@@ -229,6 +233,7 @@ class Walkers:
     """Of everything random."""
 
     def run(self) -> None:
+        """Writes the walkers."""
         from vrstc_jax.data.walkers import write_walkers
 
         _positive(people=self.people, frames=self.frames)

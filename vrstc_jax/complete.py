@@ -12,6 +12,7 @@ unoccluded frames on either side. The cases that the paper leaves open:
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 from functools import lru_cache
 
 import cv2
@@ -104,6 +105,8 @@ class Completer:
         c = model.config.stcnet
         self._params = jax.device_put(model.generators)
         self._shared = c.share_neighbour_encoders
+        # Judging, completing and drawing ask for the same tracklets; three numbers a frame are kept.
+        self._located = WeakKeyDictionary()
         network = Generators(c)
 
         def apply(params, *args, **kwargs):
@@ -134,7 +137,9 @@ class Completer:
             plan = Plan(lambda index, frame: tracklet.masks[index], usable,
                         np.full((count, BANDS), np.nan, np.float32))
         else:
-            scores = self.locator.scores(tracklet.frames)
+            if tracklet not in self._located:
+                self._located[tracklet] = self.locator.scores(tracklet.frames)
+            scores = self._located[tracklet]
             plan = plan_from_scores(scores, self.model.tau)
             if count == 1:
                 plan.warnings.append("It has one frame, which cannot disagree with others: nothing is located.")

@@ -89,7 +89,7 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
       The state after `steps` steps.
 
     Raises:
-      TrainingDiverged: a metric was not finite. The last good checkpoint is kept.
+      TrainingDiverged: a metric or the state was not finite. The last good checkpoint is kept.
     """
     directory = Path(directory)
     with Checkpoints(directory / "checkpoints") as checkpoints:
@@ -115,6 +115,7 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
                 if pictures and (number % pictures_every == 0 or last):
                     log.picture(number, name.replace(" ", "_"), pictures(state, batch))
                 if number % checkpoint_every == 0 or last:
+                    _require_finite(state, name, number, checkpoints)
                     checkpoints.save(number, state)
                 bar.update()
         log.close()
@@ -149,8 +150,19 @@ def _means(waiting, name, number, checkpoints):
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     for key, value in means.items():
         if not math.isfinite(value):
-            kept = checkpoints.latest()
-            where = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
-            raise TrainingDiverged(f"{name}: {key} is {value} by step {number}; training stopped, and {where}. "
-                                   "A lower learning rate would help.")
+            raise _diverged(f"{key} is {value}", name, number, checkpoints)
     return means
+
+
+def _require_finite(state, name, number, checkpoints):
+    """A step's losses are those before its update, which may be what spoils the network."""
+    for leaf in map(np.asarray, jax.tree.leaves(state)):
+        if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
+            raise _diverged("the network is not finite", name, number, checkpoints)
+
+
+def _diverged(what, name, number, checkpoints):
+    kept = checkpoints.latest()
+    where = f"the checkpoint of step {kept} is kept" if kept else "there was no checkpoint yet"
+    return TrainingDiverged(f"{name}: {what} by step {number}; training stopped, and {where}. "
+                            "A lower learning rate would help.")
