@@ -49,13 +49,7 @@ class Commands:
             function, from 1.
           defaults: 'module:function' to keyword defaults that it has in this process.
         """
-        return self._ask(arguments=[str(a) for a in arguments], kill=kill, defaults=defaults or {})
-
-    def call(self, name, *arguments) -> Done:
-        """Calls 'module:function', of this folder or of the package, with texts, in a process of its own."""
-        return self._ask(arguments=[str(a) for a in arguments], function=name)
-
-    def _ask(self, **request):
+        request = {"arguments": [str(a) for a in arguments], "kill": kill, "defaults": defaults or {}}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return Done(**json.loads(self._server.stdout.readline()))
@@ -66,12 +60,8 @@ class Commands:
 
 
 def _serve():
-    import vrstc_jax.cli
-    import vrstc_jax.complete
-    import vrstc_jax.fit
-    import vrstc_jax.pipeline
-    import vrstc_jax.render  # noqa: F401
-
+    for module in ("vrstc_jax.complete", "vrstc_jax.fit", "vrstc_jax.pipeline", "vrstc_jax.render", "tensorboardX"):
+        importlib.import_module(module)  # what commands import when they need it
     for line in sys.stdin:
         request = json.loads(line)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -88,15 +78,17 @@ def _serve():
         print(json.dumps({"code": status, "out": texts[0], "err": texts[1]}), flush=True)
 
 
-def _run(arguments, function="vrstc_jax.cli:main", kill=None, defaults=None):
+def _run(arguments, kill, defaults):
+    import vrstc_jax.cli
+
     code = 70
     try:
-        for name, values in (defaults or {}).items():
+        for name, values in defaults.items():
             getattr(*_find(name)).__kwdefaults__.update(values)
         if kill:
             _kill_in(*kill)
         sys.argv = ["vrstc", *arguments]
-        getattr(*_find(function))(*([arguments] if function == "vrstc_jax.cli:main" else arguments))
+        vrstc_jax.cli.main(arguments)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

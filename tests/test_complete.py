@@ -239,13 +239,14 @@ class TestAgainstTheOracle:
         sides = {2: ((1, 0), (3, 5)), 7: ((6, 4), (9, 11)), 8: ((6, 4), (9, 11))}
         done = run(Completer(model), frames, masks)
         floats = np.stack(frames).astype(np.float32) / 127.5 - 1
-        for index, (before, after) in sides.items():
-            assert done[index].sources == (before[0], after[0])
-            _, second = jax.jit(Generators(changed).apply)(
-                {"params": model.generators}, floats[index][None], masks[index][None, ..., None].astype(np.float32),
-                floats[list(before)][None], floats[list(after)][None])
-            levels = np.clip(np.round((np.asarray(second[0]) + 1) * 127.5), 0, 255)
-            assert np.abs(done[index].frame - levels)[masks[index]].max() <= ROUNDING
+        before, after = (np.array([pair[side] for pair in sides.values()]) for side in (0, 1))
+        _, second = jax.jit(Generators(changed).apply)(
+            {"params": model.generators}, floats[list(sides)],
+            np.stack([masks[i] for i in sides])[..., None].astype(np.float32), floats[before], floats[after])
+        levels = np.clip(np.round((np.asarray(second) + 1) * 127.5), 0, 255)
+        for k, index in enumerate(sides):
+            assert done[index].sources == (before[k][0], after[k][0])
+            assert np.abs(done[index].frame - levels[k])[masks[index]].max() <= ROUNDING
 
 
 class TestOddTracklets:

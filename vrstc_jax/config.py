@@ -41,7 +41,7 @@ class STCnet:
     frame_step: int = 1  # every how many unoccluded frames one is taken, beyond the nearest
     learned_scale: bool = False  # the softmax scale is trained, starting from softmax_scale
     transport: bool = False  # attention also carries the neighbours' pixels, which a last stage blends
-    blend_width: int = 32  # channels of that last stage
+    blend_width: int = 24  # channels of that last stage, at full resolution
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,7 @@ class Config:
     seed: int = 0
 
 
-_SMALL_SPATIAL = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, decoder_width=32)
-_SMALL_TEMPORAL = Autoencoder(widths=(24, 48, 48, 96, 96), dilated_width=96, decoder_width=48)
+_SMALL_AUTOENCODER = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, decoder_width=32)
 _SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8, 8, 8), dilated_width=8, dilations=(2, 4), decoder_width=8)
 
 SIZES: dict[str, Config] = {
@@ -127,7 +126,7 @@ SIZES: dict[str, Config] = {
                             masks=Masks(kind="bands")),
     "small": Config(
         name="small",
-        stcnet=STCnet(height=64, width=32, spatial=_SMALL_SPATIAL, temporal=_SMALL_TEMPORAL,
+        stcnet=STCnet(height=64, width=32, spatial=_SMALL_AUTOENCODER, temporal=_SMALL_AUTOENCODER,
                       learned_scale=True, transport=True),
         discriminators=Discriminators(widths=(24, 48, 96, 96, 96, 96)),
         masks=Masks(longest_run=9),

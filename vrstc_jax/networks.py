@@ -14,6 +14,7 @@ from vrstc_jax.attention import attention_weights, temporal_attention
 from vrstc_jax.regions import copy_back, crop_to_mask
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_PIXELS = 4.0  # a flow's unit, so that what the optimiser does in a step moves pixels
 _KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
@@ -181,26 +182,35 @@ class TemporalGenerator(nn.Module):
 
 
 class Blend(nn.Module):
-    """An option on top of the paper: mixes the decoder's picture with pixels taken from the neighbours.
+    """An option on top of the paper: finishes the decoder's picture with pixels taken from the neighbours.
 
-    It sees the decoder's picture, x̂1, the mask, what attention carried over from each side and the nearest
-    frame of each side, and gives per pixel a mixture of the five pictures and a correction.
+    A small U-net sees the decoder's picture, x̂1, the mask, what attention carried over from each side and
+    the nearest frame of each side, all at full resolution. For each pixel it says how far to move the two
+    nearest frames, since boxes jitter and people move, how to mix the five pictures, and what to correct.
     """
 
     width: int
 
     @nn.compact
     def __call__(self, generated, frames, masks, carried, nearest):
+        w = self.width
         pictures = [generated, *carried, *nearest]
-        x = jnp.concatenate([*pictures, frames, masks], -1)
-        x = nn.elu(_conv(self.width, name="conv1")(x))
-        x = nn.elu(_conv(self.width, dilation=2, name="conv2")(x))
-        x = nn.elu(_conv(self.width, dilation=4, name="conv3")(x))
-        zeros = nn.initializers.zeros
-        # It starts as an even mixture without correction, and learns what deserves more.
-        shares = nn.softmax(_conv(len(pictures), name="shares", init=zeros)(x))
-        mixed = sum(shares[..., i, None] * picture for i, picture in enumerate(pictures))
-        return mixed + _conv(3, name="correction", init=zeros)(x)
+        fine = nn.elu(_conv(w, name="fine")(jnp.concatenate([*pictures, frames, masks], -1)))
+        middle = nn.elu(_conv(2 * w, stride=2, name="middle1")(fine))
+        middle = nn.elu(_conv(2 * w, name="middle2")(middle))
+        coarse = nn.elu(_conv(4 * w, stride=2, name="coarse1")(middle))
+        coarse = nn.elu(_conv(4 * w, dilation=2, name="coarse2")(coarse))
+        coarse = nn.elu(_conv(4 * w, dilation=4, name="coarse3")(coarse))
+        middle = nn.elu(_conv(2 * w, name="middle3")(middle + Deconvolution(2 * w, name="up1")(coarse)))
+        fine = nn.elu(_conv(w, name="fine2")(fine + Deconvolution(w, name="up2")(middle)))
+        # It starts as an even mixture of pictures that are not moved, and learns what deserves more.
+        heads = _conv(4 + len(pictures) + 3, name="heads", init=nn.initializers.zeros)(fine)
+        flows, shares, correction = jnp.split(heads, (4, 4 + len(pictures)), axis=-1)
+        moved = [warp(frame, _PIXELS * flow) for frame, flow in zip(nearest, jnp.split(flows, 2, axis=-1))]
+        shares = nn.softmax(shares)
+        mixed = sum(shares[..., i, None] * picture
+                    for i, picture in enumerate([generated, *carried, *moved]))
+        return mixed + correction
 
 
 class Discriminator(nn.Module):
@@ -266,6 +276,26 @@ class Generators(nn.Module):
     def attention(self, frames, masks, previous, following):
         """Where each patch of x̂1 looked in each side's frames; arguments as `complete_from_encoded`."""
         return self.temporal.attention(self.complete_spatially(frames, masks), masks, previous, following)
+
+
+def warp(frames, flow):
+    """Samples [B, H, W, C] bilinearly where flow [B, H, W, 2] (rows, columns, in pixels) points; edges repeat."""
+    batch, height, width, channels = frames.shape
+    at = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1) + flow
+    low = jnp.floor(at)
+    share = at - low
+    low = low.astype(jnp.int32)
+    flat = frames.reshape(batch, height * width, channels)
+
+    def corner(down, right):
+        row = jnp.clip(low[..., 0] + down, 0, height - 1)
+        column = jnp.clip(low[..., 1] + right, 0, width - 1)
+        index = (row * width + column).reshape(batch, -1, 1)
+        return jnp.take_along_axis(flat, index, axis=1).reshape(frames.shape)
+
+    y, x = share[..., :1], share[..., 1:]
+    return ((1 - y) * ((1 - x) * corner(0, 0) + x * corner(0, 1))
+            + y * ((1 - x) * corner(1, 0) + x * corner(1, 1)))
 
 
 def _to_blocks(frames, block):

@@ -104,7 +104,7 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
     """Draws something that the walker is behind at x = `meets`, at a time in frames.
 
     Args:
-      persistent: whether it hides the walker for most of the way: a long thing, or somebody who walks along.
+      persistent: whether it hides the walker for most of the way: a wide thing, or somebody who walks along.
       speed: of the walker, in body heights a frame.
     """
     shares = _LASTING if persistent else _PASSING
@@ -116,14 +116,13 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
            "box": rng.uniform(0.3, 0.75), "walker": rng.uniform(0.9, 1.15), "banner": rng.uniform(0.5, 0.8)}[kind]
     own = 0.0
     if kind == "walker":
-        own = speed * rng.uniform(0.85, 1.15) if persistent else -np.sign(speed or 1) * rng.uniform(0.05, 0.1)
+        own = speed + rng.choice([-1, 1]) * rng.uniform(0.03, 0.06) if persistent \
+            else -np.sign(speed or 1) * rng.uniform(0.05, 0.1)
         meets += rng.uniform(-0.12, 0.12)
-    elif persistent:
-        width *= 3
     colours = np.clip(WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)] * rng.uniform(0.7, 1.25), 0.02, 0.95)
     if kind == "bush":
         colours[0] = np.array((0.20, 0.32, 0.14)) * rng.uniform(0.7, 1.4)
-    near = 1.0 if persistent or kind == "walker" else rng.uniform(1.3, 2.6)
+    near = 1.0 if persistent or kind == "walker" else rng.uniform(1.6, 3.0)
     return Thing(kind, meets - own * time, own, width, top, colours, int(rng.integers(2**31)), near,
                  make_person(rng) if kind == "walker" else None)
 

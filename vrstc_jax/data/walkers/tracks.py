@@ -153,12 +153,12 @@ def _things(rng, walk, config):
         return []
     frames, speed = len(walk.x), walk.speed()
     persistent = rng.random() < config.persistent
-    time = int(rng.uniform(0.15, 0.85) * frames) if not persistent else frames // 2
+    # What hides somebody for long does so from the beginning on, or to the end, and leaves some frames clear.
+    time = int((rng.choice([0.3, 0.7]) if persistent else rng.uniform(0.15, 0.85)) * frames)
     things = [make_thing(rng, meets=walk.x[time], persistent=persistent, speed=speed, time=time)]
-    if not persistent and abs(speed) < 0.03:
+    if abs(speed) < 0.03 and things[0].kind != "walker":
         # Somebody who walks towards the camera does not come past standing things: something else moves.
-        if things[0].kind != "walker":
-            things = [_moving(things[0], rng.choice([-1, 1]) * rng.uniform(0.05, 0.1), time)]
+        things = [_moving(things[0], rng.choice([-1, 1]) * rng.uniform(0.05, 0.1), time)]
     if rng.random() < 0.15 and not persistent:
         later = int(rng.uniform(0, 1) * (frames - 1))
         things.append(make_thing(rng, meets=walk.x[later], persistent=False, speed=speed or 0.06, time=later))
