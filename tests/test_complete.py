@@ -4,6 +4,7 @@ The networks have random weights: how well they complete is no matter here. The 
 at a time with `Generators.__call__` itself and neighbours found by plain loops.
 """
 
+import copy
 import dataclasses
 import tracemalloc
 import weakref
@@ -39,10 +40,14 @@ def completer(quick_compilation):
 
 @pytest.fixture(autouse=True)
 def one_completer(completer, monkeypatch):
-    """`complete_tracklet` with what is compiled already."""
-    made = complete._completer
-    monkeypatch.setattr(complete, "_completer",
-                        lambda model: completer if model is completer.model else made(model))
+    """`complete_tracklet` with what is compiled already, whatever the model's tau."""
+    def of(model):
+        assert model.generators is completer.model.generators and model.reid is completer.model.reid
+        other = copy.copy(completer)
+        other.model = model
+        return other
+
+    monkeypatch.setattr(complete, "_completer", of)
 
 
 def run(completer, frames, masks):

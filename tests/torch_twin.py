@@ -120,19 +120,38 @@ class TemporalGenerator(nn.Module):
 class Blend(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.conv1 = nn.Conv2d(5 * 3 + 3 + 1, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=2, dilation=2)
-        self.conv3 = nn.Conv2d(width, width, 3, padding=4, dilation=4)
-        self.shares = nn.Conv2d(width, 5, 3, padding=1)
-        self.correction = nn.Conv2d(width, 3, 3, padding=1)
+        w = width
+        self.fine = nn.Conv2d(5 * 3 + 3 + 1, w, 3, padding=1)
+        self.middle1 = nn.Conv2d(w, 2 * w, 3, 2, padding=1)
+        self.middle2 = nn.Conv2d(2 * w, 2 * w, 3, padding=1)
+        self.coarse1 = nn.Conv2d(2 * w, 4 * w, 3, 2, padding=1)
+        self.coarse2 = nn.Conv2d(4 * w, 4 * w, 3, padding=2, dilation=2)
+        self.coarse3 = nn.Conv2d(4 * w, 4 * w, 3, padding=4, dilation=4)
+        self.up1 = nn.ConvTranspose2d(4 * w, 2 * w, 4, 2, 1)
+        self.middle3 = nn.Conv2d(2 * w, 2 * w, 3, padding=1)
+        self.up2 = nn.ConvTranspose2d(2 * w, w, 4, 2, 1)
+        self.fine2 = nn.Conv2d(w, w, 3, padding=1)
+        self.heads = nn.Conv2d(w, 4 + 5 + 3, 3, padding=1)
 
     def forward(self, generated, frames, masks, carried, nearest):
-        pictures = [generated, *carried, *nearest]
-        x = F.elu(self.conv1(torch.cat([*pictures, frames, masks], 1)))
-        x = F.elu(self.conv3(F.elu(self.conv2(x))))
-        shares = torch.softmax(self.shares(x), 1)
-        mixed = (shares[:, :, None] * torch.stack(pictures, 1)).sum(1)
-        return mixed + self.correction(x)
+        fine = F.elu(self.fine(torch.cat([generated, *carried, *nearest, frames, masks], 1)))
+        middle = F.elu(self.middle2(F.elu(self.middle1(fine))))
+        coarse = F.elu(self.coarse3(F.elu(self.coarse2(F.elu(self.coarse1(middle))))))
+        middle = F.elu(self.middle3(middle + self.up1(coarse)))
+        heads = self.heads(F.elu(self.fine2(fine + self.up2(middle))))
+        moved = [warp(frame, 4.0 * heads[:, 2 * i:2 * i + 2]) for i, frame in enumerate(nearest)]
+        shares = torch.softmax(heads[:, 4:9], 1)
+        mixed = (shares[:, :, None] * torch.stack([generated, *carried, *moved], 1)).sum(1)
+        return mixed + heads[:, 9:]
+
+
+def warp(frames, flow):
+    """Samples frames [B, C, H, W] at each position moved by flow [B, 2, H, W] (rows, columns), in pixels."""
+    height, width = frames.shape[2:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    y, x = rows + flow[:, 0], columns + flow[:, 1]
+    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
+    return F.grid_sample(frames, grid, "bilinear", "border", align_corners=True)
 
 
 class Generators(nn.Module):

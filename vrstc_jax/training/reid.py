@@ -9,7 +9,7 @@ from vrstc_jax import config as configs
 from vrstc_jax import losses
 from vrstc_jax.reid import ReidNet, initial_variables
 from vrstc_jax.training.optimiser import adam
-from vrstc_jax.training.stcnet import AXIS, to_float
+from vrstc_jax.training.stcnet import AXIS, jit_once, to_float
 
 
 @struct.dataclass
@@ -29,7 +29,7 @@ class State:
 
 def initial_state(config: configs.Config, identities: int) -> State:
     """A fresh state from the config's seed, on the host."""
-    @jax.jit
+    @jit_once
     def make(key):
         variables = initial_variables(config.reid, identities, key)
         return State(step=jnp.zeros((), jnp.int32), params=variables["params"],
