@@ -129,6 +129,8 @@ SIZES: dict[str, Config] = {
         stcnet=STCnet(height=64, width=32, spatial=_SMALL_AUTOENCODER, temporal=_SMALL_AUTOENCODER,
                       learned_scale=True, transport=True),
         discriminators=Discriminators(widths=(24, 48, 96, 96, 96, 96)),
+        # A small R, trained for minutes, knows few people well; at the paper's 0.1 it outweighs L_r.
+        losses=Losses(identity=0.02),
         masks=Masks(longest_run=9),
         reid=Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32,
                   stem_pool=False),

@@ -32,7 +32,7 @@ class WalkerConfig:
       frames: in a tracklet.
       occlusion: share of tracklets in which something hides the walker.
       persistent: share of these in which it does so most of the time.
-      jitter: of the boxes, as a share of their size (standard deviation).
+      jitter: of the boxes, as a share of their size (standard deviation); some pixels, as a tracker's.
     """
 
     height: int = 128
@@ -40,7 +40,7 @@ class WalkerConfig:
     frames: int = 16
     occlusion: float = 0.5
     persistent: float = 0.1
-    jitter: float = 0.015
+    jitter: float = 0.03
 
 
 def people(split: str, number: int) -> range:
