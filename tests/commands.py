@@ -60,7 +60,8 @@ class Commands:
 
 
 def _serve():
-    for module in ("vrstc_jax.complete", "vrstc_jax.fit", "vrstc_jax.pipeline", "vrstc_jax.render", "tensorboardX"):
+    for module in ("vrstc_jax.complete", "vrstc_jax.fit", "vrstc_jax.pipeline", "vrstc_jax.render",
+                   "tensorboardX"):
         importlib.import_module(module)  # what commands import when they need it
     for line in sys.stdin:
         request = json.loads(line)

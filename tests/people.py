@@ -67,7 +67,8 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
     return Model(
         config=config, tau=tau, identities=identities,
         generators=_random(shapes(Generators(c), frames, masks, side, side), seed)["params"],
-        discriminators=_random(shapes(DiscriminatorPair(config.discriminators), frames, masks), seed)["params"],
+        discriminators=_random(shapes(DiscriminatorPair(config.discriminators), frames, masks),
+                               seed)["params"],
         reid=_random(shapes(ReidNet(config.reid, len(identities)), clips), seed))
 
 
@@ -80,6 +81,7 @@ def _random(tree, seed):
         if path[-1] == "softmax_scale":
             return np.asarray(10, leaf.dtype)
         fan_in = max(1, int(np.prod(leaf.shape[:-1])))
-        return (rng.standard_normal(leaf.shape) * (0.1 if leaf.ndim < 2 else fan_in ** -0.5)).astype(leaf.dtype)
+        size = 0.1 if leaf.ndim < 2 else fan_in ** -0.5
+        return (rng.standard_normal(leaf.shape) * size).astype(leaf.dtype)
 
     return traverse_util.path_aware_map(draw, tree)

@@ -52,7 +52,8 @@ class Material:
 
     def __init__(self, path):
         self.path = path
-        self.folder, self.folder_masks, self.folder_truth = path / "crops", path / "crop masks", path / "crop truth"
+        self.folder, self.folder_masks = path / "crops", path / "crop masks"
+        self.folder_truth = path / "crop truth"
         for seed, (name, count) in enumerate(self.FOLDER.items()):
             for i, (frame, mask) in enumerate(zip(*self.tracklet(count, seed))):
                 file = f"{name}/f{i + 8}.png"  # f8, f9, f10: not in the order of the alphabet
@@ -105,7 +106,7 @@ class Material:
 
     def box_rows(self):
         rows = [list(map(int, row[:6])) for row in csv.reader(self.boxes.open())]
-        return sorted((track, frame, left, top, width, height) for frame, track, left, top, width, height in rows)
+        return sorted((track, frame, *box) for frame, track, *box in rows)
 
 
 def tree(path):
@@ -141,11 +142,14 @@ class Refusals:
     def all(self, material, *source, parts, commands=("fit", "complete", "judge")):
         """The same of every command that reads footage."""
         if "fit" in commands:
-            self("fit", *source, "--size", "smoke", "--output", self.folder / "new/m.safetensors", parts=parts)
+            self("fit", *source, "--size", "smoke", "--output", self.folder / "new/m.safetensors",
+                 parts=parts)
         if "complete" in commands:
-            self("complete", *source, "--model", material.model, "--output", self.folder / "new/out", parts=parts)
+            self("complete", *source, "--model", material.model, "--output", self.folder / "new/out",
+                 parts=parts)
         if "judge" in commands:
-            self("judge", *source, "--model", material.model, "--output", self.folder / "new/verdict", parts=parts)
+            self("judge", *source, "--model", material.model, "--output", self.folder / "new/verdict",
+                 parts=parts)
 
 
 @pytest.fixture
@@ -173,8 +177,10 @@ class TestHelp:
 class TestRefused:
     def test_no_such_file(self, material, refused, tmp_path):
         refused.all(material, tmp_path / "none.mp4", parts=[tmp_path / "none.mp4", "no such file"])
-        refused.all(material, material.video, "--boxes", tmp_path / "b.txt", parts=[tmp_path / "b.txt", "no such"])
-        refused.all(material, material.folder, "--masks", tmp_path / "m", parts=[tmp_path / "m", "no such folder"])
+        refused.all(material, material.video, "--boxes", tmp_path / "b.txt",
+                    parts=[tmp_path / "b.txt", "no such"])
+        refused.all(material, material.folder, "--masks", tmp_path / "m",
+                    parts=[tmp_path / "m", "no such folder"])
         refused.all(material, material.video, "--boxes", material.boxes, "--masks", tmp_path / "m",
                     parts=[tmp_path / "m", "no such folder"])
         refused("judge", material.folder, "--masks", material.folder_masks, "--truth", tmp_path / "t",
@@ -189,19 +195,23 @@ class TestRefused:
 
     @pytest.mark.parametrize("line, told", [
         ("4,3,ten,5,20,44,1", "'ten'"), ("4,3,nan,5,20,44,1", "'nan'"), ("4,3,5,5", "4 fields"),
-        ("4,30,5,5,0,44,1", "0 wide"), ("4,30,5,5,20,-4,1", "-4 high"), ("4,3,5,5,20,44,1", "track 3 already"),
+        ("4,30,5,5,0,44,1", "0 wide"), ("4,30,5,5,20,-4,1", "-4 high"),
+        ("4,3,5,5,20,44,1", "track 3 already"),
         ("25,3,5,5,20,44,1", "frame 25"), ("0,3,5,5,20,44,1", "frame 0")])
     def test_boxes(self, material, refused, tmp_path, line, told):
         boxes = tmp_path / "b.txt"
         text = material.boxes.read_text()
         boxes.write_text(text + line + "\n")
-        refused.all(material, material.video, "--boxes", boxes, parts=[f"{boxes}:{text.count(chr(10)) + 1}", told])
+        refused.all(material, material.video, "--boxes", boxes,
+                    parts=[f"{boxes}:{text.count(chr(10)) + 1}", told])
 
     def test_empty_boxes_or_none(self, material, refused, tmp_path):
         (tmp_path / "b.txt").write_text("# nothing\n")
-        refused.all(material, material.video, "--boxes", tmp_path / "b.txt", parts=[tmp_path / "b.txt", "no box"])
+        refused.all(material, material.video, "--boxes", tmp_path / "b.txt",
+                    parts=[tmp_path / "b.txt", "no box"])
         refused.all(material, material.video, parts=[material.video, "--boxes"])
-        refused.all(material, material.folder, "--boxes", material.boxes, parts=[material.folder, material.boxes])
+        refused.all(material, material.folder, "--boxes", material.boxes,
+                    parts=[material.folder, material.boxes])
 
     def test_a_corrupt_picture(self, material, refused, tmp_path):
         crops = tmp_path / "crops"
@@ -224,12 +234,14 @@ class TestRefused:
         refused.all(material, tmp_path / "empty", parts=[tmp_path / "empty", "no pictures"])
         refused.all(material, material.folder, "--pattern", "tracklet/frame", parts=["tracklet/frame"])
         refused.all(material, material.folder, "--pattern", "people/frame", parts=["people/frame"])
-        refused.all(material, material.video, "--boxes", material.boxes, "--pattern", "frame", parts=["'frame'"])
+        refused.all(material, material.video, "--boxes", material.boxes, "--pattern", "frame",
+                    parts=["'frame'"])
 
     def test_masks_of_another_size_or_count(self, material, refused, tmp_path):
+        video = [material.video, "--boxes", material.boxes]
         for name, source, other in (("crop masks", [material.folder], "0001/c1/t1/f9.png"),
-                                    ("track masks", [material.video, "--boxes", material.boxes], "12/000009.png"),
-                                    ("picture masks", [material.video, "--boxes", material.boxes], "000009.png")):
+                                    ("track masks", video, "12/000009.png"),
+                                    ("picture masks", video, "000009.png")):
             masks = tmp_path / name
             shutil.copytree(material.path / name, masks)
             file = masks / other
@@ -251,7 +263,8 @@ class TestRefused:
         for place in ("/proc/vrstc/m", tmp_path / "file/m"):
             refused("fit", material.folder, "--size", "smoke", "--output", place, parts=[Path(place).parent])
         refused("fit", material.folder, "--size", "smoke", "--output", tmp_path, parts=[tmp_path, "folder"])
-        video = [material.video, "--boxes", material.boxes, "--model", material.model, "--output", tmp_path / "new"]
+        video = [material.video, "--boxes", material.boxes, "--model", material.model, "--output",
+                 tmp_path / "new"]
         for place in ("/proc/v.mp4", tmp_path / "file/v.mp4", tmp_path / "v.xyz"):
             refused("complete", *video, "--render", place, parts=[Path(place).parent])
         refused("complete", material.folder, "--model", material.model, "--output", tmp_path / "new",
@@ -280,7 +293,8 @@ class TestRefused:
                 refused(command[0], material.folder, "--model", model, *command[1:], parts=[model, told])
 
     def test_values_that_make_no_sense(self, material, refused, tmp_path):
-        for option, value in (("--steps", 0), ("--reid-steps", -3), ("--learning-rate", -0.1), ("--hold-out", -1)):
+        for option, value in (("--steps", 0), ("--reid-steps", -3), ("--learning-rate", -0.1),
+                              ("--hold-out", -1)):
             refused("fit", material.folder, "--output", tmp_path / "m", option, value, parts=[option, value])
         done = refused.vrstc("fit", material.folder, "--output", tmp_path / "m", "--size", "huge")
         assert done.code == 2 and "huge" in done.err and not tree(tmp_path)
@@ -338,7 +352,8 @@ class TestCompleteFolder:
             clean = [all(s >= material.tau for s in row["scores"]) for row in result["frames"]]
             for i, row in enumerate(result["frames"]):
                 mask = read_mask(output / "masks" / name / f"{row['frame']}.png")
-                np.testing.assert_array_equal(mask, bands_mask(np.array(row["scores"]) < material.tau, *mask.shape))
+                np.testing.assert_array_equal(mask,
+                                              bands_mask(np.array(row["scores"]) < material.tau, *mask.shape))
                 assert row["hidden"] == pytest.approx(mask.mean(), abs=1e-4)
                 before, after = ([j for j in range(count) if clean[j] and (j < i if k == 0 else j > i)]
                                  for k in (0, 1))
@@ -376,8 +391,8 @@ class TestCompleteFolder:
 
     def test_with_masks(self, vrstc, material, tmp_path):
         output = tmp_path / "out"
-        succeeded(vrstc("complete", material.folder, "--masks", material.folder_masks, "--model", material.model,
-                        "--output", output))
+        succeeded(vrstc("complete", material.folder, "--masks", material.folder_masks,
+                        "--model", material.model, "--output", output))
         for file in tree(material.folder):
             mask = read_mask(material.folder_masks / file)
             np.testing.assert_array_equal(read_mask(output / "masks" / file), mask)
@@ -392,8 +407,9 @@ class TestCompleteVideo:
     @pytest.fixture(scope="class")
     def output(self, vrstc, material, tmp_path_factory):
         output = tmp_path_factory.mktemp("video") / "out"
-        succeeded(vrstc("complete", material.video, "--boxes", material.boxes, "--masks", material.picture_masks,
-                        "--model", material.model, "--output", output, "--render", output.parent / "v.mp4"))
+        succeeded(vrstc("complete", material.video, "--boxes", material.boxes,
+                        "--masks", material.picture_masks, "--model", material.model,
+                        "--output", output, "--render", output.parent / "v.mp4"))
         return output
 
     def test_a_file_for_every_box(self, output, material):
@@ -402,7 +418,8 @@ class TestCompleteVideo:
             file = f"{track}/{number:06d}.png"
             expected |= {file, f"masks/{file}"}
             crop = pictures[number - 1][top:top + height, left:left + width]
-            mask = read_mask(material.picture_masks / f"{number:06d}.png")[top:top + height, left:left + width]
+            mask = read_mask(material.picture_masks / f"{number:06d}.png")
+            mask = mask[top:top + height, left:left + width]
             np.testing.assert_array_equal(read_mask(output / "masks" / file), mask)
             after = read_image(output / file)
             np.testing.assert_array_equal(after[~mask], crop[~mask])
@@ -435,8 +452,9 @@ class TestCompleteVideo:
 
     def test_again_gives_the_same(self, vrstc, output, material):
         before = tree(output.parent)
-        succeeded(vrstc("complete", material.video, "--boxes", material.boxes, "--masks", material.picture_masks,
-                        "--model", material.model, "--output", output, "--render", output.parent / "v.mp4"))
+        succeeded(vrstc("complete", material.video, "--boxes", material.boxes,
+                        "--masks", material.picture_masks, "--model", material.model,
+                        "--output", output, "--render", output.parent / "v.mp4"))
         assert tree(output.parent) == before
 
     def test_a_model_fitted_with_held_out_runs_to_other_footage(self, vrstc, material, tmp_path):
@@ -444,7 +462,8 @@ class TestCompleteVideo:
         status = material.video.stat()
         own = [str(material.video), status.st_size, int(status.st_mtime)]
         for number, (frame, inputs) in enumerate([
-                ("000010", {"input": own}), ("000010", {"input": ["/other.mp4", 1, 2]}), ("000900", {"input": own})]):
+                ("000010", {"input": own}), ("000010", {"input": ["/other.mp4", 1, 2]}),
+                ("000900", {"input": own})]):
             model, output = tmp_path / f"{number}.safetensors", tmp_path / f"{number}"
             save_model(model, dataclasses.replace(load_model(material.model), provenance={
                 "held_out": {"3": [[frame]]}, "inputs": inputs}))
@@ -466,8 +485,10 @@ class TestOddTracklets:
                 write_png(tmp_path / f"masks/{name}/{i}.png", box_mask(40, 20, share) & bool(share))
         succeeded(vrstc("complete", tmp_path / "in", "--masks", tmp_path / "masks", "--model", material.model,
                         "--output", tmp_path / "out"))
-        hows = {name: {row["how"] for row in read_results(tmp_path / "out", name)["frames"]} for name in kinds}
-        assert hows == {"one": {"spatial"}, "spatial": {"spatial"}, "left": {"left"}, "fine": {"visible", "stcnet"}}
+        hows = {name: {row["how"] for row in read_results(tmp_path / "out", name)["frames"]}
+                for name in kinds}
+        assert hows == {"one": {"spatial"}, "spatial": {"spatial"}, "left": {"left"},
+                        "fine": {"visible", "stcnet"}}
         report = (tmp_path / "out/report.html").read_text()
         assert "Tracklet one: None of its frames is free" in report
         assert "Tracklet spatial: None of its frames is free" in report
@@ -476,7 +497,8 @@ class TestOddTracklets:
         for i in range(3):
             np.testing.assert_array_equal(read_image(tmp_path / f"out/left/{i}.png"), figure(i))
         # One frame without a mask: nothing can be located in it.
-        succeeded(vrstc("complete", tmp_path / "in", "--model", material.model, "--output", tmp_path / "located"))
+        succeeded(vrstc("complete", tmp_path / "in", "--model", material.model, "--output",
+                        tmp_path / "located"))
         assert "Tracklet one: It has one frame" in (tmp_path / "located/report.html").read_text()
 
     def test_boxes_outside_the_picture(self, vrstc, material, tmp_path):
@@ -531,7 +553,8 @@ class TestKilled:
 
     def test_during_complete_on_a_folder(self, vrstc, material, tmp_path):
         place = tmp_path / "place"
-        self.compare(vrstc, ("complete", material.folder, "--model", material.model, "--output", place / "out"),
+        self.compare(vrstc,
+                     ("complete", material.folder, "--model", material.model, "--output", place / "out"),
                      place, [
             ("vrstc_jax.data.images:os.replace", 1),  # before the very first file has its name
             ("vrstc_jax.outputs:write_png", 23),
@@ -568,7 +591,8 @@ class TestJudge:
         assert list(metrics["judge"]) == list(rows) == METHODS
         for method, scores in metrics["judge"].items():
             assert {"l1", "psnr", "ssim"} <= set(scores)
-            assert rows[method] == [f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}", "10"]
+            assert rows[method] == [f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}",
+                                    "10"]
         # Frames 6 to 10 are hidden at once, and by masks 4 and 5: what is left to see begins at 3 and at 11.
         assert {d: s["copy"]["frames"] for d, s in metrics["judge_by_distance"].items()} == {
             "1": 2, "2": 2, "3": 4, "4": 2}
@@ -577,14 +601,16 @@ class TestJudge:
         assert succeeded(vrstc(*arguments, "--seed", "3")).out.splitlines()[1] != done.out.splitlines()[1]
 
     def test_with_the_truth(self, vrstc, material, tmp_path):
-        done = succeeded(vrstc("judge", material.folder, "--masks", material.folder_masks, "--truth",
-                               material.folder_truth, "--model", material.model, "--output", tmp_path / "out"))
+        done = succeeded(vrstc(
+            "judge", material.folder, "--masks", material.folder_masks, "--truth", material.folder_truth,
+            "--model", material.model, "--output", tmp_path / "out"))
         assert "true masks" in done.out and "located masks" in done.out
         metrics = json.loads((tmp_path / "out/metrics.json").read_text())
         assert metrics["judge_setting"] == "true masks"
         for key in ("judge", "judge_located_masks"):
             assert list(metrics[key]) == METHODS
-            assert {scores["frames"] for scores in metrics[key].values()} == {9}  # three hidden frames in each
+            # Three hidden frames in each tracklet.
+            assert {scores["frames"] for scores in metrics[key].values()} == {9}
         # Neighbours as the masks have them: 0 and 2 for 1, 3 and 6 for 4 and 5.
         psnrs, l1s = [], []
         for seed, count in enumerate(material.FOLDER.values()):
@@ -604,7 +630,8 @@ class TestJudge:
 
     def test_a_band_is_hidden_in_the_whole_run_at_once(self, completer):
         rng = np.random.default_rng(0)
-        frames = [np.clip(frame + rng.normal(0, 9, frame.shape), 0, 255).astype(np.uint8) for frame in figures(30)]
+        frames = [np.clip(frame + rng.normal(0, 9, frame.shape), 0, 255).astype(np.uint8)
+                  for frame in figures(30)]
         given = tracklet(frames, name="a")
         run = [given.frame_names[10:15], given.frame_names[20:25]]
         model = dataclasses.replace(completer.model, provenance={"held_out": {"a": run, "b": [["x"]]}})
@@ -651,7 +678,8 @@ class TestJudge:
         given = tracklet(figures(4))
         with pytest.raises(InputError, match="--hold-out"):
             judge_held_out(completer, [given])
-        other = _with_model(completer, dataclasses.replace(completer.model, provenance={"held_out": {"z": [["1"]]}}))
+        other = _with_model(completer,
+                            dataclasses.replace(completer.model, provenance={"held_out": {"z": [["1"]]}}))
         with pytest.raises(InputError, match="None of the model's held-out runs"):
             judge_held_out(other, [given])
         with pytest.raises(InputError, match="--truth and --masks"):

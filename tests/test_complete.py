@@ -66,7 +66,7 @@ def oracle(params, frames, masks, previous, following):
 
 
 def by_hand(frames, masks, index):
-    """x̂2 at the network's size for one frame, and the indices of its neighbours; no batches, nothing kept."""
+    """x̂2 at the network's size for one frame, and its neighbours; no batches, nothing kept."""
     clean = [i for i, mask in enumerate(masks) if not mask.any()]
     before, after = [i for i in clean if i < index], [i for i in clean if i > index]
     pair = (before[-1] if before else after[0], after[0] if after else before[-1])
@@ -164,7 +164,8 @@ class TestVisiblePixels:
 
     def test_are_equal_bit_for_bit_without_masks(self):
         rng = np.random.default_rng(0)
-        frames = [cv2.resize(rng.integers(0, 256, (4, 3, 3), dtype=np.uint8), size[::-1]) for size in self.SIZES]
+        frames = [cv2.resize(rng.integers(0, 256, (4, 3, 3), dtype=np.uint8), size[::-1])
+                  for size in self.SIZES]
         tau = float(np.quantile(vrstc_jax.complete_tracklet(random_model(), frames).scores, 0.3))
         result = vrstc_jax.complete_tracklet(dataclasses.replace(random_model(), tau=tau), frames)
         hidden = [mask.any() for mask in result.masks]
@@ -289,7 +290,8 @@ class TestOddTracklets:
         np.testing.assert_array_equal(done.mask, joint)
         assert done.how == "stcnet" and done.sources == (1, 3)
         np.testing.assert_array_equal(
-            done.frame, run(completer, frames, [joint if i == 2 else joint & False for i in range(5)])[2].frame)
+            done.frame, run(completer, frames,
+                            [joint if i == 2 else joint & False for i in range(5)])[2].frame)
 
     @pytest.mark.parametrize("located", [True, False])
     def test_everything_hidden_is_left(self, completer, located):
@@ -404,7 +406,8 @@ class TestLongTracklets:
                 return frame
 
             lazy = LazySequence(count, read)
-            masks = LazySequence(count, lambda i: box_mask(40, 20) if i % 3 == 1 else np.zeros((40, 20), bool))
+            masks = LazySequence(count,
+                                 lambda i: box_mask(40, 20) if i % 3 == 1 else np.zeros((40, 20), bool))
             given = tracklet(lazy, masks)
             plan = completer.plan(given)
             assert reads.sum() == 0  # masks say it all
@@ -422,7 +425,8 @@ class TestLongTracklets:
         """All that may grow is lists of indices; of a frame once encoded there is more than 2 KB to keep."""
         def peak(count):
             lazy = LazySequence(count, lambda i: figure(i % 40, 6, 4))
-            masks = LazySequence(count, lambda i: box_mask(6, 4) if (i // hidden) % 2 else np.zeros((6, 4), bool))
+            masks = LazySequence(count,
+                                 lambda i: box_mask(6, 4) if (i // hidden) % 2 else np.zeros((6, 4), bool))
             given = tracklet(lazy, masks)
             plan = completer.plan(given)
             tracemalloc.start()

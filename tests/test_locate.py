@@ -36,7 +36,8 @@ def maps(frames):
     """The network's feature maps of all frames, float64 [T, h, w, C]."""
     network = ReidNet(SMOKE.reid, 3)
     floats = np.stack(frames).astype(np.float32) / 127.5 - 1
-    return np.asarray(jax.jit(lambda x: network.apply(random_model().reid, x, method="maps"))(floats), np.float64)
+    return np.asarray(jax.jit(lambda x: network.apply(random_model().reid, x, method="maps"))(floats),
+                      np.float64)
 
 
 def band_features(feature_map):

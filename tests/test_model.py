@@ -21,7 +21,8 @@ from vrstc_jax.model import FORMAT, load_model, save_model
 @pytest.fixture(scope="module")
 def model():
     return dataclasses.replace(random_model(), tau=0.625, provenance={
-        "command": "vrstc fit 'two words'", "held_out": {"0001/c1": [["000003", "000004"]]}, "text": "τ\n\"q\""})
+        "command": "vrstc fit 'two words'", "text": "τ\n\"q\"",
+        "held_out": {"0001/c1": [["000003", "000004"]]}})
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ class TestRoundTrip:
         assert load_model(path).generators["temporal"]["softmax_scale"].shape == ()
 
     def test_jax_arrays_and_other_orders_are_saved_too(self, tmp_path, path, model):
-        turned = jax.tree.map(lambda a: np.asfortranarray(a) if a.ndim else jax.numpy.asarray(a), model.generators)
+        turned = jax.tree.map(lambda a: np.asfortranarray(a) if a.ndim else jax.numpy.asarray(a),
+                              model.generators)
         save_model(tmp_path / "turned", dataclasses.replace(model, generators=turned))
         assert (tmp_path / "turned").read_bytes() == path.read_bytes()
 

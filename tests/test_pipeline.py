@@ -261,7 +261,8 @@ def same(a, b):
 class TestBatches:
     @pytest.mark.parametrize("make", [stcnet_batches, reid_batches])
     def test_are_a_function_of_seed_and_step(self, grey, usable, make):
-        config = dataclasses.replace(SMOKE, stcnet_training=dataclasses.replace(SMOKE.stcnet_training, shift=0.1))
+        config = dataclasses.replace(SMOKE,
+                                     stcnet_training=dataclasses.replace(SMOKE.stcnet_training, shift=0.1))
         first = make(grey, usable, config)
         batches = [next(first) for _ in range(30)]  # several rounds through the frames
         for start in (0, 1, 7, 24):
@@ -339,12 +340,14 @@ class TestBatches:
         """Centre and neighbours are flipped together, for they are looked at together."""
         ramp = np.repeat(np.linspace(0, 255, 16).astype(np.uint8)[None, :, None], 32, 0).repeat(3, 2)
         write_set(tmp_path / "set", [tracklet([ramp] * 12)])
-        config = dataclasses.replace(plain(), stcnet_training=dataclasses.replace(plain().stcnet_training, flip=True))
+        config = dataclasses.replace(plain(),
+                                     stcnet_training=dataclasses.replace(plain().stcnet_training, flip=True))
         batches = stcnet_batches(read_set(tmp_path / "set"), [Usable(0, np.arange(12), 0)], config)
         turned = []
         for _ in range(4):
             batch = next(batches)
-            for frame, previous, following in zip(batch["frames"], batch["previous"][:, 0], batch["following"][:, 0]):
+            for frame, previous, following in zip(batch["frames"], batch["previous"][:, 0],
+                                                  batch["following"][:, 0]):
                 np.testing.assert_array_equal(frame, previous)
                 np.testing.assert_array_equal(frame, following)
                 np.testing.assert_array_equal(frame, ramp[:, ::-1] if frame[0, 0, 0] else ramp)
@@ -353,7 +356,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("size", [(32, 16), (100, 45), (300, 110), (17, 40)])
     def test_a_shifted_crop_is_the_crop_moved(self, size):
-        """Against a picture whose colours are its coordinates: what comes out is an affine map of what went in."""
+        """Against a picture whose colours are its coordinates: what comes out is an affine map of them."""
         height, width = size
         y, x = np.mgrid[:height, :width]
         picture = np.stack([255 * (y + 0.5) / height, 255 * (x + 0.5) / width, 0 * x], -1).astype(np.uint8)
@@ -365,7 +368,8 @@ class TestBatches:
             for axis, channel in ((0, 0), (1, 1)):
                 slope = np.diff(inside[..., channel], axis=axis).mean() * (32, 16)[axis] / 255
                 assert 1 / 1.12 < slope < 1 / 0.88  # zoomed by a tenth at most
-                middle = np.take(out[..., channel], [(32, 16)[axis] // 2 - 1, (32, 16)[axis] // 2], axis).mean()
+                middle = np.take(out[..., channel], [(32, 16)[axis] // 2 - 1, (32, 16)[axis] // 2],
+                                 axis).mean()
                 assert abs(middle / 255 - 0.5) < 0.05 / 0.9 + 0.03  # moved by a twentieth at most
 
     def test_nothing_to_learn_from(self, grey):

@@ -59,8 +59,8 @@ def save_model(path, model: Model) -> None:
     tensors = _flat(model)
     description = json.dumps({"config": configs.to_dict(model.config), "tau": model.tau,
                               "identities": list(model.identities), "provenance": model.provenance})
-    header = {"format": str(FORMAT), "digest": _digest(tensors), "description_digest": _text_digest(description),
-              "vrstc": description}
+    header = {"format": str(FORMAT), "digest": _digest(tensors),
+              "description_digest": _text_digest(description), "vrstc": description}
     replace_file(path, _in_order(safetensors.numpy.save(tensors, header)))
 
 
@@ -122,7 +122,7 @@ def _text_digest(text: str) -> str:
 
 
 def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its header sorted: the library's order of metadata changes from call to call."""
+    """A safetensors file with its header sorted: the library's order changes from call to call."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()
     header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
