@@ -1,6 +1,7 @@
 """The command `vrstc`: parses, and calls. `vrstc COMMAND --help` says what each takes."""
 
 import dataclasses
+import math
 import os
 import shlex
 import shutil
@@ -46,6 +47,7 @@ class Demo:
         """Makes, learns, completes, judges and reports."""
         from vrstc_jax.demo import demo
 
+        _use_cores(configs.get(self.size))
         summary = demo(self.output, config=dataclasses.replace(configs.get(self.size), seed=self.seed),
                        command=_command())
         print(summary)
@@ -87,6 +89,7 @@ class Fit:
         from vrstc_jax.fit import fit
         from vrstc_jax.model import load_model, save_model
 
+        _use_cores(configs.get(self.size))
         _positive(steps=self.steps, reid_steps=self.reid_steps, learning_rate=self.learning_rate)
         if self.hold_out < 0:
             raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
@@ -100,6 +103,9 @@ class Fit:
         model = fit(source.tracklets, work, config=self._config(), hold_out=self.hold_out, command=_command(),
                     inputs=_identity(self.input, self.footage))
         save_model(self.output, model)
+        if self.hold_out and not model.provenance["held_out"]:
+            _tell([f"nothing was held out: no tracklet has a clean run of {self.hold_out} frames with as many "
+                   "before and after it."])
         held_out = sum(map(len, model.provenance["held_out"].values()))
         print(f"{self.output}: learned from {model.provenance['unoccluded_frames']} unoccluded of "
               f"{model.provenance['frames']} frames of {model.provenance['tracklets']} tracklets; "
@@ -141,7 +147,7 @@ class Complete:
         from vrstc_jax.judge import has_held_out
         from vrstc_jax.model import load_model
         from vrstc_jax.outputs import OutputFolder
-        from vrstc_jax.pipeline import complete_source, judge
+        from vrstc_jax.pipeline import complete_source, judge, model_identity
         from vrstc_jax.render import require_renderable
 
         model = load_model(self.model)
@@ -152,7 +158,7 @@ class Complete:
         with _taken_back(self.output / "run.json", self.output / "work", (self.render or self.output).parent):
             if self.render:
                 require_renderable(self.render)
-            folder = OutputFolder(self.output, run | {"model": model.digest})
+            folder = OutputFolder(self.output, run | model_identity(model))
             source = _source(self.input, self.footage, folder.work / "spool")
             folder.require_names(source.tracklets)
         _tell(source.warnings)
@@ -257,6 +263,17 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted; the same command goes on from here", 130))
+
+
+def _use_cores(config):
+    """On CPU, shares a batch between as many devices as there are cores and it divides by: one device leaves
+    cores idle in the small convolutions (1.3 times the speed on two). The environment has the last word."""
+    import jax
+
+    batch = math.gcd(config.stcnet_training.batch, config.reid_training.batch)
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        with suppress(RuntimeError):  # JAX has been used already, and its devices are set
+            jax.config.update("jax_num_cpu_devices", math.gcd(batch, os.cpu_count() or 1))
 
 
 def _complain(error, code):

@@ -28,7 +28,7 @@ class Amount:
     stcnet_steps: int
 
 
-AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300, stcnet_steps=500),
+AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300, stcnet_steps=600),
            "smoke": Amount(people=6, test_people=3, frames=8, reid_steps=4, stcnet_steps=4)}
 
 
@@ -72,6 +72,6 @@ def test_walkers(config: configs.Config) -> list[Tracklet]:
 
 
 def _walkers(config, who):
-    look = WalkerConfig(height=2 * config.stcnet.height, width=2 * config.stcnet.width,
+    look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width,
                         frames=AMOUNTS[config.name].frames)
     return make_tracklets(who, cameras=_CAMERAS, seed=config.seed, config=look)

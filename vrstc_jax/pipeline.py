@@ -83,7 +83,7 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
     Returns:
       The metrics, as written.
     """
-    folder = OutputFolder(output, run | {"model": model.digest})
+    folder = OutputFolder(output, run | model_identity(model))
     folder.require_names(source.tracklets)
     completer = completer or Completer(model)
     counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
@@ -115,6 +115,11 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
         finish()
     folder.finish()
     return metrics
+
+
+def model_identity(model: Model) -> dict:
+    """What tells the results of one model from another's: its tensors, and τ, which has no part in them."""
+    return {"model": model.digest, "tau": model.tau}
 
 
 def write_summary(directory, *, title, metrics, model, command, strips=(), attention=(), warnings=(),

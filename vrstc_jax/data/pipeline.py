@@ -19,6 +19,9 @@ from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.errors import InputError
 
 
+_SHORTEST_EPOCH = 1000
+
+
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture or mask, uint8 or float, brought to a size: averaged where smaller, else bilinear."""
     if image.shape[:2] == (height, width):
@@ -118,9 +121,11 @@ def _sides(tracklet, first, last, config):
 
 def _batches(items, example, seed, batch, start):
     def build(position, rng):
-        return example(items[position], rng)
+        return example(items[position % len(items)], rng)
 
-    order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat().random_map(build).batch(batch)
+    # Starting an epoch costs grain a tenth of a second, so few items are laid end to end to a long one.
+    length = len(items) * max(1, _SHORTEST_EPOCH // len(items))
+    order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build).batch(batch)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     return iter(order[start:].to_iter_dataset(options))
 
