@@ -16,7 +16,7 @@ from vrstc_jax.data.images import write_png
 from vrstc_jax.demo import test_walkers
 from vrstc_jax.model import load_model
 
-_GAP, _FRAMES = 4, 10
+_GAP, _FRAMES, _GROUPS, _LARGER = 4, 10, 2, 2
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     for tracklet in test_walkers(configs.get(completer.model.config.name)):
         hidden = [mask.mean() for mask in tracklet.masks]
         fits = tracklet.name in chosen if chosen else 2 <= sum(h > 0.1 for h in hidden) <= 8
-        if fits and len(groups) < 3:
+        if fits and len(groups) < _GROUPS:
             plan = completer.plan(tracklet)
             first = max(0, min(int(np.argmax(hidden)) - _FRAMES // 2, len(tracklet) - _FRAMES))
             groups.append(_group(tracklet, list(completer.stream(tracklet, plan))[first:first + _FRAMES]))
@@ -54,6 +54,7 @@ def _outlined(frame, mask):
 
 
 def _framed(picture):
+    picture = cv2.resize(picture, None, fx=_LARGER, fy=_LARGER, interpolation=cv2.INTER_CUBIC)
     return cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
