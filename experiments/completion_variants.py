@@ -3,8 +3,8 @@
     python -m experiments.completion_variants video.mp4 --boxes tracks.txt --workdir variants --steps 400
 
 Each variant is size `small` with one thing changed, trained for the same number of steps from the same
-located frames; the re-ID network is trained once. On two CPU cores a variant of 400 steps takes about five
-minutes, `three frames a side` about twice that. `--size smoke` tries it out in a minute. The table goes to
+located frames; the re-ID network is trained once. It is sized for two CPU cores and some minutes a variant, `three
+frames a side` more than twice as long as the others. `--size smoke` tries it out. The table goes to
 the terminal and to WORKDIR/table.json; the same command goes on where it stopped.
 """
 

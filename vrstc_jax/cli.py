@@ -39,7 +39,7 @@ class Demo:
     output: Path
     """New folder for everything; open report.html in it. The same command goes on where it stopped."""
     size: Literal["small", "smoke"] = "small"
-    """small: about 8 minutes on two cores. smoke: under a minute, to see that it runs; it learns nothing."""
+    """small: for two cores, some minutes. smoke: to see that it runs; it learns nothing."""
     seed: int = 0
     """Of everything random."""
 
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _use_cores(config):
     """On CPU, shares a batch between as many devices as there are cores and it divides by: one device leaves
-    cores idle in the small convolutions (1.3 times the speed on two). The environment has the last word."""
+    cores idle in the small convolutions. The environment has the last word."""
     import jax
 
     batch = math.gcd(config.stcnet_training.batch, config.reid_training.batch)

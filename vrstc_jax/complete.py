@@ -12,8 +12,8 @@ unoccluded frames on either side. The cases that the paper leaves open:
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import cv2
 import jax

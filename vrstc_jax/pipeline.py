@@ -1,4 +1,4 @@
-"""Whole jobs: completing a source into a folder with a report, judging it, and the demonstration."""
+"""Whole jobs: completing a source into a folder with a report, judging it, and its report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,6 @@ from vrstc_jax.model import Model
 from vrstc_jax.outputs import OutputFolder
 from vrstc_jax.pictures import STRIPS, attention_pictures, completed_strip, judged_strips, training_curves
 from vrstc_jax.report import write_json, write_report
-
-METHODS = ("copy", "mean", "telea", "spatial", "stcnet")
 
 
 @dataclass(frozen=True, eq=False)
