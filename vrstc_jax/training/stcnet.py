@@ -64,8 +64,8 @@ def initial_state(config: configs.Config) -> State:
 
 
 def jit_once(function):
-    """`jit` for what runs a single time, such as an initial state: its many small random draws cost XLA most
-    of a minute when it optimises them for CPU, and a tenth of that when it does not."""
+    """`jit` for what runs a single time, such as an initial state: its many small random draws take XLA much
+    longer to compile when it optimises them for CPU."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
 
