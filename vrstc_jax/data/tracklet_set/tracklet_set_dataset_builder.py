@@ -73,7 +73,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 @dataclass(frozen=True, eq=False)
 class TrackletSet:
-    """An opened set: `frame(record)` and `mask(record)` read one record; `spans` are the tracklets.
+    """An opened set: `frame(record)` and `mask(record)` read one record.
 
     Attributes:
       source: the records, as TFDS' random-access data source with encoded pictures.
