@@ -28,7 +28,7 @@ class Amount:
     stcnet_steps: int
 
 
-AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300, stcnet_steps=800),
+AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300, stcnet_steps=1600),
            "smoke": Amount(people=6, test_people=3, frames=8, reid_steps=4, stcnet_steps=4)}
 
 

@@ -1,0 +1,55 @@
+"""Temporal attention as a Flax Linen layer."""
+
+import flax.linen as nn
+import jax
+
+from vrstc_jax.attention.op import temporal_attention
+
+
+class TemporalAttention(nn.Module):
+    """`temporal_attention` over a batch. It has no parameters unless projections are asked for.
+
+    Called with current [B, H, W, C] and adjacent [B, H', W', C] or [B, T, H', W', C], it returns
+    [B, H, W, C]; without the batch axis on both, it is the op itself. `payload` and `adjacent_mask`, where
+    given, have the batch axis that `adjacent` has.
+
+    Attributes:
+      patch_size, softmax_scale, block_size, precision: as `temporal_attention` takes them.
+      compared_features: channels of 1×1 projections of `current` and of `adjacent` that are compared in
+        their place; None: they are compared as they are.
+      carried_features: channels of a 1×1 projection of what is carried over, `adjacent` or `payload`; None:
+        it is carried over as it is.
+    """
+
+    patch_size: int = 3
+    softmax_scale: float = 10.0
+    block_size: int | None = None
+    precision: str | jax.lax.Precision | None = None
+    compared_features: int | None = None
+    carried_features: int | None = None
+
+    @nn.compact
+    def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
+        def op(current, adjacent, adjacent_mask, payload):
+            return temporal_attention(current, adjacent, patch_size=self.patch_size,
+                                      softmax_scale=self.softmax_scale, adjacent_mask=adjacent_mask,
+                                      block_size=self.block_size, precision=self.precision, payload=payload)
+
+        check_batch(current, adjacent)
+        if self.carried_features:
+            carried = adjacent if payload is None else payload
+            payload = nn.Dense(self.carried_features, name="carried")(carried)
+        if self.compared_features:
+            payload = adjacent if payload is None else payload
+            current = nn.Dense(self.compared_features, name="current")(current)
+            adjacent = nn.Dense(self.compared_features, name="adjacent")(adjacent)
+        return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)
+
+
+def check_batch(current, adjacent):
+    """ValueError unless both have the same batch axis, or neither has one."""
+    if current.ndim == 4 and (adjacent.ndim not in (4, 5) or adjacent.shape[0] != current.shape[0]):
+        raise ValueError("current must be [H, W, C] or [B, H, W, C], with adjacent of the same batch. "
+                         f"Got shapes {current.shape} and {adjacent.shape}.")
+    if current.ndim not in (3, 4):
+        raise ValueError(f"current must be [H, W, C] or [B, H, W, C]. Got shape {current.shape}.")

@@ -1,0 +1,50 @@
+"""Temporal attention as a Flax NNX module."""
+
+import jax
+from flax import nnx
+
+from vrstc_jax.attention.layers import check_batch
+from vrstc_jax.attention.op import temporal_attention
+
+
+class TemporalAttention(nnx.Module):
+    """The Linen layer of the same name as an NNX module; its call and options are the same.
+
+    Args:
+      features: channels of `current` and `adjacent`; needed only with projections.
+      payload_features: channels of `payload`, where one is projected; None: none is given.
+      rngs: for the projections' parameters.
+
+    Raises:
+      ValueError: projections are asked for without `features` or `rngs`.
+    """
+
+    def __init__(self, features: int | None = None, *, patch_size: int = 3, softmax_scale: float = 10.0,
+                 block_size: int | None = None, precision=None, compared_features: int | None = None,
+                 carried_features: int | None = None, payload_features: int | None = None,
+                 rngs: nnx.Rngs | None = None):
+        if (compared_features or carried_features) and (features is None or rngs is None):
+            raise ValueError("Projections need the number of channels and random keys: "
+                             f"features and rngs. Got features={features}, rngs={rngs}.")
+        self.patch_size, self.softmax_scale = patch_size, softmax_scale
+        self.block_size, self.precision = block_size, precision
+        self.current = self.adjacent = self.carried = None
+        if compared_features:
+            self.current = nnx.Linear(features, compared_features, rngs=rngs)
+            self.adjacent = nnx.Linear(features, compared_features, rngs=rngs)
+        if carried_features:
+            self.carried = nnx.Linear(payload_features or features, carried_features, rngs=rngs)
+
+    def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
+        def op(current, adjacent, adjacent_mask, payload):
+            return temporal_attention(current, adjacent, patch_size=self.patch_size,
+                                      softmax_scale=self.softmax_scale, adjacent_mask=adjacent_mask,
+                                      block_size=self.block_size, precision=self.precision, payload=payload)
+
+        check_batch(current, adjacent)
+        if self.carried is not None:
+            payload = self.carried(adjacent if payload is None else payload)
+        if self.current is not None:
+            payload = adjacent if payload is None else payload
+            current, adjacent = self.current(current), self.adjacent(adjacent)
+        return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)
