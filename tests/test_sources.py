@@ -92,6 +92,14 @@ class TestImages:
         Image.fromarray(np.array([[127, 128]], np.uint8)).save(tmp_path / "n.png")
         assert read_mask(tmp_path / "n.png").tolist() == [[False, True]]
 
+    @pytest.mark.parametrize("values", [[0, 1], [1, 1], [0, 127]])
+    def test_masks_without_white_are_not_taken_for_nothing_hidden(self, tmp_path, values):
+        Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "n.png")
+        with pytest.raises(InputError, match=rf"n\.png: a mask is white \(255\) .* value is {max(values)}\."):
+            read_mask(tmp_path / "n.png")
+        Image.fromarray(np.zeros((1, 2), np.uint8)).save(tmp_path / "n.png")
+        assert not read_mask(tmp_path / "n.png").any()
+
     def test_sixteen_bits_are_scaled_and_jpegs_turned_upright(self, tmp_path):
         Image.fromarray(np.array([[0, 256, 65535]], np.uint16)).save(tmp_path / "deep.png")
         assert read_image(tmp_path / "deep.png")[0, :, 1].tolist() == [0, 1, 255]

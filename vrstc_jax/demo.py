@@ -10,6 +10,7 @@ from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+from vrstc_jax.errors import InputError
 from vrstc_jax.fit import fit
 from vrstc_jax.model import load_model, save_model
 from vrstc_jax.pipeline import complete_source, judge
@@ -40,6 +41,9 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
 
     Returns:
       The table and where to look, as text.
+
+    Raises:
+      InputError: `output` cannot be written, or holds a demonstration of another size or seed.
     """
     output = Path(output)
     require_writable_directory(output)
@@ -56,7 +60,11 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
         seen = [dataclasses.replace(tracklet, masks=None, truth=None, silhouettes=None) for tracklet in train]
         save_model(path, fit(seen, output / "work", config=config, command=command,
                              inputs={"walkers": dataclasses.asdict(amount)}))
-    completer = Completer(load_model(path))
+    model = load_model(path)
+    if model.config != config:
+        raise InputError(f"{path}: is of a demonstration of another size or seed; remove {output}, or choose "
+                         "another output.")
+    completer = Completer(model)
     verdict = judge(completer, test)
     located = [dataclasses.replace(tracklet, masks=None) for tracklet in test]
     source = Source(located, "folder", output / "completed")

@@ -35,9 +35,13 @@ def read_mask(path: str | Path) -> np.ndarray:
     """The mask in a picture file of any channels, bool [H, W]: true (hidden) where it is brighter than 127.
 
     Raises:
-      InputError: as `read_image`.
+      InputError: as `read_image`; or the mask is neither black nor has it white, as files of zeros and ones.
     """
-    return np.asarray(Image.fromarray(_rgb(_load(path))).convert("L")) > 127
+    grey = np.asarray(Image.fromarray(_rgb(_load(path))).convert("L"))
+    if 0 < grey.max() <= 127:
+        raise InputError(f"{path}: a mask is white (255) where the person is hidden; its brightest value is "
+                         f"{grey.max()}.")
+    return grey > 127
 
 
 def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:

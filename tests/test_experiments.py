@@ -1,0 +1,52 @@
+"""The experiments at smoke size: they run, go on where they stopped, and leave what they say."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments import completion_variants
+from people import random_model
+from vrstc_jax import config as configs
+from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+from vrstc_jax.data.images import write_png
+from vrstc_jax.demo import demo
+from vrstc_jax.errors import InputError
+from vrstc_jax.model import save_model
+
+
+def test_each_variant_changes_what_its_name_says():
+    config = configs.get("small")
+    for name, changes in completion_variants.VARIANTS.items():
+        changed = configs.to_dict(completion_variants.changed(config, changes))
+        different = {(part, field) for part, fields in configs.to_dict(config).items() if isinstance(fields, dict)
+                     for field in fields if changed[part][field] != fields[field]}
+        assert different == {(part, field) for part, fields in changes.items() for field in fields}, name
+
+
+@pytest.mark.slow
+def test_completion_variants(tmp_path, capsys):
+    look = WalkerConfig(height=40, width=20, frames=40)
+    for tracklet in make_tracklets(people("train", 3), cameras=1, seed=0, config=look):
+        for name, frame in zip(tracklet.frame_names, tracklet.frames):
+            write_png(tmp_path / "frames" / tracklet.name / f"{name}.png", frame)
+    arguments = completion_variants.Arguments(
+        input=tmp_path / "frames", workdir=tmp_path / "work", only=("as it is", "no transport"), steps=2,
+        size="smoke", hold_out=3)
+    table = completion_variants.main(arguments)
+    assert json.loads((tmp_path / "work/table.json").read_text()) == table
+    assert list(table) == ["as it is", "no transport"]
+    assert table["as it is"]["copy"] == table["no transport"]["copy"]
+    assert table["as it is"]["stcnet"] != table["no transport"]["stcnet"]
+    assert "over the best simple filling" in capsys.readouterr().out
+    models = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*/model.safetensors")}
+    assert completion_variants.main(arguments) == table
+    assert models == {path: path.stat().st_mtime_ns for path in models}
+
+
+def test_a_demonstration_of_another_seed_is_refused_before_anything_is_done(tmp_path):
+    smoke = configs.get("smoke")
+    save_model(tmp_path / "model.safetensors", dataclasses.replace(random_model(), config=smoke))
+    with pytest.raises(InputError, match="another size or seed"):
+        demo(tmp_path, config=dataclasses.replace(smoke, seed=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
