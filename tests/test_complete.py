@@ -254,6 +254,33 @@ class TestAgainstTheOracle:
             assert done[index].sources == (before[k][0], after[k][0])
             assert np.abs(done[index].frame - levels[k])[masks[index]].max() <= ROUNDING
 
+    def test_within_a_reach_the_most_alike_are_taken(self):
+        changed = dataclasses.replace(SMOKE.stcnet, neighbour_reach=3)
+        model = random_model(dataclasses.replace(SMOKE, stcnet=changed))
+        frames = list(np.random.default_rng(0).integers(0, 256, (24, *SIZE, 3)).astype(np.uint8))
+        masks = masks_at(frames, (6, 17))
+        # What frame 6 shows is what 3 and 9 show, each the last within reach; what hides it is none of theirs.
+        # Of 17's candidates the one beyond the reach, 13, would be the most alike.
+        for copy_of, index in ((3, 6), (13, 17)):
+            frames[index] = np.where(masks[index][..., None], 255 - frames[copy_of], frames[copy_of])
+        frames[9] = frames[3]
+        done = run(Completer(model), frames, masks)
+        assert done[6].sources == (3, 9)
+        visible = ~masks[17]
+        unlike = {i: np.square(frames[i][visible].astype(float) - frames[17][visible]).mean()
+                  for i in (14, 15, 16, 18, 19, 20)}
+        assert done[17].sources == tuple(min(side, key=unlike.get) for side in ((14, 15, 16), (18, 19, 20)))
+        floats = np.stack(frames).astype(np.float32) / 127.5 - 1
+        _, second = jax.jit(Generators(changed).apply)(
+            {"params": model.generators}, floats[[6]], masks[6][None, ..., None].astype(np.float32),
+            floats[[3]][:, None], floats[[9]][:, None])
+        levels = np.clip(np.round((np.asarray(second[0]) + 1) * 127.5), 0, 255)
+        assert np.abs(done[6].frame - levels)[masks[6]].max() <= ROUNDING
+        # What a stretch of the tracklet gives does not depend on where completion began.
+        alone = list(Completer(model).select(tracklet(frames, masks), Completer(model).plan(
+            tracklet(frames, masks)), [17]))
+        np.testing.assert_array_equal(alone[0].frame, done[17].frame)
+
 
 class TestOddTracklets:
     def test_no_usable_frame_on_one_side(self, completer):

@@ -19,7 +19,7 @@ from people import SMOKE, box_mask, figure, figures, masks_at, tracklet
 from vrstc_jax import config as configs
 from vrstc_jax.data import pipeline
 from vrstc_jax.data.masks import random_mask
-from vrstc_jax.data.neighbours import sides, sources
+from vrstc_jax.data.neighbours import sides, sources, thumbnail, unlikeness
 from vrstc_jax.data.pipeline import Usable, reid_batches, resize, stcnet_batches
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
@@ -102,6 +102,38 @@ class TestNeighbours:
                 picked.append(side[k * step] if k * step < len(side) else side[-1])
             expected.append(picked)
         assert found == tuple(expected)
+
+    @hypothesis.given(usable=st.sets(st.integers(0, 15)), at=st.integers(0, 15), count=st.integers(1, 3),
+                      reach=st.integers(2, 4), unlike=st.lists(st.integers(0, 3), min_size=16, max_size=16))
+    @hypothesis.settings(max_examples=60)
+    def test_sides_within_a_reach_are_the_most_alike(self, usable, at, count, reach, unlike):
+        found = sides(np.array(sorted(usable), int), at, at, count=count, reach=reach,
+                      unlike=lambda indices: np.array([unlike[i] for i in indices]))
+        before = sorted((i for i in usable if i < at), reverse=True)[:reach]
+        after = sorted(i for i in usable if i > at)[:reach]
+        if not before and not after:
+            assert found is None
+            return
+        for side, picked in zip((before or after, after or before), found):
+            ordered = sorted(side, key=lambda i: (unlike[i], abs(i - at)))
+            assert picked == (ordered + ordered[-1:] * count)[:count]
+
+    def test_unlikeness_is_that_of_the_visible_part(self):
+        random = np.random.default_rng(0)
+        hidden, others = (random.integers(0, 256, shape).astype(np.uint8) for shape in ((16, 8, 3), (5, 16, 8, 3)))
+        mask = np.zeros((32, 16), bool)
+        mask[:7, :5] = True  # at half the size: 4 rows, the last of them in part, and 3 columns
+        wanted = []
+        for other in others:
+            squares = [(float(other[y, x, c]) - float(hidden[y, x, c])) ** 2 for y in range(16) for x in range(8)
+                       if not (y < 4 and x < 3) for c in range(3)]
+            wanted.append(sum(squares) / len(squares))
+        np.testing.assert_allclose(unlikeness(hidden, mask, others), wanted, rtol=1e-5)
+        assert unlikeness(hidden, np.ones((9, 9), bool), others).tolist() == [0] * 5
+
+    def test_thumbnails_are_averages(self):
+        frame = np.random.default_rng(1).integers(0, 256, (32, 16, 3)).astype(np.uint8)
+        np.testing.assert_allclose(thumbnail(frame), frame.reshape(16, 2, 8, 2, 3).mean((1, 3)), atol=0.5 + 1e-6)
 
 
 class TestResize:
@@ -324,6 +356,39 @@ class TestBatches:
                 for side in found:
                     assert all(i < first or i > last for i in side) and set(side) <= allowed
         assert lengths == set(range(1, 10))
+
+    def test_neighbours_are_the_most_alike_within_the_reach(self, grey, usable, monkeypatch):
+        # What stands in the pictures is their number; how alike they are is another matter.
+        alike = np.random.default_rng(0).permutation(2 * COUNT)
+        for record, level in enumerate(alike):
+            monkeypatch.setitem(grey.thumbnails, record, np.full((16, 8, 3), level, np.uint8))
+        runs = []
+
+        def spy(frames, first, last, **options):
+            runs.append((first, last))
+            return sides(frames, first, last, **options)
+
+        monkeypatch.setattr(pipeline, "sides", spy)
+        config = plain()
+        config = dataclasses.replace(config, stcnet=dataclasses.replace(config.stcnet, neighbour_reach=4))
+        batches = stcnet_batches(grey, usable, config)
+        seen, farther = [], 0
+        for _ in range(5):
+            batch = next(batches)
+            seen += [tuple(int(p) for p in row) for row in zip(
+                levels(batch["frames"]), *(levels(batch[side])[:, 0] for side in ("previous", "following")))]
+        possible = set()
+        for first, last in runs:
+            for track in usable:
+                before = [track.first + i for i in track.frames if i < first][::-1][:4]
+                after = [track.first + i for i in track.frames if i > last][:4]
+                for centre in (track.first + i for i in track.frames if first <= i <= last):
+                    def best(side):
+                        return min(side, key=lambda i: (abs(int(alike[i]) - int(alike[centre]))))
+                    if before or after:
+                        possible.add((centre, best(before or after), best(after or before)))
+                        farther += bool(before) and best(before) != before[0]
+        assert set(seen) <= possible and farther
 
     def test_re_id_clips_are_usable_frames_in_order(self, grey, usable):
         batches = reid_batches(grey, usable, plain())

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrstc_jax.data.neighbours import sides, sources
+from vrstc_jax.data.neighbours import around, sides, sources, thumbnail, unlikeness
 from vrstc_jax.data.pipeline import resize
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
@@ -32,6 +32,7 @@ from vrstc_jax.training.stcnet import to_float
 
 BATCH = 16  # hidden frames a call
 ENCODED = 8  # neighbours a call
+_THUMBNAILS = 128  # kept of a tracklet
 _PENDING = 64  # frames read before those completed so far are given out, at most
 
 
@@ -179,10 +180,10 @@ class Completer:
           For each side (frame indices [T], weights float32 [h, w, T, h, w]), nearest frame first.
         """
         c = self.model.config.stcnet
-        picked = sides(np.flatnonzero(plan.usable), index, index, count=c.frames_per_side, step=c.frame_step)
         known = _Known(self, tracklet)
-        known.require([picked])
         frame = tracklet.frames[index]
+        picked = known.sides(np.flatnonzero(plan.usable), index, frame, plan.mask(index, frame))
+        known.require([picked])
         neighbours = [known.gather([picked[side]], 0, side) for side in (0, 1)]
         weights = self._attend(self._params, resize(frame, c.height, c.width)[None],
                                _network_mask(plan.mask(index, frame), c.height, c.width)[None], *neighbours)
@@ -193,7 +194,9 @@ class Completer:
             self._fill(hidden, known, usable)
         for entry in waiting:
             empty = np.zeros(entry.frame.shape[:2], bool)
-            used = tuple(int(i) for i in nearest[entry.index]) if entry.how == "stcnet" else (-1, -1)
+            used = (-1, -1)
+            if entry.how == "stcnet":
+                used = tuple(-1 if none < 0 else side[0] for none, side in zip(nearest[entry.index], entry.sides))
             yield CompletedFrame(entry.index, entry.frame if entry.second is None else entry.second,
                                  empty if entry.mask is None else entry.mask, used, entry.how, entry.first)
 
@@ -201,8 +204,9 @@ class Completer:
         """Runs the network on up to BATCH hidden frames and writes its results into them."""
         c = self.model.config.stcnet
         size = c.height, c.width
-        picked = [sides(usable, entry.index, entry.index, count=c.frames_per_side, step=c.frame_step)
-                  for entry in hidden]
+        for entry in hidden:
+            entry.sides = known.sides(usable, entry.index, entry.frame, entry.mask)
+        picked = [entry.sides for entry in hidden]
         known.require(picked)
         pad = BATCH - len(hidden)
         frames = np.stack([resize(entry.frame, *size) for entry in hidden])
@@ -214,7 +218,7 @@ class Completer:
             entry.first = bring_back(first[i], entry.frame, entry.mask)
             entry.second = (entry.first if entry.how == "spatial"
                             else bring_back(second[i], entry.frame, entry.mask))
-        known.forget([p for p in picked[-1:] if p])
+        known.forget(usable, hidden[-1].index)
 
 
 def complete_tracklet(model: Model, frames, masks=None) -> CompletedTracklet:
@@ -286,6 +290,7 @@ class _Entry:
     frame: np.ndarray
     mask: np.ndarray | None
     how: str
+    sides: tuple[list[int], list[int]] | None = None
     first: np.ndarray | None = None
     second: np.ndarray | None = None
 
@@ -296,6 +301,17 @@ class _Known:
     def __init__(self, completer: Completer, tracklet: Tracklet):
         self._completer, self._tracklet = completer, tracklet
         self._encoded: dict[int, tuple] = {}
+        self._thumbnail = lru_cache(_THUMBNAILS)(lambda index: thumbnail(tracklet.frames[index]))
+
+    def sides(self, usable, index, frame, mask):
+        """The frames to complete one from (`neighbours.sides`)."""
+        c = self._completer.model.config.stcnet
+
+        def unlike(others):
+            return unlikeness(thumbnail(frame), mask, np.stack([self._thumbnail(int(i)) for i in others]))
+
+        return sides(usable, index, index, count=c.frames_per_side, step=c.frame_step, reach=c.neighbour_reach,
+                     unlike=unlike)
 
     def require(self, picked):
         """Encodes what the picked sides need and is not known yet."""
@@ -326,11 +342,16 @@ class _Known:
         features = np.stack([[entry[1 + side] for entry in row] for row in rows])
         return _padded(pictures, pad), _padded(features, pad)
 
-    def forget(self, picked):
-        """Drops what lies before all that the last completed frame used: later frames use none of it."""
-        for previous, following in picked:
-            oldest = min(*previous, *following)
-            self._encoded = {i: entry for i, entry in self._encoded.items() if i >= oldest}
+    def forget(self, usable, index):
+        """Drops what lies before all that a frame could have used: later frames use none of it."""
+        c = self._completer.model.config.stcnet
+        farthest = max(c.neighbour_reach, (c.frames_per_side - 1) * c.frame_step + 1)
+        before, after = around(usable, index, index)
+        if len(before):
+            oldest = before[:farthest][-1]
+        else:
+            oldest = after[0] if len(after) else 0
+        self._encoded = {i: entry for i, entry in self._encoded.items() if i >= oldest}
 
 
 def _how(mask, neighbours):

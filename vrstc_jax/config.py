@@ -38,6 +38,7 @@ class STCnet:
     share_neighbour_encoders: bool = True
     # Options on top of the paper; the defaults are the paper's.
     frames_per_side: int = 1  # unoccluded frames attended on each side, under one softmax a side
+    neighbour_reach: int = 1  # of this many unoccluded frames on each side, those most alike; 1: the nearest
     frame_step: int = 1  # every how many unoccluded frames one is taken, beyond the nearest
     learned_scale: bool = False  # the softmax scale is trained, starting from softmax_scale
     transport: bool = False  # attention also carries the neighbours' pixels, which a last stage blends
@@ -127,7 +128,7 @@ SIZES: dict[str, Config] = {
     "small": Config(
         name="small",
         stcnet=STCnet(height=64, width=32, spatial=_SMALL_AUTOENCODER, temporal=_SMALL_AUTOENCODER,
-                      learned_scale=True, transport=True),
+                      neighbour_reach=10, learned_scale=True, transport=True),
         discriminators=Discriminators(widths=(24, 48, 96, 96, 96, 96)),
         # A small R, trained for minutes, knows few people well; at the paper's 0.1 it outweighs L_r.
         losses=Losses(identity=0.02),

@@ -1,14 +1,18 @@
 """Which frames a hidden frame is completed from (section 3.1, and what the paper leaves open).
 
-x_p and x_n are the nearest unoccluded frames on either side. With none on one side, the other side's frame
-is used for both; with none on either, there are no neighbours, and the spatial generator alone completes.
+x_p and x_n are the nearest unoccluded frames on either side; or, with a reach of more than one, those of the
+nearest few whose visible part is most alike: people walk, and a stride earlier the legs stand as they do now.
+With none on one side, the other side's frame is used for both; with none on either, there are no neighbours,
+and the spatial generator alone completes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
 NONE = -1
+_THUMBNAIL = 16, 8  # rows, columns; enough to tell poses apart
 
 
 def sources(usable: Sequence[bool]) -> np.ndarray:
@@ -29,7 +33,8 @@ def sources(usable: Sequence[bool]) -> np.ndarray:
     return np.stack([previous, np.where(following == len(usable), NONE, following)], axis=1).astype(int)
 
 
-def sides(usable: np.ndarray, first: int, last: int, *, count: int = 1, step: int = 1):
+def sides(usable: np.ndarray, first: int, last: int, *, count: int = 1, step: int = 1, reach: int = 1,
+          unlike: Callable[[np.ndarray], np.ndarray] | None = None):
     """The frames attended on each side of a hidden run.
 
     Args:
@@ -37,14 +42,39 @@ def sides(usable: np.ndarray, first: int, last: int, *, count: int = 1, step: in
       first, last: the run's first and last frame.
       count: frames on each side.
       step: every how many unoccluded frames one is taken, counting from the nearest.
+      reach: where more than 1, the nearest `reach` frames of a side are put in the order of `unlike` first.
+      unlike: indices [n] to how unlike each is to the hidden frame [n]; needed with a reach.
 
     Returns:
-      (previous, following), each a list of `count` indices, nearest first; a side that ends early repeats
-      its farthest frame, and a side without frames is the other one. None where both have none.
+      (previous, following), each a list of `count` indices, nearest (or most alike) first; a side that ends
+      early repeats its last frame, and a side without frames is the other one. None where both have none.
     """
-    before = usable[:np.searchsorted(usable, first)][::-1]
-    after = usable[np.searchsorted(usable, last, side="right"):]
+    before, after = around(usable, first, last)
     if not len(before) and not len(after):
         return None
+    if reach > 1:
+        before, after = (side[:reach][np.argsort(unlike(side[:reach]), kind="stable")] if len(side) else side
+                         for side in (before, after))
     before, after = (before if len(before) else after), (after if len(after) else before)
     return tuple([int(side[min(i * step, len(side) - 1)]) for i in range(count)] for side in (before, after))
+
+
+def around(usable: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """The unoccluded frames before and after a run, nearest first."""
+    return usable[:np.searchsorted(usable, first)][::-1], usable[np.searchsorted(usable, last, side="right"):]
+
+
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+    """A frame, uint8 [H, W, 3], as little as is needed to tell how alike two are: uint8 [16, 8, 3]."""
+    return cv2.resize(frame, _THUMBNAIL[::-1], interpolation=cv2.INTER_AREA)
+
+
+def unlikeness(hidden: np.ndarray, mask: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean squared difference of the visible part: thumbnails [16, 8, 3] and [n, 16, 8, 3] to [n].
+
+    Args:
+      mask: bool [H, W] at any size, true = hidden. Where nothing is visible, all are equally alike.
+    """
+    seen = cv2.resize(mask.astype(np.float32), _THUMBNAIL[::-1], interpolation=cv2.INTER_AREA) < 1e-4
+    difference = others[:, seen].astype(np.float32) - hidden[seen].astype(np.float32)
+    return np.square(difference).mean((1, 2)) if seen.any() else np.zeros(len(others), np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.masks import random_mask
-from vrstc_jax.data.neighbours import sides
+from vrstc_jax.data.neighbours import sides, unlikeness
 from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.errors import InputError
 
@@ -68,9 +68,15 @@ def stcnet_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.
         tracklet, centre = usable[pair[0]], pair[1]
         run = int(rng.integers(1, config.masks.longest_run + 1))
         first = centre - int(rng.integers(run))
+        mask = random_mask(rng, *size, kind=config.masks.kind)
+
+        def unlike(others):
+            thumbnails = np.stack([data.thumbnail(tracklet.first + i) for i in others])
+            return unlikeness(data.thumbnail(tracklet.first + centre), mask, thumbnails)
+
         # Near a tracklet's ends, or among held-out frames, a long run may leave no neighbour: a shorter one.
-        found = (_sides(tracklet, first, first + run - 1, config.stcnet)
-                 or _sides(tracklet, centre, centre, config.stcnet))
+        found = (_sides(tracklet, first, first + run - 1, config.stcnet, unlike)
+                 or _sides(tracklet, centre, centre, config.stcnet, unlike))
         indices = [centre, *found[0], *found[1]]
         flip = training.flip and rng.random() < 0.5
         pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng)
@@ -78,7 +84,7 @@ def stcnet_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.
         count = config.stcnet.frames_per_side
         return {
             "frames": pictures[0],
-            "masks": random_mask(rng, *size, kind=config.masks.kind)[..., None],
+            "masks": (mask[:, ::-1] if flip else mask)[..., None],
             "previous": np.stack(pictures[1:1 + count]),
             "following": np.stack(pictures[1 + count:]),
             "labels": np.int32(tracklet.label),
@@ -115,8 +121,9 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     return _batches(turns, example, config.seed + 1, training.batch, start)
 
 
-def _sides(tracklet, first, last, config):
-    return sides(tracklet.frames, first, last, count=config.frames_per_side, step=config.frame_step)
+def _sides(tracklet, first, last, config, unlike):
+    return sides(tracklet.frames, first, last, count=config.frames_per_side, step=config.frame_step,
+                 reach=config.neighbour_reach, unlike=unlike)
 
 
 def _batches(items, example, seed, batch, start):

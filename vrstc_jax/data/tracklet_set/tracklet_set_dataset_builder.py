@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from vrstc_jax.data.images import decode_image, encode_png
+from vrstc_jax.data.neighbours import thumbnail
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
 
@@ -85,6 +86,7 @@ class TrackletSet:
     tracklets: tuple[Tracklet, ...]
     first: tuple[int, ...]
     decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def frame(self, record: int) -> np.ndarray:
         """uint8 [H, W, 3]. Small sets are decoded once: what fits into `_KEPT` bytes is kept."""
@@ -94,6 +96,12 @@ class TrackletSet:
             if len(self.decoded) * frame.nbytes < _KEPT:
                 self.decoded[record] = frame
         return frame
+
+    def thumbnail(self, record: int) -> np.ndarray:
+        """uint8 [16, 8, 3] (`neighbours.thumbnail`); some hundred bytes a frame are kept."""
+        if record not in self.thumbnails:
+            self.thumbnails[record] = thumbnail(self.frame(record))
+        return self.thumbnails[record]
 
     def mask(self, record: int) -> np.ndarray:
         """bool [H, W]."""
@@ -143,7 +151,7 @@ def read_set(directory) -> TrackletSet:
     ends = [*first[1:], len(rows)]
     opened = TrackletSet(source, (), tuple(first))
     tracklets = tuple(_tracklet(opened, rows[a:b], a) for a, b in zip(first, ends))
-    return TrackletSet(source, tracklets, tuple(first), opened.decoded)
+    return TrackletSet(source, tracklets, tuple(first), opened.decoded, opened.thumbnails)
 
 
 def _tracklet(opened, rows, first):
