@@ -257,7 +257,8 @@ class TestAgainstTheOracle:
     def test_within_a_reach_the_most_alike_are_taken(self):
         changed = dataclasses.replace(SMOKE.stcnet, neighbour_reach=3)
         model = random_model(dataclasses.replace(SMOKE, stcnet=changed))
-        frames = list(np.random.default_rng(0).integers(0, 256, (24, *SIZE, 3)).astype(np.uint8))
+        small = np.random.default_rng(0).integers(0, 256, (24, 16, 8, 3)).astype(np.uint8)
+        frames = list(small.repeat(SIZE[0] // 16, 1).repeat(SIZE[1] // 8, 2))
         masks = masks_at(frames, (6, 17))
         # What frame 6 shows is what 3 and 9 show, each the last within reach; what hides it is none of theirs.
         # Of 17's candidates the one beyond the reach, 13, would be the most alike.

@@ -61,10 +61,11 @@ def literal(current, adjacent):
         rows, columns = maps.shape[1:3]
         padded = jnp.pad(maps, ((0, 0), (half, half), (half, half), (0, 0)))
         cut = [padded[:, y:y + rows, x:x + columns] for y, x in offsets]
-        return jnp.stack(cut, 3).reshape(-1, PATCH * PATCH * channels)
+        return jnp.stack(cut, 3).reshape(-1, len(offsets) * channels)
 
     def unit(vectors):
-        return vectors / jnp.linalg.norm(vectors.astype(jnp.float32), axis=1, keepdims=True).astype(vectors.dtype)
+        norm = jnp.linalg.norm(vectors.astype(jnp.float32), axis=1, keepdims=True)
+        return vectors / norm.astype(vectors.dtype)
 
     def laid_back(patches):  # [H, W, k · k, …] to [H, W, …]
         shape = height + 2 * half, width + 2 * half, *patches.shape[3:]
@@ -75,8 +76,8 @@ def literal(current, adjacent):
 
     f, r = patches(current[None]), patches(adjacent)
     weights = jax.nn.softmax(SCALE * _product("pc,qc->pq", unit(f), unit(r)), axis=1)
-    rebuilt = _product("pq,qc->pc", weights.astype(r.dtype), r).reshape(height, width, PATCH * PATCH, channels)
-    cover = laid_back(jnp.ones((height, width, PATCH * PATCH, 1)))
+    rebuilt = _product("pq,qc->pc", weights.astype(r.dtype), r).reshape(height, width, len(offsets), channels)
+    cover = laid_back(jnp.ones((height, width, len(offsets), 1)))
     return (laid_back(rebuilt) / cover).astype(current.dtype)
 
 
@@ -154,9 +155,10 @@ class JaxForms:
             out, pullback = jax.vjp(function, f, r)
             return out, *pullback(gradient)
 
-        compiled = jax.jit(forward if part == PARTS[0] else both).lower(*self.inputs).compile()
+        compiled = jax.jit(forward if part == FORWARD else both).lower(*self.inputs).compile()
         temporary = compiled.memory_analysis().temp_size_in_bytes
-        _check_memory(temporary, self.limit)
+        if form != BOUND:
+            _check_memory(temporary, self.limit)
         # On CPU calls that were only started may run beside each other.
         on_cpu = jax.default_backend() == "cpu"
         call = (lambda: jax.block_until_ready(compiled(*self.inputs))) if on_cpu else (
@@ -195,7 +197,7 @@ class TorchForms:
             out = function(f, r)
             return out, *torch.autograd.grad(out, (f, r), gradient)
 
-        call = forward if part == PARTS[0] else both
+        call = forward if part == FORWARD else both
         try:
             self._wait(call())
         except Exception as error:  # torch.compile fails in many ways, for want of a compiler among others
@@ -217,7 +219,7 @@ class TorchForms:
         case = self.case
         here, there = (n * case.height * case.width for n in (1, case.frames))
         numbers = 2 * PATCH ** 2 * case.channels * (here + there) + 2 * here * there
-        return (1 if part == PARTS[0] else 2) * case.batch * numbers * self.inputs[0].element_size()
+        return (1 if part == FORWARD else 2) * case.batch * numbers * self.inputs[0].element_size()
 
     def _peak(self, call):
         """Bytes of the largest sum of what was allocated at a time, less the results."""

@@ -16,32 +16,40 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from vrstc_jax.attention import temporal_attention
+from tools.attention_forms import (
+    BLOCKED,
+    BOUND,
+    COMPILED,
+    EAGER,
+    FORMS,
+    LITERAL,
+    PARTS,
+    PATCH,
+    WHOLE,
+    Case,
+    JaxForms,
+    LeftOut,
+    TorchForms,
+    features,
+)
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.errors import InputError
 
-PATCH, SCALE = 3, 10.0
-PARTS = ("forward", "forward and backward")
-BOUND, WHOLE, BLOCKED, LITERAL = "products alone", "ours, whole", "ours, blocked", "literal, JAX"
-EAGER, COMPILED = "PyTorch, eager", "PyTorch, compiled"
-FORMS = (BOUND, WHOLE, BLOCKED, LITERAL, EAGER, COMPILED)
-RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE), (EAGER, WHOLE), (COMPILED, WHOLE), (LITERAL, WHOLE))
+# Which form's time is told as how many times which other's.
+RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE),
+          (EAGER, WHOLE), (COMPILED, WHOLE), (LITERAL, WHOLE))
 
 # Results further apart than this, largest difference over largest magnitude, are not the same computation.
 FURTHEST = {"float32": 1e-4, "bfloat16": 5e-2}
 _SAMPLE_SECONDS, _CASE_SECONDS, _LEAST_ROUNDS = 0.02, 25, 3
-
 
 ISSUE = [Case(8, 32, 16, 256, 1), Case(1, 64, 32, 256, 8)]
 CASES = {
@@ -94,8 +102,8 @@ def interleave(programs, repeats):
     """Fills in every program's samples, round by round. Short programs are called several times in a row."""
     once = [seconds(program, 1) for program in programs]
     calls = [max(1, round(_SAMPLE_SECONDS / s)) for s in once]
-    rounds = max(_LEAST_ROUNDS, int(_CASE_SECONDS / sum(map(float.__mul__, once, map(float, calls)))))
-    for _ in range(min(repeats, rounds)):
+    one_round = sum(s * n for s, n in zip(once, calls))
+    for _ in range(min(repeats, max(_LEAST_ROUNDS, int(_CASE_SECONDS / one_round)))):
         for program, n in zip(programs, calls):
             time.sleep(0.005)  # idle threads of the one before, which wait busily for more, go to sleep
             program.samples.append(seconds(program, n))
@@ -146,8 +154,8 @@ def _compare(row, got, values, furthest):
         return
     row["compared_with"], row["difference"] = first, max(map(difference, got, wanted))
     if not row["difference"] <= furthest:
-        raise SystemExit(f"{row['part']} of '{row['form']}' differs from '{first}' by {row['difference']:.1e} of "
-                         "the largest value; there is nothing to time.")
+        raise SystemExit(f"{row['part']} of '{row['form']}' differs from '{first}' by {row['difference']:.1e} "
+                         "of the largest value; there is nothing to time.")
 
 
 def _check_time(estimate, longest):
@@ -167,21 +175,23 @@ def _check_torch(form, case, options, why):
 # Telling.
 
 
-def device():
-    """What it runs on: a dict for the JSON file, with the reason why PyTorch is left out, if it is."""
+def device(with_torch):
+    """What it runs on: a dict for the JSON file, and the reason why PyTorch is left out, if it is."""
     first = jax.devices()[0]
-    about = {"device": first.device_kind, "platform": first.platform, "cpu": _cpu_model(), "cores": os.cpu_count(),
-             "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0, "python": platform.python_version(), "jax": jax.__version__,
-             "torch": None}
+    about = {"device": first.device_kind, "platform": first.platform, "cpu": _cpu_model(),
+             "cores": os.cpu_count(), "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0,
+             "python": platform.python_version(), "jax": jax.__version__, "torch": None}
+    if not with_torch:
+        return about, "not asked for"
     try:
         import torch
     except ImportError:
         return about, "not installed"
-    about["torch"] = torch.__version__
-    on_gpu, cuda = first.platform == "gpu", torch.cuda.is_available()
-    about["torch_device"] = torch.cuda.get_device_name() if on_gpu and cuda else "cpu"
-    about["torch_threads"] = torch.get_num_threads()
-    return about, None if first.platform == "cpu" or on_gpu and cuda else "has no device like JAX's"
+    if first.platform != "cpu" and not (first.platform == "gpu" and torch.cuda.is_available()):
+        return about, "has no device like JAX's"
+    about |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads(),
+              "torch_device": "cpu" if first.platform == "cpu" else torch.cuda.get_device_name()}
+    return about, None
 
 
 def _title(about, options):
@@ -264,12 +274,14 @@ def draw(results, title):
                                   va="center", color=colour)
         axes.set(xscale="log", title=label, yticks=range(len(results)),
                  yticklabels=[result["case"].replace(", ", "\n") for result in results])
-        axes.hlines(np.arange(1, len(results)) - 0.5, 0, 1, "lightgrey", lw=0.8, transform=axes.get_yaxis_transform())
+        for between in np.arange(1, len(results)) - 0.5:
+            axes.axhline(between, color="lightgrey", lw=0.8)
         axes.margins(x=0.2)
         axes.tick_params("y", length=0)
         axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(FORMS), frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(FORMS),
+                  frameon=False)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=110)
     return written.getvalue()
@@ -295,9 +307,7 @@ def run(options: Options) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # PyTorch's profiler says when it starts and stops
     if jax.default_backend() != "cpu":
         jax.config.update("jax_default_matmul_precision", "highest")
-    about, torch_why = device()
-    if not options.torch:
-        torch_why = "not asked for"
+    about, torch_why = device(options.torch)
     title = _title(about, options)
     print(title)
     if torch_why:
@@ -310,30 +320,35 @@ def run(options: Options) -> None:
     results = []
     for case in CASES[options.sizes]:
         rows = measure(case, options, torch_why, limit)
-        found = ratios(rows)
+        times = ratios(rows)
         results.append({"case": str(case), **case._asdict(), "block_size": case.block_size, "rows": rows,
-                        "ratios": [dict(zip(("form", "to", "part", "times"), (*key, times)))
-                                   for key, times in found.items()]})
-        print(f"\n{case}; blocks of {case.block_size} rows; medians of "
-              f"{max(row.get('rounds', 0) for row in rows)} rounds\n\n{table(rows)}\n")
+                        "ratios": [{"form": form, "to": other, "part": part, "times": value}
+                                   for (form, other, part), value in times.items()]})
+        print(f"\n{case}; blocks of {case.block_size} rows; medians of {rows[0]['rounds']} rounds\n")
+        print(table(rows), end="\n\n")
         for form, other in RATIOS:
-            times = [f"{found[form, other, part]:.2f} {part}" for part in PARTS if (form, other, part) in found]
-            if times:
-                print(f"{form} / {other}: {', '.join(times)}")
+            told = [f"{times[form, other, part]:.2f} {part}" for part in PARTS if (form, other, part) in times]
+            if told:
+                print(f"{form} / {other}: {', '.join(told)}")
     if options.output:
-        settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
-        written = json.dumps({"device": about, "options": settings, "cases": results}, indent=1, ensure_ascii=False)
-        replace_file(options.output / "benchmark.json", written.encode())
-        picture = draw(results, title)
-        if picture:
-            replace_file(options.output / "benchmark.png", picture)
-        else:
-            print("No plot: matplotlib is not installed (pip install -e '.[benchmark]').")
+        _write(options, about, title, results)
+
+
+def _write(options, about, title, results):
+    settings = asdict(options) | {"output": str(options.output)}
+    written = json.dumps({"device": about, "options": settings, "cases": results}, indent=1, ensure_ascii=False)
+    replace_file(options.output / "benchmark.json", written.encode())
+    picture = draw(results, title)
+    if picture:
+        replace_file(options.output / "benchmark.png", picture)
+    else:
+        print("No plot: matplotlib is not installed (pip install -e '.[benchmark]').")
 
 
 def _memory_limit():
-    stats = jax.devices()[0].memory_stats() or {}
-    return stats["bytes_limit"] / 2 if jax.default_backend() != "cpu" and "bytes_limit" in stats else 2 * 2 ** 30
+    device = jax.devices()[0]
+    stats = {} if device.platform == "cpu" else device.memory_stats() or {}
+    return stats.get("bytes_limit", 4 * 2 ** 30) / 2
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def _backward(rows, size, precision, saved, d_out):
     given = (stream.blocks(maps.current), stream.blocks(d_out), stream.blocks(maps.here, late=1),
              stream.blocks(log_total, late=1), stream.real(late=1), stream.blocks(maps.current, late=2),
              stream.blocks(d_out, late=2))
-    totals = tuple(jnp.zeros(x.shape, there.dtype) for x in (r, v, there))
+    totals = tuple(jnp.zeros_like(there, shape=x.shape) for x in (r, v, there))
     (_, (d_r, d_v, d_there)), (d_f, d_here) = jax.lax.scan(block, ((stream.no_tail(),) * 4, totals), given)
     return maps.like(stream.whole(d_f, late=2), d_r, d_v, stream.whole(d_here, late=1), d_there),
 
@@ -77,7 +77,7 @@ class _Stream:
 
     def __init__(self, maps, rows, size):
         self.height, self.width = maps.current.shape[:2]
-        self.there, self.dtype = maps.there.shape, maps.there.dtype
+        self.there = maps.there
         self.rows, self.size, self.half = rows, size, size // 2
         # The last row's result is two steps late.
         self.count = -(-(self.height + 2 * self.half) // rows)
@@ -100,7 +100,7 @@ class _Stream:
 
     def joint(self, pairs):
         """`sums.joint` of a block and the rows before it."""
-        return sums.joint(pairs, self.width, self.there, self.size, margin=self.half)
+        return sums.joint(pairs, self.width, self.there.shape, self.size, margin=self.half)
 
     def join(self, tail, block):
         """(the rows before and a block's own, the tail for the next block)."""
@@ -108,5 +108,5 @@ class _Stream:
         return both, jax.lax.slice_in_dim(both, self.rows * self.width, both.shape[0])
 
     def no_tail(self):
-        frames, height, width = self.there
-        return jnp.zeros((2 * self.half * self.width, frames * height * width), self.dtype)
+        # Like a map, it varies over a mesh that `shard_map` splits.
+        return jnp.zeros_like(self.there, shape=(2 * self.half * self.width, self.there.size))

@@ -102,7 +102,7 @@ def _maps(current, adjacent, patch_size, softmax_scale, adjacent_mask, payload) 
         r, v = (jnp.where(usable[..., None], x, 0) for x in (r, v))
     here = softmax_scale * sums.inverse_norms(f[None].astype(total), patch_size)[0]
     there = sums.inverse_norms(r.astype(total), patch_size)
-    return Maps(f, r, v, here.astype(total), there, usable)
+    return Maps(f, r, v, here.astype(total), there, usable).varying_alike()
 
 
 def _rows_at_a_time(current, adjacent, block_size):

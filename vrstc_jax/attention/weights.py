@@ -28,6 +28,18 @@ class Maps(NamedTuple):
         return Maps(*(None if x is None else x.reshape(-1, *x.shape[axes:])
                       for x, axes in zip(self, (2, 3, 3, 2, 3, 3))))
 
+    def varying_alike(self):
+        """The same; under `shard_map`, each varying over the mesh axes that any of them varies over.
+
+        JAX does so before its own operations. A custom VJP and a scan it leaves alone, and a gradient of what
+        devices share is then not their sum.
+        """
+        axes = {name: jax.typeof(x).manual_axis_type.varying
+                for name, x in self._asdict().items() if x is not None}
+        every = frozenset().union(*axes.values())
+        return self._replace(**{name: jax.lax.pcast(getattr(self, name), tuple(every - own), to="varying")
+                                for name, own in axes.items()})
+
     def like(self, *gradients):
         """Gradients of all but `usable`, in these maps' shapes and types."""
         return Maps(*(g.reshape(x.shape).astype(x.dtype) for g, x in zip(gradients, self)), None)

@@ -7,14 +7,16 @@ identities that are not the query's are wrong answers. A query that has no right
 both figures, and counted.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-# Queries sorted at once by a thread: at 11,310 gallery entries their keys stay in a core's cache.
-_ROWS = 8
+# Queries sorted at once by a thread: at 11,310 gallery entries their keys stay in a core's cache. All threads
+# together hold less than a block of `distances`, 512 queries.
+_ROWS, _THREADS = 8, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
     """Ranks the gallery for each query and says how well it went.
 
     Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they
-    are, everything else as float64, about ten times as slow. The distances are read once, a few rows a
-    thread; beyond them no more than a block of such rows is held.
+    are, everything else as float64, about ten times as slow. The distances are read once, `_ROWS` queries a
+    thread; beyond them the threads hold some 20 bytes for each of their rows' entries.
 
     Args:
       distances: [Q, G], real numbers, smaller is more alike; infinities are fine.
@@ -60,13 +62,37 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
     distances = _distances(distances)
     query_ids, gallery_ids = _labels("ids", query_ids, gallery_ids, distances.shape)
     query_cameras, gallery_cameras = _labels("cameras", query_cameras, gallery_cameras, distances.shape)
-    nobody = gallery_ids == ("-1" if gallery_ids.dtype.kind == "U" else -1)
     people, places = _codes(query_ids, gallery_ids), _codes(query_cameras, gallery_cameras)
-    ranked = partial(_positions, distances, people, places, nobody)
-    with ThreadPoolExecutor() as threads:  # NumPy sorts without Python's lock
+    ranked = partial(_positions, distances, people, places, _nobody(gallery_ids))
+    # NumPy sorts without Python's lock.
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
         hits = list(threads.map(ranked, range(0, max(len(distances), 1), _ROWS)))
     queries, positions = (np.concatenate(found) for found in zip(*hits))
     return _summary(queries, positions, distances.shape)
+
+
+def first_entries(distances: np.ndarray, query_id, gallery_ids: np.ndarray, query_camera,
+                  gallery_cameras: np.ndarray, *, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` gallery entries nearest to one query, without junk, in the order in which `rank` has them.
+
+    Args:
+      distances: [G], of the query; the rest as in `rank`, of one query.
+
+    Returns:
+      (entries, right): int64 and bool, [count] or as many as there are; whether each is the query's person.
+
+    Raises:
+      ValueError: as `rank`; the query may be without a match.
+    """
+    rows = _distances(np.asarray(distances)[None])
+    ids = _labels("ids", np.asarray([query_id]), gallery_ids, rows.shape)
+    cameras = _labels("cameras", np.asarray([query_camera]), gallery_cameras, rows.shape)
+    _check_numbers(rows)
+    right = ids[0] == ids[1]
+    kept = ~(_nobody(ids[1]) | right & (cameras[0] == cameras[1]))
+    order = np.argsort(rows[0], kind="stable")
+    order = order[kept[order]][:count]
+    return order, right[order]
 
 
 def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, int]) -> Ranking:
@@ -91,10 +117,7 @@ def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, int])
 def _positions(distances, people, places, nobody, start: int) -> tuple[np.ndarray, np.ndarray]:
     """(queries, positions from 0 among what is not junk) of the hits of the rows from `start`, in order."""
     rows, here = distances[start:start + _ROWS], slice(start, start + _ROWS)
-    if np.isnan(rows).any():
-        query, entry = np.argwhere(np.isnan(rows))[0]
-        raise ValueError("distances must be numbers. Got NaN between "
-                         f"query {start + query} and gallery entry {entry} (both from 0).")
+    _check_numbers(rows, start)
     same, entries = _places(people[0][here, None] == people[1])
     junk = (places[0][here][same] == places[1][entries]) | nobody[entries]
     ordered = _ordered_packed if rows.dtype == np.float32 else _ordered
@@ -145,6 +168,17 @@ def _distances(distances: np.ndarray) -> np.ndarray:
     if distances.dtype == np.float16:
         return distances.astype(np.float32)
     return distances if distances.dtype == np.float32 else distances.astype(np.float64, copy=False)
+
+
+def _check_numbers(rows: np.ndarray, start: int = 0) -> None:
+    if np.isnan(rows).any():
+        query, entry = np.argwhere(np.isnan(rows))[0]
+        raise ValueError("distances must be numbers. Got NaN between "
+                         f"query {start + query} and gallery entry {entry} (both from 0).")
+
+
+def _nobody(gallery_ids: np.ndarray) -> np.ndarray:
+    return gallery_ids == ("-1" if gallery_ids.dtype.kind == "U" else -1)
 
 
 def _labels(what: str, query, gallery, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
