@@ -1,17 +1,23 @@
 """Ranking, distances and re-ranking against plain loops, numbers by hand, and what must not change them."""
 
 import dataclasses
+import json
 import math
+import sys
 import tracemalloc
 
-import cv2
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 
-from vrstc_jax.evaluation import distances, first_entries, rank, rerank, reranking
+from tools import benchmark_evaluation
+from vrstc_jax.data.images import read_image
+from vrstc_jax.errors import InputError
+from vrstc_jax.evaluation import distances, first_entries, rank, ranking_pictures, rerank, reranking
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def plain_rank(matrix, query_ids, gallery_ids, query_cameras, gallery_cameras):
@@ -118,6 +124,12 @@ def test_strings_are_identities_too():
     np.testing.assert_array_equal(got.cmc, expected.cmc)
 
 
+def test_a_query_that_shows_nobody_matches_nothing():
+    for junk, person in ((-1, 3), ("-1", "3")):
+        got = rank(np.zeros((2, 2)), [junk, person], [junk, person], [0, 0], [1, 1])
+        assert got.counted.tolist() == [False, True] and got.mean_ap == 1
+
+
 def test_one_entry_and_one_query():
     got = rank(np.zeros((1, 1), np.float32), [4], [4], [0], [1])
     assert (got.cmc.tolist(), got.mean_ap, got.left_out) == ([1.0], 1.0, 0)
@@ -165,7 +177,8 @@ def test_what_does_not_agree_is_refused():
     matrix = np.zeros((2, 3))
     good = [[1, 2], [1, 2, 3], [0, 0], [1, 1, 1]]
     rank(matrix, *good)
-    for position, (wrong, name) in enumerate([([1], "ids"), ([1, 2], "ids"), ([0, 0, 0], "cameras"), ([], "cameras")]):
+    wrongs = ([1], "ids"), ([1, 2], "ids"), ([0, 0, 0], "cameras"), ([], "cameras")
+    for position, (wrong, name) in enumerate(wrongs):
         labels = [*good]
         labels[position] = wrong
         with pytest.raises(ValueError, match=rf"need 2 query and 3 gallery {name}.*\[{len(wrong)}\]"):
@@ -258,13 +271,15 @@ def test_the_cosine_of_very_short_and_very_long_features():
     rng = np.random.default_rng(2)
     query, gallery = rng.normal(size=(5, 32)), rng.normal(size=(6, 32))
     scales = np.array([1e-30, 1e-20, 1, 1e20, 1e30])[:, None]
-    np.testing.assert_allclose(distances(query * scales, gallery * 1e25), exact("cosine", query, gallery), atol=1e-6)
+    got = distances(query * scales, gallery * 1e25)
+    np.testing.assert_allclose(got, exact("cosine", query, gallery), atol=1e-6)
 
 
 def test_features_of_length_zero_are_far_from_everything():
     query, gallery = np.array([[0.0, 0], [3, 4]]), np.array([[0.0, 0], [6, 8], [-3, -4]])
     np.testing.assert_allclose(distances(query, gallery), [[1, 1, 1], [1, 0, 2]], atol=1e-6)
-    np.testing.assert_allclose(distances(query, gallery, metric="euclidean"), [[0, 10, 5], [5, 5, 10]], atol=1e-5)
+    euclidean = distances(query, gallery, metric="euclidean")
+    np.testing.assert_allclose(euclidean, [[0, 10, 5], [5, 5, 10]], atol=1e-5)
 
 
 def test_equal_features_are_at_no_negative_distance():
@@ -317,7 +332,7 @@ def plain_rerank(query, gallery, k1, k2, weight):
     features = np.concatenate([query, gallery]).astype(np.float64)
     n, queries = len(features), len(query)
     squared = np.array([[((a - b) ** 2).sum() for b in features] for a in features])
-    order = np.argsort(squared, axis=1, kind="stable")
+    order = np.argsort(squared - np.eye(n), axis=1, kind="stable")  # an item before its duplicates
     original = squared / squared.max(axis=1, keepdims=True)
 
     def reciprocal(i, k):
@@ -338,7 +353,7 @@ def plain_rerank(query, gallery, k1, k2, weight):
     result = np.empty((queries, n - queries))
     for i in range(queries):
         for j in range(queries, n):
-            smaller, larger = np.minimum(expanded[i], expanded[j]).sum(), np.maximum(expanded[i], expanded[j]).sum()
+            smaller, larger = (f(expanded[i], expanded[j]).sum() for f in (np.minimum, np.maximum))
             result[i, j - queries] = weight * original[i, j] + (1 - weight) * (1 - smaller / larger)
     return result
 
@@ -355,30 +370,32 @@ RERANKED = {"atol": 5e-6, "rtol": 0}
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"k1": 7, "k2": 3}, {"k1": 5, "k2": 1, "weight": 0.0}, {"k1": 1, "k2": 9}, {"k1": 10, "k2": 2, "weight": 1.0},
-    {"k1": 500, "k2": 300, "weight": 0.1}], ids=str)
+    {}, {"k1": 7, "k2": 3}, {"k1": 5, "k2": 1, "weight": 0.0}, {"k1": 1, "k2": 9},
+    {"k1": 10, "k2": 2, "weight": 1.0}, {"k1": 500, "k2": 300, "weight": 0.1}], ids=str)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rerank_as_the_plain_algorithm(seed, options):
     query, gallery, _ = people_features(seed)
     got = rerank(query, gallery, **options)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, plain_rerank(query, gallery, **{"k1": 20, "k2": 6, "weight": 0.3} | options),
-                               **RERANKED)
+    expected = plain_rerank(query, gallery, **{"k1": 20, "k2": 6, "weight": 0.3} | options)
+    np.testing.assert_allclose(got, expected, **RERANKED)
 
 
 def test_rerank_keeps_the_order_of_equal_distances():
     rng = np.random.default_rng(2)
-    features = rng.permutation(np.unique(rng.integers(0, 3, (70, 4)), axis=0)).astype(np.float32)
-    np.testing.assert_allclose(rerank(features[:12], features[12:], k1=6, k2=3),
-                               plain_rerank(features[:12], features[12:], 6, 3, 0.3), **RERANKED)
+    features = rng.integers(0, 3, (70, 3)).astype(np.float32)  # their squared distances are exact
+    assert len(np.unique(features, axis=0)) < 30
+    for k1, k2 in ((6, 3), (2, 2)):
+        np.testing.assert_allclose(rerank(features[:12], features[12:], k1=k1, k2=k2),
+                                   plain_rerank(features[:12], features[12:], k1, k2, 0.3), **RERANKED)
 
 
 def test_rerank_block_by_block(monkeypatch):
     query, gallery, _ = people_features(3)
     expected = plain_rerank(query, gallery, 8, 4, 0.3)
-    for block, pairs in [(1, 1), (7, 5), (20, 1000)]:
-        monkeypatch.setattr(reranking, "_BLOCK", block)
-        monkeypatch.setattr(reranking, "_PAIRS", pairs)
+    for sizes in [(1, 1, 1), (7, 3, 5), (20, 63, 1000)]:
+        for name, size in zip(("_BLOCK", "_SUMS", "_PAIRS"), sizes):
+            monkeypatch.setattr(reranking, name, size)
         np.testing.assert_allclose(rerank(query, gallery, k1=8, k2=4), expected, **RERANKED)
 
 
@@ -408,4 +425,77 @@ def test_options_of_rerank_are_checked():
 def test_rerank_makes_no_matrix_of_all_pairs():
     rng = np.random.default_rng(6)
     query, gallery = rng.random((100, 8), np.float32), rng.random((3900, 8), np.float32)
-    assert peak_bytes(rerank, query, gallery) < 4000 * 4000 * 4 / 3
+    assert peak_bytes(rerank, query, gallery) < 4000 * 4000 * 4 / 5
+
+
+# --- pictures, and the benchmark
+
+
+def test_ranked_lists_frame_what_is_right_and_wrong(tmp_path):
+    black, grey = np.zeros((64, 32, 3), np.uint8), np.full((20, 10, 3), 128, np.uint8)
+    before = ranking_pictures.RankedList("before", black, [grey, black], [False, True])
+    after = ranking_pictures.RankedList("after", black, [black, grey, grey], [True, True, False])
+    green, red = ranking_pictures._RIGHT, ranking_pictures._WRONG
+    one, other, both = (ranking_pictures.ranked_lists(lists, height=40) for lists in
+                        ([before], [after], [before, after]))
+    assert both.dtype == np.uint8 and both.shape == (one.shape[0] + other.shape[0], other.shape[1], 3)
+
+    def frames(picture, colour):
+        """How many pictures stand in a frame of the colour, from their upper edges."""
+        rows = (picture == colour).all(axis=2)
+        edge = np.append(rows[np.argmax(rows.any(axis=1))], False)
+        return int((edge[:-1] & ~edge[1:]).sum())
+
+    assert [frames(one, green), frames(one, red)] == [1, 1]
+    assert [frames(other, green), frames(other, red)] == [2, 1]
+    # Frames stand in the order of the list: the wrong one comes first before, last after.
+    left = {name: np.argmax((picture == colour).all(axis=2).any(axis=0)) for name, picture, colour in
+            [("one red", one, red), ("one green", one, green), ("red", other, red), ("green", other, green)]}
+    assert left["one red"] < left["one green"] and left["green"] < left["red"]
+    with pytest.raises(ValueError, match="2 entries need as many marks. Got 1"):
+        ranking_pictures.RankedList("before", black, [grey, black], [True])
+    with pytest.raises(ValueError, match="Got 0 and 40"):
+        ranking_pictures.ranked_lists([], height=40)
+
+
+def test_cmc_plot(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    rng, labels = random_case(12)
+    rankings = {name: rank(rng.random((37, 61)), *labels) for name in ("raw", "completed")}
+    ranking_pictures.write_cmc_plot(tmp_path / "new" / "cmc.png", rankings)
+    drawn = read_image(tmp_path / "new" / "cmc.png")
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["cmc.png"]
+    with pytest.raises(ValueError, match="Got 0 and 20"):
+        ranking_pictures.write_cmc_plot(tmp_path / "cmc.png", {})
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(InputError, match="cmc.png: a CMC plot needs matplotlib; .*pip install"):
+        ranking_pictures.write_cmc_plot(tmp_path / "cmc.png", rankings)
+
+
+def test_benchmark(tmp_path, capsys):
+    output = tmp_path / "figures.json"
+    benchmark_evaluation.main(["--size", "smoke", "--rounds", "1", "--output", str(output)])
+    told, written = capsys.readouterr().out, json.loads(output.read_text())
+    assert list(written["rows"]) == list(benchmark_evaluation.EVALUATORS)
+    for name, row in written["rows"].items():
+        assert name in told
+        seconds = row["seconds"]
+        assert seconds["both"] == pytest.approx(seconds["distances"] + seconds["ranking"])
+    with pytest.raises(SystemExit, match="2"):
+        benchmark_evaluation.main(["--rounds", "0"])
+    assert capsys.readouterr().err == "benchmark_evaluation: --rounds 0: give 1 or more.\n"
+
+
+def test_the_benchmark_compares_evaluators_that_agree(monkeypatch):
+    features, labels = benchmark_evaluation.made_up(benchmark_evaluation.SIZES["smoke"])
+    matrix = distances(*features)
+    cmc, mean_ap, _, _ = plain_rank(matrix, *labels)
+    for name, evaluator in benchmark_evaluation.EVALUATORS.items():
+        got = evaluator.ranking(evaluator.distances(*features), *labels)
+        np.testing.assert_allclose(got[0], cmc, atol=1e-6, err_msg=name)
+        assert got[1] == pytest.approx(mean_ap, abs=1e-6), name
+    wrong = benchmark_evaluation.Evaluator(distances, lambda *_: (cmc, mean_ap + 1e-5))
+    monkeypatch.setitem(benchmark_evaluation.EVALUATORS, "wrong", wrong)
+    with pytest.raises(SystemExit, match="'wrong' finds mAP"):
+        benchmark_evaluation.run(benchmark_evaluation.Options(size="smoke", rounds=1))

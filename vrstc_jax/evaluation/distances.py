@@ -66,7 +66,8 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
     for name, features in (("query", query), ("gallery", gallery)):
         if not jnp.issubdtype(features.dtype, jnp.floating) and features.dtype.kind not in "iu":
             raise ValueError(f"{name} features must be real numbers. Got {features.dtype}.")
-        features = features.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # it is refused below
+            features = features.astype(np.float32, copy=False)
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
             raise ValueError(f"{name} features must be finite in float32. Got others in {(~finite).sum()} of "

@@ -47,8 +47,8 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
     """Ranks the gallery for each query and says how well it went.
 
     Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they
-    are, everything else as float64, about ten times as slow. The distances are read once, `_ROWS` queries a
-    thread; beyond them the threads hold some 20 bytes for each of their rows' entries.
+    are, everything else as float64, about ten times as slow. float32 and float64 are not copied: `_ROWS`
+    queries a thread are read at a time, and some 20 bytes held for each of their entries.
 
     Args:
       distances: [Q, G], real numbers, smaller is more alike; infinities are fine.

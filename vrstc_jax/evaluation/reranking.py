@@ -15,7 +15,8 @@ import numpy as np
 
 from vrstc_jax.evaluation.distances import checked_features, distance_blocks
 
-_BLOCK = 256  # items whose distances to all others are held at once
+_BLOCK = 256  # items whose distances to all others are held at once, as float32
+_SUMS = 64  # items whose vectors are held at once with their zeros, as float64, twice
 _PAIRS = 4096  # pairs whose features are held at once
 
 
@@ -64,7 +65,7 @@ def rerank(query_features: np.ndarray, gallery_features: np.ndarray, *, k1: int 
     result *= weight
     for row, jaccard in enumerate(_jaccard(vectors, queries=len(query))):
         result[row] += (1 - weight) * jaccard
-    return result
+    return np.clip(result, 0, 1, out=result)  # rounding may leave [0, 1] by its last digit
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,8 @@ def _averaged(vectors: _Sparse, nearest) -> _Sparse:
 
 def _averaged_blocks(vectors: _Sparse, nearest) -> Iterator[tuple]:
     items, k = nearest.shape
-    for start in range(0, items, _BLOCK):
-        near = nearest[start:start + _BLOCK]
+    for start in range(0, items, _SUMS):
+        near = nearest[start:start + _SUMS]
         own, columns, values = vectors.take(near.ravel())
         sums = np.bincount(own // k * items + columns, values, minlength=near.shape[0] * items)
         places = np.flatnonzero(sums)
