@@ -22,6 +22,7 @@ from commands import Commands
 from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import read_image, read_mask, write_png
+from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation import quality
 from vrstc_jax.judge import judge_held_out, judge_truth
@@ -388,6 +389,22 @@ class TestCompleteFolder:
             done = vrstc("complete", *arguments, "--output", output)
             assert done.code == 2 and str(output) in done.err and len(done.err.splitlines()) == 1
             assert tree(output) == before
+
+    def test_as_a_data_set_too(self, vrstc, refused, material, tmp_path):
+        command = ("complete", material.folder, "--masks", material.folder_masks, "--model", material.model,
+                   "--output", tmp_path / "out", "--dataset", tmp_path / "set")
+        assert "set: a TFDS data set" in succeeded(vrstc(*command)).out
+        stored = read_set(tmp_path / "set").tracklets
+        assert {t.name for t in stored} == {str(Path(name)) for name in material.FOLDER}
+        for tracklet in stored:
+            for name, frame, mask in zip(tracklet.frame_names, tracklet.frames, tracklet.masks, strict=True):
+                file = f"{tracklet.name}/{name}.png"
+                np.testing.assert_array_equal(frame, read_image(tmp_path / "out" / file))
+                np.testing.assert_array_equal(mask, read_mask(tmp_path / "out/masks" / file))
+        succeeded(vrstc(*command))  # again: the set is made anew
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/letter.txt").write_text("x")
+        refused(*command[:-3], tmp_path / "out2", "--dataset", tmp_path / "mine", parts=["mine", "no data set"])
 
     def test_with_masks(self, vrstc, material, tmp_path):
         output = tmp_path / "out"

@@ -70,12 +70,24 @@ def test_rooms_import_only_from_below():
     assert not wrong, "\n".join(wrong)
 
 
-def test_import_is_light():
-    code = "import sys, vrstc_jax; vrstc_jax.temporal_attention; print(*sys.modules)"
+def fresh_import(module):
+    """(seconds that the import takes in a fresh interpreter, the modules that it loads)."""
+    code = (f"import sys, time; start = time.perf_counter(); import {module}; "
+            "print(time.perf_counter() - start, *sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    loaded = set(done.stdout.split())
-    assert "vrstc_jax.attention" in loaded
-    assert not loaded & set(HEAVY)
+    seconds, *loaded = done.stdout.split()
+    return float(seconds), set(loaded)
+
+
+def test_import_is_light():
+    # In turns, and the best of three each: what else the machine does comes and goes.
+    flax, ours = zip(*[(fresh_import("flax.linen"), fresh_import("vrstc_jax")) for _ in range(3)])
+    flax_loads, loaded = flax[0][1], ours[0][1]
+    assert {"vrstc_jax.attention.op", "vrstc_jax.attention.layers"} <= loaded
+    assert not {module.partition(".")[0] for module in loaded - flax_loads} & set(HEAVY)
+    assert not loaded & {"vrstc_jax.attention.nnx", *HEAVY}
+    assert "flax.nnx" not in loaded - flax_loads
+    assert min(seconds for seconds, _ in ours) < 1.5 * min(seconds for seconds, _ in flax)
 
 
 def test_public_names_are_there():
@@ -91,7 +103,8 @@ def test_public_names_are_there():
 def test_signatures_are_as_promised():
     arrays_then_options = inspect.signature(vrstc_jax.temporal_attention).parameters
     assert {name: p.default for name, p in arrays_then_options.items() if p.kind is p.KEYWORD_ONLY} == {
-        "patch_size": 3, "softmax_scale": 10.0, "payload": None}
+        "patch_size": 3, "softmax_scale": 10.0, "adjacent_mask": None, "block_size": None, "precision": None,
+        "payload": None}
     assert list(inspect.signature(vrstc_jax.load_model).parameters) == ["path"]
     assert list(inspect.signature(vrstc_jax.complete_tracklet).parameters)[:3] == ["model", "frames", "masks"]
 

@@ -17,16 +17,24 @@ from torch_weights import tensor
 # Equations 1 to 3, with unfold and fold.
 
 
-def temporal_attention(current, adjacent, patch_size=3, softmax_scale=10.0, payload=None):
-    """current [C, H, W], adjacent [T, C, H', W'], payload [T, D, H', W'] to [C or D, H, W]."""
+def temporal_attention(current, adjacent, patch_size=3, softmax_scale=10.0, payload=None, mask=None):
+    """current [C, H, W], adjacent [T, C, H', W'], payload [T, D, H', W'] to [C or D, H, W].
+
+    The mask, bool [T, H', W'], is true where adjacent may be used; somewhere it must be.
+    """
     payload = adjacent if payload is None else payload
 
     def patches(maps):  # [T, C, H, W] to [C·k·k, T·H·W]
         return F.unfold(maps, patch_size, padding=patch_size // 2).transpose(0, 1).flatten(1)
 
+    if mask is not None:
+        adjacent, payload = adjacent * mask[:, None], payload * mask[:, None]
     f = F.normalize(patches(current[None]), dim=0)
     r = F.normalize(patches(adjacent), dim=0)
-    weights = torch.softmax(softmax_scale * f.T @ r, dim=1)
+    similarity = softmax_scale * f.T @ r
+    if mask is not None:
+        similarity = similarity.masked_fill(~mask.flatten(), -torch.inf)
+    weights = torch.softmax(similarity, dim=1)
     size, padding = current.shape[1:], patch_size // 2
     rebuilt = F.fold((patches(payload) @ weights.T)[None], size, patch_size, padding=padding)
     ones = torch.ones(1, patch_size ** 2, weights.shape[0], dtype=current.dtype)

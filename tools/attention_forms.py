@@ -136,13 +136,10 @@ class JaxForms:
     """Programs of JAX functions of one example."""
 
     def __init__(self, case, arrays, limit):
-        self.inputs = [jnp.asarray(x) for x in arrays]
-        self.limit = limit
-        self.ours = {WHOLE: partial(temporal_attention, patch_size=PATCH, softmax_scale=SCALE,
-                                    block_size=case.height),
-                     BLOCKED: partial(temporal_attention, patch_size=PATCH, softmax_scale=SCALE,
-                                      block_size=case.block_size)}
-        self.functions = self.ours | {BOUND: products_alone, LITERAL: literal}
+        self.inputs, self.limit = [jnp.asarray(x) for x in arrays], limit
+        ours = partial(temporal_attention, patch_size=PATCH, softmax_scale=SCALE)
+        self.functions = {WHOLE: partial(ours, block_size=case.height), LITERAL: literal,
+                          BLOCKED: partial(ours, block_size=case.block_size), BOUND: products_alone}
 
     def program(self, form, part):
         """Compiles; raises LeftOut where the program would need more than the limit."""
@@ -161,9 +158,8 @@ class JaxForms:
             _check_memory(temporary, self.limit)
         # On CPU calls that were only started may run beside each other.
         on_cpu = jax.default_backend() == "cpu"
-        call = (lambda: jax.block_until_ready(compiled(*self.inputs))) if on_cpu else (
-            lambda: compiled(*self.inputs))
-        return Program(form, part, call, jax.block_until_ready,
+        finished = jax.block_until_ready if on_cpu else lambda out: out
+        return Program(form, part, lambda: finished(compiled(*self.inputs)), jax.block_until_ready,
                        lambda out: [np.asarray(x, np.float64) for x in out], temporary)
 
 
@@ -183,7 +179,7 @@ class TorchForms:
     def program(self, form, part):
         """Raises LeftOut where it would need more memory than the limit, or does not compile."""
         torch, (f, r, gradient) = self.torch, self.inputs
-        _check_memory(self._least_memory(part), self.limit)
+        _check_memory(self._estimated_memory(part), self.limit)
         function = torch_attention
         if form == COMPILED:
             torch.compiler.reset()
@@ -213,11 +209,12 @@ class TorchForms:
     def _values(self, out):
         return [np.moveaxis(x.detach().to("cpu", self.torch.float64).numpy(), -3, -1) for x in out]
 
-    def _least_memory(self, part):
-        """Bytes: both maps' patches, plain and normalised, and logits and weights, each once; twice that with
-        a backward pass."""
+    def _estimated_memory(self, part):
+        """Bytes that the eager form takes, within a tenth: both maps' patches, plain and normalised, logits
+        and weights; twice that with a backward pass."""
         case = self.case
-        here, there = (n * case.height * case.width for n in (1, case.frames))
+        here = case.height * case.width
+        there = case.frames * here
         numbers = 2 * PATCH ** 2 * case.channels * (here + there) + 2 * here * there
         return (1 if part == FORWARD else 2) * case.batch * numbers * self.inputs[0].element_size()
 
@@ -243,4 +240,4 @@ class TorchForms:
 
 def _check_memory(needed, limit):
     if needed > limit:
-        raise LeftOut(f"needs {needed / 2 ** 30:.1f} GiB")
+        raise LeftOut(f"needs {needed / 1e6:.0f} MB")

@@ -4,9 +4,10 @@
 
 In one process and one run, for maps of several sizes: the op whole and in blocks of rows; equations (1) to
 (3) taken literally in JAX, patches cut out; PyTorch's unfold and fold, eager and compiled; and the bound, the
-matrix products alone. Before anything is timed, all results are compared. Times are medians of rounds in which
-every form has its turn; temporary memory is what a form needs beside its inputs and results. All sizes take
-about 6 minutes on two CPU cores, with nothing else running. float32 is float32 on GPUs too (no TF32).
+matrix products alone. Before anything is timed, all results are compared. Times are medians of rounds in
+which every form has its turn; temporary memory is what a form needs beside its inputs and results, as XLA
+and PyTorch count it. All sizes take about 6 minutes on two CPU cores, with nothing else running. float32 is
+float32 on GPUs too (no TF32).
 """
 
 import io
@@ -67,7 +68,7 @@ class Options:
     Attributes:
       sizes: which maps; `issue` is 8 pairs of 32×16 at 256 channels, and 64×32 against 8 frames.
       dtype: of features, in every form; sums are in float32 in JAX, and as PyTorch has them there.
-      repeats: rounds of each case; fewer, but 3 at least, where they would take more than half a minute.
+      repeats: rounds of each case; fewer, but 3 at least, where they would take more than 25 seconds.
       output: folder for benchmark.json and benchmark.png.
       torch: whether PyTorch is timed, if it is there.
       torch_compile: whether torch.compile is too; on CPU only in the first case, as it takes a minute.
@@ -154,8 +155,8 @@ def _compare(row, got, values, furthest):
         return
     row["compared_with"], row["difference"] = first, max(map(difference, got, wanted))
     if not row["difference"] <= furthest:
-        raise SystemExit(f"{row['part']} of '{row['form']}' differs from '{first}' by {row['difference']:.1e} "
-                         "of the largest value; there is nothing to time.")
+        raise SystemExit(f"{row['part']} of '{row['form']}' differs from '{first}' by "
+                         f"{row['difference']:.1e} of the largest value; there is nothing to time.")
 
 
 def _check_time(estimate, longest):
@@ -212,7 +213,7 @@ def _cpu_model():
 
 def table(rows):
     """Markdown: a line for each form."""
-    cells = [["", "forward, ms", "× products", "MB", "forward and backward, ms", "× products", "MB", "difference"]]
+    cells = [["", *(cell for part in PARTS for cell in (f"{part}, ms", "× products", "MB")), "difference"]]
     for form in FORMS:
         here = {row["part"]: row for row in rows if row["form"] == form}
         line = [form]
@@ -272,14 +273,13 @@ def draw(results, title):
                 if row["left_out"]:
                     axes.annotate(row["left_out"], (0.02, y), xycoords=("axes fraction", "data"), fontsize=7,
                                   va="center", color=colour)
-        axes.set(xscale="log", title=label, yticks=range(len(results)),
+        axes.set(xscale="log", title=label, yticks=range(len(results)), ylim=(len(results) - 0.5, -0.5),
                  yticklabels=[result["case"].replace(", ", "\n") for result in results])
         for between in np.arange(1, len(results)) - 0.5:
             axes.axhline(between, color="lightgrey", lw=0.8)
         axes.margins(x=0.2)
         axes.tick_params("y", length=0)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.invert_yaxis()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(FORMS),
                   frameon=False)
     written = io.BytesIO()
@@ -313,7 +313,7 @@ def run(options: Options) -> None:
     if torch_why:
         print(f"PyTorch is left out: {torch_why}.")
     if about["load_average"] > about["cores"] / 4:
-        print(f"Something else is running (load average {about['load_average']:.1f}): these times mean little, "
+        print(f"Something else is running (load average {about['load_average']:.1f}): times mean little, "
               "PyTorch's least, whose threads wait for each other.")
     limit = options.memory_limit * 2 ** 30 if options.memory_limit else _memory_limit()
 
@@ -325,9 +325,9 @@ def run(options: Options) -> None:
                         "ratios": [{"form": form, "to": other, "part": part, "times": value}
                                    for (form, other, part), value in times.items()]})
         print(f"\n{case}; blocks of {case.block_size} rows; medians of {rows[0]['rounds']} rounds\n")
-        print(table(rows), end="\n\n")
+        print(table(rows), end="\n\n", flush=True)
         for form, other in RATIOS:
-            told = [f"{times[form, other, part]:.2f} {part}" for part in PARTS if (form, other, part) in times]
+            told = [f"{value:.2f} {part}" for (*pair, part), value in times.items() if pair == [form, other]]
             if told:
                 print(f"{form} / {other}: {', '.join(told)}")
     if options.output:
@@ -336,8 +336,9 @@ def run(options: Options) -> None:
 
 def _write(options, about, title, results):
     settings = asdict(options) | {"output": str(options.output)}
-    written = json.dumps({"device": about, "options": settings, "cases": results}, indent=1, ensure_ascii=False)
-    replace_file(options.output / "benchmark.json", written.encode())
+    written = {"device": about, "options": settings, "cases": results}
+    written = json.dumps(written, indent=1, ensure_ascii=False).encode()
+    replace_file(options.output / "benchmark.json", written)
     picture = draw(results, title)
     if picture:
         replace_file(options.output / "benchmark.png", picture)

@@ -140,10 +140,14 @@ class Complete:
     footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
     render: Path | None = None
     """For a video: also write a video with the completed people put back, beside the original."""
+    dataset: Path | None = None
+    """Also write the completed tracklets and their masks as a TFDS data set (array_record)."""
 
     def run(self) -> None:
         """Completes everything in the input."""
         from vrstc_jax.complete import Completer
+        from vrstc_jax.data.images import require_writable_directory
+        from vrstc_jax.data.tracklet_set import require_replaceable
         from vrstc_jax.judge import has_held_out
         from vrstc_jax.model import load_model
         from vrstc_jax.outputs import OutputFolder
@@ -158,6 +162,9 @@ class Complete:
         with _taken_back(self.output / "run.json", self.output / "work", (self.render or self.output).parent):
             if self.render:
                 require_renderable(self.render)
+            if self.dataset:
+                require_writable_directory(self.dataset.absolute().parent)
+                require_replaceable(self.dataset)
             folder = OutputFolder(self.output, run | model_identity(model))
             source = _source(self.input, self.footage, folder.work / "spool")
             folder.require_names(source.tracklets)
@@ -170,17 +177,21 @@ class Complete:
             verdict = judge(completer, source.tracklets)
             print(verdict.format())
         metrics = complete_source(model, source, self.output, command=_command(), run=run, verdict=verdict,
-                                  completer=completer,
-                                  finish=(lambda: self._render(source)) if self.render else None)
+                                  completer=completer, finish=lambda: self._finish(source, folder))
         print(f"{self.output}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
               f"{metrics['frames_by_how']['stcnet'] + metrics['frames_by_how']['spatial']} completed; "
               f"open {self.output / 'report.html'}")
 
-    def _render(self, source) -> None:
+    def _finish(self, source, folder) -> None:
+        from vrstc_jax.data.tracklet_set import write_set
         from vrstc_jax.render import CompletedFolder, render_video
 
-        count = render_video(self.input, self.render, CompletedFolder(source, self.output))
-        print(f"{self.render}: {count} frames, the original on the left")
+        if self.render:
+            count = render_video(self.input, self.render, CompletedFolder(source, self.output))
+            print(f"{self.render}: {count} frames, the original on the left")
+        if self.dataset:
+            write_set(self.dataset, map(folder.completed, source.tracklets))
+            print(f"{self.dataset}: a TFDS data set of {len(source.tracklets)} completed tracklets")
 
 
 @dataclass(frozen=True)

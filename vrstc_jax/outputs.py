@@ -8,6 +8,7 @@
 A tracklet's scores are written last: it is complete when they are there.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from vrstc_jax.data.images import (
     require_writable_directory,
     write_png,
 )
-from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
 
 RESERVED = ("masks", "scores", "work")
@@ -81,6 +82,13 @@ class OutputFolder:
         name = f"{tracklet.frame_names[index]}.png"
         return (read_mask(self.path / "masks" / tracklet.name / name),
                 read_image(self.path / tracklet.name / name))
+
+    def completed(self, tracklet: Tracklet) -> Tracklet:
+        """A tracklet that is complete here, read when asked for: what was painted in, and where."""
+        count = len(tracklet)
+        return dataclasses.replace(
+            tracklet, frames=LazySequence(count, lambda index: self.read(tracklet, index)[1]),
+            masks=LazySequence(count, lambda index: self.read(tracklet, index)[0]), truth=None, silhouettes=None)
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
         """Writes a tracklet as its frames come; returns what its scores file says."""

@@ -28,12 +28,13 @@ class TemporalAttention(nnx.Module):
                              f"features and rngs. Got features={features}, rngs={rngs}.")
         self.patch_size, self.softmax_scale = patch_size, softmax_scale
         self.block_size, self.precision = block_size, precision
-        self.current = self.adjacent = self.carried = None
-        if compared_features:
-            self.current = nnx.Linear(features, compared_features, rngs=rngs)
-            self.adjacent = nnx.Linear(features, compared_features, rngs=rngs)
-        if carried_features:
-            self.carried = nnx.Linear(payload_features or features, carried_features, rngs=rngs)
+
+        def projection(inputs, outputs):
+            return nnx.Linear(inputs, outputs, rngs=rngs) if outputs else None
+
+        self.current = projection(features, compared_features)
+        self.adjacent = projection(features, compared_features)
+        self.carried = projection(payload_features or features, carried_features)
 
     def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
         def op(current, adjacent, adjacent_mask, payload):

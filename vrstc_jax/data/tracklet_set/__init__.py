@@ -1,5 +1,11 @@
 """A set of tracklets on disk, as a TFDS data set in array_record files; TensorFlow is not needed."""
 
-from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder, TrackletSet, read_set, write_set
+from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import (
+    Builder,
+    TrackletSet,
+    read_set,
+    require_replaceable,
+    write_set,
+)
 
-__all__ = ["Builder", "TrackletSet", "read_set", "write_set"]
+__all__ = ["Builder", "TrackletSet", "read_set", "require_replaceable", "write_set"]

@@ -131,13 +131,31 @@ def write_set(directory, tracklets: Iterable[Tracklet], *, progress=None) -> Non
     shutil.rmtree(unfinished)
 
 
+def require_replaceable(directory) -> None:
+    """Checks that a set may be written to `directory`.
+
+    Raises:
+      InputError: something that is not a set is there.
+    """
+    if os.path.lexists(directory) and not _is_set(directory) and not _is_empty(directory):
+        raise InputError(f"{directory}: is not empty, and no data set; give a new folder for the set.")
+
+
+def _is_set(directory):
+    return os.path.exists(os.path.join(directory, "dataset_info.json"))
+
+
+def _is_empty(directory):
+    return os.path.isdir(directory) and not os.listdir(directory)
+
+
 def read_set(directory) -> TrackletSet:
     """Opens a set that `write_set` wrote.
 
     Raises:
       InputError: there is no set in `directory`.
     """
-    if not os.path.exists(os.path.join(directory, "dataset_info.json")):
+    if not _is_set(directory):
         raise InputError(f"{directory}: no data set is here (there is no dataset_info.json).")
     with _quiet():
         source = tfds.builder_from_directory(os.fspath(directory)).as_data_source(
