@@ -39,6 +39,17 @@ def weights_of(given, *, size=3):
                              softmax_scale=given.get("scale", 10.0), patch_size=size)
 
 
+def operations(function, *arguments):
+    """What a program consists of, the programs inside of it too: JAX's equations."""
+    def within(jaxpr):
+        for equation in jaxpr.eqns:
+            yield equation
+            for inner in jax.core.jaxprs_in_params(equation.params):
+                yield from within(inner)
+
+    return list(within(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
 @dataclass(frozen=True)
 class Form:
     """The shapes and static options of the op: what a compiled program is for."""
@@ -63,7 +74,8 @@ class Form:
 
     def inputs(self, seed, *, masked=True):
         """(what is given to the op, a cotangent)."""
-        current, adjacent, payload, cotangent = maps(seed, self.current, self.adjacent, self.carried, self.result)
+        current, adjacent, payload, cotangent = maps(seed, self.current, self.adjacent, self.carried,
+                                                     self.result)
         given = {"current": current, "adjacent": adjacent, "scale": np.float32(10)}
         if self.payload:
             given["payload"] = payload

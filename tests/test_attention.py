@@ -9,13 +9,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 from jax.test_util import check_vjp
 
 from attention_programs import (ANOTHER_SIZE, IN_BLOCKS, PATCH_LARGER_THAN_MAPS, PATCH_OF_FIVE, THREE_FRAMES,
-                                WHOLE, Form, maps, op_and_gradients, weights_of)
+                                WHOLE, Form, maps, op_and_gradients, operations, weights_of)
 from comparing import difference
 from literal_attention import literal_attention, literal_weights
 from vrstc_jax.attention import attention_weights, temporal_attention
@@ -72,14 +71,15 @@ def assert_pytorchs(twin, ours, given, cotangent, *, size=3, bounds=(VALUES, GRA
 
 def in_pytorch(twin, given, cotangent, *, size):
     """What `op_and_gradients` gives, by PyTorch in float64."""
-    tensors = {name: to_torch(twin, given[name]) for name in ("current", "adjacent", "payload") if name in given}
+    tensors = {name: to_torch(twin, x) for name, x in given.items() if name not in ("scale", "mask")}
     frames = {name: x if x.ndim == 4 else x[None] for name, x in tensors.items()}
     scale = tensors["scale"] = twin.torch.tensor(given.get("scale", 10.0), dtype=twin.torch.float64,
                                                  requires_grad=True)
     mask = given.get("mask")
     if mask is not None:
         mask = twin.torch.tensor(mask if mask.ndim == 3 else mask[None])
-    out = twin.temporal_attention(tensors["current"], frames["adjacent"], size, scale, frames.get("payload"), mask)
+    out = twin.temporal_attention(tensors["current"], frames["adjacent"], size, scale, frames.get("payload"),
+                                  mask)
     out.backward(to_torch(twin, cotangent).detach())
     gradients = {name: np.moveaxis(x.grad.numpy(), -3, -1) if x.ndim else x.grad.numpy()
                  for name, x in tensors.items()}
@@ -101,22 +101,28 @@ def test_a_map_of_real_size_is_pytorchs(twin, full_compilation, block):
         assert_pytorchs(twin, as_users_do(given, cotangent), given, cotangent)
 
 
-@pytest.mark.parametrize("dtype, block", [(ml_dtypes.bfloat16, None), (ml_dtypes.bfloat16, 3), (np.float16, None)])
+@pytest.mark.parametrize("dtype, block", [(jnp.bfloat16, None), (jnp.bfloat16, 3), (np.float16, None)])
 def test_half_precision_keeps_its_type_and_sums_in_float32(twin, dtype, block):
     form = Form("half precision", (8, 8, 32), (2, 8, 8, 32), 3, block=block)
     given, cotangent = form.inputs(4)
     given |= {name: given[name].astype(dtype) for name in ("current", "adjacent")}
-    cotangent = cotangent.astype(dtype)
+    # Small, as of a mean: the gradients of single pairs are then below what float16 has.
+    cotangent = (cotangent / 2048).astype(dtype)
     got, gradients = form.run(given, cotangent)
     assert got.dtype == gradients["current"].dtype == gradients["adjacent"].dtype == dtype
-    # Two units: 1.6e-2 of bfloat16, 2e-3 of float16. Sums of 128 numbers in this type would leave more.
-    bound = 2 * float(ml_dtypes.finfo(dtype).eps)
+    # Two units: 1.6e-2 of bfloat16, 2e-3 of float16.
+    bound = 2 * float(jnp.finfo(dtype).eps)
     assert_pytorchs(twin, (got, gradients), given, cotangent, bounds=(bound, bound))
+
+    # Sums as short as these would not show in what type they are made.
+    made = [array.aval.dtype for operation in operations(partial(op_and_gradients, block=block), given, cotangent)
+            if operation.primitive.name in ("dot_general", "exp") for array in operation.outvars]
+    assert made and set(made) == {np.dtype(np.float32)}
     assert jax.eval_shape(attention_weights, given["current"], given["adjacent"]).dtype == jnp.float32
 
 
 def test_result_has_the_type_of_current():
-    half, single = MAP.astype(ml_dtypes.bfloat16), MAP
+    half, single = MAP.astype(jnp.bfloat16), MAP
     assert jax.eval_shape(temporal_attention, half, single).dtype == jnp.bfloat16
     assert jax.eval_shape(temporal_attention, single, half).dtype == jnp.float32
 
@@ -145,6 +151,17 @@ def test_gradients_are_those_of_finite_differences(float64, masked, block):
     for given["scale"] in np.float64([0.5, 5]):
         # Differences of 1e-4 leave its square, times the curvature.
         check_vjp(lambda x: value_and_pullback(x)[0], value_and_pullback, (given,), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("block", [None, 2])
+def test_precision_is_that_of_every_matrix_product(block):
+    def loss(*maps):
+        return temporal_attention(*maps, block_size=block, precision="high").sum()
+
+    products = [operation.params for operation in operations(jax.grad(loss, (0, 1)), MAP, MAP)
+                if operation.primitive.name == "dot_general"]
+    assert len(products) == (6 if block is None else 7)  # blocks make the pairs again
+    assert all(set(product["precision"]) == {jax.lax.Precision.HIGH} for product in products)
 
 
 def test_finds_where_a_picture_moved():

@@ -27,7 +27,12 @@ def inputs(seed):
 def linen(parameters, **attributes):
     """The Linen layer as a function of what it is called with."""
     layer = TemporalAttention(**attributes)
-    return compiled_quickly(lambda *arrays, **options: layer.apply({"params": parameters}, *arrays, **options))
+
+    @compiled_quickly
+    def function(*arrays, **options):
+        return layer.apply({"params": parameters}, *arrays, **options)
+
+    return function
 
 
 def in_nnx(parameters, *, features=None, payload_features=None, **attributes):
@@ -69,16 +74,18 @@ def test_it_has_no_parameters_unless_asked():
     assert not jax.tree.leaves(nnx.state(attention_nnx.TemporalAttention()))
 
 
-@pytest.mark.parametrize("compared, carried, with_payload", [(4, None, False), (4, None, True), (None, 6, True),
-                                                             (4, 6, False)])
+@pytest.mark.parametrize("compared, carried, with_payload", [
+    (4, None, False), (4, None, True), (None, 6, True), (4, 6, False)])
 def test_projections_are_made_before_the_op(compared, carried, with_payload):
     (current, adjacent), options = inputs(2)
     if not with_payload:
         del options["payload"]
     attributes = {"compared_features": compared, "carried_features": carried}
-    shapes = jax.eval_shape(TemporalAttention(**attributes).init, jax.random.key(0), current, adjacent, **options)
+    layer = TemporalAttention(**attributes)
+    shapes = jax.eval_shape(layer.init, jax.random.key(0), current, adjacent, **options)
     parameters = randomised(shapes["params"], 3)
-    assert set(parameters) == ({"current", "adjacent"} if compared else set()) | ({"carried"} if carried else set())
+    projections = {"current": compared, "adjacent": compared, "carried": carried}
+    assert set(parameters) == {name for name, asked in projections.items() if asked}
 
     def projected(name, array):
         if name not in parameters:
@@ -100,8 +107,11 @@ def test_every_parameter_is_trained():
     arrays, options = inputs(4)
     layer = TemporalAttention(compared_features=4, carried_features=6)
     parameters = randomised(jax.eval_shape(layer.init, jax.random.key(0), *arrays, **options), 5)
-    loss = compiled_quickly(jax.grad(lambda parameters: (layer.apply(parameters, *arrays, **options) ** 2).sum()))
-    for gradient in jax.tree.leaves(loss(parameters)):
+
+    def loss(parameters):
+        return jnp.sum(layer.apply(parameters, *arrays, **options) ** 2)
+
+    for gradient in jax.tree.leaves(compiled_quickly(jax.grad(loss))(parameters)):
         assert np.abs(gradient).max() > 1e-3
 
 

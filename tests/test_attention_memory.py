@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from attention_programs import compiled_quickly, op_and_gradients
+from attention_programs import compiled_quickly, op_and_gradients, operations
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices plan other buffers")
@@ -45,21 +45,14 @@ def test_blocks_take_at_most_160_megabytes_and_grow_linearly_in_frames():
     assert of(8, None) <= 160, "without a block size, one is chosen"
 
 
-def sizes(jaxpr):
-    """Of each array that is made in a program and in the programs it calls."""
-    for equation in jaxpr.eqns:
-        yield from (variable.aval.size for variable in equation.outvars)
-        for inner in jax.core.jaxprs_in_params(equation.params):
-            yield from sizes(inner)
-
-
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_blocks_never_hold_all_pairs(size):
     arguments = shapes((32, 8, 4), (3, 16, 8, 4))
     pairs = (32 * 8) * (3 * 16 * 8)
 
     def largest(block):
-        return max(sizes(jax.make_jaxpr(partial(op_and_gradients, size=size, block=block))(*arguments).jaxpr))
+        program = operations(partial(op_and_gradients, size=size, block=block), *arguments)
+        return max(array.aval.size for operation in program for array in operation.outvars)
 
     assert largest(None) == pairs
     # A block with the rows before it, which the sum over patches goes through.

@@ -126,7 +126,7 @@ def test_a_map_of_distinct_patches_attending_to_itself_returns_itself(size, bloc
         np.fill_diagonal(cosines, -1)
         gap = 1 - cosines.max()
         assume(gap > 1e-3)
-        # Each patch's own weight is 1 but for (P − 1) exp(−gap · scale). The last scale leaves nothing of that.
+        # Each patch's own weight is 1 but for (P − 1) exp(−gap · scale). The last scale leaves none of that.
         for scale in (some_scale, np.float32(30 / gap)):
             of_others = min(1, (len(patches) - 1) * np.exp(-gap * scale))
             assert_close(op(scene, scale), scene, 2 * of_others + VALUES)
