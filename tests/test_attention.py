@@ -115,8 +115,9 @@ def test_half_precision_keeps_its_type_and_sums_in_float32(twin, dtype, block):
     assert_pytorchs(twin, (got, gradients), given, cotangent, bounds=(bound, bound))
 
     # Sums as short as these would not show in what type they are made.
-    made = [array.aval.dtype for operation in operations(partial(op_and_gradients, block=block), given, cotangent)
-            if operation.primitive.name in ("dot_general", "exp") for array in operation.outvars]
+    program = operations(partial(op_and_gradients, block=block), given, cotangent)
+    made = [array.aval.dtype for operation in program for array in operation.outvars
+            if operation.primitive.name in ("dot_general", "exp")]
     assert made and set(made) == {np.dtype(np.float32)}
     assert jax.eval_shape(attention_weights, given["current"], given["adjacent"]).dtype == jnp.float32
 
@@ -138,7 +139,7 @@ def float64():
 @pytest.mark.parametrize("masked, block", [(True, None), (True, 2), (False, 1)])
 def test_gradients_are_those_of_finite_differences(float64, masked, block):
     form = replace(THREE_FRAMES, block=block)
-    given, cotangent = form.inputs(5, masked=masked)
+    given, _ = form.inputs(5, masked=masked)
     mask = {"mask": given.pop("mask")} if masked else {}
     given = {name: np.float64(x) for name, x in given.items()}
 

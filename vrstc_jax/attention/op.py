@@ -17,7 +17,6 @@ q make together. The box is symmetric, so both sums are the same function, and i
 columns. The result is that of the patches exactly, up to rounding.
 """
 
-import jax
 import jax.numpy as jnp
 
 from vrstc_jax.attention import blocks, sums, whole
@@ -32,8 +31,8 @@ def temporal_attention(current, adjacent, *, patch_size: int = 3, softmax_scale=
                        block_size: int | None = None, precision=None, payload=None):
     """Rebuilds `current` from patches of `adjacent` (equations 1 to 3).
 
-    Features are compared whatever their scale; patches shorter than 1e-6 count as zero, and magnitudes must
-    stay below 1e17 in float32 (their squares are summed).
+    Features are compared whatever their scale; patches shorter than 1e-6 count as zero, and patches must be
+    shorter than 1e12 in float32, since the squares and cubes of their lengths are formed.
 
     Args:
       current: [H, W, C] features of the frame to complete: float32, bfloat16, float16 or float64. Sums and
@@ -43,7 +42,8 @@ def temporal_attention(current, adjacent, *, patch_size: int = 3, softmax_scale=
       patch_size: side of the compared patches, odd.
       softmax_scale: multiplies the cosine similarity before the softmax; a number or a scalar array, which
         may be trained. The paper prints none, which is 1.0; cosines lie in [−1, 1], and over hundreds of
-        positions that is almost a plain average.
+        positions that is almost a plain average. Gradients lose digits at very small scales (a relative error
+        of about 1e-7 / softmax_scale); at 0, the scale's own gradient is taken as 0.
       adjacent_mask: bool [H', W'] or [T, H', W'], true where `adjacent` may be used. Elsewhere its features
         count as zero in patches, and no patch centred there is attended. With nothing left to attend the
         result is zeros.
