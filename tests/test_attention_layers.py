@@ -14,8 +14,8 @@ from vrstc_jax.attention import nnx as attention_nnx
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-# As the op's own bound, and for a few products more before it.
-VALUES = 4e-6
+# The op's own bound; and for a few products more before it.
+VALUES, PROJECTED = 2e-6, 4e-6
 
 
 def inputs(seed):
@@ -97,10 +97,10 @@ def test_projections_are_made_before_the_op(compared, carried, with_payload):
                "adjacent_mask": options["adjacent_mask"]}
     got = linen(parameters, **attributes)(current, adjacent, **options)
     for i, out in enumerate(got):
-        assert difference(out, literally(**{name: x[i] for name, x in by_hand.items()})) <= VALUES
+        assert difference(out, literally(**{name: x[i] for name, x in by_hand.items()})) <= PROJECTED
 
     module = in_nnx(parameters, features=5, payload_features=2 if with_payload else None, **attributes)
-    assert difference(module(current, adjacent, **options), got) <= VALUES
+    assert difference(module(current, adjacent, **options), got) <= PROJECTED
 
 
 def test_every_parameter_is_trained():

@@ -1,7 +1,8 @@
 """What holds of temporal attention whatever it is given: properties over shapes, patches, masks and values.
 
 Shapes and block sizes come from a short list, since each is a compilation; values, masks and scales do not.
-Rounding is bounded as in `test_attention.py`: 2e-6 of the largest magnitude, 1e-5 for gradients.
+Rounding is bounded as in `test_attention.py`: 2e-6 of the largest magnitude, 1e-5 for gradients; and at 1e-6
+where the same sums are only taken in another order.
 """
 
 from dataclasses import replace
@@ -23,7 +24,7 @@ from vrstc_jax.attention import temporal_attention
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-VALUES, GRADIENTS = 2e-6, 1e-5
+VALUES, GRADIENTS, REORDERED = 2e-6, 1e-5, 1e-6
 OFTEN = settings(max_examples=40)
 
 # Of those that `test_attention.py` has compiled.
@@ -94,7 +95,7 @@ def test_each_channel_lies_within_the_attended_values_and_zero(example):
     # A usable position lies in the patch around itself, so each is attended. Zeros surround the maps.
     values = carried(arrays)[arrays["mask"]]
     low, high = values.min(0, initial=0), values.max(0, initial=0)
-    slack = VALUES * np.abs(values).max(initial=0)
+    slack = REORDERED * np.abs(values).max(initial=0)
     assert (out >= low - slack).all() and (out <= high + slack).all()
 
 
@@ -106,7 +107,7 @@ def test_order_of_frames_changes_nothing(example, random):
     frames = {name: arrays[name][order] for name in ("adjacent", "payload", "mask")}
     out, gradients = form.run(arrays, cotangent)
     moved, moved_gradients = form.run(arrays | frames, cotangent)
-    assert_close(moved, out, VALUES, beside=carried(arrays))
+    assert_close(moved, out, REORDERED, beside=carried(arrays))
     for name, gradient in gradients.items():
         wanted = gradient[np.array(order)] if name in frames else gradient
         assert_close(moved_gradients[name], wanted, GRADIENTS, beside=size_of_gradients(gradients))
@@ -214,7 +215,7 @@ each_way = pytest.mark.parametrize("form", [THREE_FRAMES, replace(THREE_FRAMES, 
 
 def assert_trees_close(got, wanted):
     for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        assert_close(ours, theirs, GRADIENTS)
+        assert_close(ours, theirs, VALUES)
 
 
 @each_way
@@ -241,7 +242,7 @@ def test_plain_and_jit_agree():
     arrays, cotangent = THREE_FRAMES.inputs(6)
     plain = temporal_attention(arrays["current"], arrays["adjacent"], softmax_scale=arrays["scale"],
                                adjacent_mask=arrays["mask"], payload=arrays["payload"])
-    assert_close(plain, THREE_FRAMES.run(arrays, cotangent)[0], VALUES)
+    assert_close(plain, THREE_FRAMES.run(arrays, cotangent)[0], REORDERED)
 
 
 @each_way
