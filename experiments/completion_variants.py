@@ -3,8 +3,8 @@
     python -m experiments.completion_variants video.mp4 --boxes tracks.txt --workdir variants --steps 400
 
 Each variant is size `small` with one thing changed, trained for the same number of steps from the same
-located frames; the re-ID network is trained once. It is sized for two CPU cores and some minutes a variant, `three
-frames a side` more than twice as long as the others. `--size smoke` tries it out. The table goes to
+located frames; the re-ID network is trained once. It is sized for two CPU cores and some minutes a variant,
+more for `three frames a side`. `--size smoke` tries it out. The table goes to
 the terminal and to WORKDIR/table.json; the same command goes on where it stopped.
 """
 
@@ -30,7 +30,8 @@ VARIANTS = {
     "no transport": {"stcnet": {"transport": False}},
     "fixed softmax scale 10": {"stcnet": {"learned_scale": False}},
     "softmax scale 1 (the paper's letter)": {"stcnet": {"learned_scale": False, "softmax_scale": 1.0}},
-    "three frames a side": {"stcnet": {"frames_per_side": 3, "frame_step": 2}},
+    "the nearest neighbours": {"stcnet": {"neighbour_reach": 1}},
+    "three frames a side": {"stcnet": {"frames_per_side": 3}},
     "bands alone": {"masks": {"kind": "bands"}},
     "neighbours next to it": {"masks": {"longest_run": 1}},
     "no shifts": {"stcnet_training": {"shift": 0.0}},

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from experiments import completion_variants
+from experiments import completion_variants, neighbour_choice
 from people import random_model
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
@@ -42,6 +43,19 @@ def test_completion_variants(tmp_path, capsys):
     models = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*/model.safetensors")}
     assert completion_variants.main(arguments) == table
     assert models == {path: path.stat().st_mtime_ns for path in models}
+
+
+def test_neighbour_choice(tmp_path, capsys):
+    # Two poses take turns, each held for four frames, over a run of four: the nearest frames outside show the
+    # other pose, and within a reach of five there is the same one, to the bit.
+    random = np.random.default_rng(0)
+    poses = [np.repeat(np.repeat(random.integers(0, 256, (16, 8, 3)).astype(np.uint8), 2, 0), 2, 1)
+             for _ in range(2)]
+    for i in range(36):
+        write_png(tmp_path / f"t/{i:03d}.png", poses[i // 4 % 2])
+    table = neighbour_choice.main(neighbour_choice.Arguments(tmp_path, hold_out=4))
+    assert table[1, 1] < 20 and table[5, 1] == table[20, 1] == table["best"] > 60
+    assert "held-out frames" in capsys.readouterr().out
 
 
 def test_a_demonstration_of_another_seed_is_refused_before_anything_is_done(tmp_path):

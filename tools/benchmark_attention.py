@@ -6,8 +6,8 @@ In one process and one run, for maps of several sizes: the op whole and in block
 (3) taken literally in JAX, patches cut out; PyTorch's unfold and fold, eager and compiled; and the bound, the
 matrix products alone. Before anything is timed, all results are compared. Times are medians of rounds in
 which every form has its turn; temporary memory is what a form needs beside its inputs and results, as XLA
-and PyTorch count it. All sizes take about 6 minutes on two CPU cores, with nothing else running. float32 is
-float32 on GPUs too (no TF32).
+and PyTorch count it. All sizes take some minutes on two CPU cores. float32 is float32 on GPUs too (no
+TF32).
 """
 
 import io

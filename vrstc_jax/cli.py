@@ -183,6 +183,8 @@ class Complete:
               f"open {self.output / 'report.html'}")
 
     def _finish(self, source, folder) -> None:
+        from tqdm import tqdm
+
         from vrstc_jax.data.tracklet_set import write_set
         from vrstc_jax.render import CompletedFolder, render_video
 
@@ -190,7 +192,9 @@ class Complete:
             count = render_video(self.input, self.render, CompletedFolder(source, self.output))
             print(f"{self.render}: {count} frames, the original on the left")
         if self.dataset:
-            write_set(self.dataset, map(folder.completed, source.tracklets))
+            with tqdm(total=sum(map(len, source.tracklets)), desc="storing frames", unit="frame",
+                      dynamic_ncols=True) as bar:
+                write_set(self.dataset, map(folder.completed, source.tracklets), progress=bar.update)
             print(f"{self.dataset}: a TFDS data set of {len(source.tracklets)} completed tracklets")
 
 

@@ -305,10 +305,10 @@ class _Known:
 
     def sides(self, usable, index, frame, mask):
         """The frames to complete one from (`neighbours.sides`)."""
-        c = self._completer.model.config.stcnet
+        c, shown = self._completer.model.config.stcnet, thumbnail(frame)
 
         def unlike(others):
-            return unlikeness(thumbnail(frame), mask, np.stack([self._thumbnail(int(i)) for i in others]))
+            return unlikeness(shown, mask, np.stack([self._thumbnail(int(i)) for i in others]))
 
         return sides(usable, index, index, count=c.frames_per_side, step=c.frame_step, reach=c.neighbour_reach,
                      unlike=unlike)

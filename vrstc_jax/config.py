@@ -135,7 +135,7 @@ SIZES: dict[str, Config] = {
         masks=Masks(longest_run=9),
         reid=Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32,
                   stem_pool=False),
-        # On two cores, twice the steps of half the batch learn more in the same time.
+        # Small batches: on two cores it is steps that are short.
         stcnet_training=Training(steps=6000, batch=8, learning_rate=1e-3, schedule="cosine", warmup=200,
                                  shift=0.06, average=0.998),
         reid_training=Training(steps=400, batch=16, learning_rate=2e-3, schedule="cosine", warmup=20,

@@ -79,16 +79,14 @@ class OutputFolder:
 
     def read(self, tracklet: Tracklet, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Mask bool [H, W] and completed frame uint8 [H, W, 3] of a tracklet that is complete here."""
-        name = f"{tracklet.frame_names[index]}.png"
-        return (read_mask(self.path / "masks" / tracklet.name / name),
-                read_image(self.path / tracklet.name / name))
+        return self._mask(tracklet, index), self._frame(tracklet, index)
 
     def completed(self, tracklet: Tracklet) -> Tracklet:
         """A tracklet that is complete here, read when asked for: what was painted in, and where."""
         count = len(tracklet)
         return dataclasses.replace(
-            tracklet, frames=LazySequence(count, lambda index: self.read(tracklet, index)[1]),
-            masks=LazySequence(count, lambda index: self.read(tracklet, index)[0]), truth=None, silhouettes=None)
+            tracklet, frames=LazySequence(count, lambda index: self._frame(tracklet, index)),
+            masks=LazySequence(count, lambda index: self._mask(tracklet, index)), truth=None, silhouettes=None)
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
         """Writes a tracklet as its frames come; returns what its scores file says."""
@@ -113,6 +111,12 @@ class OutputFolder:
     def finish(self) -> None:
         """Removes what was only needed on the way."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def _mask(self, tracklet, index):
+        return read_mask(self.path / "masks" / tracklet.name / f"{tracklet.frame_names[index]}.png")
+
+    def _frame(self, tracklet, index):
+        return read_image(self.path / tracklet.name / f"{tracklet.frame_names[index]}.png")
 
     def _scores(self, tracklet):
         return self.path / "scores" / f"{tracklet.name}.json"

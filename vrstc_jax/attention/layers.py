@@ -30,12 +30,6 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
-        def op(current, adjacent, adjacent_mask, payload):
-            return temporal_attention(current, adjacent, patch_size=self.patch_size,
-                                      softmax_scale=self.softmax_scale, adjacent_mask=adjacent_mask,
-                                      block_size=self.block_size, precision=self.precision, payload=payload)
-
-        check_batch(current, adjacent)
         if self.carried_features:
             carried = adjacent if payload is None else payload
             payload = nn.Dense(self.carried_features, name="carried")(carried)
@@ -43,13 +37,23 @@ class TemporalAttention(nn.Module):
             payload = adjacent if payload is None else payload
             current = nn.Dense(self.compared_features, name="current")(current)
             adjacent = nn.Dense(self.compared_features, name="adjacent")(adjacent)
-        return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)
+        return over_batch(self, current, adjacent, adjacent_mask, payload)
 
 
-def check_batch(current, adjacent):
-    """ValueError unless both have the same batch axis, or neither has one."""
+def over_batch(layer, current, adjacent, adjacent_mask, payload):
+    """The op with a layer's options, over the batch axis that all arrays have, or none.
+
+    Raises:
+      ValueError: `current` and `adjacent` are not of one batch.
+    """
+    def op(current, adjacent, adjacent_mask, payload):
+        return temporal_attention(current, adjacent, patch_size=layer.patch_size,
+                                  softmax_scale=layer.softmax_scale, adjacent_mask=adjacent_mask,
+                                  block_size=layer.block_size, precision=layer.precision, payload=payload)
+
     if current.ndim == 4 and (adjacent.ndim not in (4, 5) or adjacent.shape[0] != current.shape[0]):
         raise ValueError("current must be [H, W, C] or [B, H, W, C], with adjacent of the same batch. "
                          f"Got shapes {current.shape} and {adjacent.shape}.")
     if current.ndim not in (3, 4):
         raise ValueError(f"current must be [H, W, C] or [B, H, W, C]. Got shape {current.shape}.")
+    return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)

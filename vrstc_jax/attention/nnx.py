@@ -1,10 +1,8 @@
 """Temporal attention as a Flax NNX module."""
 
-import jax
 from flax import nnx
 
-from vrstc_jax.attention.layers import check_batch
-from vrstc_jax.attention.op import temporal_attention
+from vrstc_jax.attention.layers import over_batch
 
 
 class TemporalAttention(nnx.Module):
@@ -37,15 +35,9 @@ class TemporalAttention(nnx.Module):
         self.carried = projection(payload_features or features, carried_features)
 
     def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
-        def op(current, adjacent, adjacent_mask, payload):
-            return temporal_attention(current, adjacent, patch_size=self.patch_size,
-                                      softmax_scale=self.softmax_scale, adjacent_mask=adjacent_mask,
-                                      block_size=self.block_size, precision=self.precision, payload=payload)
-
-        check_batch(current, adjacent)
         if self.carried is not None:
             payload = self.carried(adjacent if payload is None else payload)
         if self.current is not None:
             payload = adjacent if payload is None else payload
             current, adjacent = self.current(current), self.adjacent(adjacent)
-        return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)
+        return over_batch(self, current, adjacent, adjacent_mask, payload)

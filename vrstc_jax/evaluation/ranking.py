@@ -47,7 +47,7 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
     """Ranks the gallery for each query and says how well it went.
 
     Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they
-    are, everything else as float64, about ten times as slow. float32 and float64 are not copied: `_ROWS`
+    are, everything else as float64, which is slower. float32 and float64 are not copied: `_ROWS`
     queries a thread are read at a time, and some 20 bytes held for each of their entries.
 
     Args:
@@ -127,7 +127,7 @@ def _positions(distances, people, places, nobody, start: int) -> tuple[np.ndarra
 
 
 def _places(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) of what is true; `np.nonzero` of two axes takes ten times as long."""
+    """(rows, columns) of what is true; `np.nonzero` of two axes is slower."""
     return np.divmod(np.flatnonzero(marks), marks.shape[1])
 
 
@@ -146,7 +146,7 @@ def _ordered(rows, nobody, junk, hits) -> np.ndarray:
 
 def _ordered_packed(rows, nobody, junk, hits) -> np.ndarray:
     """As `_ordered`, for float32: one sort of whole numbers that hold the distance, the entry's number and,
-    in the lowest bit, whether it is a hit. A stable argsort takes ten times as long."""
+    in the lowest bit, whether it is a hit. A stable argsort is slower."""
     bits = (rows + np.float32(0)).view(np.uint32)  # + 0: -0 is as far as 0
     # The bits of floats order as whole numbers do, once negative ones are flipped and others set above them.
     bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
