@@ -213,9 +213,9 @@ def test_brightness_does_not_change_what_is_similar(example, factor):
 each_way = pytest.mark.parametrize("form", [THREE_FRAMES, replace(THREE_FRAMES, block=3)], ids=str)
 
 
-def assert_trees_close(got, wanted):
+def assert_trees_close(got, wanted, bound):
     for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        assert_close(ours, theirs, VALUES)
+        assert_close(ours, theirs, bound)
 
 
 @each_way
@@ -229,7 +229,7 @@ def test_jit_vmap_and_pmap_agree(eight_devices, form):
         batch = [form.inputs(seed + i) for i in range(8)]
         wanted = together([form.run(*one) for one in batch])
         for way in ways:
-            assert_trees_close(way(*together(batch)), wanted)
+            assert_trees_close(way(*together(batch)), wanted, VALUES)
 
     agree()
 
@@ -264,4 +264,5 @@ def test_shard_map_agrees_and_adds_up_the_gradients_of_what_devices_share(eight_
                                for current, cotangent in zip(currents, cotangents)])
     of_current = gradients.pop("current")
     totals = {name: gradient.sum(0) for name, gradient in gradients.items()}
-    assert_trees_close(sharded(currents, shared, cotangents), (out, of_current, totals))
+    # What devices share gets the sum of eight gradients, some of which cancel.
+    assert_trees_close(sharded(currents, shared, cotangents), (out, of_current, totals), GRADIENTS)
