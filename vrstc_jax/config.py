@@ -74,6 +74,8 @@ class Reid:
     base_width: int = 64
     stem_pool: bool = True
     last_stride: int = 1
+    stride_on: str = "3x3"  # which convolution of a bottleneck strides: '3x3' (torchvision), '1x1' (Caffe)
+    norm_epsilon: float = 1e-5  # of batch norm; 1e-3 in Keras' weights
     clip: int = 4  # frames averaged for one tracklet's feature in training
 
 

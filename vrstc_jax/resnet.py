@@ -1,7 +1,8 @@
 """ResNet (He et al. 2016) as re-ID uses it: a feature map of a picture, with a last stage of stride 1.
 
-The layout is torchvision's: in a bottleneck the 3×3 convolution carries the stride; padding is symmetric, as
-PyTorch pads, and not 'SAME', which at stride 2 pads on one side only.
+The layout is torchvision's: in a bottleneck the 3×3 convolution carries the stride, or, as an option, the
+first 1×1 one, as in the authors' Caffe models; padding is symmetric, as PyTorch pads, and not 'SAME', which
+at stride 2 pads on one side only.
 """
 
 from functools import partial
@@ -31,13 +32,13 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x, *, train: bool = False):
         c = self.config
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5,
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=c.norm_epsilon,
                        axis_name=self.axis_name if train else None)
         x = _conv(c.base_width, 7, 2, name="stem_conv")(x)
         x = nn.relu(norm(name="stem_norm")(x))
         if c.stem_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        block = Bottleneck if c.bottleneck else BasicBlock
+        block = partial(Bottleneck, stride_on=c.stride_on) if c.bottleneck else BasicBlock
         for stage, count in enumerate(c.blocks):
             first = 1 if stage == 0 else c.last_stride if stage == len(c.blocks) - 1 else 2
             for i in range(count):
@@ -47,16 +48,18 @@ class ResNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 (with the stride), 1×1 to four times the width, and the shortcut."""
+    """1×1, 3×3, 1×1 to four times the width, and the shortcut; the first or the second has the stride."""
 
     width: int
     stride: int
     norm: partial
+    stride_on: str = "3x3"
 
     @nn.compact
     def __call__(self, x):
-        y = nn.relu(self.norm(name="norm1")(_conv(self.width, 1, name="conv1")(x)))
-        y = nn.relu(self.norm(name="norm2")(_conv(self.width, 3, self.stride, name="conv2")(y)))
+        first, second = {"1x1": (self.stride, 1), "3x3": (1, self.stride)}[self.stride_on]
+        y = nn.relu(self.norm(name="norm1")(_conv(self.width, 1, first, name="conv1")(x)))
+        y = nn.relu(self.norm(name="norm2")(_conv(self.width, 3, second, name="conv2")(y)))
         y = self.norm(name="norm3")(_conv(self.width * EXPANSION, 1, name="conv3")(y))
         return nn.relu(y + _shortcut(x, y, self.stride, self.norm))
 
