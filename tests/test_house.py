@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # the public names, which only the ways in may import from the top.
 FLOORS = (
     ("errors", "config", "attention", "regions"),
-    ("networks", "resnet", "reid", "losses", "data"),
+    ("networks", "resnet", "reid", "losses", "data", "tensor_file", "weight_files", "imagenet"),
     ("training", "evaluation", "model", "locate"),
     ("complete", "report", "render", "outputs", "judge", "pictures", "fit", "pipeline"),
     ("__init__", "demo", "cli", "__main__", "experiments", "tools"),

@@ -36,6 +36,9 @@ class STCnet:
     patch_size: int = 3
     softmax_scale: float = 10.0
     share_neighbour_encoders: bool = True
+    # What follows G_s: 'attention' (G_t), or, for the paper's ablation, 'concatenation' (G_t without
+    # attention), 'autoencoder' (no neighbours, an encoder of three times the filters), 'none' (x̂2 is x̂1).
+    temporal_form: str = "attention"
     # Options on top of the paper; the defaults are the paper's.
     frames_per_side: int = 1  # unoccluded frames attended on each side, under one softmax a side
     neighbour_reach: int = 1  # of this many unoccluded frames on each side, those most alike; 1: the nearest
@@ -60,6 +63,8 @@ class Losses:
 
     adversarial: float = 0.001  # λ1
     identity: float = 0.1  # λ2
+    global_discriminator: bool = True  # L_a1 takes part
+    local_discriminator: bool = True  # L_a2 takes part
     reconstruction: str = "l1"  # 'l1' or 'l2'
 
 
@@ -76,7 +81,28 @@ class Reid:
     last_stride: int = 1
     stride_on: str = "3x3"  # which convolution of a bottleneck strides: '3x3' (torchvision), '1x1' (Caffe)
     norm_epsilon: float = 1e-5  # of batch norm; 1e-3 in Keras' weights
-    clip: int = 4  # frames averaged for one tracklet's feature in training
+    clip: int = 4  # frames of a clip in training
+    test_clip: int = 32  # and when testing: longer tracklets are clips, whose features are averaged
+    non_local: tuple[int, ...] = ()  # non-local blocks of each stage, spread over it: 2 of 6 follow 3 and 6
+    # Over a clip: 'average' (the paper's), 'maximum', 'temporal_attention' (frames are weighed),
+    # 'diverse_attention' (several spatial attention maps; Li et al. 2018), 'astpn_one_sequence' (ASTPN's
+    # attention of a sequence to itself; of a pair it is `reid.PairScorer`).
+    pooling: str = "average"
+    attention_maps: int = 6  # of 'diverse_attention'
+    attention_width: int = 64  # hidden units that score frames, or positions
+    embedding: int = 128  # features of each attention map, and of ASTPN
+    pyramid: tuple[int, ...] = (8, 4, 2, 1)  # ASTPN: frames are pooled over n×n cells, for each n
+
+
+@dataclass(frozen=True)
+class ReidLosses:
+    """What joins the re-ID network's cross-entropy; the defaults are the paper's, cross-entropy alone."""
+
+    label_smoothing: float = 0.0  # the share of each label that is spread over all identities
+    triplet: float = 0.0  # weight of the batch-hard triplet loss; it needs Training.clips_per_identity > 1
+    margin: float = 0.3  # of that loss
+    diversity: float = 1.0  # weight of 'diverse_attention's penalty on maps that are alike
+    pair_margin: float = 2.0  # of the pair scorer's contrastive loss
 
 
 @dataclass(frozen=True)
@@ -92,6 +118,8 @@ class Training:
     flip: bool = True
     shift: float = 0.0  # crops are shifted and scaled by up to this share of their size
     average: float = 0.0  # decay of the running mean of the parameters that is kept as the result; 0: none
+    # re-ID alone: a batch is of batch / this many people, with this many clips each; 1: of any clips
+    clips_per_identity: int = 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +132,11 @@ class Masks:
 
 @dataclass(frozen=True)
 class Config:
-    """All of the method. `name` is the size it started from."""
+    """All of the method. `name` is the size it started from.
+
+    `reid` and `reid_training` are of the network that locates and guides (DESIGN's step 1), `final` and
+    `final_training` of the one that says who it is (step 5); `reid_losses` are of both.
+    """
 
     name: str = "paper"
     stcnet: STCnet = STCnet()
@@ -115,13 +147,30 @@ class Config:
     stcnet_training: Training = Training(steps=200_000, batch=32, learning_rate=1e-4)
     reid_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
                                        weight_decay=5e-4)
+    reid_losses: ReidLosses = ReidLosses()
+    final: Reid = Reid(non_local=(0, 2, 3, 0))
+    final_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
+                                        weight_decay=5e-4)
     tau: float | None = 0.89  # a band is occluded where its score is lower; None: choose by tau_quantile
     tau_quantile: float = 0.05  # the share of bands of the training tracklets to call occluded
     seed: int = 0
 
 
+def of_final(config: Config) -> Config:
+    """The config with the final network in place of the first: whatever trains the one trains the other."""
+    return dataclasses.replace(config, reid=config.final, reid_training=config.final_training)
+
+
 _SMALL_AUTOENCODER = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, decoder_width=32)
 _SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8, 8, 8), dilated_width=8, dilations=(2, 4), decoder_width=8)
+
+_SMALL_REID = Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32, stem_pool=False,
+                   attention_width=32, embedding=64, pyramid=(4, 2, 1))
+_SMALL_REID_TRAINING = Training(steps=400, batch=16, learning_rate=2e-3, schedule="cosine", warmup=20,
+                                weight_decay=5e-4, shift=0.06)
+_SMOKE_REID = Reid(height=32, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4, stem_pool=False,
+                   clip=2, test_clip=4, attention_maps=2, attention_width=4, embedding=8, pyramid=(2, 1))
+_SMOKE_REID_TRAINING = Training(steps=6, batch=8, learning_rate=1e-3, weight_decay=5e-4)
 
 SIZES: dict[str, Config] = {
     "paper": Config(),

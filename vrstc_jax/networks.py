@@ -4,6 +4,8 @@ Frames are float [B, H, W, 3] in [−1, 1], masks [B, H, W, 1] with 1 where the 
 and whatever else the paper leaves open are in `config.STCnet` and `config.Discriminators`.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -111,25 +113,32 @@ class TemporalGenerator(nn.Module):
     """G_t: rebuilds the hidden part from the frames before and after, by temporal attention.
 
     Encoding the neighbours is a method of its own, so that a frame is encoded once however many frames are
-    completed from it.
+    completed from it. The config's `temporal_form` gives the networks of the paper's ablation instead
+    (Table 1): neighbours' features as they are, or no neighbours and an encoder of three times the filters.
     """
 
     config: configs.STCnet
 
     def setup(self):
         c = self.config
+        self.decoder = Decoder(c.temporal)
+        if c.temporal_form == "autoencoder":
+            self.current_encoder = Encoder(_tripled(c.temporal))
+            return
         self.current_encoder = Encoder(c.temporal)
         self.neighbour_encoder = Encoder(c.temporal)
         self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
                                   else Encoder(c.temporal))
-        self.decoder = Decoder(c.temporal)
-        if c.learned_scale:
-            self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
-        if c.transport:
-            self.blend = Blend(c.blend_width)
+        if c.temporal_form == "attention":
+            if c.learned_scale:
+                self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
+            if c.transport:
+                self.blend = Blend(c.blend_width)
 
     def encode(self, frames, *, following: bool = False):
-        """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]."""
+        """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]; of no channel where they are not used."""
+        if self.config.temporal_form == "autoencoder":
+            return frames[..., :0]
         return (self.following_encoder if following else self.neighbour_encoder)(frames)
 
     def __call__(self, frames, masks, previous, following):
@@ -141,6 +150,11 @@ class TemporalGenerator(nn.Module):
     def generate(self, frames, masks, previous, following):
         """As `__call__`, with each side as (frames [B, T, H, W, 3], features [B, T, H/4, W/4, C])."""
         current = self.current_encoder(jnp.concatenate([frames, masks], -1))
+        if self.config.temporal_form == "autoencoder":
+            return self.decoder(current)
+        if self.config.temporal_form == "concatenation":
+            sides = [features.mean(1) for _, features in (previous, following)]
+            return self.decoder(jnp.concatenate([current, *sides], -1))
         attended, carried = zip(*(self._attend(current, *side) for side in (previous, following)))
         generated = self.decoder(jnp.concatenate([current, *attended], -1))
         if not self.config.transport:
@@ -179,6 +193,11 @@ class TemporalGenerator(nn.Module):
         channels = features.shape[-1]
         carried = _from_blocks(out[..., channels:], block) if c.transport else None
         return out[..., :channels], carried
+
+
+def _tripled(config):
+    return dataclasses.replace(config, widths=tuple(3 * width for width in config.widths),
+                               dilated_width=3 * config.dilated_width)
 
 
 class Blend(nn.Module):
@@ -248,15 +267,17 @@ class Generators(nn.Module):
 
     def setup(self):
         self.spatial = SpatialGenerator(self.config)
-        self.temporal = TemporalGenerator(self.config)
+        self.temporal = None if self.config.temporal_form == "none" else TemporalGenerator(self.config)
 
     def __call__(self, frames, masks, previous, following):
         """frames [B, H, W, 3], masks [B, H, W, 1], previous and following [B, T, H, W, 3].
 
         Returns:
-          x̂1, x̂2, each [B, H, W, 3], equal to `frames` where the mask is 0.
+          x̂1, x̂2, each [B, H, W, 3], equal to `frames` where the mask is 0; the same without G_t.
         """
         first = self.complete_spatially(frames, masks)
+        if self.temporal is None:
+            return first, first
         generated = self.temporal(first, masks, previous, following)
         return first, copy_back(generated, frames, masks)
 
@@ -266,11 +287,15 @@ class Generators(nn.Module):
 
     def encode_neighbours(self, frames, *, following: bool = False):
         """Features of unoccluded frames [B, H, W, 3], to be used again: [B, H/4, W/4, C]."""
+        if self.temporal is None:
+            return frames[..., :0]
         return self.temporal.encode(frames, following=following)
 
     def complete_from_encoded(self, frames, masks, previous, following):
         """x̂1 and x̂2 with neighbours encoded before: each side (frames, features), [B, T, …]."""
         first = self.complete_spatially(frames, masks)
+        if self.temporal is None:
+            return first, first
         return first, copy_back(self.temporal.generate(first, masks, previous, following), frames, masks)
 
     def attention(self, frames, masks, previous, following):

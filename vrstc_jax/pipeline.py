@@ -102,7 +102,7 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
             strip = completed_strip(tracklet, result, folder) if len(strips) < STRIPS else None
             if strip:
                 strips.append(strip)
-                if len(attention) < 4 and "stcnet" in hows:
+                if len(attention) < 4 and "stcnet" in hows and model.config.stcnet.temporal_form == "attention":
                     attention += attention_pictures(completer, tracklet, completer.plan(tracklet),
                                                     hows.index("stcnet"))
     metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,

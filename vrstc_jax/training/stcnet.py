@@ -87,22 +87,25 @@ def gradients(config: configs.Config, identities: int, state: State, guider: dic
 
     def forward(generator_params, discriminator_params):
         first, second = generators.apply({"params": generator_params}, frames, masks, previous, following)
-        judge = partial(players.apply, {"params": discriminator_params})
-        (real_global, real_local), (fake_global, fake_local) = judge(frames, masks), judge(second, masks)
-        parts = {
-            "reconstruction": losses.reconstruction(frames, first, second, kind=weights.reconstruction),
-            "adversarial_global": losses.adversarial(fake_global),
-            "adversarial_local": losses.adversarial(fake_local),
-            "discriminator_global": losses.discriminator(real_global, fake_global),
-            "discriminator_local": losses.discriminator(real_local, fake_local),
-        }
-        total = parts["reconstruction"] + weights.adversarial * (parts["adversarial_global"]
-                                                                 + parts["adversarial_local"])
+        parts = {"reconstruction": losses.reconstruction(frames, first, second, kind=weights.reconstruction)}
+        total, against = parts["reconstruction"], jnp.zeros(())
+        if plays(weights):
+            judge = partial(players.apply, {"params": discriminator_params})
+            (real_global, real_local), (fake_global, fake_local) = judge(frames, masks), judge(second, masks)
+            parts |= {
+                "adversarial_global": losses.adversarial(fake_global),
+                "adversarial_local": losses.adversarial(fake_local),
+                "discriminator_global": losses.discriminator(real_global, fake_global),
+                "discriminator_local": losses.discriminator(real_local, fake_local),
+            }
+            taking_part = (weights.global_discriminator * parts["adversarial_global"]
+                           + weights.local_discriminator * parts["adversarial_local"])
+            total += weights.adversarial * taking_part
+            against = parts["discriminator_global"] + parts["discriminator_local"]
         if guider is not None and weights.identity:
             logits = ReidNet(config.reid, identities).apply(guider, second[:, None])
             parts["identity"] = losses.identity(logits, batch["labels"])
             total += weights.identity * parts["identity"]
-        against = parts["discriminator_global"] + parts["discriminator_local"]
         parts |= {"generators": total, "discriminators": against,
                   "psnr_spatial": _psnr(first, frames, masks), "psnr_stcnet": _psnr(second, frames, masks)}
         return (total, against), parts
@@ -114,6 +117,11 @@ def gradients(config: configs.Config, identities: int, state: State, guider: dic
     for_generators, _ = pullback((one(total), zero(against)))
     _, for_discriminators = pullback((zero(total), one(against)))
     return for_generators, for_discriminators, metrics
+
+
+def plays(weights: configs.Losses) -> bool:
+    """Whether a discriminator takes part at all; where none does, none is trained."""
+    return bool(weights.adversarial and (weights.global_discriminator or weights.local_discriminator))
 
 
 def update(config: configs.Config, state: State, for_generators, for_discriminators) -> State:
