@@ -2,10 +2,14 @@
 
 from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import (
     Builder,
+    EncodedFrames,
     TrackletSet,
+    prepare_set,
     read_set,
     require_replaceable,
+    set_splits,
     write_set,
 )
 
-__all__ = ["Builder", "TrackletSet", "read_set", "require_replaceable", "write_set"]
+__all__ = ["Builder", "EncodedFrames", "TrackletSet", "prepare_set", "read_set", "require_replaceable",
+           "set_splits", "write_set"]

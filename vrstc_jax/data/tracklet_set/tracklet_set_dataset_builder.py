@@ -1,15 +1,20 @@
 """TFDS builder for tracklets from anywhere: one record a frame, so that any frame is read by itself.
 
-Pictures are stored as PNG, without loss, at their own resolution. Records keep the order of the tracklets
-and of their frames, so that record numbers are positions in that order.
+A set has one split or several. Pictures are stored without loss, at their own resolution: as PNG, or as the
+bytes that they have already (`EncodedFrames`). Records keep the order of the tracklets and of their frames,
+so that record numbers are positions in that order. What is known of the tracklets beside their pictures
+stands once more in `tracklets.json`, so that a set of a million frames opens without reading them.
 """
 
 import contextlib
 import io
+import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,55 +26,135 @@ from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
 
 SPLIT = "train"
+INDEX = "tracklets.json"
+_NO_MASK = np.zeros((1, 1), bool)
 _KEPT = 256 * 2**20
+_SHARD = 16_384  # frames in a file, or one tracklet that is longer: some 100 MB to 1 GB
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Tracklets given in Python, written as a TFDS data set with the one split 'train'."""
+class EncodedFrames(LazySequence):
+    """Frames that exist as the bytes of PNG or JPEG files; a set stores these bytes as they are.
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "One record a frame."}
+    TFDS keeps what an `Image` feature is given encoded; the feature's own format is for arrays.
+    """
+
+    def __init__(self, length: int, read: Callable[[int], np.ndarray], encoded: Callable[[int], bytes]):
+        super().__init__(length, read)
+        self.encoded = encoded
+
+
+class Builder(tfds.core.ShardBasedBuilder):
+    """Tracklets given in Python, written as a TFDS data set.
+
+    Shard by shard, since TFDS' other builders gather a split's records in memory to put them in order.
+    """
+
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.0.0": "One record a frame.", "1.1.0": "Several splits; an index of the tracklets."}
     name = "tracklet_set"
 
-    def __init__(self, *, tracklets: Iterable[Tracklet] = (), progress=None, **kwargs):
-        self._tracklets = tracklets
+    def __init__(self, *, tracklets: Mapping[str, Sequence[Tracklet]] | None = None, progress=None, **kwargs):
+        self._tracklets = tracklets or {}
         self._progress = progress or (lambda frames: None)
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self):
-        text = tfds.features.Text()
-        return self.dataset_info_from_configs(
-            description="Tracklets of walking people, one record a frame.",
-            disable_shuffling=True,  # a record's number is its frame's position
-            features=tfds.features.FeaturesDict({
-                "image": tfds.features.Image(encoding_format="png"),
-                "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                "has_mask": np.int64,
-                "tracklet": text,
-                "frame": text,
-                "person": text,
-                "camera": text,
-            }))
+        return tfds.core.DatasetInfo(builder=self, description="Tracklets of walking people, one record a "
+                                     "frame.", features=_features(), disable_shuffling=True)
 
-    def _split_generators(self, dl_manager):
-        return {SPLIT: self._generate_examples()}
+    def _tracklets_of_splits(self, dl_manager) -> Mapping[str, Sequence[Tracklet]]:
+        """The tracklets of each split; what another builder puts in its place."""
+        return self._tracklets
 
-    def _generate_examples(self):
+    def _shard_iterators_per_split(self, dl_manager):
+        splits = {name: [tracklet for tracklet in tracklets if len(tracklet)]
+                  for name, tracklets in self._tracklets_of_splits(dl_manager).items()}
+        for name, tracklets in splits.items():
+            _check_names(name, tracklets)
+        with open(os.path.join(self.data_dir, INDEX), "w") as file:
+            json.dump({name: list(map(_row, tracklets)) for name, tracklets in splits.items()}, file)
+        return {name: [_Shard(shard, self._progress) for shard in _shards(tracklets)]
+                for name, tracklets in splits.items() if tracklets}
+
+
+def _features():
+    text = tfds.features.Text()
+    return tfds.features.FeaturesDict({
+        "image": tfds.features.Image(encoding_format="png"),
+        "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+        "has_mask": np.int64,
+        "tracklet": text,
+        "frame": text,
+        "person": text,
+        "camera": text,
+    })
+
+
+def _check_names(split, tracklets):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", split) or split == "all":
+        raise ValueError(f"a split's name must be small letters, digits and _, and not 'all'. Got {split!r}.")
+    name, count = next(iter(Counter(tracklet.name for tracklet in tracklets).most_common(1)), ("", 0))
+    if count > 1:
+        raise InputError(f"{count} tracklets of the split {split} are called {name}; give each its own name.")
+
+
+def _shards(tracklets):
+    """The tracklets in runs of at most `_SHARD` frames."""
+    shards, frames = [], _SHARD
+    for tracklet in tracklets:
+        if frames + len(tracklet) > _SHARD:
+            shards.append([])
+            frames = 0
+        shards[-1].append(tracklet)
+        frames += len(tracklet)
+    return shards
+
+
+def _row(tracklet):
+    return {"name": tracklet.name, "person": tracklet.person or None, "camera": tracklet.camera or None,
+            "masks": tracklet.masks is not None, "frames": tracklet.frame_names}
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """The records of some tracklets, for TFDS."""
+
+    tracklets: Sequence[Tracklet]
+    progress: Callable[[int], None]
+
+    def __call__(self):
         record = 0
-        for tracklet in self._tracklets:
-            for i, frame in enumerate(tracklet.frames):
-                mask = None if tracklet.masks is None else tracklet.masks[i]
+        for tracklet in self.tracklets:
+            for i, name in enumerate(tracklet.frame_names):
                 yield record, {
-                    "image": encode_png(frame),
-                    "mask": encode_png(np.zeros((1, 1), bool) if mask is None else mask),
-                    "has_mask": int(mask is not None),
+                    "image": _ReadOnce(_encoded(tracklet.frames, i)),
+                    "mask": _ReadOnce(encode_png(_NO_MASK if tracklet.masks is None else tracklet.masks[i])),
+                    "has_mask": int(tracklet.masks is not None),
                     "tracklet": tracklet.name,
-                    "frame": tracklet.frame_names[i],
+                    "frame": name,
                     "person": tracklet.person or "",
                     "camera": tracklet.camera or "",
                 }
                 record += 1
-            self._progress(len(tracklet))
+            self.progress(len(tracklet))
+
+
+class _ReadOnce:
+    """A file's bytes, for TFDS to read: it keeps a shard's examples until the shard's end, but then without
+    their pictures."""
+
+    def __init__(self, data: bytes):
+        self._data = data
+
+    def read(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+
+def _encoded(pictures, index):
+    if isinstance(pictures, EncodedFrames):
+        return pictures.encoded(index)
+    return encode_png(pictures[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,27 +193,47 @@ class TrackletSet:
         return decode_image(self.source[record]["mask"])[..., 0] > 127
 
 
-def write_set(directory, tracklets: Iterable[Tracklet], *, progress=None) -> None:
+def write_set(directory, tracklets: Iterable[Tracklet] | Mapping[str, Iterable[Tracklet]], *,
+              progress=None) -> None:
     """Writes tracklets to `directory` as a TFDS data set, under another name first.
+
+    The tracklets are listed before the first is written; their frames are read one by one.
 
     Args:
       directory: where the set will stand; what is there is replaced.
+      tracklets: of the one split 'train'; or the tracklets of several splits, by the splits' names. A split
+        may be empty if another is not. A tracklet without frames is left out.
       progress: called with the number of frames after each tracklet.
 
     Raises:
-      InputError: there is no frame in any of the tracklets.
+      InputError: there is no frame in any of the tracklets, or two in a split have the same name.
+      ValueError: a split's name that TFDS does not take.
     """
-    tracklets = list(tracklets)
-    if not any(map(len, tracklets)):
+    splits = tracklets if isinstance(tracklets, Mapping) else {SPLIT: tracklets}
+    splits = {name: list(given) for name, given in splits.items()}
+    if not any(len(tracklet) for given in splits.values() for tracklet in given):
         raise InputError(f"{directory}: there is no frame in any tracklet; nothing was written.")
+    prepare_set(directory, Builder, tracklets=splits, progress=progress)
+
+
+def prepare_set(directory, builder: type[Builder], *, manual_dir=None, **options) -> None:
+    """Lets a builder write its set to `directory`, under another name first.
+
+    Args:
+      directory: where the set will stand; what is there is replaced.
+      manual_dir: the folder that the builder reads, if it reads one.
+      options: of the builder.
+    """
     unfinished = f"{os.fspath(directory)}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    builder = Builder(tracklets=tracklets, progress=progress, data_dir=unfinished)
-    with _quiet():
-        builder.download_and_prepare()
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(builder.data_dir, directory)
-    shutil.rmtree(unfinished)
+    try:
+        with _quiet():
+            made = builder(data_dir=unfinished, **options)
+            made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(made.data_dir, directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def require_replaceable(directory) -> None:
@@ -149,35 +254,80 @@ def _is_empty(directory):
     return os.path.isdir(directory) and not os.listdir(directory)
 
 
-def read_set(directory) -> TrackletSet:
-    """Opens a set that `write_set` wrote.
+def set_splits(directory) -> tuple[str, ...]:
+    """The names of a set's splits, in the order in which they were given, empty ones too.
 
     Raises:
       InputError: there is no set in `directory`.
     """
+    index = _index(directory)
+    return tuple(_opened(directory).info.splits) if index is None else tuple(index)
+
+
+def read_set(directory, split: str = SPLIT) -> TrackletSet:
+    """Opens one split of a set that `write_set` wrote.
+
+    Raises:
+      InputError: there is no set in `directory`, it has no such split, or is damaged.
+    """
+    if split not in set_splits(directory):
+        raise InputError(f"{directory}: has no split {split!r}; it has {', '.join(set_splits(directory))}.")
+    index = _index(directory)
+    if index is not None and not index[split]:
+        return TrackletSet((), (), ())
+    with _quiet():
+        source = _opened(directory).as_data_source(
+            split=split, decoders={"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()})
+    rows = _rows_of_records(source) if index is None else index[split]
+    ends = np.cumsum([len(row["frames"]) for row in rows])
+    if ends[-1] != len(source):
+        raise InputError(f"{directory}: {split} has {len(source)} frames, but {ends[-1]} in {INDEX}; "
+                         "write the set again.")
+    first = tuple(int(end) - len(row["frames"]) for end, row in zip(ends, rows))
+    opened = TrackletSet(source, (), first)
+    tracklets = tuple(_tracklet(opened, row, start) for row, start in zip(rows, first))
+    return TrackletSet(source, tracklets, first, opened.decoded, opened.thumbnails)
+
+
+def _tracklet(opened, row, first):
+    count = len(row["frames"])
+    frames = EncodedFrames(count, lambda i: opened.frame(first + i),
+                           lambda i: opened.source[first + i]["image"])
+    masks = LazySequence(count, lambda i: opened.mask(first + i)) if row["masks"] else None
+    return Tracklet(name=row["name"], frames=frames, frame_names=tuple(row["frames"]), person=row["person"],
+                    camera=row["camera"], masks=masks)
+
+
+def _opened(directory):
+    with _quiet():
+        return tfds.builder_from_directory(os.fspath(directory))
+
+
+def _index(directory) -> dict[str, list[dict]] | None:
+    """What `tracklets.json` says, or None for a set of version 1.0.0, which has none."""
     if not _is_set(directory):
         raise InputError(f"{directory}: no data set is here (there is no dataset_info.json).")
-    with _quiet():
-        source = tfds.builder_from_directory(os.fspath(directory)).as_data_source(
-            split=SPLIT, decoders={"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()})
+    try:
+        with open(os.path.join(directory, INDEX)) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{os.path.join(directory, INDEX)}: is damaged ({error}); "
+                         "write the set again.") from None
+
+
+def _rows_of_records(source) -> list[dict]:
     rows = []
     for record in range(len(source)):
-        row = source[record]
-        rows.append((row["tracklet"].decode(), row["frame"].decode(), row["person"].decode(),
-                     row["camera"].decode(), bool(row["has_mask"])))
-    first = [i for i, row in enumerate(rows) if i == 0 or row[0] != rows[i - 1][0]]
-    ends = [*first[1:], len(rows)]
-    opened = TrackletSet(source, (), tuple(first))
-    tracklets = tuple(_tracklet(opened, rows[a:b], a) for a, b in zip(first, ends))
-    return TrackletSet(source, tracklets, tuple(first), opened.decoded, opened.thumbnails)
-
-
-def _tracklet(opened, rows, first):
-    name, _, person, camera, has_mask = rows[0]
-    masks = LazySequence(len(rows), lambda i: opened.mask(first + i)) if has_mask else None
-    return Tracklet(name=name, frames=LazySequence(len(rows), lambda i: opened.frame(first + i)),
-                    frame_names=tuple(row[1] for row in rows), person=person or None,
-                    camera=camera or None, masks=masks)
+        found = source[record]
+        name, frame, person, camera = (found[key].decode()
+                                       for key in ("tracklet", "frame", "person", "camera"))
+        if not rows or rows[-1]["name"] != name:
+            rows.append({"name": name, "person": person or None, "camera": camera or None,
+                         "masks": bool(found["has_mask"]), "frames": []})
+        rows[-1]["frames"].append(frame)
+    return rows
 
 
 @contextlib.contextmanager

@@ -1,0 +1,75 @@
+"""DukeMTMC-VideoReID (Wu et al., CVPR 2018, from Ristani et al., ECCVW 2016)."""
+
+import re
+
+from vrstc_jax.data.datasets.base import (ReidBuilder, Splits, counts_of, file_tracklet, find_root,
+                                          folders_in, natural, require_counts, require_disjoint_people)
+from vrstc_jax.data.folders import picture_files
+from vrstc_jax.errors import InputError
+
+INSTRUCTIONS = ("DukeMTMC-VideoReID was withdrawn by its owners; those who hold it put its folders train/, "
+                "query/ and gallery/ into manual_dir, or into a folder DukeMTMC-VideoReID in it, each with "
+                "person/tracklet/frames, as github.com/Yu-Wu/DukeMTMC-VideoReID describes.")
+_SPLITS = ("train", "query", "gallery")
+# 0001C6F0099X30823.jpg or 0001_C6_F0099_X30823.jpg: person, camera, frame of the tracklet and of the video
+_NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)")
+
+
+def read_dukemtmc_video_reid(manual_dir, *, check_counts: bool = True) -> Splits:
+    """The tracklets of DukeMTMC-VideoReID.
+
+    Each folder person/tracklet is one, called so; person is the folder's name, such as '0001', and camera
+    the digit after the C in its pictures' names, "1" to "8". Frames are in the order of their names.
+
+    Raises:
+      InputError: the folder is not there or incomplete, or holds what does not belong there.
+    """
+    root = find_root(manual_dir, "DukeMTMC-VideoReID", instructions=INSTRUCTIONS, needed=_SPLITS,
+                     names=("DukeMTMC-VideoReID",))
+    splits = {split: [_tracklet(root / split, person, number) for person in folders_in(root / split)
+                      for number in folders_in(root / split / person)] for split in _SPLITS}
+    if check_counts:
+        require_counts(root, "DukeMTMC-VideoReID", counts_of(splits, {
+            "train": {"tracklets": 2196, "people": 702, "frames": 369_656},
+            "query": {"tracklets": 702, "people": 702, "frames": 111_848},
+            "gallery": {"tracklets": 2636, "people": 1110, "frames": 445_764}}))
+    require_disjoint_people(root, splits)
+    return splits
+
+
+def _tracklet(directory, person, number):
+    folder = directory / person / number
+    files = sorted((path.name for path in picture_files(folder).values()), key=natural)
+    if not files:
+        raise InputError(f"{folder}: no pictures; each folder person/tracklet must have some.")
+    cameras = {_parsed(folder / file, person): file for file in files}
+    if len(cameras) > 1:
+        raise InputError(f"{folder}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
+    return file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
+
+
+def _parsed(path, person):
+    found = _NAME.match(path.name)
+    if not found:
+        raise InputError(f"{path}: a picture must be named as 0001C6F0099X30823.jpg: person, C and camera, F "
+                         "and frame.")
+    if not person.isdigit() or int(found[1]) != int(person):
+        raise InputError(f"{path}: the picture is named for person {found[1]}, but lies with {person}.")
+    return found[2]
+
+
+class DukemtmcVideoReid(ReidBuilder):
+    """DukeMTMC-VideoReID: 702 people for training and 702 for testing, 408 as distractors, 8 cameras.
+
+    The gallery is used as it is: neither the authors' baseline nor BiCnet-TKS, by the authors of VRSTC, joins
+    the queries to it. Distractors bear identities of their own and match no query.
+
+    Layout: github.com/Yu-Wu/DukeMTMC-VideoReID, README; KaiyangZhou/deep-person-reid,
+    torchreid/data/datasets/video/dukemtmcvidreid.py (both forms of names). Counts: that README, and for
+    frames the table that published loaders print (369,656, 111,848 and 445,764).
+    """
+
+    name = "dukemtmc_video_reid"
+    HOMEPAGE = "https://github.com/Yu-Wu/DukeMTMC-VideoReID"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
+    read = staticmethod(read_dukemtmc_video_reid)

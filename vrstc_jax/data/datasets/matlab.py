@@ -1,0 +1,51 @@
+"""Tables of whole numbers in MATLAB's .mat files."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+
+from vrstc_jax.errors import InputError
+
+
+def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.ndarray:
+    """A variable of a .mat file, int64 [rows, columns], as MATLAB has it; or [N] where `columns` is None.
+
+    Files of version 7.3 are HDF5, which the package h5py reads.
+
+    Raises:
+      InputError: the file cannot be read, has no such variable, or it is not such a table.
+    """
+    try:
+        found = loadmat(path)
+    except NotImplementedError:  # how SciPy says "version 7.3"
+        found = _read_hdf5(path)
+    except Exception as error:  # on damaged files: ValueError, OSError, TypeError, zlib.error and others
+        raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "
+                         "unpack it again.") from None
+    if variable not in found:
+        names = ", ".join(sorted(name for name in found if not name.startswith("__"))) or "nothing"
+        raise InputError(f"{path}: has no variable {variable}; it has {names}.")
+    table = np.asarray(found[variable])
+    if table.dtype.kind not in "iuf" or not np.all(table == np.floor(table)):
+        raise InputError(f"{path}: {variable} must be whole numbers; it is {table.dtype} "
+                         f"{list(table.shape)}.")
+    if columns is None:
+        return table.astype(np.int64).reshape(-1)
+    if table.ndim != 2 or table.shape[1] != columns:
+        raise InputError(f"{path}: {variable} must have {columns} columns; its shape is {list(table.shape)}.")
+    return table.astype(np.int64)
+
+
+def _read_hdf5(path):
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(f"{path}: is a MATLAB file of version 7.3; install h5py to read it (pip install "
+                         "h5py), or save it again with MATLAB's option '-v7'.") from None
+    try:
+        with h5py.File(path, "r") as file:
+            return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "
+                         "unpack it again.") from None
