@@ -107,7 +107,7 @@ def watched(tmp_path_factory, quick_compilation):
         patch.setattr(TrackletSet, "frame", spied)
         patch.setattr(fitting.loop, "train", drawn)
         for module in (fitting.reid, fitting.stcnet):
-            patch.setattr(module, "initial_state", lambda *_: None)
+            patch.setattr(module, "initial_state", lambda *_, **__: None)
             patch.setattr(module, "pmap_step", lambda *_: None)
         model = fit(list(footage()), work, **SAME, command="vrstc fit")
     return Watched(model, work, reads, labels)

@@ -190,10 +190,10 @@ def test_eight_devices_are_one_for_stcnet(eight_devices, stcnet_on_one_device):
 
 # The re-ID network.
 
-# A second block of a stage has no convolution in its shortcut. The decay is strong, so that a step tells
-# where it is added.
+# A second block of a stage has no convolution in its shortcut, and a non-local block follows. The decay is
+# strong, so that a step tells where it is added.
 REID = dataclasses.replace(
-    SMOKE, reid=dataclasses.replace(SMOKE.reid, blocks=(1, 2, 1, 1)),
+    SMOKE, reid=dataclasses.replace(SMOKE.reid, blocks=(1, 2, 1, 1), non_local=(0, 1, 0, 0)),
     reid_training=dataclasses.replace(SMOKE.reid_training, weight_decay=0.1))
 
 

@@ -263,6 +263,24 @@ class Residual(nn.Module):
         return F.relu(y + (self.shortcut_norm(self.shortcut_conv(x)) if self.shortcut else x))
 
 
+class NonLocal(nn.Module):
+    """Embedded Gaussian over all positions of a clip: [B, T, C, h, w] to the same."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.query = nn.Linear(channels, channels // 2)
+        self.key, self.value = (nn.Linear(channels, channels // 2, bias=False) for _ in range(2))
+        self.out = nn.Linear(channels // 2, channels, bias=False)
+        self.norm = BatchNorm(channels)
+
+    def forward(self, x):
+        positions = x.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, T·h·w, C]
+        weights = torch.softmax(self.query(positions) @ self.key(positions).transpose(1, 2), 2)
+        said = self.out(weights @ self.value(positions))
+        said = said.unflatten(1, (x.shape[1], *x.shape[3:])).permute(0, 1, 4, 2, 3)
+        return x + self.norm(said.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
 class ResNet(nn.Module):
     def __init__(self, config):
         super().__init__()
@@ -280,14 +298,22 @@ class ResNet(nn.Module):
                 self.add_module(f"stage{stage + 1}_block{i + 1}", block)
                 self.order.append(block)
                 channels = layers[-1][0]
+                wanted = c.non_local[stage] if c.non_local else 0
+                if i + 1 in (after := [count * (k + 1) // wanted for k in range(wanted)]):
+                    block = NonLocal(channels)
+                    self.add_module(f"stage{stage + 1}_non_local{after.index(i + 1) + 1}", block)
+                    self.order.append(block)
         self.channels = channels
 
-    def forward(self, x):
+    def forward(self, x, frames=1):
         x = F.relu(self.stem_norm(self.stem_conv(x)))
         if self.config.stem_pool:
             x = F.max_pool2d(x, 3, 2, 1)
         for block in self.order:
-            x = block(x)
+            if isinstance(block, NonLocal):
+                x = block(x.unflatten(0, (-1, frames))).flatten(0, 1)
+            else:
+                x = block(x)
         return x
 
 
@@ -300,16 +326,16 @@ class ReidNet(nn.Module):
 
     def forward(self, clips):
         """[B, T, 3, H, W] in [−1, 1] to logits [B, K]."""
-        features = self.maps(clips.flatten(0, 1)).mean((2, 3))
+        features = self.maps(clips.flatten(0, 1), clips.shape[1]).mean((2, 3))
         return self.classifier(features.unflatten(0, clips.shape[:2]).mean(1))
 
-    def maps(self, frames):
+    def maps(self, frames, length=1):
         c = self.config
         if tuple(frames.shape[2:]) != (c.height, c.width):
             frames = F.interpolate(frames, (c.height, c.width), mode="bilinear", antialias=True)
         mean = torch.tensor([0.485, 0.456, 0.406], dtype=frames.dtype)[:, None, None]
         deviation = torch.tensor([0.229, 0.224, 0.225], dtype=frames.dtype)[:, None, None]
-        return self.backbone(((frames + 1) / 2 - mean) / deviation)
+        return self.backbone(((frames + 1) / 2 - mean) / deviation, length)
 
 
 # Losses, equations 4 to 10, as PyTorch has them.

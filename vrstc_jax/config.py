@@ -149,6 +149,7 @@ class Config:
                                        weight_decay=5e-4)
     reid_losses: ReidLosses = ReidLosses()
     final: Reid = Reid(non_local=(0, 2, 3, 0))
+    final_from_first: bool = False  # it starts from the first network's weights, where ImageNet's do not fit
     final_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
                                         weight_decay=5e-4)
     tau: float | None = 0.89  # a band is occluded where its score is lower; None: choose by tau_quantile
@@ -184,13 +185,14 @@ SIZES: dict[str, Config] = {
         # A small R, trained for minutes, knows few people well; at the paper's 0.1 it outweighs L_r.
         losses=Losses(identity=0.02),
         masks=Masks(longest_run=9),
-        reid=Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32,
-                  stem_pool=False),
+        reid=_SMALL_REID,
         # Small batches: on two cores it is steps that are short.
         stcnet_training=Training(steps=6000, batch=8, learning_rate=1e-3, schedule="cosine", warmup=200,
                                  shift=0.06, average=0.998),
-        reid_training=Training(steps=400, batch=16, learning_rate=2e-3, schedule="cosine", warmup=20,
-                               weight_decay=5e-4, shift=0.06),
+        reid_training=_SMALL_REID_TRAINING,
+        final=dataclasses.replace(_SMALL_REID, non_local=(0, 1, 1, 0)),
+        final_from_first=True,
+        final_training=_SMALL_REID_TRAINING,
         tau=None),
     "smoke": Config(
         name="smoke",
@@ -198,10 +200,12 @@ SIZES: dict[str, Config] = {
                       transport=True, learned_scale=True, blend_width=4),
         discriminators=Discriminators(widths=(4, 4, 8, 8, 8, 8)),
         masks=Masks(longest_run=5),
-        reid=Reid(height=32, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4,
-                  stem_pool=False, clip=2),
+        reid=_SMOKE_REID,
         stcnet_training=Training(steps=6, batch=8, learning_rate=1e-3, average=0.9),
-        reid_training=Training(steps=6, batch=8, learning_rate=1e-3, weight_decay=5e-4),
+        reid_training=_SMOKE_REID_TRAINING,
+        final=dataclasses.replace(_SMOKE_REID, non_local=(0, 1, 0, 0)),
+        final_from_first=True,
+        final_training=_SMOKE_REID_TRAINING,
         tau=None),
 }
 
@@ -222,13 +226,13 @@ def to_dict(config) -> dict:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict) -> Config:
-    """The inverse of `to_dict`, also after a trip through JSON.
+def from_dict(values: dict, kind: type = Config):
+    """The inverse of `to_dict`, also after a trip through JSON; `kind` is the dataclass that was given.
 
     Raises:
       InputError: a field is unknown, or one is missing that has no default.
     """
-    return _build(Config, values, "config")
+    return _build(kind, values, "config")
 
 
 def _build(kind, values, path):

@@ -1,4 +1,4 @@
-"""The losses of VRSTC, equations 4 to 10.
+"""The losses of VRSTC, equations 4 to 10, and those that a re-ID network may add.
 
 Each is a function of arrays to a scalar, a mean over the batch. The paper's ‖·‖₁ is taken as a mean per
 pixel and channel: it does not say, and its λ1 = 0.001, λ2 = 0.1 weigh something only so. Discriminators
@@ -29,6 +29,58 @@ def adversarial(fake):
     return jnp.mean(jax.nn.softplus(-fake))
 
 
-def identity(logits, labels):
-    """L_c = −Σ_k q_k log R(x̂2)_k (equation 9): logits [B, K], labels int [B]."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+def identity(logits, labels, *, smoothing: float = 0.0):
+    """L_c = −Σ_k q_k log R(x̂2)_k (equation 9): logits [B, K], labels int [B].
+
+    q is 1 at the label and 0 elsewhere; with `smoothing` ε (Szegedy et al., CVPR 2016) it is ε/K everywhere
+    and 1 − ε more at the label.
+    """
+    exact = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not smoothing:
+        return jnp.mean(exact)
+    even = -jax.nn.log_softmax(logits).mean(-1)
+    return jnp.mean((1 - smoothing) * exact + smoothing * even)
+
+
+def batch_hard_triplet(features, labels, *, margin: float, axis_name: str | None = None):
+    """Batch-hard triplet loss (Hermans, Beyer, Leibe 2017): features [B, C], labels int [B].
+
+    Of each clip max(0, margin + its farthest of the same person − its nearest of another), in Euclidean
+    distance; the mean over clips. The farthest of a clip alone of its person is itself, at distance 0; a
+    clip with no other person about it adds nothing. Gradients are finite where features are equal: a
+    distance of 0 has the gradient 0.
+
+    Args:
+      axis_name: a device axis over which the batch is spread. Each device then takes the loss of its own
+        clips against those of all devices. Differentiating on each device and averaging afterwards, as the
+        trainers do, is the gradient of the loss of the global batch: the gather's transpose brings to each
+        device what all devices' losses have to say of its features, so that it holds the gradient of the
+        devices' sum, of which the mean is their share.
+    """
+    everyone, everyones = features, labels
+    if axis_name is not None:
+        everyone, everyones = (jax.lax.all_gather(x, axis_name, tiled=True) for x in (features, labels))
+    # Which clips they are is found first, without gradients; then two distances a clip need them, not B.
+    same = labels[:, None] == everyones[None]
+    distances = jax.lax.stop_gradient(distance(features[:, None], everyone[None]))
+    farthest = everyone[jnp.argmax(jnp.where(same, distances, -1), axis=1)]
+    nearest = everyone[jnp.argmin(jnp.where(same, jnp.inf, distances), axis=1)]
+    hinge = jnp.maximum(margin + distance(features, farthest) - distance(features, nearest), 0)
+    return jnp.mean(jnp.where(same.all(1), 0, hinge))
+
+
+def contrastive(distances, same, *, margin: float):
+    """Of a pair of clips: ½ d² of one person, ½ max(0, margin − d)² of two; distances [B], same bool [B].
+
+    As Hadsell, Chopra and LeCun (2006), and the recurrent network that ASTPN starts from (McLaughlin et al.,
+    CVPR 2016); ASTPN's authors' code takes d and max(0, margin − d) instead.
+    """
+    return jnp.mean(jnp.square(jnp.where(same, distances, jnp.maximum(margin - distances, 0)))) / 2
+
+
+def distance(first, second):
+    """Euclidean distances of vectors: [..., C] and [..., C], broadcast, to [...]; at distance 0 its gradient
+    is 0."""
+    squared = jnp.square(first - second).sum(-1)
+    apart = squared > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)

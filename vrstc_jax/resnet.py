@@ -1,4 +1,5 @@
-"""ResNet (He et al. 2016) as re-ID uses it: a feature map of a picture, with a last stage of stride 1.
+"""ResNet (He et al. 2016) as re-ID uses it: a feature map of a picture, with a last stage of stride 1, and,
+where the config says so, non-local blocks through which the frames of a clip see each other.
 
 The layout is torchvision's: in a bottleneck the 3×3 convolution carries the stride, or, as an option, the
 first 1×1 one, as in the authors' Caffe models; padding is symmetric, as PyTorch pads, and not 'SAME', which
@@ -11,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from vrstc_jax import config as configs
+from vrstc_jax.non_local import NonLocal
 
 EXPANSION = 4  # a bottleneck's output over its width
 _INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -22,7 +24,7 @@ class ResNet(nn.Module):
     With the paper's 256×128 pixels, 50 layers and last stride 1: [B, 16, 8, 2048].
 
     Attributes:
-      config: depth, width, strides.
+      config: depth, width, strides, non-local blocks.
       axis_name: name of the device axis over which batch statistics are averaged, or None.
     """
 
@@ -30,7 +32,13 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x, *, train: bool = False):
+    def __call__(self, x, *, frames: int = 1, valid=None, train: bool = False):
+        """x [B, H, W, 3] to [B, h, w, C].
+
+        Args:
+          frames: T: so many pictures in a row are a clip to the non-local blocks.
+          valid: bool [B/T, T], false where a picture is padding, which the others then do not see.
+        """
         c = self.config
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=c.norm_epsilon,
                        axis_name=self.axis_name if train else None)
@@ -40,11 +48,29 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         block = partial(Bottleneck, stride_on=c.stride_on) if c.bottleneck else BasicBlock
         for stage, count in enumerate(c.blocks):
+            after = non_local_places(count, c.non_local[stage] if stage < len(c.non_local) else 0)
             first = 1 if stage == 0 else c.last_stride if stage == len(c.blocks) - 1 else 2
             for i in range(count):
                 x = block(c.base_width * 2 ** stage, first if i == 0 else 1, norm,
                           name=f"stage{stage + 1}_block{i + 1}")(x)
+                if i + 1 in after:
+                    name = f"stage{stage + 1}_non_local{after.index(i + 1) + 1}"
+                    clips = x.reshape(-1, frames, *x.shape[1:])
+                    x = NonLocal(norm, name=name)(clips, valid=valid).reshape(x.shape)
         return x
+
+
+def non_local_places(blocks: int, count: int) -> tuple[int, ...]:
+    """After which residual blocks of a stage, from 1, `count` non-local ones stand: evenly spread to its end.
+
+    Of the paper's, 2 in res3 and 3 in res4, every other block: after 2, 4 of 4 and after 2, 4, 6 of 6.
+
+    Raises:
+      ValueError: there are more of them than residual blocks.
+    """
+    if not 0 <= count <= blocks:
+        raise ValueError(f"a stage of {blocks} blocks has room for 0 to {blocks} non-local ones. Got {count}")
+    return tuple((i + 1) * blocks // count for i in range(count))
 
 
 class Bottleneck(nn.Module):

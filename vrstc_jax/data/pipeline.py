@@ -20,6 +20,7 @@ from vrstc_jax.errors import InputError
 
 
 _SHORTEST_EPOCH = 1000
+_READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -97,8 +98,15 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
                  start: int = 0) -> Iterator[dict]:
     """Batches for the re-ID network's training: clips of frames spread over a tracklet.
 
+    With `Training.clips_per_identity` = K above 1, a batch is of B/K people drawn at random, each once where
+    there are so many (Hermans et al. 2017), and the K clips of a person stand side by side: of K tracklets
+    where the person has them.
+
     Returns:
       Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}.
+
+    Raises:
+      InputError: no tracklet has a frame, or the batch does not divide by K.
     """
     size = config.reid.height, config.reid.width
     training = config.reid_training
@@ -118,7 +126,32 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
              for _ in range(max(1, len(tracklet.frames) // (4 * config.reid.clip)))]
     if not turns:
         raise InputError("No tracklet has a frame to learn from.")
+    if training.clips_per_identity > 1:
+        return _batches_of_people(usable, example, config.seed + 1, training, start)
     return _batches(turns, example, config.seed + 1, training.batch, start)
+
+
+def _batches_of_people(usable, example, seed, training, start):
+    count = training.clips_per_identity
+    if training.batch % count:
+        raise InputError(f"The batch of {training.batch} does not divide by {count} clips of each person; "
+                         "choose another batch or another clips_per_identity in the config.")
+    tracklets = {}
+    for k, tracklet in enumerate(usable):
+        if len(tracklet.frames):
+            tracklets.setdefault(tracklet.label, []).append(k)
+    people = list(tracklets.values())
+
+    def build(_, rng):
+        wanted = training.batch // count
+        examples = []
+        for person in rng.choice(len(people), wanted, replace=wanted > len(people)):
+            theirs = rng.permutation(people[person])
+            examples += [example(theirs[i % len(theirs)], rng) for i in range(count)]
+        return {name: np.stack([each[name] for each in examples]) for name in examples[0]}
+
+    order = grain.MapDataset.range(_SHORTEST_EPOCH).seed(seed).repeat().random_map(build)
+    return iter(order[start:].to_iter_dataset(_READING))
 
 
 def _sides(tracklet, first, last, config, unlike):
@@ -133,8 +166,7 @@ def _batches(items, example, seed, batch, start):
     # Starting an epoch costs grain a tenth of a second, so few items are laid end to end to a long one.
     length = len(items) * max(1, _SHORTEST_EPOCH // len(items))
     order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build).batch(batch)
-    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    return iter(order[start:].to_iter_dataset(options))
+    return iter(order[start:].to_iter_dataset(_READING))
 
 
 def _prepared(image, size, flip, shift, rng):

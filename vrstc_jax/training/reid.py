@@ -1,9 +1,16 @@
-"""One training step of the re-ID network: cross-entropy alone (section 4.2 of the paper)."""
+"""One training step of a re-ID network: cross-entropy alone (section 4.2 of the paper), unless the config
+adds to it.
+
+The network is `config.reid`, trained as `config.reid_training` says; the final one is trained with the config
+that `config.of_final` gives.
+"""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
+from flax import struct, traverse_util
 
 from vrstc_jax import config as configs
 from vrstc_jax import losses
@@ -27,42 +34,94 @@ class State:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def initial_state(config: configs.Config, identities: int) -> State:
-    """A fresh state from the config's seed, on the host."""
+def initial_state(config: configs.Config, identities: int, *, start_from: dict | None = None) -> State:
+    """A state from the config's seed, on the host.
+
+    Args:
+      start_from: variables of `ReidNet` {'params', 'batch_stats'}, or a part of them, to begin with:
+        ImageNet's, or those of another training. What they lack (non-local blocks, a pooling) is fresh, and
+        so is the classifier where theirs is for another number of identities.
+
+    Raises:
+      ValueError: `start_from` holds something that the network has no place for.
+    """
+    network = partial(initial_variables, config.reid, identities)
+    return first_state(network, config.reid_training, seed=config.seed + 1, start_from=start_from)
+
+
+def first_state(network, training: configs.Training, *, seed: int, start_from: dict | None = None) -> State:
+    """As `initial_state`, of any network: `network` is a function of a key to {'params', 'batch_stats'}."""
     @jit_once
     def make(key):
-        variables = initial_variables(config.reid, identities, key)
+        variables = network(key)
         return State(step=jnp.zeros((), jnp.int32), params=variables["params"],
-                     batch_stats=variables["batch_stats"],
-                     adam=adam(config.reid_training).init(variables["params"]))
+                     batch_stats=variables["batch_stats"], adam=adam(training).init(variables["params"]))
 
-    return jax.tree.map(np.asarray, make(jax.random.key(config.seed + 1)))
+    state = jax.tree.map(np.asarray, make(jax.random.key(seed)))
+    if start_from is None:
+        return state
+    return state.replace(**_begun(state.result, start_from))
+
+
+def _begun(fresh, start_from):
+    """The fresh variables with those of `start_from` in their places."""
+    variables = traverse_util.flatten_dict(fresh)
+    for path, value in traverse_util.flatten_dict(start_from).items():
+        value = np.asarray(value)
+        if path in variables and variables[path].shape == value.shape:
+            variables[path] = value.astype(variables[path].dtype)
+        elif path[1:2] != ("classifier",):
+            raise ValueError(f"the network has no place for {'/'.join(path)} of shape {list(value.shape)}"
+                             + (f"; its own is {list(variables[path].shape)}." if path in variables else "."))
+    return traverse_util.unflatten_dict(variables)
 
 
 def gradients(config: configs.Config, identities: int, state: State, batch: dict, axis_name: str | None):
     """Gradients on this device's part of a batch, the new batch statistics, and the metrics.
 
     Batch statistics are those of the global batch: they are averaged over `axis_name` inside the forward
-    pass, and the gradient passes through that average.
+    pass, and the gradient passes through that average. So are a triplet loss' positives and negatives.
     """
-    network = ReidNet(config.reid, identities, axis_name)
+    network, weights = ReidNet(config.reid, identities, axis_name), config.reid_losses
 
     def forward(params):
-        logits, updated = network.apply({"params": params, "batch_stats": state.batch_stats},
-                                        to_float(batch["clips"]), train=True, mutable=["batch_stats"])
-        loss = losses.identity(logits, batch["labels"])
-        return loss, (updated["batch_stats"], jnp.mean(jnp.argmax(logits, -1) == batch["labels"]))
+        (logits, features, penalty), updated = network.apply(
+            {"params": params, "batch_stats": state.batch_stats}, to_float(batch["clips"]), train=True,
+            mutable=["batch_stats"], method="outputs")
+        loss = losses.identity(logits, batch["labels"], smoothing=weights.label_smoothing)
+        parts = {"cross_entropy": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["labels"])}
+        if weights.triplet:
+            parts["triplet"] = losses.batch_hard_triplet(features, batch["labels"], margin=weights.margin,
+                                                         axis_name=axis_name)
+            loss += weights.triplet * parts["triplet"]
+        if config.reid.pooling == "diverse_attention":
+            parts["diversity"] = penalty
+            loss += weights.diversity * penalty
+        return loss, (updated["batch_stats"], parts)
 
-    (loss, (batch_stats, accuracy)), grads = jax.value_and_grad(forward, has_aux=True)(state.params)
-    return grads, batch_stats, {"cross_entropy": loss, "accuracy": accuracy}
+    (_, (batch_stats, metrics)), grads = jax.value_and_grad(forward, has_aux=True)(state.params)
+    return grads, batch_stats, metrics
 
 
 def pmap_step(config: configs.Config, identities: int, devices=None):
-    """The step over all devices: (state, batch [devices, B/devices, …]) to (state, metrics)."""
-    optimiser = adam(config.reid_training)
+    """The step over all devices: (state, batch [devices, B/devices, …]) to (state, metrics).
+
+    Raises:
+      ValueError: a triplet loss is asked for, and batches that would hold no two clips of a person.
+    """
+    if config.reid_losses.triplet and config.reid_training.clips_per_identity < 2:
+        raise ValueError("the triplet loss needs two clips of a person in a batch: "
+                         "Training.clips_per_identity must be at least 2. Got "
+                         f"{config.reid_training.clips_per_identity}.")
+    return pmap_update(partial(gradients, config, identities), config.reid_training, devices)
+
+
+def pmap_update(gradients, training: configs.Training, devices=None):
+    """As `pmap_step`, of any network: `gradients` of (state, batch, axis_name) is as the function above."""
+    optimiser = adam(training)
 
     def step(state, batch):
-        grads, batch_stats, metrics = gradients(config, identities, state, batch, AXIS)
+        grads, batch_stats, metrics = gradients(state, batch, AXIS)
         # The statistics are the same on every device already; the mean says so to pmap's outputs.
         grads, batch_stats, metrics = jax.lax.pmean((grads, batch_stats, metrics), AXIS)
         updates, adam_state = optimiser.update(grads, state.adam, state.params)
