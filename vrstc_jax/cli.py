@@ -47,7 +47,7 @@ class Demo:
         """Makes, learns, completes, judges and reports."""
         from vrstc_jax.demo import demo
 
-        _use_cores(configs.get(self.size))
+        use_cores(configs.get(self.size))
         summary = demo(self.output, config=dataclasses.replace(configs.get(self.size), seed=self.seed),
                        command=_command())
         print(summary)
@@ -89,7 +89,7 @@ class Fit:
         from vrstc_jax.fit import fit
         from vrstc_jax.model import load_model, save_model
 
-        _use_cores(configs.get(self.size))
+        use_cores(configs.get(self.size))
         _positive(steps=self.steps, reid_steps=self.reid_steps, learning_rate=self.learning_rate)
         if self.hold_out < 0:
             raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
@@ -270,8 +270,13 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="vrstc", args=arguments,
         description="Finds the hidden parts of walking people and paints them back in (VRSTC, CVPR 2019).")
+    run_as_command(chosen.run)
+
+
+def run_as_command(work) -> None:
+    """Calls `work`, and exits with 2 (bad input), 1 (training diverged) or 130 (interrupted) where it fails."""
     try:
-        chosen.run()
+        work()
     except InputError as error:
         sys.exit(_complain(error, 2))
     except TrainingDiverged as error:
@@ -280,12 +285,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_complain("interrupted; the same command goes on from here", 130))
 
 
-def _use_cores(config):
+def use_cores(config):
     """On CPU, shares a batch between as many devices as there are cores and it divides by: one device leaves
     cores idle in the small convolutions. The environment has the last word."""
     import jax
 
-    batch = math.gcd(config.stcnet_training.batch, config.reid_training.batch)
+    batch = math.gcd(config.stcnet_training.batch, config.reid_training.batch, config.final_training.batch)
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with suppress(RuntimeError):  # JAX has been used already, and its devices are set
             jax.config.update("jax_num_cpu_devices", math.gcd(batch, os.cpu_count() or 1))

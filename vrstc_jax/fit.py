@@ -65,22 +65,16 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out
     require_writable_directory(work)
     _claim(work, tracklets, config, hold_out, inputs or {})
     data = _stored(work / "tracklets", tracklets)
-    names = [tracklet.person or tracklet.name for tracklet in data.tracklets]
-    identities = tuple(sorted(set(names)))
-    labels = [identities.index(name) for name in names]
+    identities, labels = identities_of(data.tracklets)
     candidates = hold_out_runs([len(tracklet) for tracklet in data.tracklets], hold_out)
 
     seen = [Usable(first, candidates.without(k, np.arange(len(tracklet))), label)
             for k, (tracklet, first, label) in enumerate(zip(data.tracklets, data.first, labels))]
-    state = loop.train(
-        "re-ID network", reid.initial_state(config, len(identities)),
-        reid.pmap_step(config, len(identities)), lambda start: reid_batches(data, seen, config, start=start),
-        steps=config.reid_training.steps, directory=work / "reid", log_every=log_every,
-        checkpoint_every=checkpoint_every)
-    guider = jax.device_get(state.result)
+    guider = train_reid(data, seen, config, len(identities), work / "reid", log_every=log_every,
+                        checkpoint_every=checkpoint_every)
 
     locator = Locator(config.reid, guider, len(identities))
-    scores = _located(work / "scores.npz", data, locator)
+    scores = located(work / "scores.npz", data, locator)
     tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
     clean = [_clean(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
     held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
@@ -100,8 +94,33 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out
             "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
             "held_out": {tracklet.name: [list(tracklet.frame_names[slice(*run)]) for run in runs]
                          for tracklet, runs in zip(data.tracklets, held_out.runs) if runs},
-            "curves": {"re-ID network": _curves(work / "reid"), "STCnet": _curves(work / "stcnet")},
+            "curves": {"re-ID network": curves(work / "reid"), "STCnet": curves(work / "stcnet")},
         })
+
+
+def identities_of(tracklets: Sequence[Tracklet]) -> tuple[tuple[str, ...], list[int]]:
+    """(identities, each tracklet's place among them); where nobody is named, a tracklet is an identity."""
+    names = [tracklet.person or tracklet.name for tracklet in tracklets]
+    identities = tuple(sorted(set(names)))
+    place = {name: i for i, name in enumerate(identities)}
+    return identities, [place[name] for name in names]
+
+
+def train_reid(data: TrackletSet, seen: Sequence[Usable], config: configs.Config, identities: int, directory, *,
+               start_from: dict | None = None, name: str = "re-ID network", log_every: int = 20,
+               checkpoint_every: int = 200) -> dict:
+    """DESIGN's step 1, and with `config.of_final`'s config its step 5: the variables of a trained `ReidNet`.
+
+    Args:
+      seen: what training may use of each tracklet.
+      start_from: as of `training.reid.initial_state`.
+      name: for the progress bar.
+    """
+    state = loop.train(
+        name, reid.initial_state(config, identities, start_from=start_from), reid.pmap_step(config, identities),
+        lambda start: reid_batches(data, seen, config, start=start), steps=config.reid_training.steps,
+        directory=directory, log_every=log_every, checkpoint_every=checkpoint_every)
+    return jax.device_get(state.result)
 
 
 def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Config, guider: dict,
@@ -165,7 +184,8 @@ def _stored(directory, tracklets) -> TrackletSet:
     return read_set(directory)
 
 
-def _located(path, data, locator) -> list[np.ndarray]:
+def located(path: Path, data: TrackletSet, locator: Locator) -> list[np.ndarray]:
+    """DESIGN's step 2: the scores [T, 3] of each tracklet, which stand in `path` afterwards."""
     if not path.exists():
         scores = [locator.scores(tracklet.frames) for tracklet in
                   tqdm(data.tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
@@ -182,7 +202,7 @@ def _clean(tracklet, scores, tau):
     return (scores >= tau).all(axis=1)
 
 
-def _curves(directory):
+def curves(directory) -> dict[str, list]:
     """{metric: [[step, value], …]} of a training run, thinned."""
     lines = loop.read_metrics(directory)
     lines = lines[::max(1, len(lines) // _CURVE_POINTS)]

@@ -29,13 +29,13 @@ class RankedList:
       title: ASCII, such as 'before completion'; cv2, which writes it, knows no other letters.
       query: a picture of the query.
       entries: pictures of the gallery entries, the nearest first.
-      right: bool for each entry, whether it is the query's person.
+      right: for each entry whether it is the query's person, or None where that is not known.
     """
 
     title: str
     query: np.ndarray
     entries: Sequence[np.ndarray]
-    right: Sequence[bool]
+    right: Sequence[bool | None]
 
     def __post_init__(self):
         if len(self.entries) != len(self.right):
@@ -47,7 +47,8 @@ def ranked_lists(lists: Sequence[RankedList], *, height: int = 128) -> np.ndarra
     """The lists as rows of one picture, everybody `height` pixels high; before and after are two rows.
 
     The query stands at the left in a grey frame. Entries follow by rank, which stands above them: a right
-    one in a green frame with a tick, a wrong one in a red frame with a cross.
+    one in a green frame with a tick, a wrong one in a red frame with a cross, one of whom nothing is known in
+    grey.
 
     Raises:
       ValueError: no lists, or a height below 16.
@@ -62,7 +63,7 @@ def ranked_lists(lists: Sequence[RankedList], *, height: int = 128) -> np.ndarra
 def _row(ranked: RankedList, height: int) -> np.ndarray:
     tiles = [_tile(ranked.query, height, _PLAIN, "query")]
     for i, (entry, right) in enumerate(zip(ranked.entries, ranked.right)):
-        colour, mark = (_RIGHT, "tick") if right else (_WRONG, "cross")
+        colour, mark = (_PLAIN, None) if right is None else (_RIGHT, "tick") if right else (_WRONG, "cross")
         tiles.append(_tile(entry, height, colour, str(i + 1), mark))
     tiles[0] = _widened(tiles[0], tiles[0].shape[1] + 2 * _GAP)
     tiles = np.concatenate(tiles, axis=1)

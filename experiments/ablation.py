@@ -1,0 +1,290 @@
+"""The paper's ablation (Table 1) row for row on made-up walkers, over several seeds, beside what it argues against.
+
+    python -m experiments.ablation --workdir out-ablation
+
+Rows, each a network trained and ranked by itself; of a seed, all share the data, step 1 and the located masks:
+
+    as it is        the re-ID network with each pooling, and NL (non-local blocks), on the occluded data
+    nothing hidden  the same networks on the same walkers with nothing in the way: the ceiling
+    discarding      frames with a hidden band thrown away before comparing, for several τ (baseline and NL)
+    completion      NL on completed data: Spa, Spa+AE, Spa+TAE, Spa+Tem, + local D, + global D, + ID guider
+    who is at fault NL on data completed with the true masks, and with the truth where something was located
+
+What counts is the share of the gap between a network's two framing rows that a row wins back. The table is
+printed and written to WORKDIR/table.md and table.json, with mean and standard deviation over seeds and the
+paper's MARS figures beside them; plot.png needs matplotlib. Rows that stand are not done again, so the same
+command goes on where it stopped. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--people`,
+`--steps` and the like make it larger, `--size smoke` shows that it runs.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import tyro
+
+from experiments.ablation_table import ceiling_of, format_table, rows_over_seeds, write_plot
+from vrstc_jax import config as configs
+from vrstc_jax import five_steps, retrieval
+from vrstc_jax.cli import run_as_command, use_cores
+from vrstc_jax.complete import Completer, plan_from_scores
+from vrstc_jax.data.images import require_writable_directory
+from vrstc_jax.data.pipeline import Usable, reid_batches
+from vrstc_jax.data.tracklet_set import write_set
+from vrstc_jax.data.tracklets import LazySequence
+from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
+from vrstc_jax.evaluation.pairs import pair_distances
+from vrstc_jax.fit import identities_of
+from vrstc_jax.model import ReidModel, load_model, load_reid, save_model, save_reid
+from vrstc_jax.report import write_json
+from vrstc_jax.training import loop, pairs
+
+# Changes to the config that make each completion of Table 1, and the paper's MARS figures, rank-1 (mAP).
+_PLAIN = {"adversarial": 0.0, "identity": 0.0}
+COMPLETIONS = {
+    "Spa": {"stcnet": {"temporal_form": "none"}, "losses": _PLAIN},
+    "Spa+AE": {"stcnet": {"temporal_form": "autoencoder"}, "losses": _PLAIN},
+    "Spa+TAE": {"stcnet": {"temporal_form": "concatenation"}, "losses": _PLAIN},
+    "Spa+Tem": {"losses": _PLAIN},
+    "+ local D": {"losses": {"identity": 0.0, "global_discriminator": False}},
+    "+ global D": {"losses": {"identity": 0.0}},
+    "+ ID guider (STCnet)": {},
+}
+PAPER = {"baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
+         "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7), "+ global D": (87.9, 81.9),
+         "+ ID guider (STCnet)": (88.5, 82.3)}
+POOLINGS = {"maximum": "maximum", "temporal attention": "temporal_attention",
+            "diverse attention": "diverse_attention", "ASTPN, one sequence": "astpn_one_sequence"}
+PAIRS = "ASTPN, pairs"
+STCNET = "+ ID guider (STCnet)"
+QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of bands; the τ to discard by
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a seed does."""
+
+    protocol: WalkerProtocol
+    reid_steps: int
+    final_steps: int
+    stcnet_steps: int
+
+
+AMOUNTS = {
+    "small": Amount(WalkerProtocol(train_people=120, test_people=60, distractors=40), 1000, 200, 800),
+    "smoke": Amount(WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32, width=16),
+                    4, 4, 4),
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to run."""
+
+    workdir: Path
+    """For everything that is made on the way, and the table."""
+    size: Literal["small", "smoke"] = "small"
+    """Of the networks and of the data."""
+    seeds: int = 3
+    """How many."""
+    rows: tuple[str, ...] = ()
+    """Names of rows to do; all if left out."""
+    people: int | None = None
+    """Training people; the size's own number if left out."""
+    reid_steps: int | None = None
+    """Training steps of step 1, likewise."""
+    final_steps: int | None = None
+    """Training steps of each row's re-ID network, likewise."""
+    stcnet_steps: int | None = None
+    """Training steps of each row's STCnet, likewise."""
+    occlusion: str = "heavy"
+    """Of the walkers: none, light, usual, heavy or persistent."""
+
+
+def main(arguments: Arguments) -> list[dict]:
+    """Does the rows of all seeds and returns the table's rows."""
+    use_cores(configs.get(arguments.size))
+    require_writable_directory(arguments.workdir)
+    amount = _amount(arguments)
+    five_steps.claim(arguments.workdir, {"size": arguments.size, "amount": dataclasses.asdict(amount)})
+    results = []
+    for seed in range(arguments.seeds):
+        results.append(_Seed(arguments, amount, seed).rows())
+        table = rows_over_seeds(results, PAPER)
+        write_json(arguments.workdir / "table.json", {"seeds": seed + 1, "rows": [row.as_dict() for row in table]})
+        text = format_table(table)
+        (arguments.workdir / "table.md").write_text(text)
+        print(text, flush=True)
+        write_plot(arguments.workdir / "plot.png", table)
+    return [row.as_dict() for row in table]
+
+
+def _amount(arguments):
+    amount = AMOUNTS[arguments.size]
+    protocol = dataclasses.replace(amount.protocol, occlusion=arguments.occlusion,
+                                   train_people=arguments.people or amount.protocol.train_people)
+    given = {name: getattr(arguments, name) for name in ("reid_steps", "final_steps", "stcnet_steps")}
+    return dataclasses.replace(amount, protocol=protocol, **{k: v for k, v in given.items() if v})
+
+
+class _Seed:
+    """All rows of one seed. A row's result stands in WORK/seed<i>/rows/<row>/result.json."""
+
+    def __init__(self, arguments: Arguments, amount: Amount, seed: int):
+        self.work = arguments.workdir / f"seed{seed}"
+        self.only = arguments.rows
+        config = configs.get(arguments.size)
+        steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
+                 "stcnet_training": amount.stcnet_steps}
+        self.config = dataclasses.replace(config, seed=seed, **{
+            part: dataclasses.replace(getattr(config, part), steps=number) for part, number in steps.items()})
+        self.protocol = dataclasses.replace(amount.protocol, seed=seed)
+
+    def rows(self) -> dict[str, dict]:
+        """{row: {'rank1', 'map', …, and for what it is compared with 'raw' and 'ceiling'}}."""
+        self._prepare()
+        found: dict[str, dict] = {}
+
+        def row(name, make, framed_by=None):
+            if self.only and name not in self.only:
+                return
+            figures = self._row(name, make)
+            found[name] = figures | {"framed_by": framed_by}
+
+        def framing(name, make):
+            row(name, lambda work: make(work, self.raw))
+            row(ceiling_of(name), lambda work: make(work, self.truth))
+
+        framing("baseline", lambda work, sets: self._network(work, sets, {"non_local": ()}))
+        framing("NL", self._network)
+        for name, changes in COMPLETIONS.items():
+            row(name, lambda work, changes=changes: self._completed(work, changes), "NL")
+        row("STCnet, true masks", lambda work: self._network(work, self._by_true_masks(work)), "NL")
+        row("truth where located", lambda work: self._network(work, self._truth_where_located(work)), "NL")
+        for network in ("baseline", "NL"):
+            for quantile in QUANTILES:
+                row(f"{network}, discarding {quantile:.0%} of bands",
+                    lambda work, name=network, q=quantile: five_steps.evaluate(
+                        load_reid(self.work / "rows" / _folder(name) / "final.safetensors"), self.raw,
+                        keep=self._kept(q)), network)
+        for name, pooling in POOLINGS.items():
+            changes = {"non_local": (), "pooling": pooling}
+            framing(name, lambda work, sets, changes=changes: self._network(work, sets, changes))
+        framing(PAIRS, self._pairs)
+        return found
+
+    def _prepare(self):
+        """The data, step 1 and step 2, which all rows share."""
+        for name, change in (("data", lambda t: t), ("truth", unoccluded)):
+            if not (self.work / name).exists():
+                write_set(self.work / name, {split: [change(t) for t in tracklets]
+                                             for split, tracklets in walker_splits(self.protocol).items()})
+        self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
+        path = self.work / "reid.safetensors"
+        if not path.exists():
+            save_reid(path, five_steps.first_network(self.raw["train"], self.config, self.work / "reid"))
+        self.first = load_reid(path)
+        if not (self.work / "locating.json").exists():
+            five_steps.locate(self.raw, self.config, self.first, self.work)
+        self.found = five_steps.read_located(self.work)
+
+    def _row(self, name, make) -> dict:
+        work = self.work / "rows" / _folder(name)
+        result = work / "result.json"
+        if not result.exists():
+            print(f"{self.work.name}: {name}", flush=True)
+            require_writable_directory(work)
+            write_json(result, make(work).figures())
+        return json.loads(result.read_text())
+
+    def _network(self, work, sets, changes: Mapping | None = None):
+        """A final network, trained on one set and ranked on it."""
+        config = dataclasses.replace(self.config, final=dataclasses.replace(self.config.final, **(changes or {})))
+        model = five_steps.final_network(sets["train"], config, self._start(config), work / "final",
+                                         name=f"{self.work.name}, {work.name}")
+        return five_steps.evaluate(model, sets)
+
+    def _start(self, config):
+        """What every row's network starts from: step 1's backbone; poolings begin fresh."""
+        if config.final.pooling == "average":
+            return self.first
+        variables = {collection: {"backbone": tree["backbone"]} for collection, tree in self.first.variables.items()}
+        return dataclasses.replace(self.first, variables=variables)
+
+    def _completed(self, work, changes):
+        config = dataclasses.replace(self.config, **{
+            part: dataclasses.replace(getattr(self.config, part), **fields) for part, fields in changes.items()})
+        path = work / "model.safetensors"
+        if not path.exists():
+            save_model(path, five_steps.generators(self.raw["train"], config, self.first, self.found,
+                                                   work / "stcnet"))
+        if not (work / "completed").exists():
+            five_steps.complete_sets(self.raw, load_model(path), self.found, work)
+        return self._network(work, five_steps.read_splits(work / "completed"))
+
+    def _by_true_masks(self, work):
+        """STCnet's own generators, told what is hidden: what is lost beside it, completion loses."""
+        model = load_model(self.work / "rows" / _folder(STCNET) / "model.safetensors")
+        if not (work / "completed").exists():
+            five_steps.complete_sets(self.raw, model, self.found, work,
+                                     options=five_steps.Options(hidden="given"))
+        return five_steps.read_splits(work / "completed")
+
+    def _truth_where_located(self, work):
+        """The truth in place of completion: what is lost beside it, locating loses."""
+        if not (work / "completed").exists():
+            write_set(work / "completed", {
+                split: [_filled(tracklet, true, plan_from_scores(scores, self.found.tau)) for tracklet, true, scores
+                        in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.found.scores[split])]
+                for split in self.raw})
+        return five_steps.read_splits(work / "completed")
+
+    def _kept(self, quantile):
+        tau = np.quantile(np.concatenate([s.ravel() for s in self.found.scores["train"]]), quantile)
+        return {tracklet.name: (scores >= tau).all(axis=1) for split in ("query", "gallery")
+                for tracklet, scores in zip(self.raw[split].tracklets, self.found.scores[split])}
+
+    def _pairs(self, work, sets):
+        path = work / "final.safetensors"
+        config = configs.of_final(dataclasses.replace(
+            self.config, final=dataclasses.replace(self.config.final, non_local=()),
+            final_training=dataclasses.replace(self.config.final_training, clips_per_identity=2)))
+        if not path.exists():
+            train = sets["train"]
+            identities, labels = identities_of(train.tracklets)
+            seen = [Usable(first, np.arange(len(tracklet)), label)
+                    for tracklet, first, label in zip(train.tracklets, train.first, labels)]
+            begin = {collection: {"backbone": tree["backbone"]}
+                     for collection, tree in self.first.variables.items()}
+            state = loop.train(f"{self.work.name}, {work.name}",
+                               pairs.initial_state(config, len(identities), start_from=begin),
+                               pairs.pmap_step(config, len(identities)),
+                               lambda start: reid_batches(train, seen, config, start=start),
+                               steps=config.reid_training.steps, directory=work / "final")
+            save_reid(path, ReidModel(config.reid, jax.device_get(state.result), identities))
+        query, gallery = five_steps.tracklets_to_rank(sets)
+        return retrieval.judge_distances(pair_distances(load_reid(path), query, gallery), query, gallery)
+
+
+def _filled(tracklet, true, plan):
+    """The tracklet with the truth where something was located."""
+    def frame(index):
+        seen = tracklet.frames[index]
+        mask = plan.mask(index, seen)
+        # What is hidden entirely is left, as completion leaves it.
+        return seen if mask.all() else np.where(mask[..., None], true.frames[index], seen)
+
+    return dataclasses.replace(tracklet, frames=LazySequence(len(tracklet), frame), masks=None)
+
+
+def _folder(name):
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+if __name__ == "__main__":
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))

@@ -1,0 +1,116 @@
+"""The ablation's table: means over seeds, spreads, and the share of the gap that a row wins back."""
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vrstc_jax.data.images import replace_file
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (of the sample; 0 for one seed) over seeds."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of one value a seed."""
+        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table; shares in [0, 1].
+
+    Attributes:
+      rank1, mean_ap: over seeds.
+      share: of the gap between the framing rows of `framed_by`, in mAP, seed by seed; None for those
+        themselves, or where a framing row is not there.
+      paper: the paper's MARS figures, (rank-1, mAP) in %, or None.
+      seeds: how many there are.
+    """
+
+    name: str
+    rank1: Spread
+    mean_ap: Spread
+    share: Spread | None
+    framed_by: str | None
+    paper: tuple[float, float] | None
+    seeds: int
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def rows_over_seeds(results: Sequence[Mapping[str, Mapping]], paper: Mapping[str, tuple[float, float]]) -> list[Row]:
+    """Rows from {row: {'rank1', 'map', 'framed_by'}} of each seed, in the order of the first seed's."""
+    rows = []
+    for name, first in results[0].items():
+        mine = [result for result in results if name in result]
+        framed_by = first["framed_by"]
+        shares = [share for result in mine if (share := _share(result, name, framed_by)) is not None]
+        rows.append(Row(name, Spread.of([r[name]["rank1"] for r in mine]), Spread.of([r[name]["map"] for r in mine]),
+                        Spread.of(shares) if shares else None, framed_by, paper.get(name), len(mine)))
+    return rows
+
+
+def ceiling_of(name: str) -> str:
+    """The row of the same network with nothing in the way."""
+    return f"{name}, nothing hidden"
+
+
+def _share(result, name, framed_by):
+    if framed_by is None or not {framed_by, ceiling_of(framed_by)} <= set(result):
+        return None
+    raw, ceiling = result[framed_by]["map"], result[ceiling_of(framed_by)]["map"]
+    return (result[name]["map"] - raw) / (ceiling - raw) if ceiling > raw else None
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Markdown: means ± standard deviations in %, the share won back, and the paper's figures for MARS."""
+    def percent(spread, digits=1):
+        if spread is None:
+            return ""
+        return f"{100 * spread.mean:.{digits}f} ± {100 * spread.deviation:.{digits}f}"
+
+    cells = [["", "rank-1, %", "mAP, %", "of the gap, %", "paper, MARS: rank-1 (mAP)"]]
+    for row in rows:
+        theirs = "" if row.paper is None else f"{row.paper[0]:.1f} ({row.paper[1]:.1f})"
+        cells.append([row.name, percent(row.rank1), percent(row.mean_ap), percent(row.share, 0), theirs])
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    seeds = max(row.seeds for row in rows)
+    return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", *lines, ""])
+
+
+def write_plot(path, rows: Sequence[Row]) -> bool:
+    """mAP of all rows as bars with their spread; false where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure((8, 0.28 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    colours = ["#8a8a8a" if "nothing hidden" in row.name else "#c9673a" if row.framed_by == "NL" else "#4a7fb5"
+               for row in rows]
+    axes.barh(places, [100 * row.mean_ap.mean for row in rows], color=colours,
+              xerr=[100 * row.mean_ap.deviation for row in rows], error_kw={"elinewidth": 1})
+    axes.set_yticks(places, [row.name for row in rows], fontsize=8)
+    axes.set_xlabel("mAP, %")
+    low = min(100 * (row.mean_ap.mean - row.mean_ap.deviation) for row in rows)
+    axes.set_xlim(left=max(0.0, low - 5))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.3)
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=120)
+    replace_file(Path(path), written.getvalue())
+    return True

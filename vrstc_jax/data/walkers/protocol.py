@@ -1,0 +1,71 @@
+"""Made-up walkers as a re-ID data set: disjoint people in training and test, queries in another camera.
+
+Queries are the test people in the first camera; the gallery has them in the other cameras, and people of whom
+there is no query. How often something hides people is a level, from 'none' to 'persistent'.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
+from vrstc_jax.errors import InputError
+
+# (share of tracklets in which something hides the walker, share of these in which most of the time)
+OCCLUSION = {"none": (0.0, 0.0), "light": (0.4, 0.0), "usual": (0.8, 0.1), "heavy": (1.0, 0.3),
+             "persistent": (1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class WalkerProtocol:
+    """How many people, and what hides them.
+
+    Attributes:
+      train_people, test_people: people of each; no one is in both.
+      distractors: further people, in the gallery alone.
+      cameras: that see everybody; the first one's test tracklets are the queries.
+      frames: in a tracklet.
+      height, width: of the crops, in pixels.
+      occlusion: level in `OCCLUSION`.
+      seed: of everything random.
+    """
+
+    train_people: int = 150
+    test_people: int = 60
+    distractors: int = 40
+    cameras: int = 2
+    frames: int = 16
+    height: int = 64
+    width: int = 32
+    occlusion: str = "heavy"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.occlusion not in OCCLUSION:
+            raise InputError(f"There is no occlusion level '{self.occlusion}'; choose one of "
+                             f"{', '.join(OCCLUSION)}.")
+        if self.cameras < 2:
+            raise InputError(f"A query's person must be seen by another camera too: give at least 2 cameras. "
+                             f"Got {self.cameras}.")
+
+
+def walker_splits(protocol: WalkerProtocol) -> dict[str, list[Tracklet]]:
+    """{'train', 'query', 'gallery'}: tracklets with masks, truth and silhouettes, painted when asked for."""
+    p = protocol
+    share, persistent = OCCLUSION[p.occlusion]
+    look = WalkerConfig(height=p.height, width=p.width, frames=p.frames, occlusion=share, persistent=persistent)
+
+    def seen(who):
+        return make_tracklets(who, cameras=p.cameras, seed=p.seed, config=look)
+
+    everybody = people("test", p.test_people + p.distractors)
+    test, others = seen(everybody[:p.test_people]), seen(everybody[p.test_people:]) if p.distractors else []
+    first = test[0].camera
+    return {"train": seen(people("train", p.train_people)),
+            "query": [tracklet for tracklet in test if tracklet.camera == first],
+            "gallery": [tracklet for tracklet in [*test, *others] if tracklet.camera != first]}
+
+
+def unoccluded(tracklet: Tracklet) -> Tracklet:
+    """The same walker with nothing in the way."""
+    return dataclasses.replace(tracklet, frames=tracklet.truth, masks=None, truth=None)

@@ -1,0 +1,58 @@
+"""Distances by ASTPN's pair scorer, for which a tracklet has rows and no feature of its own."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from vrstc_jax.data.pipeline import resize
+from vrstc_jax.model import ReidModel
+from vrstc_jax.reid import PairScorer
+from vrstc_jax.training.stcnet import to_float
+
+_BLOCK = 32  # queries, and gallery entries, compared at once
+
+
+def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.ndarray:
+    """Distances of tracklets by a trained `reid.PairScorer`, float32 [Q, G].
+
+    A tracklet's rows are recurrent, so it goes through whole; rows of tracklets of other lengths are padded.
+
+    Args:
+      query, gallery: tracklets, whose frames are uint8 [H_t, W_t, 3].
+    """
+    network, size = PairScorer(model.config, len(model.identities)), (model.config.height, model.config.width)
+    variables = jax.device_put(model.variables)
+    longest = max(len(tracklet) for tracklet in [*query, *gallery])
+
+    @jax.jit
+    def embedded(variables, clips, valid):
+        return network.apply(variables, to_float(clips), valid=valid, method="embed")
+
+    @jax.jit
+    def between(variables, first, second, first_valid, second_valid):
+        return network.apply(variables, first, second, queries_valid=first_valid, gallery_valid=second_valid,
+                             method="distances")
+
+    def rows(tracklets):
+        values, valid = [], np.zeros((len(tracklets), longest), bool)
+        for i, tracklet in enumerate(tracklets):
+            clip = np.zeros((longest, *size, 3), np.uint8)
+            clip[:len(tracklet)] = [resize(frame, *size) for frame in tracklet.frames]
+            valid[i, :len(tracklet)] = True
+            values.append(np.asarray(embedded(variables, clip[None], valid[i:i + 1]))[0])
+        return _blocks(np.stack(values), valid)
+
+    entries = rows(gallery)
+    result = np.concatenate([
+        np.concatenate([np.asarray(between(variables, first, second, first_valid, second_valid))
+                        for second, second_valid in entries], axis=1)
+        for first, first_valid in rows(query)])
+    return result[:len(query), :len(gallery)]
+
+
+def _blocks(values, valid):
+    """Blocks of one size, the last one filled up with its last row."""
+    pad = -len(values) % _BLOCK
+    values, valid = (np.concatenate([a, np.repeat(a[-1:], pad, axis=0)]) for a in (values, valid))
+    return [(values[i:i + _BLOCK], valid[i:i + _BLOCK]) for i in range(0, len(values), _BLOCK)]

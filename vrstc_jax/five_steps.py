@@ -1,0 +1,310 @@
+"""The five steps of the paper as one resumable job: from raw tracklets to a ranking (DESIGN, section 2).
+
+    0 data      WORK/data                 the tracklets, as a TFDS set with splits train, query, gallery
+    1 reid      WORK/reid.safetensors     the re-ID network that locates and guides
+    2 locate    WORK/scores/, locating.json   how well each band agrees with its tracklet, and τ
+    3 stcnet    WORK/model.safetensors    the whole model, generators included
+    4 complete  WORK/completed            the completed tracklets, a set of the same form
+    5 rank      WORK/final.safetensors, before.safetensors, results.json, ranked.png, cmc.png
+
+A step whose result stands is skipped. Everything is a function of the config and the data.
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from vrstc_jax import config as configs
+from vrstc_jax import fit, retrieval
+from vrstc_jax.complete import Completer, plan_from_scores
+from vrstc_jax.data.images import replace_file, require_writable_directory
+from vrstc_jax.data.pipeline import Usable
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.errors import InputError
+from vrstc_jax.locate import Locator, choose_tau
+from vrstc_jax.locating_quality import LocatingScore, judge_locating
+from vrstc_jax.model import Model, ReidModel, load_model, load_reid, save_model, save_reid
+from vrstc_jax.outputs import OutputFolder
+from vrstc_jax.pipeline import model_identity
+from vrstc_jax.report import write_json
+
+STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
+SPLITS = ("train", "query", "gallery")
+PAPER_TAU = 0.89
+
+_LEFT_BY = {  # what each step leaves in the work directory
+    "data": ("data",),
+    "reid": ("reid.safetensors", "reid"),
+    "locate": ("scores", "locating.json"),
+    "stcnet": ("model.safetensors", "stcnet"),
+    "complete": ("completed", "completed_frames"),
+    "rank": ("final.safetensors", "final", "before.safetensors", "before", "results.json", "features.npz",
+             "ranked.png", "cmc.png"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the steps are taken, beside the method's config.
+
+    Attributes:
+      hidden: what is hidden, 'located' (step 2), or 'given': by the data's masks, where they have them.
+      compare: also train the final network on the data as they are, for the ranking before completion.
+      queries_in_gallery: rank in a gallery that the queries have joined, as MARS's 11,310 do.
+      keep_folder: leave the completed frames as a folder of PNGs too, WORK/completed_frames.
+    """
+
+    hidden: str = "located"
+    compare: bool = True
+    queries_in_gallery: bool = False
+    keep_folder: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Scores of each split's tracklets, [T, 3] each, and τ."""
+
+    scores: dict[str, list[np.ndarray]] = field(repr=False)
+    tau: float
+
+
+def run(work, config: configs.Config, write: Callable[[Path], None], *, options: Options = Options(),
+        inputs: dict | None = None, start: str | None = None, command: str = "", backbone: dict | None = None,
+        say: Callable[[str], None] = print) -> dict:
+    """Takes the five steps, each unless its result stands.
+
+    Args:
+      work: directory for everything.
+      write: writes the data set of step 0 to the path it is given, under another name first.
+      inputs: what identifies the data, for the record; another work directory's is refused.
+      start: a step to do again, and all after it.
+      backbone: variables of `ReidNet` to begin with, such as ImageNet's; None: fresh.
+      say: is told which steps are done and which stand.
+
+    Returns:
+      What results.json holds.
+
+    Raises:
+      InputError: `work` holds another experiment, or the data cannot be used.
+      TrainingDiverged: a loss was not finite.
+    """
+    work = Path(work)
+    if start is not None and start not in STEPS:
+        raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
+    require_writable_directory(work)
+    claim(work, {"config": configs.to_dict(config), "options": dataclasses.asdict(options), "inputs": inputs or {}})
+    if start is not None:
+        for step in STEPS[STEPS.index(start):]:
+            for name in _LEFT_BY[step]:
+                _remove(work / name)
+    results = work / "results.json"
+    if results.exists():
+        say(f"{results}: stands; nothing is left to do (--from STEP does steps again).")
+        return json.loads(results.read_text())
+
+    def step(name, path, make):
+        began = time.perf_counter()
+        if path.exists():
+            say(f"{name}: stands ({path}).")
+            return
+        make()
+        say(f"{name}: done in {time.perf_counter() - began:.0f} s ({path}).")
+
+    step("data", work / "data", lambda: write(work / "data"))
+    raw = read_splits(work / "data")
+    step("reid", work / "reid.safetensors", lambda: save_reid(
+        work / "reid.safetensors", first_network(raw["train"], config, work / "reid", command=command,
+                                                 start_from=backbone)))
+    first = load_reid(work / "reid.safetensors")
+    step("locate", work / "locating.json", lambda: locate(raw, config, first, work))
+    found = read_located(work)
+    step("stcnet", work / "model.safetensors", lambda: save_model(
+        work / "model.safetensors",
+        generators(raw["train"], config, first, found, work / "stcnet", options=options, command=command)))
+    model = load_model(work / "model.safetensors")
+    step("complete", work / "completed", lambda: complete_sets(raw, model, found, work, options=options))
+    completed = read_splits(work / "completed")
+    step("rank", results, lambda: rank_sets(raw, completed, config, first, found, work, options=options,
+                                            command=command, start_from=backbone))
+    return json.loads(results.read_text())
+
+
+def read_splits(directory) -> dict[str, TrackletSet]:
+    """{'train', 'query', 'gallery'} of a stored set."""
+    return {split: read_set(directory, split) for split in SPLITS}
+
+
+def first_network(train: TrackletSet, config: configs.Config, directory, *, start_from: dict | None = None,
+                  command: str = "", name: str = "re-ID network") -> ReidModel:
+    """Step 1, and with `config.of_final`'s config the network of step 5: trained on all frames."""
+    identities, labels = fit.identities_of(train.tracklets)
+    seen = [Usable(first, np.arange(len(tracklet)), label)
+            for tracklet, first, label in zip(train.tracklets, train.first, labels)]
+    variables = fit.train_reid(train, seen, config, len(identities), directory, start_from=start_from, name=name)
+    return ReidModel(config.reid, variables, identities, {
+        "command": command, "tracklets": len(train.tracklets), "steps": config.reid_training.steps,
+        "curves": {name: fit.curves(directory)}})
+
+
+def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: ReidModel, work) -> None:
+    """Step 2: scores/<split>.npz and locating.json, which says τ and, where masks are known, how good it is."""
+    work = Path(work)
+    locator = Locator(network.config, network.variables, len(network.identities))
+    (work / "scores").mkdir(exist_ok=True)
+    scores = {split: fit.located(work / "scores" / f"{split}.npz", data, locator) for split, data in sets.items()}
+    tau = config.tau if config.tau is not None else choose_tau(scores["train"], config.tau_quantile)
+    record = {"tau": float(tau), "tau_quantile": config.tau_quantile if config.tau is None else None}
+    quality = locating_table(sets, scores, (tau, PAPER_TAU))
+    if quality:
+        record["quality"] = [dataclasses.asdict(row) for row in quality]
+    write_json(work / "locating.json", record)
+
+
+def locating_table(sets: Mapping[str, TrackletSet], scores: Mapping[str, Sequence[np.ndarray]],
+                   taus: Sequence[float]) -> list[LocatingScore]:
+    """How good locating is on the test tracklets, for each τ; empty where no masks are known."""
+    known = [(tracklet.masks, s) for split in SPLITS[1:] if split in sets
+             for tracklet, s in zip(sets[split].tracklets, scores[split]) if tracklet.masks is not None]
+    if not known:
+        return []
+    masks, values = zip(*known)
+    return [judge_locating(values, masks, tau) for tau in taus]
+
+
+def read_located(work) -> Located:
+    """What `locate` left."""
+    scores = {}
+    for split in SPLITS:
+        with np.load(Path(work) / "scores" / f"{split}.npz") as stored:
+            scores[split] = [stored[f"arr_{k}"] for k in range(len(stored.files))]
+    return Located(scores, json.loads((Path(work) / "locating.json").read_text())["tau"])
+
+
+def generators(train: TrackletSet, config: configs.Config, network: ReidModel, found: Located, directory, *,
+               options: Options = Options(), command: str = "") -> Model:
+    """Step 3: STCnet, from the training frames that nothing hides."""
+    _, labels = fit.identities_of(train.tracklets)
+    clean = [_clean(tracklet, scores, found.tau, options)
+             for tracklet, scores in zip(train.tracklets, found.scores["train"])]
+    usable = [Usable(first, np.flatnonzero(ok), label)
+              for ok, first, label in zip(clean, train.first, labels)]
+    state = fit.train_stcnet(train, usable, config, network.variables, len(network.identities), directory)
+    return Model(config=config, generators=jax.device_get(state.result),
+                 discriminators=jax.device_get(state.discriminators), reid=network.variables,
+                 identities=network.identities, tau=found.tau, provenance={
+                     "command": command, "tracklets": len(train.tracklets),
+                     "frames": int(sum(map(len, train.tracklets))),
+                     "unoccluded_frames": int(sum(ok.sum() for ok in clean)),
+                     "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
+                     "curves": network.provenance["curves"] | {"STCnet": fit.curves(directory)}})
+
+
+def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located, work, *,
+                  options: Options = Options(), name: str = "completed") -> None:
+    """Step 4: WORK/completed, by way of WORK/completed_frames, where each tracklet that stands is not done again.
+    """
+    work = Path(work)
+    folder = OutputFolder(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden})
+    completer = Completer(model)
+    done = {}
+    with tqdm(total=sum(len(t) for data in sets.values() for t in data.tracklets), desc="completing",
+              unit="frame", dynamic_ncols=True) as bar:
+        for split, data in sets.items():
+            folder.require_names(data.tracklets)
+            for tracklet, scores in zip(data.tracklets, found.scores[split]):
+                if not folder.has(tracklet):
+                    seen = tracklet if options.hidden == "given" else dataclasses.replace(tracklet, masks=None)
+                    plan = completer.plan(seen) if options.hidden == "given" else plan_from_scores(scores, model.tau)
+                    folder.write(seen, plan, completer.stream(seen, plan))
+                bar.update(len(tracklet))
+            done[split] = [folder.completed(tracklet) for tracklet in data.tracklets]
+    folder.finish()
+    write_set(work / name, done)
+    if not options.keep_folder:
+        shutil.rmtree(folder.path)
+
+
+def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSet], config: configs.Config,
+              first: ReidModel, found: Located, work, *, options: Options = Options(), command: str = "",
+              start_from: dict | None = None) -> None:
+    """Step 5: the final network on completed data, and, to compare with, on the data as they are."""
+    work = Path(work)
+    networks = {"after": completed} | ({"before": raw} if options.compare else {})
+    models = {name: final_network(data["train"], config, first, work / ("final" if name == "after" else name),
+                                  start_from=start_from, command=command,
+                                  name=f"final network, {name} completion")
+              for name, data in networks.items()}
+    evaluations = {}
+    if options.compare:
+        evaluations["first network, before completion"] = evaluate(first, raw, options)
+        evaluations["before completion"] = evaluate(models["before"], raw, options)
+    evaluations["after completion"] = evaluate(models["after"], completed, options)
+    picture = None
+    if options.compare:
+        picture = retrieval.ranked_picture(evaluations["before completion"], evaluations["after completion"],
+                                           tracklets_to_rank(raw, options), tracklets_to_rank(completed, options))
+    retrieval.write_pictures(work, evaluations, picture)
+    write_json(work / "results.json", {
+        "evaluations": {name: e.figures() for name, e in evaluations.items()},
+        "gallery": "with the queries" if options.queries_in_gallery else "without the queries",
+        "locating": json.loads((work / "locating.json").read_text()), "command": command})
+
+
+def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, directory: Path, *,
+                  start_from: dict | None = None, command: str = "", name: str = "final network") -> ReidModel:
+    """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
+    path = directory.with_name(f"{directory.name}.safetensors")
+    if not path.exists():
+        begin = first.variables if config.final_from_first else start_from
+        save_reid(path, first_network(train, configs.of_final(config), directory, start_from=begin,
+                                      command=command, name=name))
+    return load_reid(path)
+
+
+def tracklets_to_rank(sets: Mapping[str, TrackletSet], options: Options = Options()) -> tuple[list, list]:
+    """(queries, gallery)."""
+    query, gallery = list(sets["query"].tracklets), list(sets["gallery"].tracklets)
+    return query, [*query, *gallery] if options.queries_in_gallery else gallery
+
+
+def evaluate(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(), *,
+             keep: Mapping[str, np.ndarray] | None = None) -> retrieval.Evaluation:
+    """The ranking of a set by a network; `keep` as of `retrieval.evaluate`."""
+    return retrieval.evaluate(model, *tracklets_to_rank(sets, options), keep=keep)
+
+
+def _clean(tracklet, scores, tau, options):
+    if options.hidden == "given":
+        return np.array([not mask.any() for mask in tracklet.masks], bool)
+    return (scores >= tau).all(axis=1)
+
+
+def claim(work: Path, experiment: dict) -> None:
+    """Takes a work directory for an experiment, or finds it taken by the same one.
+
+    Raises:
+      InputError: it is another's.
+    """
+    mine = json.loads(json.dumps(experiment))
+    record = work / "experiment.json"
+    if not record.exists():
+        replace_file(record, json.dumps(mine, indent=1).encode())
+    elif json.loads(record.read_text()) != mine:
+        raise InputError(f"{work}: holds an experiment with other data or settings (see its experiment.json); "
+                         "remove it, or choose another work directory.")
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
