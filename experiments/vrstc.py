@@ -21,6 +21,7 @@ What the paper does not say (STCnet's batch, 32, and its steps, 200,000) is as i
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,13 +58,15 @@ class Arguments:
     """walkers, or one of the data sets in vrstc_jax.data.datasets: mars, …"""
     manual_dir: Path | None = None
     """Where the data set's official folders lie."""
+    check_counts: bool = True
+    """Refuse a folder in which the data set's known numbers are not met."""
     size: Literal["small", "paper", "paper_literal", "mars_paper", "smoke"] = "small"
     """Of the networks, and how long they are trained."""
     start: Annotated[Literal[five_steps.STEPS] | None, tyro.conf.arg(name="from")] = None
     """Do this step and all after it again."""
     imagenet: Path | None = None
     """Weights to start from, made by tools/import_resnet50.py."""
-    occlusion: str = "heavy"
+    occlusion: str = "usual"
     """Of the walkers: none, light, usual, heavy or persistent."""
     hidden: Literal["located", "given"] = "located"
     """What is hidden: as step 2 finds it, or as the data's masks say."""
@@ -97,7 +100,10 @@ def main(arguments: Arguments) -> dict:
         write = lambda path: write_set(path, walker_splits(protocol))
     else:
         inputs = {"dataset": arguments.dataset, "manual_dir": arguments.manual_dir and str(arguments.manual_dir)}
-        write = lambda path: datasets.build(arguments.dataset, path, manual_dir=arguments.manual_dir)
+        write = lambda path: datasets.build(arguments.dataset, path, manual_dir=arguments.manual_dir,
+                                            **({} if arguments.check_counts else {"check_counts": False}))
+    if arguments.imagenet:
+        inputs["imagenet"] = str(arguments.imagenet)
     joined, folder = arguments.queries_in_gallery, arguments.keep_folder
     options = five_steps.Options(
         hidden=arguments.hidden, compare=arguments.compare,
@@ -131,9 +137,14 @@ def format_results(results: dict) -> str:
     parts = []
     if "quality" in results["locating"]:
         parts += ["locating (precision and recall of hidden bands, test tracklets)",
-                  format_locating([LocatingScore(**row) for row in results["locating"]["quality"]]), ""]
+                  format_locating([_score(row) for row in results["locating"]["quality"]]), ""]
     return "\n".join([*parts, f"gallery {results['gallery']}",
                       retrieval.format_figures(results["evaluations"])])
+
+
+def _score(row):
+    """JSON has null for what is not a number."""
+    return LocatingScore(**{name: math.nan if value is None else value for name, value in row.items()})
 
 
 def _backbone(path, config):

@@ -10,6 +10,8 @@ from vrstc_jax.attention import TemporalAttention, attention_weights, temporal_a
 from vrstc_jax.errors import InputError
 
 _LATER = {"load_model": "vrstc_jax.model", "save_model": "vrstc_jax.model", "Model": "vrstc_jax.model",
+          "load_reid": "vrstc_jax.model", "save_reid": "vrstc_jax.model", "ReidModel": "vrstc_jax.model",
+          "tracklet_features": "vrstc_jax.evaluation.features",
           "complete_tracklet": "vrstc_jax.complete", "CompletedTracklet": "vrstc_jax.complete"}
 
 __all__ = ["InputError", "TemporalAttention", "attention_weights", "temporal_attention", *_LATER]

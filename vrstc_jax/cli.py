@@ -241,6 +241,63 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """Who is it: the tracklets of a gallery most like a query, by the re-ID network of a model.
+
+    Complete both first, with `vrstc complete`, where something hides people.
+    """
+
+    input: Input
+    """The gallery: a video, or a folder of pictures."""
+    query: str
+    """The name of one of its tracklets, such as a track's number or 0001/c1/t3; or a folder of frames."""
+    model: Path
+    """A model file from `vrstc fit`, or a re-ID network from `python -m experiments.vrstc`."""
+    footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
+    count: int = 10
+    """How many tracklets to show."""
+    output: Path | None = None
+    """PNG to write: the query and the tracklets found for it."""
+
+    def run(self) -> None:
+        """Prints the nearest tracklets, and writes their picture."""
+        import tempfile
+
+        from vrstc_jax.data.images import write_png
+        from vrstc_jax.model import load_reid
+        from vrstc_jax.retrieval import nearest
+
+        _positive(count=self.count)
+        if self.output and self.output.suffix != ".png":
+            raise InputError(f"--output {self.output}: the picture is a PNG; call it so.")
+        model = load_reid(self.model)
+        with tempfile.TemporaryDirectory() as spool:
+            source = _source(self.input, self.footage, Path(spool) / "spool")
+            _tell(source.warnings)
+            query, gallery = _query(self.query, source.tracklets)
+            matches, picture = nearest(model, query, gallery, count=self.count)
+        width = max([len(match.tracklet) for match in matches], default=0)
+        for place, match in enumerate(matches, 1):
+            print(f"{place:4d}  {match.tracklet:{width}}  {match.distance:.4f}")
+        if self.output:
+            write_png(self.output, picture)
+            print(f"open {self.output}")
+
+
+def _query(name, tracklets):
+    """(the query, the tracklets that it is looked for among)."""
+    from vrstc_jax.data.folders import read_folder
+
+    found = [tracklet for tracklet in tracklets if tracklet.name == name]
+    if found:
+        return found[0], [tracklet for tracklet in tracklets if tracklet is not found[0]]
+    if not Path(name).is_dir():
+        raise InputError(f"--query {name}: is neither a folder of frames nor a tracklet of the input, which has "
+                         f"{', '.join(t.name for t in tracklets[:5])}{', …' if len(tracklets) > 5 else ''}.")
+    return read_folder(name, pattern="frame")[0], list(tracklets)
+
+
+@dataclass(frozen=True)
 class Walkers:
     """Write made-up walkers as footage: a video of a scene with boxes and masks, and folders of tracklets."""
 
@@ -262,7 +319,7 @@ class Walkers:
         print(f"{self.directory}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
 
 
-COMMANDS = {"demo": Demo, "fit": Fit, "complete": Complete, "judge": Judge, "walkers": Walkers}
+COMMANDS = {"demo": Demo, "fit": Fit, "complete": Complete, "judge": Judge, "rank": Rank, "walkers": Walkers}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vrstc_jax import config as configs
+from vrstc_jax import retrieval
 from vrstc_jax.complete import Completer
-from vrstc_jax.data.images import require_writable_directory
+from vrstc_jax.data.images import require_writable_directory, write_png
 from vrstc_jax.data.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people, unoccluded
 from vrstc_jax.errors import InputError
 from vrstc_jax.fit import fit
-from vrstc_jax.model import load_model, save_model
+from vrstc_jax.model import ReidModel, load_model, save_model
 from vrstc_jax.pipeline import complete_source, judge
 
 _CAMERAS = 2
@@ -36,8 +37,8 @@ AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300
 def demo(output, *, config: configs.Config, command: str = "") -> str:
     """Learns from walkers, completes and judges walkers of people that no training saw, and reports.
 
-    What it leaves in `output`: report.html, metrics.json, model.safetensors, completed/ (crops, masks,
-    scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
+    What it leaves in `output`: report.html, metrics.json, ranked.png, model.safetensors, completed/ (crops,
+    masks, scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
 
     Returns:
       The table and where to look, as text.
@@ -68,10 +69,38 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
     verdict = judge(completer, test)
     located = [dataclasses.replace(tracklet, masks=None) for tracklet in test]
     source = Source(located, "folder", output / "completed")
-    complete_source(completer.model, source, output / "completed", command=command,
-                    run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict,
-                    completer=completer, summary=output, title="VRSTC on made-up walkers")
-    return f"{verdict.format()}\n\nopen {output / 'report.html'}"
+    metrics = complete_source(
+        completer.model, source, output / "completed", command=command,
+        run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict, completer=completer,
+        summary=output, title="VRSTC on made-up walkers",
+        conclude=lambda folder: _ranked(completer, test, [folder.completed(t) for t in located], output))
+    return (f"{verdict.format()}\n\n{retrieval.format_figures(metrics['ranking'])}\n\n"
+            f"open {output / 'report.html'}")
+
+
+def _ranked(completer, test, completed, output):
+    """Who is it, before and after completion: the first camera's tracklets are looked for in the other's.
+
+    The re-ID network is the one that locates and guides; `experiments.vrstc` trains the paper's final one.
+    """
+    model = completer.model
+    network = ReidModel(model.config.reid, model.reid, model.identities)
+    given = [dataclasses.replace(tracklet, frames=[done.frame for done in completer.stream(tracklet)])
+             for tracklet in test]
+    rivals = {"before completion": test, "after completion": completed, "after completion, true masks": given,
+              "nothing hidden": [unoccluded(tracklet) for tracklet in test]}
+    evaluations = {name: retrieval.evaluate(network, *_by_camera(tracklets)) for name, tracklets in rivals.items()}
+    write_png(output / "ranked.png", retrieval.ranked_picture(
+        evaluations["before completion"], evaluations["after completion"], _by_camera(test),
+        _by_camera(completed)))
+    figures = {name: evaluation.figures() for name, evaluation in evaluations.items()}
+    return {"ranking": figures}, [retrieval.table(figures)]
+
+
+def _by_camera(tracklets):
+    """(queries, gallery)."""
+    first = tracklets[0].camera
+    return [t for t in tracklets if t.camera == first], [t for t in tracklets if t.camera != first]
 
 
 def test_walkers(config: configs.Config) -> list[Tracklet]:

@@ -47,7 +47,7 @@ _LEFT_BY = {  # what each step leaves in the work directory
     "locate": ("scores", "locating.json"),
     "stcnet": ("model.safetensors", "stcnet"),
     "complete": ("completed", "completed_frames"),
-    "rank": ("final.safetensors", "final", "before.safetensors", "before", "results.json", "features.npz",
+    "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features.npz",
              "ranked.png", "cmc.png"),
 }
 
@@ -103,7 +103,8 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     require_writable_directory(work)
     claim(work, {"config": configs.to_dict(config), "options": dataclasses.asdict(options), "inputs": inputs or {}})
     if start is not None:
-        for step in STEPS[STEPS.index(start):]:
+        # The last first: were this cut off, nothing would stand on what is gone.
+        for step in reversed(STEPS[STEPS.index(start):]):
             for name in _LEFT_BY[step]:
                 _remove(work / name)
     results = work / "results.json"
@@ -121,6 +122,8 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
 
     step("data", work / "data", lambda: write(work / "data"))
     raw = read_splits(work / "data")
+    if options.hidden == "given":
+        _require_masks(raw)
     step("reid", work / "reid.safetensors", lambda: save_reid(
         work / "reid.safetensors", first_network(raw["train"], config, work / "reid", command=command,
                                                  start_from=backbone)))
@@ -213,12 +216,13 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
     """Step 4: WORK/completed, by way of WORK/completed_frames, where each tracklet that stands is not done again.
     """
     work = Path(work)
-    folder = OutputFolder(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden})
+    folders = _folders(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden}, sets)
     completer = Completer(model)
     done = {}
     with tqdm(total=sum(len(t) for data in sets.values() for t in data.tracklets), desc="completing",
               unit="frame", dynamic_ncols=True) as bar:
         for split, data in sets.items():
+            folder = folders[split]
             folder.require_names(data.tracklets)
             for tracklet, scores in zip(data.tracklets, found.scores[split]):
                 if not folder.has(tracklet):
@@ -227,10 +231,19 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
                     folder.write(seen, plan, completer.stream(seen, plan))
                 bar.update(len(tracklet))
             done[split] = [folder.completed(tracklet) for tracklet in data.tracklets]
-    folder.finish()
+    for folder in folders.values():
+        folder.finish()
     write_set(work / name, done)
     if not options.keep_folder:
-        shutil.rmtree(folder.path)
+        shutil.rmtree(work / f"{name}_frames")
+
+
+def _folders(path, run, sets):
+    """One folder for all splits, in the tree of the tracklets' names, or one for each where names clash."""
+    names = [tracklet.name for data in sets.values() for tracklet in data.tracklets]
+    if len(set(names)) == len(names):
+        return dict.fromkeys(sets, OutputFolder(path, run))
+    return {split: OutputFolder(path / split, run) for split in sets}
 
 
 def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSet], config: configs.Config,
@@ -253,6 +266,8 @@ def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSe
         picture = retrieval.ranked_picture(evaluations["before completion"], evaluations["after completion"],
                                            tracklets_to_rank(raw, options), tracklets_to_rank(completed, options))
     retrieval.write_pictures(work, evaluations, picture)
+    query, gallery = evaluations["after completion"].features
+    retrieval.save_features(work / "features.npz", query=query, gallery=gallery)
     write_json(work / "results.json", {
         "evaluations": {name: e.figures() for name, e in evaluations.items()},
         "gallery": "with the queries" if options.queries_in_gallery else "without the queries",
@@ -264,10 +279,16 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
     """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
     path = directory.with_name(f"{directory.name}.safetensors")
     if not path.exists():
-        begin = first.variables if config.final_from_first else start_from
+        begin = _without_locating(first.variables) if config.final_from_first else start_from
         save_reid(path, first_network(train, configs.of_final(config), directory, start_from=begin,
                                       command=command, name=name))
     return load_reid(path)
+
+
+def _without_locating(variables):
+    """Without what only locating needs (`Reid.locating_loss`)."""
+    return {collection: {name: value for name, value in tree.items() if name not in ("log_sharpness", "threshold")}
+            for collection, tree in variables.items()}
 
 
 def tracklets_to_rank(sets: Mapping[str, TrackletSet], options: Options = Options()) -> tuple[list, list]:
@@ -280,6 +301,14 @@ def evaluate(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options
              keep: Mapping[str, np.ndarray] | None = None) -> retrieval.Evaluation:
     """The ranking of a set by a network; `keep` as of `retrieval.evaluate`."""
     return retrieval.evaluate(model, *tracklets_to_rank(sets, options), keep=keep)
+
+
+def _require_masks(sets):
+    for data in sets.values():
+        for tracklet in data.tracklets:
+            if tracklet.masks is None:
+                raise InputError(f"tracklet {tracklet.name}: has no masks that say what is hidden; let step 2 "
+                                 "locate it (hidden='located').")
 
 
 def _clean(tracklet, scores, tau, options):
@@ -305,6 +334,8 @@ def claim(work: Path, experiment: dict) -> None:
 
 def _remove(path):
     if path.is_dir():
-        shutil.rmtree(path)
+        going = path.with_name(f".{path.name}.removed")  # a half that were left would pass for the whole
+        shutil.rmtree(going, ignore_errors=True)
+        shutil.rmtree(path.rename(going))
     else:
         path.unlink(missing_ok=True)

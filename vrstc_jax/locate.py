@@ -13,6 +13,7 @@ from vrstc_jax.regions import BANDS
 from vrstc_jax.reid import ReidNet
 from vrstc_jax.training.stcnet import to_float
 
+_ROUNDS = 6  # in which the mean settles, where it prefers frames that agree
 BATCH = 16  # frames a call: one compiled shape whatever a tracklet's length
 
 
@@ -24,7 +25,7 @@ class Locator:
     """
 
     def __init__(self, config: configs.Reid, variables: dict, identities: int):
-        self._size = config.height, config.width
+        self._size, self._sharpness = (config.height, config.width), config.reference_sharpness
         self._variables = jax.device_put(variables)
         network = ReidNet(config, identities)
         self._bands = jax.jit(lambda variables, frames: network.apply(variables, to_float(frames),
@@ -32,6 +33,10 @@ class Locator:
 
     def scores(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """u_t^k of every band of a tracklet: uint8 frames [H_t, W_t, 3] to float32 [T, 3], in [−1, 1].
+
+        With the config's `reference_sharpness` k above 0, an option on top of the paper, the mean that bands
+        are compared with prefers frames that agree with it: it is made again from frames weighed by exp(k u),
+        some times, so that it is less of what hides somebody for long.
 
         Features wait in a temporary file for the mean that they are compared with, so that memory does not
         grow with the tracklet.
@@ -44,10 +49,19 @@ class Locator:
             if not count:
                 return np.zeros((0, BANDS), np.float32)
             mean = (total / count).astype(np.float32)
-            spool.seek(0)
-            chunks = iter(lambda: spool.read(BATCH * mean.nbytes), b"")
-            return np.concatenate([agreement(np.frombuffer(chunk, np.float32).reshape(-1, *mean.shape), mean)
-                                   for chunk in chunks])
+
+            def chunks():
+                spool.seek(0)
+                for chunk in iter(lambda: spool.read(BATCH * mean.nbytes), b""):
+                    yield np.frombuffer(chunk, np.float32).reshape(-1, *mean.shape)
+
+            for _ in range(_ROUNDS if self._sharpness else 0):
+                total, weight = 0.0, 0.0
+                for features in chunks():
+                    weights = np.exp(self._sharpness * (agreement(features, mean) - 1.0))[..., None]
+                    total, weight = total + (weights * features).sum(0), weight + weights.sum(0)
+                mean = (total / weight).astype(np.float32)
+            return np.concatenate([agreement(features, mean) for features in chunks()])
 
     def _features(self, frames) -> Iterator[np.ndarray]:
         frames = iter(frames)

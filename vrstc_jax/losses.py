@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+_HIDDEN, _A_LITTLE = 1 / 3, 0.05  # shares of a band from which it counts as hidden, and below which as shown
+_SUSPECT = 0.15
+
 
 def reconstruction(frames, first, second, *, kind: str = "l1"):
     """L_r = ‖x − x̂1‖₁ + ‖x − x̂2‖₁ (equation 4); frames [B, H, W, 3]. `kind` 'l2' squares instead."""
@@ -67,6 +70,32 @@ def batch_hard_triplet(features, labels, *, margin: float, axis_name: str | None
     nearest = everyone[jnp.argmin(jnp.where(same, jnp.inf, distances), axis=1)]
     hinge = jnp.maximum(margin + distance(features, farthest) - distance(features, nearest), 0)
     return jnp.mean(jnp.where(same.all(1), 0, hinge))
+
+
+def locating(logits, hidden, *, axis_name: str | None = None):
+    """An option on top of the paper: bands that were hidden on purpose should be found by equation 12.
+
+    Binary cross-entropy of each band. Bands that are hidden a little count for nothing. Something may hide
+    others too, of which nobody knows: of the bands that were not hidden on purpose, the `_SUSPECT` share that
+    look hidden most are left out.
+
+    Args:
+      logits: float [B, T, 3], above 0 where a band looks hidden.
+      hidden: float [B, T, 3] in [0, 1], the share of each band that was hidden on purpose.
+      axis_name: a device axis over which the batch is spread; the mean over devices is then the loss of the
+        global batch.
+    """
+    losses = optax.sigmoid_binary_cross_entropy(logits, hidden > _HIDDEN)
+    shown = hidden < _A_LITTLE
+    suspicion = jnp.where(shown, jax.lax.stop_gradient(logits), -jnp.inf)
+    everywhere = suspicion if axis_name is None else jax.lax.all_gather(suspicion, axis_name)
+    ordered = jnp.sort(everywhere.ravel())[::-1]
+    suspects = (_SUSPECT * jnp.isfinite(everywhere).sum()).astype(jnp.int32)
+    weights = (hidden > _HIDDEN) | shown & (suspicion < ordered[jnp.maximum(suspects, 1) - 1])
+    total = weights.sum()
+    if axis_name is not None:
+        total = jax.lax.pmean(total.astype(jnp.float32), axis_name)
+    return jnp.where(weights, losses, 0).sum() / jnp.maximum(total, 1)
 
 
 def contrastive(distances, same, *, margin: float):

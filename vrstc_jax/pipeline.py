@@ -16,7 +16,7 @@ from vrstc_jax.judge import judge_held_out, judge_truth
 from vrstc_jax.model import Model
 from vrstc_jax.outputs import OutputFolder
 from vrstc_jax.pictures import STRIPS, attention_pictures, completed_strip, judged_strips, training_curves
-from vrstc_jax.report import write_json, write_report
+from vrstc_jax.report import Table, write_json, write_report
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,7 @@ def judge(completer: Completer, tracklets: Sequence[Tracklet], *, seed: int = 0)
 def complete_source(model: Model, source: Source, output, *, command: str, run: dict,
                     title: str = "Completed tracklets", verdict: Verdict | None = None,
                     completer: Completer | None = None, summary=None,
+                    conclude: Callable[[OutputFolder], tuple[dict, list[Table]]] | None = None,
                     finish: Callable | None = None) -> dict:
     """Completes all tracklets of a source into a folder, with report.html and metrics.json.
 
@@ -76,7 +77,8 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
       run: what identifies this run, beside the model; a folder made by another run is refused.
       verdict: what `judge` found, for the report.
       summary: folder for report.html and metrics.json; None: `output`.
-      finish: called when all tracklets stand, before what was needed on the way is removed.
+      conclude: called when all tracklets stand; gives further metrics, and tables for the report.
+      finish: called at the end, before what was needed on the way is removed.
 
     Returns:
       The metrics, as written.
@@ -107,8 +109,10 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
                                                     hows.index("stcnet"))
     metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
                "tau": model.tau, "warnings": len(warnings)} | (verdict.metrics() if verdict else {})
+    more, tables = conclude(folder) if conclude else ({}, [])
+    metrics |= more
     write_summary(summary or folder.path, title=title, metrics=metrics, model=model, command=command, strips=strips,
-                  attention=attention, warnings=warnings, verdict=verdict)
+                  attention=attention, warnings=warnings, verdict=verdict, tables=tables)
     if finish:
         finish()
     folder.finish()
@@ -121,7 +125,7 @@ def model_identity(model: Model) -> dict:
 
 
 def write_summary(directory, *, title, metrics, model, command, strips=(), attention=(), warnings=(),
-                  verdict=None) -> None:
+                  verdict=None, tables=()) -> None:
     """report.html and metrics.json of a completed folder or of a judgement."""
     figures = {}
     if "frames" in metrics:
@@ -142,7 +146,7 @@ def write_summary(directory, *, title, metrics, model, command, strips=(), atten
         strips=[*strips, *(verdict.strips if verdict else ())], attention=attention,
         curves=training_curves(model.provenance),
         judge={name: table.as_dict() for name, table in verdict.tables.items()} if verdict else None,
-        warnings=warnings)
+        tables=tables, warnings=warnings)
 
 
 def _seen(frames, bar):

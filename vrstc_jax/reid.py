@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vrstc_jax import config as configs
 from vrstc_jax.losses import distance
 from vrstc_jax.pooling import PairAttention, SequenceEmbedding, pooling
-from vrstc_jax.regions import band_means
+from vrstc_jax.regions import agreements, band_means
 from vrstc_jax.resnet import ResNet, normalise
 
 _CLASSIFIER_INIT = nn.initializers.normal(0.001)
@@ -35,6 +35,9 @@ class ReidNet(nn.Module):
         self.backbone = ResNet(self.config, self.axis_name)
         self.pooling = pooling(self.config)
         self.classifier = nn.Dense(self.identities, kernel_init=_CLASSIFIER_INIT)
+        if self.config.locating_loss:
+            self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(2.0), ())
+            self.threshold = self.param("threshold", nn.initializers.constant(0.8), ())
 
     def __call__(self, clips, *, train: bool = False):
         """clips float [B, T, H, W, 3] in [−1, 1], resized if need be; logits [B, K]."""
@@ -44,6 +47,16 @@ class ReidNet(nn.Module):
         """For training, of clips as above: (logits [B, K], features [B, C'], the pooling's penalty)."""
         features, penalty = self._pooled(clips, None, train)
         return self.classifier(features), features, penalty
+
+    def located_outputs(self, clips, *, train: bool = False):
+        """As `outputs`, and how likely each band is hidden by equation 12: logits [B, T, 3].
+
+        They are sharpness · (threshold − u), both of them learned; the config's `locating_loss` must not be 0.
+        """
+        maps = clip_maps(self.backbone, clips, train=train)
+        features, penalty = self.pooling(maps)
+        hidden = jnp.exp(self.log_sharpness) * (self.threshold - agreements(band_means(maps)))
+        return self.classifier(features), features, penalty, hidden
 
     def features(self, clips, *, valid=None, train: bool = False):
         """What tells people apart: clips as above to [B, C'], C' = C of the feature maps unless the pooling

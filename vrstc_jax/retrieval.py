@@ -6,7 +6,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,12 @@ class Evaluation:
     Attributes:
       distances: float32 [Q, G].
       ranking: what `rank` found.
+      features: float32 [Q, C] and [G, C], of the queries and of the gallery; None where there are none.
     """
 
     distances: np.ndarray
     ranking: Ranking
+    features: tuple[np.ndarray, np.ndarray] | None = None
 
     def figures(self) -> dict:
         """{'rank1', 'rank5', …, 'map', 'queries', 'left_out'}: shares in [0, 1], and numbers of queries."""
@@ -77,7 +80,8 @@ def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
 def evaluate_features(query_features: np.ndarray, gallery_features: np.ndarray, query: Sequence[Tracklet],
                       gallery: Sequence[Tracklet]) -> Evaluation:
     """As `evaluate`, of features [Q, C] and [G, C] that are there already."""
-    return judge_distances(distances(query_features, gallery_features), query, gallery)
+    judged = judge_distances(distances(query_features, gallery_features), query, gallery)
+    return replace(judged, features=(query_features, gallery_features))
 
 
 def judge_distances(between: np.ndarray, query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> Evaluation:
@@ -140,8 +144,9 @@ def ranked_picture(before: Evaluation, after: Evaluation, raw: tuple[Sequence, S
 
 def _ranked_list(title, row, query, gallery, count):
     entries, right = _first(row, query, gallery, count)
+    known = [query.person is not None and gallery[i].person is not None for i in entries]
     return RankedList(_ascii(title), portrait(query), [portrait(gallery[i]) for i in entries],
-                      right.tolist() if query.person is not None else [None] * len(entries))
+                      [bool(is_right) if told else None for is_right, told in zip(right, known)])
 
 
 def _first(row, query, gallery, count):
@@ -200,9 +205,7 @@ def write_pictures(directory, evaluations: Mapping[str, Evaluation], picture: np
     if picture is not None:
         write_png(Path(directory) / "ranked.png", picture)
         written.append(Path(directory) / "ranked.png")
-    try:
+    if find_spec("matplotlib"):  # without it there are the figures alone
         write_cmc_plot(Path(directory) / "cmc.png", {name: e.ranking for name, e in evaluations.items()})
         written.append(Path(directory) / "cmc.png")
-    except InputError:
-        pass  # without matplotlib there are the figures alone
     return written

@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.data.masks import random_mask
 from vrstc_jax.data.neighbours import sides, unlikeness
 from vrstc_jax.data.tracklet_set import TrackletSet
@@ -103,7 +104,8 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     where the person has them.
 
     Returns:
-      Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}.
+      Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}, and with a `locating_loss` 'hidden'
+      float32 [B, T, 3], the share of each band that was hidden on purpose.
 
     Raises:
       InputError: no tracklet has a frame, or the batch does not divide by K.
@@ -119,7 +121,12 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
                   for a, b in zip(edges[:-1], edges[1:])]
         flip = training.flip and rng.random() < 0.5
         clip = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in chosen]
-        return {"clips": np.stack(clip), "labels": np.int32(tracklet.label)}
+        built = {"clips": np.stack(clip), "labels": np.int32(tracklet.label)}
+        if config.reid.locating_loss:
+            other = usable[rng.choice(turns)]
+            passer = _prepared(data.frame(other.first + int(rng.choice(other.frames))), size, flip, 0.0, rng)
+            built["clips"], built["hidden"] = hide_on_purpose(built["clips"], passer, rng)
+        return built
 
     # A long tracklet is seen more often than a short one, but not in proportion.
     turns = [k for k, tracklet in enumerate(usable) if len(tracklet.frames)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax.data.pipeline import resize
@@ -65,8 +64,9 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
             result[place] += share * feature
 
     for place, tracklet in enumerate(tracklets):
-        frames = _frames(tracklet, place, None if keep is None else keep[place])
-        for clip in _clips(frames, model.config.test_clip, size):
+        name = tracklet.name if isinstance(tracklet, Tracklet) else place
+        frames = _frames(tracklet, name, None if keep is None else keep[place])
+        for clip in _clips(frames, name, model.config.test_clip, size):
             length = _bucket(len(clip), model.config.test_clip)
             waiting.setdefault(length, []).append((place, clip, len(clip) / len(frames)))
             if len(waiting[length]) == (_FRAMES // length or 1):
@@ -78,32 +78,31 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
     return np.zeros((0, 0), np.float32) if result is None else result.astype(np.float32)
 
 
-def _frames(tracklet, place, keep) -> Sequence[np.ndarray]:
+def _frames(tracklet, name, keep) -> Sequence[np.ndarray]:
     frames = tracklet.frames if isinstance(tracklet, Tracklet) else tracklet
-    name = tracklet.name if isinstance(tracklet, Tracklet) else place
     if not len(frames):
         raise InputError(f"tracklet {name}: has no frame, so there is nothing to compare it by.")
-    if keep is None or not np.any(keep):
-        return frames
-    if len(keep) != len(frames):
+    if keep is not None and len(keep) != len(frames):
         raise InputError(f"tracklet {name}: keep must say of each of its {len(frames)} frames whether to use it. "
                          f"Got {len(keep)} values.")
+    if keep is None or not np.any(keep):
+        return frames
     return [frames[i] for i in np.flatnonzero(keep)]
 
 
-def _clips(frames, length, size) -> Iterator[list[np.ndarray]]:
+def _clips(frames, name, length, size) -> Iterator[list[np.ndarray]]:
     """Clips of as equal length as can be: a last clip of one frame would say little beside a whole one."""
     count = -(-len(frames) // length)
     edges = np.linspace(0, len(frames), count + 1).round().astype(int)
     frames = iter(frames)
     for a, b in zip(edges, edges[1:]):
-        yield [resize(_checked(frame), *size) for frame in islice(frames, int(b - a))]
+        yield [resize(_checked(frame, name), *size) for frame in islice(frames, int(b - a))]
 
 
-def _checked(frame):
+def _checked(frame, name):
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        raise InputError(f"frames must be uint8 [H, W, 3]. Got {frame.dtype} {frame.shape}.")
+        raise InputError(f"tracklet {name}: frames must be uint8 [H, W, 3]. Got {frame.dtype} {frame.shape}.")
     return frame
 
 

@@ -85,9 +85,10 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
     network, weights = ReidNet(config.reid, identities, axis_name), config.reid_losses
 
     def forward(params):
-        (logits, features, penalty), updated = network.apply(
+        method = "located_outputs" if config.reid.locating_loss else "outputs"
+        (logits, features, penalty, *hidden), updated = network.apply(
             {"params": params, "batch_stats": state.batch_stats}, to_float(batch["clips"]), train=True,
-            mutable=["batch_stats"], method="outputs")
+            mutable=["batch_stats"], method=method)
         loss = losses.identity(logits, batch["labels"], smoothing=weights.label_smoothing)
         parts = {"cross_entropy": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["labels"])}
         if weights.triplet:
@@ -97,6 +98,9 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
         if config.reid.pooling == "diverse_attention":
             parts["diversity"] = penalty
             loss += weights.diversity * penalty
+        if hidden:
+            parts["locating"] = losses.locating(*hidden, batch["hidden"], axis_name=axis_name)
+            loss += config.reid.locating_loss * parts["locating"]
         return loss, (updated["batch_stats"], parts)
 
     (_, (batch_stats, metrics)), grads = jax.value_and_grad(forward, has_aux=True)(state.params)

@@ -12,7 +12,7 @@ from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
 from vrstc_jax.errors import InputError
 
 # (share of tracklets in which something hides the walker, share of these in which most of the time)
-OCCLUSION = {"none": (0.0, 0.0), "light": (0.4, 0.0), "usual": (0.8, 0.1), "heavy": (1.0, 0.3),
+OCCLUSION = {"none": (0.0, 0.0), "light": (0.4, 0.0), "usual": (0.8, 0.0), "heavy": (1.0, 0.3),
              "persistent": (1.0, 1.0)}
 
 
@@ -30,14 +30,14 @@ class WalkerProtocol:
       seed: of everything random.
     """
 
-    train_people: int = 150
-    test_people: int = 60
+    train_people: int = 120
+    test_people: int = 80
     distractors: int = 40
     cameras: int = 2
     frames: int = 16
     height: int = 64
     width: int = 32
-    occlusion: str = "heavy"
+    occlusion: str = "usual"
     seed: int = 0
 
     def __post_init__(self):
@@ -47,6 +47,9 @@ class WalkerProtocol:
         if self.cameras < 2:
             raise InputError(f"A query's person must be seen by another camera too: give at least 2 cameras. "
                              f"Got {self.cameras}.")
+        for name, least in (("train_people", 1), ("test_people", 1), ("distractors", 0), ("frames", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}. Got {getattr(self, name)}.")
 
 
 def walker_splits(protocol: WalkerProtocol) -> dict[str, list[Tracklet]]:

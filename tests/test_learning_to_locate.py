@@ -1,0 +1,157 @@
+"""What `small` adds to locating: bands hidden on purpose, the loss on them, and the mean that prefers agreement."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from people import SMOKE, figures, random_model
+from vrstc_jax import losses
+from vrstc_jax.data.hiding import hide_on_purpose
+from vrstc_jax.locate import Locator, agreement
+from vrstc_jax.regions import agreements, hidden_share
+from vrstc_jax.training import reid
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+LOCATING = dataclasses.replace(SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=0.5, clip=4))
+
+
+def clips(count, seed=0):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, 4, 32, 16, 3), np.uint8)
+
+
+class TestHiding:
+    def cases(self):
+        for seed in range(60):
+            clip, passer = clips(1, seed)[0], clips(1, seed + 1000)[0, 0]
+            yield clip, *hide_on_purpose(clip, passer, np.random.default_rng(seed))
+
+    def test_at_most_half_of_the_frames_change_and_they_are_neighbours(self):
+        changed = 0
+        for clip, hidden_clip, shares in self.cases():
+            frames = np.flatnonzero((clip != hidden_clip).any((1, 2, 3)))
+            assert len(frames) <= 2 and (len(frames) < 2 or frames[1] == frames[0] + 1)
+            assert not shares[np.setdiff1d(np.arange(4), frames)].any()
+            assert hidden_clip.dtype == np.uint8 and hidden_clip.shape == clip.shape
+            changed += len(frames) > 0
+        assert 40 < changed < 60  # about 85 of 100
+
+    def test_shares_are_of_what_changed(self):
+        for clip, hidden_clip, shares in self.cases():
+            for t in range(4):
+                different = (clip[t] != hidden_clip[t]).any(-1)
+                # The edge is soft, a pixel or two wide, and something like what it hides may look the same.
+                assert np.all(hidden_share(different) >= shares[t] - 0.15)
+
+    def test_the_clip_given_stays_as_it_was_and_a_seed_says_all(self):
+        clip, passer = clips(1)[0], clips(1, 9)[0, 0]
+        before = clip.copy()
+        first, again = (hide_on_purpose(clip, passer, np.random.default_rng(3)) for _ in range(2))
+        np.testing.assert_array_equal(clip, before)
+        for a, b in zip(first, again, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_one_frame_cannot_disagree(self):
+        clip = clips(1)[0][:1]
+        hidden_clip, shares = hide_on_purpose(clip, clip[0], np.random.default_rng(0))
+        np.testing.assert_array_equal(hidden_clip, clip)
+        assert not shares.any()
+
+
+def loop_loss(logits, hidden):
+    """The loss by hand."""
+    shown = sorted((z for z, h in zip(logits.ravel(), hidden.ravel()) if h < 0.05), reverse=True)
+    cut = shown[max(int(0.15 * len(shown)), 1) - 1]
+    values = []
+    for z, h in zip(logits.ravel().astype(float), hidden.ravel()):
+        if h > 1 / 3:
+            values.append(np.log1p(np.exp(-z)))
+        elif h < 0.05 and z < cut:
+            values.append(np.log1p(np.exp(z)))
+    return np.mean(values)
+
+
+def made_up(seed=0, count=8):
+    random = np.random.default_rng(seed)
+    hidden = random.choice([0.0, 0.0, 0.02, 0.2, 0.5, 1.0], (count, 4, 3)).astype(np.float32)
+    return random.normal(0, 3, (count, 4, 3)).astype(np.float32), hidden
+
+
+class TestLoss:
+    def test_is_the_loop(self):
+        logits, hidden = made_up()
+        assert losses.locating(logits, hidden) == pytest.approx(loop_loss(logits, hidden), rel=1e-6)
+
+    def test_nothing_hidden_and_everything_hidden_are_finite(self):
+        logits, _ = made_up()
+        for share in (0.0, 1.0, 0.2):
+            value, gradient = jax.value_and_grad(losses.locating)(logits, np.full(logits.shape, share, np.float32))
+            assert np.isfinite(value) and np.isfinite(gradient).all()
+
+    @pytest.mark.parametrize("devices", [2, 4])
+    def test_devices_take_the_loss_of_the_whole_batch(self, devices):
+        logits, hidden = made_up()
+        wanted, of_wanted = jax.value_and_grad(losses.locating)(logits, hidden)
+
+        def part(logits, hidden):
+            value, gradient = jax.value_and_grad(losses.locating)(logits, hidden, axis_name="batch")
+            return jax.lax.pmean(value, "batch"), gradient
+
+        split = [a.reshape(devices, -1, *a.shape[1:]) for a in (logits, hidden)]
+        got, of_got = jax.pmap(part, axis_name="batch", devices=jax.devices()[:devices])(*split)
+        assert got[0] == pytest.approx(float(wanted), rel=1e-6)
+        # A mean over devices follows, so each part's gradient is the number of devices times its share.
+        np.testing.assert_allclose(of_got.reshape(logits.shape) / devices, of_wanted, atol=1e-7)
+
+    def test_agreements_are_equation_12_over_a_clip(self):
+        features = np.random.default_rng(0).standard_normal((2, 5, 3, 7)).astype(np.float32)
+        features[0, 2, 1] = 0
+        wanted = np.stack([agreement(clip, clip.mean(0)) for clip in features])
+        np.testing.assert_allclose(agreements(jnp.asarray(features)), wanted, atol=1e-6)  # float32 sums
+
+    def test_training_moves_what_only_it_uses(self):
+        state = reid.initial_state(LOCATING, 3)
+        batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
+                 "hidden": np.random.default_rng(0).choice([0, 1], (4, 4, 3)).astype(np.float32)}
+        grads, _, metrics = jax.jit(lambda batch: reid.gradients(LOCATING, 3, state, batch, None))(batch)
+        assert grads["threshold"] != 0 and grads["log_sharpness"] != 0 and np.isfinite(metrics["locating"])
+        assert set(grads) == {"backbone", "classifier", "threshold", "log_sharpness"}
+        assert set(reid.initial_state(SMOKE, 3).params) == {"backbone", "classifier"}
+
+
+def sharp_scores(features, sharpness):
+    """Equations 11 and 12 with the mean made again six times, frames and bands one by one."""
+    count, bands, _ = features.shape
+    scores = np.zeros((count, bands))
+    for k in range(bands):
+        rows = features[:, k].astype(np.float64)
+        mean = rows.mean(0)
+        for _ in range(6):
+            weights = [np.exp(sharpness * (row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) - 1)) for row in rows]
+            mean = sum(w * row for w, row in zip(weights, rows)) / sum(weights)
+        scores[:, k] = [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in rows]
+    return scores
+
+
+@pytest.mark.parametrize("count", [1, 5, 37])
+def test_locating_prefers_frames_that_agree(count):
+    config = dataclasses.replace(SMOKE.reid, reference_sharpness=10.0)
+    model = random_model()
+    frames = figures(count, sizes=((32, 16),))
+    plain, sharp = (Locator(c, model.reid, len(model.identities)) for c in (SMOKE.reid, config))
+    features = np.concatenate(list(plain._features(frames)))
+    # float32 features, of which cosines near 1 lose half the digits.
+    np.testing.assert_allclose(sharp.scores(frames), sharp_scores(features, 10.0), atol=2e-6)
+    np.testing.assert_allclose(plain.scores(frames), sharp_scores(features, 0.0), atol=2e-6)
+
+
+def test_the_sharper_mean_is_not_what_hides_somebody_for_long():
+    """Of ten frames four show something else: the plain mean is pulled to it, the sharper one hardly."""
+    random = np.random.default_rng(0)
+    person, thing = random.standard_normal((2, 1, 64))
+    rows = np.concatenate([np.repeat(person, 6, 0), np.repeat(thing, 4, 0)])[:, None] + 0.1 * random.standard_normal((10, 1, 64))
+    plain, sharp = sharp_scores(rows, 0.0), sharp_scores(rows, 10.0)
+    assert sharp[:6].min() - sharp[6:].max() > 1.5 * (plain[:6].min() - plain[6:].max())
