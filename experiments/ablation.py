@@ -111,6 +111,8 @@ def main(arguments: Arguments) -> list[dict]:
     """Does the rows of all seeds and returns the table's rows."""
     use_cores(configs.get(arguments.size))
     require_writable_directory(arguments.workdir)
+    # Rows of other seeds, and some of the same, run the same programs.
+    jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
     amount = _amount(arguments)
     five_steps.claim(arguments.workdir, {"size": arguments.size, "amount": dataclasses.asdict(amount)})
     results = []
