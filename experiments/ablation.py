@@ -29,10 +29,11 @@ import numpy as np
 import tyro
 
 from experiments.ablation_table import ceiling_of, format_table, rows_over_seeds, write_plot
+from experiments.vrstc import for_walkers
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, retrieval
 from vrstc_jax.cli import run_as_command, use_cores
-from vrstc_jax.complete import Completer, plan_from_scores
+from vrstc_jax.complete import plan_from_scores
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.pipeline import Usable, reid_batches
 from vrstc_jax.data.tracklet_set import write_set
@@ -109,7 +110,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> list[dict]:
     """Does the rows of all seeds and returns the table's rows."""
-    use_cores(configs.get(arguments.size))
+    use_cores(_halved(configs.get(arguments.size)))
     require_writable_directory(arguments.workdir)
     # Rows of other seeds, and some of the same, run the same programs.
     jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
@@ -127,6 +128,12 @@ def main(arguments: Arguments) -> list[dict]:
     return [row.as_dict() for row in table]
 
 
+def _halved(config):
+    """With half the batch: both clips of a pair must lie on one device."""
+    training = config.final_training
+    return dataclasses.replace(config, final_training=dataclasses.replace(training, batch=training.batch // 2))
+
+
 def _amount(arguments):
     amount = AMOUNTS[arguments.size]
     protocol = dataclasses.replace(amount.protocol, occlusion=arguments.occlusion,
@@ -141,7 +148,7 @@ class _Seed:
     def __init__(self, arguments: Arguments, amount: Amount, seed: int):
         self.work = arguments.workdir / f"seed{seed}"
         self.only = arguments.rows
-        config = configs.get(arguments.size)
+        config = for_walkers(configs.get(arguments.size))
         steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
                  "stcnet_training": amount.stcnet_steps}
         self.config = dataclasses.replace(config, seed=seed, **{
@@ -269,7 +276,8 @@ class _Seed:
                                pairs.pmap_step(config, len(identities)),
                                lambda start: reid_batches(train, seen, config, start=start),
                                steps=config.reid_training.steps, directory=work / "final")
-            save_reid(path, ReidModel(config.reid, jax.device_get(state.result), identities))
+            save_reid(path, ReidModel(config.reid, jax.device_get(state.result), identities,
+                                      network="PairScorer"))
         query, gallery = five_steps.tracklets_to_rank(sets)
         return retrieval.judge_distances(pair_distances(load_reid(path), query, gallery), query, gallery)
 

@@ -22,6 +22,8 @@ What the paper does not say (STCnet's batch, 32, and its steps, 200,000) is as i
 
 import dataclasses
 import math
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,7 +47,7 @@ _WALKERS = {
               {"reid_training": 4, "stcnet_training": 4, "final_training": 4}),
 }
 # Where queries join the gallery unless told otherwise: the official practice of the set.
-_JOINED = {"mars"}
+_JOINED = {"mars", "ls_vid"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Arguments:
     """walkers, or one of the data sets in vrstc_jax.data.datasets: mars, …"""
     manual_dir: Path | None = None
     """Where the data set's official folders lie."""
+    split: int = 1
+    """Of iLIDS-VID's ten."""
+    split_file: Path | None = None
+    """For the data set `folder`: which tracklets are for training, queries and gallery."""
     check_counts: bool = True
     """Refuse a folder in which the data set's known numbers are not met."""
     size: Literal["small", "paper", "paper_literal", "mars_paper", "smoke"] = "small"
@@ -66,6 +72,8 @@ class Arguments:
     """Do this step and all after it again."""
     imagenet: Path | None = None
     """Weights to start from, made by tools/import_resnet50.py."""
+    tau_quantile: float | None = None
+    """The share of the training bands to call hidden, where the size has no tau; if left out, 0.12 for walkers."""
     occlusion: str = "usual"
     """Of the walkers: none, light, usual, heavy or persistent."""
     hidden: Literal["located", "given"] = "located"
@@ -99,9 +107,12 @@ def main(arguments: Arguments) -> dict:
         inputs = {"dataset": "walkers"} | dataclasses.asdict(protocol)
         write = lambda path: write_set(path, walker_splits(protocol))
     else:
+        of_set = {"ilids_vid": {"split": arguments.split},
+                  "folder": {"split_file": arguments.split_file}}.get(arguments.dataset, {})
         inputs = {"dataset": arguments.dataset, "manual_dir": arguments.manual_dir and str(arguments.manual_dir)}
+        inputs |= {name: str(value) for name, value in of_set.items()}
         write = lambda path: datasets.build(arguments.dataset, path, manual_dir=arguments.manual_dir,
-                                            **({} if arguments.check_counts else {"check_counts": False}))
+                                            **of_set, **({} if arguments.check_counts else {"check_counts": False}))
     if arguments.imagenet:
         inputs["imagenet"] = str(arguments.imagenet)
     joined, folder = arguments.queries_in_gallery, arguments.keep_folder
@@ -110,6 +121,7 @@ def main(arguments: Arguments) -> dict:
         queries_in_gallery=arguments.dataset in _JOINED if joined is None else joined,
         keep_folder=arguments.dataset == "folder" if folder is None else folder)
     results = five_steps.run(arguments.workdir, config, write, options=options, inputs=inputs,
+                             command=shlex.join(["python", "-m", "experiments.vrstc", *sys.argv[1:]]),
                              start=arguments.start, backbone=_backbone(arguments.imagenet, config))
     print(format_results(results))
     return results
@@ -122,8 +134,22 @@ def config_of(arguments: Arguments) -> configs.Config:
     given = {"reid_training": arguments.reid_steps, "stcnet_training": arguments.stcnet_steps,
              "final_training": arguments.final_steps}
     steps = steps | {part: number for part, number in given.items() if number is not None}
-    return dataclasses.replace(config, seed=arguments.seed, **{
-        part: dataclasses.replace(getattr(config, part), steps=number) for part, number in steps.items()})
+    if arguments.dataset == "walkers":
+        config = for_walkers(config)
+    return dataclasses.replace(
+        config, seed=arguments.seed, tau_quantile=arguments.tau_quantile or config.tau_quantile,
+        **{part: dataclasses.replace(getattr(config, part), steps=number) for part, number in steps.items()})
+
+
+def for_walkers(config: configs.Config) -> configs.Config:
+    """The config with what locating needs where something comes past most people.
+
+    Without the loss on bands that are hidden on purpose, a network that learns from occluded people learns to
+    overlook what hides them, and finds few of the hidden bands.
+    """
+    return dataclasses.replace(
+        config, tau_quantile=0.12,
+        reid=dataclasses.replace(config.reid, locating_loss=1.0, reference_sharpness=10.0))
 
 
 def protocol_of(arguments: Arguments) -> WalkerProtocol:

@@ -12,9 +12,9 @@ from flax import traverse_util
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.model import Model
+from vrstc_jax.model import Model, ReidModel
 from vrstc_jax.networks import DiscriminatorPair, Generators
-from vrstc_jax.reid import ReidNet
+from vrstc_jax.reid import PairScorer, ReidNet
 
 SMOKE = configs.get("smoke")
 
@@ -70,6 +70,15 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
         discriminators=_random(shapes(DiscriminatorPair(config.discriminators), frames, masks),
                                seed)["params"],
         reid=_random(shapes(ReidNet(config.reid, len(identities)), clips), seed))
+
+
+@lru_cache(maxsize=None)
+def random_reid(config=SMOKE.reid, *, network=ReidNet, identities=("a", "b", "c"), seed=0):
+    """A re-ID network of random weights, or another `network` such as `PairScorer`, likewise."""
+    clips = jnp.zeros((1, 1, config.height, config.width, 3))
+    inputs = (clips, clips) if network is PairScorer else (clips,)
+    shapes = jax.eval_shape(lambda: network(config, len(identities)).init(jax.random.key(0), *inputs))
+    return ReidModel(config, _random(shapes, seed), identities)
 
 
 def _random(tree, seed):

@@ -85,7 +85,6 @@ class Fit:
     def run(self) -> None:
         """Fits and writes the model."""
         from vrstc_jax.data.images import require_writable_directory
-        from vrstc_jax.data.sources import open_source
         from vrstc_jax.fit import fit
         from vrstc_jax.model import load_model, save_model
 

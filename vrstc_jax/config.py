@@ -171,8 +171,7 @@ _SMALL_AUTOENCODER = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, 
 _SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8, 8, 8), dilated_width=8, dilations=(2, 4), decoder_width=8)
 
 _SMALL_REID = Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32, stem_pool=False,
-                   attention_width=32, embedding=64, pyramid=(4, 2, 1), locating_loss=1.0,
-                   reference_sharpness=10.0)
+                   attention_width=32, embedding=64, pyramid=(4, 2, 1))
 _SMALL_REID_TRAINING = Training(steps=400, batch=16, learning_rate=2e-3, schedule="cosine", warmup=20,
                                 weight_decay=5e-4, shift=0.06)
 _SMOKE_REID = Reid(height=32, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4, stem_pool=False,
@@ -198,7 +197,7 @@ SIZES: dict[str, Config] = {
         stcnet_training=Training(steps=6000, batch=8, learning_rate=1e-3, schedule="cosine", warmup=200,
                                  shift=0.06, average=0.998),
         reid_training=_SMALL_REID_TRAINING,
-        final=dataclasses.replace(_SMALL_REID, non_local=(0, 1, 1, 0), locating_loss=0.0),
+        final=dataclasses.replace(_SMALL_REID, non_local=(0, 1, 1, 0)),
         final_from_first=True,
         final_training=dataclasses.replace(_SMALL_REID_TRAINING, learning_rate=1e-3),
         tau=None),

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from vrstc_jax.complete import Completer, plan_from_scores
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.pipeline import Usable
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
-from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.locating_quality import LocatingScore, judge_locating
@@ -226,9 +225,9 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
             folder.require_names(data.tracklets)
             for tracklet, scores in zip(data.tracklets, found.scores[split]):
                 if not folder.has(tracklet):
-                    seen = tracklet if options.hidden == "given" else dataclasses.replace(tracklet, masks=None)
-                    plan = completer.plan(seen) if options.hidden == "given" else plan_from_scores(scores, model.tau)
-                    folder.write(seen, plan, completer.stream(seen, plan))
+                    given = options.hidden == "given"
+                    plan = completer.plan(tracklet) if given else plan_from_scores(scores, model.tau)
+                    folder.write(tracklet, plan, completer.stream(tracklet, plan))
                 bar.update(len(tracklet))
             done[split] = [folder.completed(tracklet) for tracklet in data.tracklets]
     for folder in folders.values():

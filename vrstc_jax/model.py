@@ -53,6 +53,7 @@ class ReidModel:
       identities: the training identities, in the classifier's order.
       provenance: how it was made.
       digest: as `Model.digest`.
+      network: whose variables they are, 'ReidNet' or 'PairScorer'; only the first has features of tracklets.
     """
 
     config: configs.Reid
@@ -60,6 +61,7 @@ class ReidModel:
     identities: tuple[str, ...]
     provenance: dict = field(default_factory=dict)
     digest: str = ""
+    network: str = "ReidNet"
 
 
 def save_model(path, model: Model) -> None:
@@ -92,7 +94,7 @@ def save_reid(path, model: ReidModel) -> None:
       InputError: the file cannot be written.
     """
     description = {"config": configs.to_dict(model.config), "identities": list(model.identities),
-                   "provenance": model.provenance}
+                   "provenance": model.provenance, "network": model.network}
     write_tensors(path, {"reid": model.variables}, description, kind=_REID_KIND, version=REID_FORMAT)
 
 
@@ -110,7 +112,8 @@ def load_reid(path) -> ReidModel:
         return ReidModel(model.config.reid, model.reid, model.identities, model.provenance, digest)
     try:
         return ReidModel(configs.from_dict(description["config"], configs.Reid), parts["reid"],
-                         tuple(description["identities"]), description["provenance"], digest)
+                         tuple(description["identities"]), description["provenance"], digest,
+                         description.get("network", "ReidNet"))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
 

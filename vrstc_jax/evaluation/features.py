@@ -40,6 +40,9 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
     Raises:
       InputError: a tracklet without a frame, or frames of another type.
     """
+    if model.network != "ReidNet":
+        raise InputError(f"A {model.network} has no features of tracklets; it compares pairs "
+                         "(evaluation.pairs.pair_distances).")
     network = ReidNet(model.config, len(model.identities))
     variables = jax.device_put(model.variables)
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
-from vrstc_jax.data.walkers.painting import Layer, smooth_noise
+from vrstc_jax.data.walkers.painting import Layer
 from vrstc_jax.data.walkers.people import make_person, paint_person
 from vrstc_jax.data.walkers.places import PANORAMA_SCALE, make_thing, panorama
 from vrstc_jax.errors import InputError

@@ -1,0 +1,211 @@
+"""The ablation's table by hand, that its rows are the paper's, and a few of its rows at smoke size."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import ablation
+from experiments.ablation_table import Row, Spread, ceiling_of, format_table, rows_over_seeds, write_plot
+from vrstc_jax import config as configs
+from vrstc_jax import five_steps
+from vrstc_jax.complete import plan_from_scores
+from vrstc_jax.data.images import read_image
+from vrstc_jax.model import load_model
+
+
+def figures(rank1, mean_ap, framed_by=None):
+    return {"rank1": rank1, "map": mean_ap, "framed_by": framed_by}
+
+
+# Two seeds. Of NL's gap, 0.5 to 0.9 and 0.6 to 0.8, Spa wins back 0.3/0.4 and −0.05/0.2.
+SEEDS = [{"NL": figures(0.4, 0.5), "NL, nothing hidden": figures(0.9, 0.9), "Spa": figures(0.7, 0.8, "NL"),
+          "baseline, discarding 5% of bands": figures(0.2, 0.3, "baseline")},
+         {"NL": figures(0.6, 0.6), "NL, nothing hidden": figures(0.8, 0.8), "Spa": figures(0.5, 0.55, "NL"),
+          "baseline, discarding 5% of bands": figures(0.4, 0.3, "baseline")}]
+PAPER = {"NL": (86.1, 79.9), "Spa": (87.0, 81.0)}
+
+
+class TestTable:
+    def test_rows_over_seeds(self):
+        rows = {row.name: row for row in rows_over_seeds(SEEDS, PAPER)}
+        assert list(rows) == list(SEEDS[0])
+        spa = rows["Spa"]
+        assert (spa.rank1.mean, spa.mean_ap.mean) == (pytest.approx(0.6), pytest.approx(0.675))
+        # Of two values the sample's standard deviation is their difference over √2.
+        assert spa.rank1.deviation == pytest.approx(0.2 / 2 ** 0.5)
+        assert spa.mean_ap.deviation == pytest.approx(0.25 / 2 ** 0.5)
+        assert spa.share.mean == pytest.approx((0.75 - 0.25) / 2)
+        assert spa.share.deviation == pytest.approx(1 / 2 ** 0.5)
+        assert (spa.framed_by, spa.paper, spa.seeds) == ("NL", (87.0, 81.0), 2)
+        assert rows["NL"].share is None and rows["NL, nothing hidden"].paper is None
+        assert rows["baseline, discarding 5% of bands"].share is None  # its framing rows are not there
+
+    def test_one_seed_has_no_spread(self):
+        spa = rows_over_seeds(SEEDS[:1], PAPER)[2]
+        assert spa.mean_ap == Spread(0.8, 0.0) and spa.share == Spread(pytest.approx(0.75), 0.0)
+
+    def test_a_seed_without_a_gap_says_nothing_of_shares(self):
+        flat = SEEDS[0] | {"NL, nothing hidden": figures(0.4, 0.5)}
+        share = rows_over_seeds([SEEDS[0], flat], PAPER)[2].share
+        assert share == Spread(pytest.approx(0.75), 0.0)
+        assert rows_over_seeds([flat], PAPER)[2].share is None
+
+    def test_a_row_that_a_seed_has_not(self):
+        row = rows_over_seeds([SEEDS[0], {"NL": figures(0.6, 0.6)}], PAPER)[2]
+        assert row.seeds == 1 and row.mean_ap == Spread(0.8, 0.0)
+
+    def test_as_markdown(self):
+        assert format_table(rows_over_seeds(SEEDS, PAPER)[:3]).splitlines() == [
+            "2 seeds; mean ± standard deviation",
+            "",
+            "|                    | rank-1, %   | mAP, %      | of the gap, % | paper, MARS: rank-1 (mAP) |",
+            "|--------------------|-------------|-------------|---------------|---------------------------|",
+            "| NL                 | 50.0 ± 14.1 | 55.0 ± 7.1  |               | 86.1 (79.9)               |",
+            "| NL, nothing hidden | 85.0 ± 7.1  | 85.0 ± 7.1  |               |                           |",
+            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 | 25 ± 71       | 87.0 (81.0)               |"]
+        assert format_table(rows_over_seeds(SEEDS[:1], PAPER)).startswith("1 seed; ")
+
+    def test_for_json(self):
+        rows = [row.as_dict() for row in rows_over_seeds(SEEDS, PAPER)]
+        assert json.loads(json.dumps(rows))[2]["share"]["mean"] == pytest.approx(0.25)
+        assert rows[0]["share"] is None
+
+
+class TestPlot:
+    def test_bars(self, tmp_path):
+        pytest.importorskip("matplotlib")
+
+        def row(name, mean_ap, framed_by=None):
+            return Row(name, Spread(0, 0), Spread(mean_ap, 0), None, framed_by, None, 1)
+
+        rows = [row("baseline", 0.5), row("NL, nothing hidden", 1.0), row("Spa", 0.75, "NL")]
+        assert write_plot(tmp_path / "plot.png", rows)
+        assert os.listdir(tmp_path) == ["plot.png"]
+        picture = read_image(tmp_path / "plot.png")
+        # Bars begin at 45 %, 5 below the least: their lengths are as 5, 55 and 30.
+        colours = (0x4a, 0x7f, 0xb5), (0x8a, 0x8a, 0x8a), (0xc9, 0x67, 0x3a)
+        areas = [(picture == colour).all(2).sum() for colour in colours]
+        assert areas[1] / areas[2] == pytest.approx(55 / 30, rel=0.05)
+        assert areas[0] / areas[2] == pytest.approx(5 / 30, rel=0.2)  # its narrow end has a soft edge
+
+    def test_without_matplotlib(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        assert not write_plot(tmp_path / "plot.png", rows_over_seeds(SEEDS, PAPER))
+        assert not os.listdir(tmp_path)
+
+
+def changed(name, size="small"):
+    config = configs.get(size)
+    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)
+                                          for part, fields in ablation.COMPLETIONS[name].items()})
+
+
+class TestRows:
+    """Table 1 of the paper: what each row has, of the temporal generator and of the losses."""
+
+    @pytest.mark.parametrize("name, form, local, whole, guider", [
+        ("Spa", "none", False, False, False),
+        ("Spa+AE", "autoencoder", False, False, False),
+        ("Spa+TAE", "concatenation", False, False, False),
+        ("Spa+Tem", "attention", False, False, False),
+        ("+ local D", "attention", True, False, False),
+        ("+ global D", "attention", True, True, False),
+        ("+ ID guider (STCnet)", "attention", True, True, True),
+    ])
+    def test_each_adds_what_it_says(self, name, form, local, whole, guider):
+        config = changed(name)
+        losses, usual = config.losses, configs.get("small").losses
+        assert config.stcnet.temporal_form == form
+        assert (losses.adversarial > 0 and losses.local_discriminator) == local
+        assert (losses.adversarial > 0 and losses.global_discriminator) == whole
+        assert losses.adversarial == (usual.adversarial if local or whole else 0)
+        assert losses.identity == (usual.identity if guider else 0)
+        assert losses.reconstruction == usual.reconstruction
+        # And nothing else.
+        assert dataclasses.replace(config, losses=usual, stcnet=dataclasses.replace(
+            config.stcnet, temporal_form="attention")) == configs.get("small")
+
+    def test_the_paper_s_figures_for_mars(self):
+        """DESIGN, section 2."""
+        assert ablation.PAPER == {
+            "baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
+            "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7),
+            "+ global D": (87.9, 81.9), "+ ID guider (STCnet)": (88.5, 82.3)}
+        assert list(ablation.PAPER) == ["baseline", "NL", *ablation.COMPLETIONS]
+
+    def test_all_rows(self, tmp_path, monkeypatch):
+        """Each architecture has its two framing rows, and the others name theirs."""
+        made = []
+        monkeypatch.setattr(ablation._Seed, "_prepare", lambda self: None)
+        monkeypatch.setattr(ablation._Seed, "_row", lambda self, name, make: made.append(name) or {"map": 1})
+        arguments = ablation.Arguments(tmp_path, size="smoke")
+        rows = ablation._Seed(arguments, ablation.AMOUNTS["smoke"], 0).rows()
+        assert list(rows) == made and len({ablation._folder(name) for name in rows}) == len(rows)
+        framed = ["baseline", "NL", *ablation.POOLINGS, ablation.PAIRS]
+        assert all(name in rows and ceiling_of(name) in rows for name in framed)
+        assert {rows[name]["framed_by"] for name in ablation.COMPLETIONS} == {"NL"}
+        discarding = {name: row["framed_by"] for name, row in rows.items() if "discarding" in name}
+        assert discarding == {f"{network}, discarding {share}% of bands": network
+                              for network in ("baseline", "NL") for share in (5, 10, 15, 20, 30)}
+        assert len(rows) == 2 * len(framed) + len(ablation.COMPLETIONS) + 2 + len(discarding)
+
+    def test_amounts(self, tmp_path):
+        given = ablation.Arguments(tmp_path, size="smoke", people=9, stcnet_steps=2, occlusion="light")
+        amount = ablation._amount(given)
+        assert (amount.protocol.train_people, amount.protocol.test_people) == (9, 4)
+        assert amount.protocol.occlusion == "light"
+        assert (amount.reid_steps, amount.final_steps, amount.stcnet_steps) == (4, 4, 2)
+
+
+ROWS = ("baseline", "NL", "NL, nothing hidden", "Spa", "+ ID guider (STCnet)", "STCnet, true masks",
+        "truth where located", "baseline, discarding 10% of bands", "maximum", "ASTPN, pairs")
+
+
+def command(work, *more):
+    """The ablation in a process of its own, on two devices: a pair's clips lie on one."""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.ablation", "--size", "smoke", "--seeds", "1",
+         "--workdir", str(work), *more], cwd=root, capture_output=True, text=True, env=os.environ | {
+            "JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_some_rows_of_one_seed(tmp_path):
+    said = command(tmp_path, "--rows", *ROWS[:4])
+    first = json.loads((tmp_path / "table.json").read_text())
+    assert [row["name"] for row in first["rows"]] == list(ROWS[:4]) and first["seeds"] == 1
+    assert first["rows"][3]["share"] is not None or first["rows"][1]["mean_ap"] >= first["rows"][2]["mean_ap"]
+    assert (tmp_path / "table.md").read_text().strip() in said and "87.0 (81.0)" in said
+
+    stood = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    said = command(tmp_path, "--rows", *ROWS)  # more rows go on from those
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert [row["name"] for row in table["rows"]] == list(ROWS)
+    assert table["rows"][:4] == first["rows"]
+    assert all(path.stat().st_mtime_ns == time for path, time in stood.items())
+    assert all(f"seed0: {name}\n" not in said for name in ROWS[:4]) and f"seed0: {ROWS[4]}\n" in said
+
+    work = tmp_path / "seed0"
+    assert load_model(work / "rows/Spa/model.safetensors").config.stcnet.temporal_form == "none"
+    found = five_steps.read_located(work)
+    raw, truth, filled, by_masks = (five_steps.read_splits(work / place) for place in (
+        "data", "truth", "rows/truth_where_located/completed", "rows/STCnet__true_masks/completed"))
+    for split, scores in found.scores.items():
+        for k, of_tracklet in enumerate(scores):
+            before, true, mended, told = (np.stack(sets[split].tracklets[k].frames[:])
+                                          for sets in (raw, truth, filled, by_masks))
+            plan = plan_from_scores(of_tracklet, found.tau)
+            masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
+            masks &= ~masks.all((1, 2))[:, None, None]
+            np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
+            hidden = np.stack(raw[split].tracklets[k].masks[:])
+            np.testing.assert_array_equal(told[~hidden], before[~hidden])

@@ -1,0 +1,601 @@
+"""The five steps as one job, with trainings left out: what each leaves, and that it goes on where it stopped.
+
+In place of a training there are random variables that follow from all that the training is given. What is
+inside one (batches, checkpoints, being killed) is tested in test_fit.py; the slow tests here train.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from experiments import vrstc
+from people import SMOKE, random_model, random_reid
+from test_datasets import mars
+from vrstc_jax import config as configs
+from vrstc_jax import five_steps
+from vrstc_jax.complete import plan_from_scores
+from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
+from vrstc_jax.errors import InputError
+from vrstc_jax.evaluation import distances
+from vrstc_jax.five_steps import SPLITS, STEPS, Options, read_located, read_splits
+from vrstc_jax.locate import Locator
+from vrstc_jax.model import load_model, load_reid
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
+
+_TWO_STAGES = dataclasses.replace(SMOKE.reid, blocks=(1, 1))
+CONFIG = dataclasses.replace(
+    SMOKE, tau_quantile=0.15, final=dataclasses.replace(_TWO_STAGES, non_local=(0, 1)),
+    reid=dataclasses.replace(_TWO_STAGES, locating_loss=1.0, reference_sharpness=10.0))  # as for walkers
+PROTOCOL = WalkerProtocol(train_people=3, test_people=2, distractors=1, frames=4, height=32, width=16)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """What a run compiled, the next ones read."""
+    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+               "jax_persistent_cache_min_compile_time_secs": 0,
+               "jax_persistent_cache_min_entry_size_bytes": -1}
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+class StandIns:
+    """In place of `fit.train_reid` and `fit.train_stcnet`; `calls` has what they were asked for."""
+
+    def __init__(self):
+        self.calls = []
+
+    def reid(self, data, seen, config, identities, directory, *, start_from=None, name):
+        self.calls.append(SimpleNamespace(name=name, config=config, seen=seen, start_from=start_from))
+        seed = _seed(data, seen, config, identities, start_from)
+        return random_reid(config.reid, identities=tuple(map(str, range(identities))), seed=seed).variables
+
+    def stcnet(self, data, usable, config, guider, identities, directory):
+        self.calls.append(SimpleNamespace(name="STCnet", config=config, seen=usable))
+        model = random_model(config, seed=_seed(data, usable, config, identities, guider))
+        return SimpleNamespace(result=model.generators, discriminators=model.discriminators)
+
+    def names(self):
+        return [call.name for call in self.calls]
+
+
+def _seed(data, usable, config, identities, variables):
+    """A number that changes with every frame, label, setting and weight."""
+    digest = hashlib.sha256(repr((config, identities)).encode())
+    for each in usable:
+        digest.update(repr((each.label, [int(i) for i in each.frames])).encode())
+        for i in each.frames:
+            digest.update(data.frame(each.first + int(i)).tobytes())
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return int.from_bytes(digest.digest()[:4], "little")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    return patched(monkeypatch)
+
+
+def patched(monkeypatch):
+    stand_ins = StandIns()
+    monkeypatch.setattr(five_steps.fit, "train_reid", stand_ins.reid)
+    monkeypatch.setattr(five_steps.fit, "train_stcnet", stand_ins.stcnet)
+    return stand_ins
+
+
+def write(path):
+    write_set(path, walker_splits(PROTOCOL))
+
+
+def run(work, config=CONFIG, *, write=write, **options):
+    """(results, what was said)."""
+    said = []
+    results = five_steps.run(work, config, write, inputs={"dataset": "walkers"}, say=said.append, **options)
+    return results, said
+
+
+def never(path):
+    raise AssertionError("the data are there already")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, quick_compilation, compiled_once):
+    """A whole run: where, what it gave and said, and what was trained."""
+    work = tmp_path_factory.mktemp("steps") / "work"
+    with pytest.MonkeyPatch.context() as patch:
+        stand_ins = patched(patch)
+        results, said = run(work)
+    return SimpleNamespace(work=work, results=results, said=said, trained=stand_ins)
+
+
+@pytest.fixture
+def again(done, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(done.work, tmp_path / "work", copy_function=shutil.copy2))
+
+
+FILES = ("reid.safetensors", "scores/train.npz", "scores/query.npz", "scores/gallery.npz", "locating.json",
+         "model.safetensors", "final.safetensors", "before.safetensors", "results.json", "features.npz",
+         "ranked.png")
+# What says that a step is done.
+PLACES = dict(zip(STEPS, ("data", "reid.safetensors", "locating.json", "model.safetensors", "completed",
+                          "results.json")))
+
+
+def contents(work):
+    return {name: (work / name).read_bytes() for name in FILES}
+
+
+def times(work):
+    return {path.relative_to(work): path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+
+
+def assert_same_sets(one, other):
+    for split in SPLITS:
+        tracklets = (read_set(directory, split).tracklets for directory in (one, other))
+        for mine, theirs in zip(*tracklets, strict=True):
+            assert (mine.name, mine.frame_names) == (theirs.name, theirs.frame_names)
+            for a, b in ((mine.frames, theirs.frames), (mine.masks, theirs.masks)):
+                np.testing.assert_array_equal(np.stack(a[:]), np.stack(b[:]))
+
+
+class TestAWholeRun:
+    def test_every_step_leaves_its_result(self, done):
+        left = {path.name for path in done.work.iterdir()} - {"cmc.png"}  # where matplotlib is
+        assert left == {"experiment.json", "data", "completed", "scores", *(n for n in FILES if "/" not in n)}
+        assert (done.work / "cmc.png").exists() == bool(pytest.importorskip("matplotlib"))
+        assert read_image(done.work / "ranked.png").shape[2] == 3
+
+    def test_what_is_said(self, done):
+        assert [line.partition(":")[0] for line in done.said] == list(STEPS)
+        for line, place in zip(done.said, PLACES.values()):
+            assert re.fullmatch(rf"\w+: done in \d+ s \({re.escape(str(done.work / place))}\)\.", line)
+
+    def test_results(self, done):
+        stored = json.loads((done.work / "results.json").read_text())
+        assert stored == done.results
+        assert stored["gallery"] == "without the queries"
+        assert list(stored["evaluations"]) == ["first network, before completion", "before completion",
+                                               "after completion"]
+        for figures in stored["evaluations"].values():
+            assert set(figures) == {"rank1", "rank5", "rank10", "rank20", "map", "queries", "left_out"}
+            assert 0 < figures["map"] <= 1 and (figures["queries"], figures["left_out"]) == (2, 0)
+        assert stored["locating"] == json.loads((done.work / "locating.json").read_text())
+
+    def test_figures_are_those_of_the_features(self, done):
+        """Features by the loaded file, ranked by the definition."""
+        completed = read_splits(done.work / "completed")
+        with np.load(done.work / "features.npz") as stored:
+            query, gallery = stored["query"], stored["gallery"]
+        precisions = []
+        for person, row in zip([t.person for t in completed["query"].tracklets], distances(query, gallery)):
+            right = np.array([t.person == person for t in completed["gallery"].tracklets])[np.argsort(row)]
+            assert right.sum() == 1  # the other camera
+            precisions.append(1 / (1 + right.argmax()))
+        assert done.results["evaluations"]["after completion"]["map"] == pytest.approx(np.mean(precisions))
+
+    def test_tau_and_how_good_locating_is(self, done):
+        found, record = read_located(done.work), done.results["locating"]
+        scores = np.concatenate([s.ravel() for s in found.scores["train"]])
+        assert found.tau == record["tau"] == pytest.approx(np.quantile(scores, 0.15))
+        assert record["tau_quantile"] == 0.15
+        raw = read_splits(done.work / "data")
+        locator = Locator(CONFIG.reid, load_reid(done.work / "reid.safetensors").variables, 3)
+        seen = raw["gallery"].tracklets[1]
+        np.testing.assert_array_equal(found.scores["gallery"][1], locator.scores(seen.frames))
+        assert [row["tau"] for row in record["quality"]] == [record["tau"], 0.89]
+        assert {row["bands"] for row in record["quality"]} == {(2 + 3) * 4 * 3}  # of the test tracklets alone
+
+    def test_what_is_trained_on_what(self, done):
+        first, stcnet, after, before = done.trained.calls
+        assert done.trained.names() == ["re-ID network", "STCnet", "final network, after completion",
+                                        "final network, before completion"]
+        assert first.config == stcnet.config == CONFIG and first.start_from is None
+        assert after.config == before.config == configs.of_final(CONFIG)
+        for call in (first, after, before):
+            assert [list(each.frames) for each in call.seen] == [[0, 1, 2, 3]] * 6
+            assert [each.label for each in call.seen] == [0, 0, 1, 1, 2, 2]
+        found = read_located(done.work)
+        clean = [np.flatnonzero((scores >= found.tau).all(1)).tolist() for scores in found.scores["train"]]
+        assert [each.frames.tolist() for each in stcnet.seen] == clean
+        assert 0 < sum(map(len, clean)) < 24
+        # `final_from_first`: the last networks begin with the first, less what only locating needs.
+        begin = load_reid(done.work / "reid.safetensors").variables
+        assert {"log_sharpness", "threshold"} < set(begin["params"])
+        del begin["params"]["log_sharpness"], begin["params"]["threshold"]
+        for call in (after, before):
+            assert jax.tree.all(jax.tree.map(np.array_equal, call.start_from, begin))
+
+    def test_the_models(self, done):
+        model = load_model(done.work / "model.safetensors")
+        assert model.identities == ("0000000", "0000001", "0000002") and model.config == CONFIG
+        assert model.tau == done.results["locating"]["tau"]
+        assert model.provenance["tracklets"] == 6 and model.provenance["frames"] == 24
+        for name in ("final", "before"):
+            assert load_reid(done.work / f"{name}.safetensors").config == CONFIG.final
+
+    def test_the_completed_set_is_of_the_same_form(self, done):
+        raw, completed = read_splits(done.work / "data"), read_splits(done.work / "completed")
+        found, changed = read_located(done.work), 0
+        for split in SPLITS:
+            of_split = raw[split].tracklets, completed[split].tracklets, found.scores[split]
+            for before, after, scores in zip(*of_split, strict=True):
+                assert (before.name, before.person, before.camera, before.frame_names) == (
+                    after.name, after.person, after.camera, after.frame_names)
+                plan = plan_from_scores(scores, found.tau)
+                for i in range(4):
+                    mask = plan.mask(i, before.frames[i])
+                    np.testing.assert_array_equal(after.masks[i], mask)
+                    np.testing.assert_array_equal(after.frames[i][~mask], before.frames[i][~mask])
+                    changed += (after.frames[i] != before.frames[i]).any()
+        assert changed > 3
+
+
+class TestAgain:
+    def test_a_second_call_does_nothing_and_says_so(self, done, again, trained):
+        before = times(again)
+        results, said = run(again, write=never)
+        assert results == done.results and times(again) == before and not trained.calls
+        assert said == [f"{again / 'results.json'}: stands; nothing is left to do "
+                        "(--from STEP does steps again)."]
+
+    def test_from_rank_does_that_alone(self, done, again, trained):
+        before = times(again)
+        (again / "results.json").write_text("{}")
+        results, said = run(again, write=never, start="rank")
+        assert results == done.results and contents(again) == contents(done.work)
+        assert trained.names() == ["final network, after completion", "final network, before completion"]
+        assert [line.partition(" (")[0] for line in said[:5]] == [f"{step}: stands" for step in STEPS[:5]]
+        assert said[5].startswith("rank: done in ")
+        changed = {str(path) for path, time in times(again).items() if before.get(path) != time}
+        assert changed - {"cmc.png"} == {"final.safetensors", "before.safetensors", "results.json",
+                                         "features.npz", "ranked.png"}
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_from_a_step_removes_what_follows_from_it(self, again, trained, monkeypatch, step):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(five_steps, "read_splits", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(again, start=step)
+        gone = [name for later in STEPS[max(1, STEPS.index(step)):] for name in five_steps._LEFT_BY[later]]
+        left = {path.name for path in again.iterdir()}
+        assert not left & set(gone) and not any(name.startswith(".") for name in left)
+        assert {PLACES[earlier] for earlier in STEPS[:STEPS.index(step)]} <= left
+
+    def test_stopped_while_removing(self, done, again, trained, monkeypatch):
+        """Half of a set does not pass for a set, and results do not outlive what they were made of."""
+        removed = []
+
+        def stop(path, **_):
+            if Path(path).exists():
+                removed.append(Path(path).name)
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(five_steps.shutil, "rmtree", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(again, start="complete")
+        assert removed == [".completed.removed"] and not (again / "results.json").exists()
+        results, said = run(again, write=never)
+        assert results == done.results and said[4].startswith("complete: done")
+        assert contents(again) == contents(done.work)
+
+    @pytest.mark.parametrize("changes", [
+        {"config": dataclasses.replace(CONFIG, seed=1)},
+        {"config": dataclasses.replace(CONFIG, tau=0.5)},
+        {"options": Options(hidden="given")},
+        {"options": Options(queries_in_gallery=True)},
+        {"inputs": {"dataset": "mars"}},
+    ])
+    def test_another_experiment_is_refused(self, again, changes):
+        before = times(again)
+        same = {"config": CONFIG, "write": never, "inputs": {"dataset": "walkers"}, "start": "data"}
+        with pytest.raises(InputError, match=f"{again}: holds an experiment with other data or ") as raised:
+            five_steps.run(again, **(same | changes))
+        assert "\n" not in str(raised.value) and times(again) == before
+
+    def test_a_step_that_is_none(self, tmp_path):
+        with pytest.raises(InputError, match="no step 'train'; choose one of data, reid, locate, stcnet, "):
+            run(tmp_path / "work", start="train")
+        assert not (tmp_path / "work").exists()
+
+
+# Where each run is interrupted: the function, and its call in that run, from 1.
+MOMENTS = [
+    ("data", "vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder.encode_png", 20),
+    ("reid", "vrstc_jax.five_steps.fit.train_reid", 1),
+    ("reid", "vrstc_jax.five_steps.save_reid", 1),
+    ("locate", "vrstc_jax.locate.Locator.scores", 8),  # of the 6 + 2 + 3 tracklets
+    ("locate", "vrstc_jax.five_steps.choose_tau", 1),
+    ("stcnet", "vrstc_jax.five_steps.fit.train_stcnet", 1),
+    ("complete", "vrstc_jax.outputs.OutputFolder.write", 7),
+    ("complete", "vrstc_jax.outputs.write_png", 5),
+    ("complete", "vrstc_jax.five_steps.write_set", 1),
+    ("rank", "vrstc_jax.five_steps.fit.train_reid", 2),
+    ("rank", "vrstc_jax.five_steps.evaluate", 2),
+    ("rank", "vrstc_jax.retrieval.write_cmc_plot", 1),
+]
+
+
+def interrupt_at(patch, target, call):
+    """The `call`-th call of 'module.function' or 'module.Class.method' is as if Ctrl-C were typed."""
+    place, _, name = target.rpartition(".")
+    holder = pkgutil.resolve_name(place)
+    original, calls = getattr(holder, name), [0]
+
+    def counted(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    patch.setattr(holder, name, counted)
+
+
+def test_interrupted_in_each_step_it_ends_the_same(done, trained, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    work = tmp_path / "work"
+    for step, target, call in MOMENTS:
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, target, call)
+            with pytest.raises(KeyboardInterrupt):
+                run(work)
+        stands = [name for name, place in PLACES.items() if (work / place).exists()]
+        assert stands == list(STEPS[:STEPS.index(step)]), target
+    # What stands is not done again; the first network was interrupted before it was saved, once.
+    results, said = run(work, write=never)
+    assert results == done.results and contents(work) == contents(done.work)
+    assert_same_sets(work / "completed", done.work / "completed")
+    assert trained.names() == ["re-ID network", *done.trained.names()]
+    assert {path.name for path in work.iterdir()} == {path.name for path in done.work.iterdir()}
+
+
+class TestOptions:
+    @pytest.fixture(scope="class")
+    def given(self, tmp_path_factory, quick_compilation, compiled_once):
+        """By the data's masks, without comparison, queries in the gallery, and the folder is kept."""
+        work = tmp_path_factory.mktemp("given") / "work"
+        with pytest.MonkeyPatch.context() as patch:
+            stand_ins = patched(patch)
+            results, _ = run(work, dataclasses.replace(CONFIG, final_from_first=False),
+                             backbone={"marked": 1},
+                             options=Options(hidden="given", compare=False, queries_in_gallery=True,
+                                             keep_folder=True))
+        return SimpleNamespace(work=work, results=results, trained=stand_ins)
+
+    def test_masks_say_what_is_hidden(self, given):
+        raw, completed = read_splits(given.work / "data"), read_splits(given.work / "completed")
+        clean = [[i for i, mask in enumerate(t.masks) if not mask.any()] for t in raw["train"].tracklets]
+        assert [each.frames.tolist() for each in given.trained.calls[1].seen] == clean
+        changed = hidden = 0
+        for split in SPLITS:
+            for before, after in zip(raw[split].tracklets, completed[split].tracklets, strict=True):
+                masks, filled = np.stack(before.masks[:]), np.stack(after.frames[:])
+                np.testing.assert_array_equal(np.stack(after.masks[:]), masks)
+                np.testing.assert_array_equal(filled[~masks], np.stack(before.frames[:])[~masks])
+                changed += (filled != np.stack(before.frames[:])).any(-1)[masks].sum()
+                hidden += masks.sum()
+        assert changed > 0.9 * hidden > 100
+
+    def test_the_folder_has_the_same_tree_and_names(self, given):
+        folder, completed = given.work / "completed_frames", read_splits(given.work / "completed")
+        expected = {f"{t.name}/{name}.png" for data in completed.values() for t in data.tracklets
+                    for name in t.frame_names}
+        found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+        assert found == expected | {f"masks/{name}" for name in expected}
+        for data in completed.values():
+            tracklet = data.tracklets[-1]
+            picture, mask = (folder / part / tracklet.name / "000002.png" for part in ("", "masks"))
+            np.testing.assert_array_equal(read_image(picture), tracklet.frames[1])
+            np.testing.assert_array_equal(read_mask(mask), tracklet.masks[1])
+
+    def test_without_comparison(self, given):
+        assert list(given.results["evaluations"]) == ["after completion"]
+        assert given.trained.names() == ["re-ID network", "STCnet", "final network, after completion"]
+        assert not (given.work / "before.safetensors").exists() and not (given.work / "ranked.png").exists()
+
+    def test_queries_in_the_gallery(self, given):
+        assert given.results["gallery"] == "with the queries"
+        with np.load(given.work / "features.npz") as stored:
+            assert len(stored["gallery"]) == 2 + 3
+            np.testing.assert_array_equal(stored["gallery"][:2], stored["query"])
+
+    def test_what_networks_start_from(self, given):
+        networks = [call for call in given.trained.calls if call.name != "STCnet"]
+        assert [call.start_from for call in networks] == [{"marked": 1}] * 2
+
+    def test_masks_that_are_not_there(self, trained, tmp_path):
+        def without(path):
+            write_set(path, {split: [dataclasses.replace(t, masks=None) for t in tracklets]
+                             for split, tracklets in walker_splits(PROTOCOL).items()})
+
+        with pytest.raises(InputError, match="tracklet 0000000/c0/t0: has no masks") as raised:
+            run(tmp_path / "work", write=without, options=Options(hidden="given"))
+        assert "\n" not in str(raised.value) and not trained.calls
+
+
+def test_two_splits_may_use_a_name_for_two_tracklets(done, tmp_path):
+    """A folder for each split keeps them apart."""
+    def renamed(data):
+        return dataclasses.replace(data, tracklets=tuple(
+            dataclasses.replace(t, name=f"{i}") for i, t in enumerate(data.tracklets[:2])))
+
+    raw = {split: renamed(data) for split, data in read_splits(done.work / "data").items()}
+    five_steps.complete_sets(raw, load_model(done.work / "model.safetensors"), read_located(done.work),
+                             tmp_path, options=Options(keep_folder=True))
+    wanted = read_splits(done.work / "completed")
+    for split in SPLITS:
+        found = read_set(tmp_path / "completed", split).tracklets
+        assert [t.name for t in found] == ["0", "1"]
+        for mine, theirs in zip(found, wanted[split].tracklets):
+            np.testing.assert_array_equal(np.stack(mine.frames[:]), np.stack(theirs.frames[:]))
+        assert (tmp_path / "completed_frames" / split / "1/000004.png").exists()
+
+
+class TestTheCommand:
+    def test_walkers(self, trained, tmp_path, capsys, monkeypatch):
+        asked = {}
+        monkeypatch.setattr(five_steps, "run", lambda work, config, write, **options: asked.update(
+            options, work=work, config=config, write=write) or RESULTS)
+        arguments = vrstc.Arguments(tmp_path / "work", size="smoke", occlusion="light", seed=3, final_steps=7,
+                                    start="rank")
+        assert vrstc.main(arguments) is RESULTS
+        assert asked["inputs"]["dataset"] == "walkers" and asked["inputs"]["occlusion"] == "light"
+        assert asked["inputs"]["seed"] == asked["config"].seed == 3 and asked["start"] == "rank"
+        assert (asked["config"].reid_training.steps, asked["config"].final_training.steps) == (4, 7)
+        assert asked["options"] == Options()
+        asked["write"](tmp_path / "set")
+        assert [len(data.tracklets) for data in read_splits(tmp_path / "set").values()] == [12, 4, 6]
+        assert capsys.readouterr().out.splitlines() == [
+            "locating (precision and recall of hidden bands, test tracklets)",
+            "     tau  precision  recall     F1  called  hidden   bands",
+            "  0.8900      0.000     nan    nan       4       0      90",
+            "average precision over all thresholds: nan",
+            "",
+            "gallery without the queries",
+            "Who is it: ranks and mean average precision, %",
+            "                  rank-1  rank-5  rank-10  rank-20   mAP",
+            "after completion    50.0   100.0    100.0    100.0  75.0"]
+
+    def test_a_set_that_is_none(self, tmp_path):
+        with pytest.raises(InputError, match="no data set 'marz'; choose walkers or one of mars, ") as raised:
+            vrstc.main(vrstc.Arguments(tmp_path / "work", dataset="marz", size="smoke"))
+        assert "\n" not in str(raised.value)
+
+    def test_mars(self, trained, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(configs.SIZES, "smoke", CONFIG)  # what is compiled already
+        mars(tmp_path / "manual")
+        arguments = vrstc.Arguments(tmp_path / "work", dataset="mars", size="smoke",
+                                    manual_dir=tmp_path / "manual", check_counts=False, compare=False)
+        results = vrstc.main(arguments)
+        # Two queries in the gallery that they have joined, of whom one has a match.
+        assert results["gallery"] == "with the queries"
+        after = results["evaluations"]["after completion"]
+        assert (after["queries"], after["left_out"]) == (2, 1) and "quality" not in results["locating"]
+        raw, completed = (read_splits(tmp_path / "work" / name) for name in ("data", "completed"))
+        for split in SPLITS:
+            assert [(t.name, t.person, t.camera, t.frame_names) for t in raw[split].tracklets] == [
+                (t.name, t.person, t.camera, t.frame_names) for t in completed[split].tracklets]
+        assert "1 queries have no match in the gallery and are left out" in capsys.readouterr().out
+        assert not (tmp_path / "work/completed_frames").exists()
+        assert vrstc.main(arguments) == results and len(trained.calls) == 3
+
+    def test_a_mars_that_is_not_whole(self, trained, tmp_path):
+        mars(tmp_path / "manual")
+        with pytest.raises(InputError, match="is not the whole MARS"):
+            vrstc.main(vrstc.Arguments(tmp_path / "work", dataset="mars", size="smoke",
+                                       manual_dir=tmp_path / "manual"))
+        assert not trained.calls and not (tmp_path / "work/data").exists()
+
+
+RESULTS = {"gallery": "without the queries",
+           "locating": {"tau": 0.89, "quality": [{"tau": 0.89, "precision": 0.0, "recall": None, "called": 4,
+                                                  "hidden": 0, "bands": 90, "average_precision": None}]},
+           "evaluations": {"after completion": {"rank1": 0.5, "rank5": 1, "rank10": 1, "rank20": 1,
+                                                "map": 0.75, "queries": 2, "left_out": 0}}}
+
+
+def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
+    """Each number of DESIGN's sections 1 and 2."""
+    config = vrstc.config_of(vrstc.Arguments(tmp_path, dataset="mars", size="mars_paper"))
+    assert config.name == "mars_paper" and config.tau == 0.89
+    for network in (config.reid, config.final):
+        assert (network.height, network.width, network.clip) == (256, 128, 4)
+        assert (network.blocks, network.bottleneck, network.base_width, network.stem_pool) == (
+            (3, 4, 6, 3), True, 64, True)  # ResNet-50
+        assert network.last_stride == 1 and network.pooling == "average"
+        assert network.locating_loss == 0 and network.reference_sharpness == 0  # equations 11 and 12 alone
+    assert not any(config.reid.non_local)
+    assert config.final.non_local == (0, 2, 3, 0)  # 5 blocks, in res3 and res4
+    assert config.reid_losses == configs.ReidLosses(label_smoothing=0, triplet=0)  # cross-entropy alone
+    epochs = -(-8298 // 32)  # batches that 8,298 tracklets make
+    for training in (config.reid_training, config.final_training):
+        assert training.steps == 150 * epochs and training.batch == 32
+        assert training.learning_rate == 3e-4 and training.weight_decay == 5e-4
+        assert training.schedule == "staircase" and training.warmup == 0  # ×0.1 each third: every 50 epochs
+        assert training.flip and training.shift == 0 and training.average == 0
+        assert training.clips_per_identity == 1
+    assert not config.final_from_first  # but from ImageNet's weights, as the first
+    assert (config.stcnet.height, config.stcnet.width) == (128, 64)
+    assert config.stcnet.patch_size == 3 and config.stcnet.softmax_scale == 1
+    assert config.stcnet.temporal_form == "attention" and not config.stcnet.learned_scale
+    assert (config.stcnet.frames_per_side, config.stcnet.neighbour_reach) == (1, 1)
+    assert not config.stcnet.transport
+    assert config.masks == configs.Masks(kind="bands", longest_run=1)
+    assert config.losses == configs.Losses(adversarial=0.001, identity=0.1, reconstruction="l1")
+    training = config.stcnet_training
+    assert (training.learning_rate, training.schedule, training.weight_decay) == (1e-4, "constant", 0)
+    assert "Not run here: no MARS images" in vrstc.__doc__ and "88.5 (82.3)" in vrstc.__doc__
+
+
+@pytest.mark.slow
+def test_walkers_are_trained_and_killed_training_goes_on(tmp_path):
+    """No stand-ins: the steps as they are, interrupted in each training, end with the same bytes."""
+    trainings = "reid_training", "stcnet_training", "final_training"
+    config = dataclasses.replace(CONFIG, **{
+        part: dataclasses.replace(getattr(CONFIG, part), steps=3) for part in trainings})
+    whole, _ = run(tmp_path / "whole", config)
+    for call in (2, 5, 5, 5):  # the second step of each training; a run begins with the one before
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_at(patch, "vrstc_jax.training.loop.shard", call)
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "stopped", config)
+    results, _ = run(tmp_path / "stopped", config)
+    assert results == whole and contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+# In a process of its own: there the device is one, which a batch of 2 divides by.
+_ONE_STEP = """
+import dataclasses, sys
+from pathlib import Path
+from experiments import vrstc
+from vrstc_jax import config as configs
+
+config = configs.get("mars_paper")
+configs.SIZES["mars_paper"] = dataclasses.replace(config, **{
+    part: dataclasses.replace(getattr(config, part), batch=2)
+    for part in ("reid_training", "stcnet_training", "final_training")})
+vrstc.main(vrstc.Arguments(Path(sys.argv[2]), dataset="mars", size="mars_paper", manual_dir=Path(sys.argv[1]),
+                           check_counts=False, compare=False, reid_steps=1, stcnet_steps=1, final_steps=1))
+"""
+
+
+@pytest.mark.slow
+def test_mars_paper_starts_and_steps(tmp_path):
+    mars(tmp_path / "manual")
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", _ONE_STEP, str(tmp_path / "manual"), str(tmp_path / "work")], cwd=root,
+        capture_output=True, text=True, env=os.environ | {
+            "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "after completion" in done.stdout
+    model = load_model(tmp_path / "work/model.safetensors")
+    assert model.config.name == "mars_paper" and model.tau == 0.89
+    assert load_reid(tmp_path / "work/final.safetensors").config == configs.get("mars_paper").final
+    shutil.rmtree(tmp_path / "work")  # a gigabyte or two
