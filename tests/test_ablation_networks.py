@@ -104,7 +104,8 @@ def test_a_step_moves_every_weight_there_is(form):
     assert np.isfinite(metrics["generators"])
 
 
-@pytest.mark.parametrize("one, other", [("global", "local"), ("local", "global")])
+@pytest.mark.parametrize("one, other", [pytest.param("global", "local", marks=pytest.mark.slow),
+                                        ("local", "global")])
 def test_one_discriminator_alone(one, other):
     """Its loss is L_r and λ1 times its own, and that one's alone."""
     losses = dataclasses.replace(SMOKE.losses, **{f"{other}_discriminator": False}, adversarial=0.5, identity=0.0)
