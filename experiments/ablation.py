@@ -6,15 +6,19 @@ Rows, each a network trained and ranked by itself; of a seed, all share the data
 
     as it is        the re-ID network with each pooling, and NL (non-local blocks), on the occluded data
     nothing hidden  the same networks on the same walkers with nothing in the way: the ceiling
-    discarding      frames with a hidden band thrown away before comparing, for several τ (baseline and NL)
+    discarding      frames with a hidden band thrown away before comparing, for several τ (baseline and NL);
+                    training keeps them
     completion      NL on completed data: Spa, Spa+AE, Spa+TAE, Spa+Tem, + local D, + global D, + ID guider
     who is at fault NL on data completed with the true masks, and with the truth where something was located
+
+Rows from Spa+Tem on have what `small` adds to attention (pixels carried over, a learned scale, a last stage);
+the rows before have no attention to add it to.
 
 What counts is the share of the gap between a network's two framing rows that a row wins back. The table is
 printed and written to WORKDIR/table.md and table.json, with mean and standard deviation over seeds and the
 paper's MARS figures beside them; plot.png needs matplotlib. Rows that stand are not done again, so the same
 command goes on where it stopped. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--people`,
-`--steps` and the like make it larger, `--size smoke` shows that it runs.
+`--stcnet-steps` and the like make it larger, `--size smoke` shows that it runs.
 """
 
 import dataclasses
@@ -39,6 +43,7 @@ from vrstc_jax.data.pipeline import Usable, reid_batches
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
+from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.pairs import pair_distances
 from vrstc_jax.fit import identities_of
 from vrstc_jax.model import ReidModel, load_model, load_reid, save_model, save_reid
@@ -64,6 +69,7 @@ POOLINGS = {"maximum": "maximum", "temporal attention": "temporal_attention",
             "diverse attention": "diverse_attention", "ASTPN, one sequence": "astpn_one_sequence"}
 PAIRS = "ASTPN, pairs"
 STCNET = "+ ID guider (STCnet)"
+TRUE_MASKS, TRUTH = "STCnet, true masks", "truth where located"
 QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of bands; the τ to discard by
 
 
@@ -110,12 +116,14 @@ class Arguments:
 
 def main(arguments: Arguments) -> list[dict]:
     """Does the rows of all seeds and returns the table's rows."""
-    use_cores(_halved(configs.get(arguments.size)))
+    _check(arguments)
+    config, amount = for_walkers(configs.get(arguments.size)), _amount(arguments)
+    use_cores(_halved(config))
     require_writable_directory(arguments.workdir)
+    five_steps.claim(arguments.workdir, {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config),
+                                         "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": QUANTILES})
     # Rows of other seeds, and some of the same, run the same programs.
     jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
-    amount = _amount(arguments)
-    five_steps.claim(arguments.workdir, {"size": arguments.size, "amount": dataclasses.asdict(amount)})
     results = []
     for seed in range(arguments.seeds):
         results.append(_Seed(arguments, amount, seed).rows())
@@ -126,6 +134,40 @@ def main(arguments: Arguments) -> list[dict]:
         print(text, flush=True)
         write_plot(arguments.workdir / "plot.png", table)
     return [row.as_dict() for row in table]
+
+
+def row_names() -> list[str]:
+    """All rows, in the order in which they are done."""
+    framed = ["baseline", "NL"]
+    rivals = [*POOLINGS, PAIRS]
+    return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS, TRUE_MASKS, TRUTH,
+            *(_discarding(base, quantile) for base in framed for quantile in QUANTILES),
+            *(name for base in rivals for name in (base, ceiling_of(base)))]
+
+
+def _discarding(network, quantile):
+    return f"{network}, discarding {quantile:.0%} of bands"
+
+
+def _check(arguments):
+    for name in ("seeds", "people", "reid_steps", "final_steps", "stcnet_steps"):
+        value = getattr(arguments, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
+    unknown = [name for name in arguments.rows if name not in row_names()]
+    if unknown:
+        raise InputError(f"There is no row '{unknown[0]}'; the rows are {'; '.join(row_names())}.")
+
+
+def _with_needed(rows):
+    """The rows, and those whose networks they use."""
+    needed = set(rows)
+    if TRUE_MASKS in needed:
+        needed.add(STCNET)
+    for network in ("baseline", "NL"):
+        if any(_discarding(network, quantile) in needed for quantile in QUANTILES):
+            needed.add(network)
+    return needed
 
 
 def _halved(config):
@@ -147,7 +189,7 @@ class _Seed:
 
     def __init__(self, arguments: Arguments, amount: Amount, seed: int):
         self.work = arguments.workdir / f"seed{seed}"
-        self.only = arguments.rows
+        self.only = _with_needed(arguments.rows)
         config = for_walkers(configs.get(arguments.size))
         steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
                  "stcnet_training": amount.stcnet_steps}
@@ -174,11 +216,11 @@ class _Seed:
         framing("NL", self._network)
         for name, changes in COMPLETIONS.items():
             row(name, lambda work, changes=changes: self._completed(work, changes), "NL")
-        row("STCnet, true masks", lambda work: self._network(work, self._by_true_masks(work)), "NL")
-        row("truth where located", lambda work: self._network(work, self._truth_where_located(work)), "NL")
+        row(TRUE_MASKS, lambda work: self._network(work, self._by_true_masks(work)), "NL")
+        row(TRUTH, lambda work: self._network(work, self._truth_where_located(work)), "NL")
         for network in ("baseline", "NL"):
             for quantile in QUANTILES:
-                row(f"{network}, discarding {quantile:.0%} of bands",
+                row(_discarding(network, quantile),
                     lambda work, name=network, q=quantile: five_steps.evaluate(
                         load_reid(self.work / "rows" / _folder(name) / "final.safetensors"), self.raw,
                         keep=self._kept(q)), network)
@@ -215,14 +257,12 @@ class _Seed:
     def _network(self, work, sets, changes: Mapping | None = None):
         """A final network, trained on one set and ranked on it."""
         config = dataclasses.replace(self.config, final=dataclasses.replace(self.config.final, **(changes or {})))
-        model = five_steps.final_network(sets["train"], config, self._start(config), work / "final",
+        model = five_steps.final_network(sets["train"], config, self._start(), work / "final",
                                          name=f"{self.work.name}, {work.name}")
         return five_steps.evaluate(model, sets)
 
-    def _start(self, config):
-        """What every row's network starts from: step 1's backbone; poolings begin fresh."""
-        if config.final.pooling == "average":
-            return self.first
+    def _start(self):
+        """What every row's network starts from: step 1's backbone, so that no row has a head start."""
         variables = {collection: {"backbone": tree["backbone"]} for collection, tree in self.first.variables.items()}
         return dataclasses.replace(self.first, variables=variables)
 

@@ -96,6 +96,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict:
     """Takes the five steps, prints the table, and returns what results.json holds."""
+    _check(arguments)
     config = config_of(arguments)
     use_cores(config)
     walkers = arguments.dataset == "walkers"
@@ -125,6 +126,19 @@ def main(arguments: Arguments) -> dict:
                              start=arguments.start, backbone=_backbone(arguments.imagenet, config))
     print(format_results(results))
     return results
+
+
+def _check(arguments):
+    for name in ("reid_steps", "stcnet_steps", "final_steps"):
+        value = getattr(arguments, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
+    if arguments.tau_quantile is not None and not 0 < arguments.tau_quantile < 1:
+        raise InputError(f"--tau-quantile must lie between 0 and 1. Got {arguments.tau_quantile}.")
+    if not 1 <= arguments.split <= 10:
+        raise InputError(f"--split is one of iLIDS-VID's, from 1 to 10. Got {arguments.split}.")
+    if arguments.seed < 0:
+        raise InputError(f"--seed must be 0 or more. Got {arguments.seed}.")
 
 
 def config_of(arguments: Arguments) -> configs.Config:

@@ -78,7 +78,7 @@ def random_reid(config=SMOKE.reid, *, network=ReidNet, identities=("a", "b", "c"
     clips = jnp.zeros((1, 1, config.height, config.width, 3))
     inputs = (clips, clips) if network is PairScorer else (clips,)
     shapes = jax.eval_shape(lambda: network(config, len(identities)).init(jax.random.key(0), *inputs))
-    return ReidModel(config, _random(shapes, seed), identities)
+    return ReidModel(config, _random(shapes, seed), identities, network=network.__name__)
 
 
 def _random(tree, seed):

@@ -16,6 +16,7 @@ from vrstc_jax import config as configs
 from vrstc_jax import five_steps
 from vrstc_jax.complete import plan_from_scores
 from vrstc_jax.data.images import read_image
+from vrstc_jax.errors import InputError
 from vrstc_jax.model import load_model
 
 
@@ -209,3 +210,21 @@ def test_some_rows_of_one_seed(tmp_path):
             np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
             hidden = np.stack(raw[split].tracklets[k].masks[:])
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
+
+
+class TestRows:
+    def test_all_rows_are_named_once(self):
+        names = ablation.row_names()
+        assert len(names) == len(set(names)) and {"NL", "NL, nothing hidden", *ablation.COMPLETIONS} <= set(names)
+
+    def test_rows_bring_those_whose_networks_they_use(self):
+        assert ablation._with_needed(("STCnet, true masks",)) == {"STCnet, true masks", ablation.STCNET}
+        assert ablation._with_needed(("NL, discarding 10% of bands",)) == {"NL, discarding 10% of bands", "NL"}
+
+    @pytest.mark.parametrize("change, said", [({"rows": ("typo",)}, "typo"), ({"seeds": 0}, "--seeds"),
+                                              ({"stcnet_steps": -1}, "--stcnet-steps")])
+    def test_bad_input_is_one_line_before_anything_is_done(self, tmp_path, change, said):
+        with pytest.raises(InputError) as raised:
+            ablation.main(ablation.Arguments(workdir=tmp_path / "w", size="smoke", **change))
+        assert said in str(raised.value) and "\n" not in str(raised.value)
+        assert not (tmp_path / "w").exists()

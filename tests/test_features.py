@@ -13,6 +13,7 @@ from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation import features as features_module
 from vrstc_jax.evaluation.features import tracklet_features
 from vrstc_jax.evaluation.pairs import pair_distances
+from vrstc_jax.model import load_reid, save_reid
 from vrstc_jax.reid import PairScorer, ReidNet
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -134,3 +135,12 @@ def test_pairs_are_those_of_the_scorer_one_by_one(monkeypatch):
     assert got.shape == (3, 3) and got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-4)  # a root of a sum of squared differences
     assert np.std(expected) > 0.01
+
+
+def test_each_network_is_asked_for_what_it_has(tmp_path):
+    scorer = random_reid(dataclasses.replace(AVERAGE, blocks=(1,)), network=PairScorer)
+    save_reid(tmp_path / "pairs.safetensors", scorer)
+    with pytest.raises(InputError, match="pair_distances"):
+        tracklet_features(load_reid(tmp_path / "pairs.safetensors"), [figures(1)])
+    with pytest.raises(InputError, match="tracklet_features"):
+        pair_distances(random_reid(AVERAGE), [tracklet(figures(1))], [tracklet(figures(1))])

@@ -599,3 +599,38 @@ def test_mars_paper_starts_and_steps(tmp_path):
     assert model.config.name == "mars_paper" and model.tau == 0.89
     assert load_reid(tmp_path / "work/final.safetensors").config == configs.get("mars_paper").final
     shutil.rmtree(tmp_path / "work")  # a gigabyte or two
+
+
+def test_a_folder_of_somebody_else_is_refused_and_kept(tmp_path):
+    """`--from data` would remove the user's own data/."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "theirs.txt").write_text("theirs")
+    with pytest.raises(InputError, match="not empty"):
+        five_steps.run(tmp_path, CONFIG, lambda path: None, start="data")
+    assert (tmp_path / "data" / "theirs.txt").read_text() == "theirs"
+
+
+def test_what_says_that_a_step_is_done_goes_first():
+    markers = {"data": "data", "reid": "reid.safetensors", "locate": "locating.json", "stcnet": "model.safetensors",
+               "complete": "completed", "rank": "results.json"}
+    assert {step: names[0] for step, names in five_steps._LEFT_BY.items()} == markers
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({"tau_quantile": 2.0}, "--tau-quantile"), ({"split": 11}, "--split"), ({"seed": -1}, "--seed"),
+    ({"stcnet_steps": 0}, "--stcnet-steps"), ({"dataset": "marz"}, "marz"), ({"occlusion": "much"}, "much")])
+def test_bad_arguments_are_one_line_before_anything_is_done(tmp_path, arguments, said):
+    with pytest.raises(InputError) as raised:
+        vrstc.main(vrstc.Arguments(workdir=tmp_path / "w", size="smoke", **arguments))
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert not (tmp_path / "w").exists()
+
+
+def test_data_that_are_refused_do_not_claim_the_directory(tmp_path):
+    def refuse(path):
+        raise InputError("no such data")
+
+    for _ in range(2):
+        with pytest.raises(InputError, match="no such data"):
+            five_steps.run(tmp_path / "w", CONFIG, refuse, inputs={"manual_dir": "typo"})
+    assert not list((tmp_path / "w").iterdir())

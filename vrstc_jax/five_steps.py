@@ -5,7 +5,8 @@
     2 locate    WORK/scores/, locating.json   how well each band agrees with its tracklet, and τ
     3 stcnet    WORK/model.safetensors    the whole model, generators included
     4 complete  WORK/completed            the completed tracklets, a set of the same form
-    5 rank      WORK/final.safetensors, before.safetensors, results.json, ranked.png, cmc.png
+    5 rank      WORK/final.safetensors, before.safetensors, results.json, features.npz (after completion, in
+                the order of the queries and of the gallery), ranked.png, cmc.png
 
 A step whose result stands is skipped. Everything is a function of the config and the data.
 """
@@ -40,10 +41,10 @@ STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
 SPLITS = ("train", "query", "gallery")
 PAPER_TAU = 0.89
 
-_LEFT_BY = {  # what each step leaves in the work directory
+_LEFT_BY = {  # what each step leaves in the work directory; first what says that it is done
     "data": ("data",),
     "reid": ("reid.safetensors", "reid"),
-    "locate": ("scores", "locating.json"),
+    "locate": ("locating.json", "scores"),
     "stcnet": ("model.safetensors", "stcnet"),
     "complete": ("completed", "completed_frames"),
     "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features.npz",
@@ -119,7 +120,11 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
         make()
         say(f"{name}: done in {time.perf_counter() - began:.0f} s ({path}).")
 
-    step("data", work / "data", lambda: write(work / "data"))
+    try:
+        step("data", work / "data", lambda: write(work / "data"))
+    except InputError:  # another attempt, with the right data, may have the directory
+        (work / "experiment.json").unlink()
+        raise
     raw = read_splits(work / "data")
     if options.hidden == "given":
         _require_masks(raw)
@@ -325,6 +330,9 @@ def claim(work: Path, experiment: dict) -> None:
     mine = json.loads(json.dumps(experiment))
     record = work / "experiment.json"
     if not record.exists():
+        if any(entry.name != f".{record.name}.partial" for entry in work.iterdir()):
+            raise InputError(f"{work}: is not empty, and nothing in it is from this command; give an empty or a new "
+                             "work directory.")
         replace_file(record, json.dumps(mine, indent=1).encode())
     elif json.loads(record.read_text()) != mine:
         raise InputError(f"{work}: holds an experiment with other data or settings (see its experiment.json); "

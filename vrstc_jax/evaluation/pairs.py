@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from vrstc_jax.data.pipeline import resize
+from vrstc_jax.errors import InputError
 from vrstc_jax.model import ReidModel
 from vrstc_jax.reid import PairScorer
 from vrstc_jax.training.stcnet import to_float
@@ -21,6 +22,9 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
     Args:
       query, gallery: tracklets, whose frames are uint8 [H_t, W_t, 3].
     """
+    if model.network != "PairScorer":
+        raise InputError(f"Pairs are compared by a PairScorer; a {model.network} has features of tracklets "
+                         "(evaluation.features.tracklet_features).")
     network, size = PairScorer(model.config, len(model.identities)), (model.config.height, model.config.width)
     variables = jax.device_put(model.variables)
     longest = max(len(tracklet) for tracklet in [*query, *gallery])
