@@ -212,7 +212,7 @@ def test_some_rows_of_one_seed(tmp_path):
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
 
 
-class TestRows:
+class TestArguments:
     def test_all_rows_are_named_once(self):
         names = ablation.row_names()
         assert len(names) == len(set(names)) and {"NL", "NL, nothing hidden", *ablation.COMPLETIONS} <= set(names)
