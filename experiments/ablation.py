@@ -39,13 +39,12 @@ from vrstc_jax import five_steps, retrieval
 from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import plan_from_scores
 from vrstc_jax.data.images import require_writable_directory
-from vrstc_jax.data.pipeline import Usable, reid_batches
+from vrstc_jax.data.pipeline import reid_batches
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.pairs import pair_distances
-from vrstc_jax.fit import identities_of
 from vrstc_jax.model import ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
@@ -306,13 +305,9 @@ class _Seed:
             final_training=dataclasses.replace(self.config.final_training, clips_per_identity=2)))
         if not path.exists():
             train = sets["train"]
-            identities, labels = identities_of(train.tracklets)
-            seen = [Usable(first, np.arange(len(tracklet)), label)
-                    for tracklet, first, label in zip(train.tracklets, train.first, labels)]
-            begin = {collection: {"backbone": tree["backbone"]}
-                     for collection, tree in self.first.variables.items()}
+            identities, seen = five_steps.all_frames(train)
             state = loop.train(f"{self.work.name}, {work.name}",
-                               pairs.initial_state(config, len(identities), start_from=begin),
+                               pairs.initial_state(config, len(identities), start_from=self._start().variables),
                                pairs.pmap_step(config, len(identities)),
                                lambda start: reid_batches(train, seen, config, start=start),
                                steps=config.reid_training.steps, directory=work / "final")

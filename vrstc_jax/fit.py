@@ -76,7 +76,7 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out
     locator = Locator(config.reid, guider, len(identities))
     scores = located(work / "scores.npz", data, locator)
     tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
-    clean = [_clean(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
+    clean = [clean_frames(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
     held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
                              for k, runs in enumerate(candidates.runs)))
     usable = [Usable(first, held_out.without(k, np.flatnonzero(clean[k])), label)
@@ -196,7 +196,8 @@ def located(path: Path, data: TrackletSet, locator: Locator) -> list[np.ndarray]
         return [stored[f"arr_{k}"] for k in range(len(data.tracklets))]
 
 
-def _clean(tracklet, scores, tau):
+def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
+    """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
     if tracklet.masks is not None:
         return np.array([not mask.any() for mask in tracklet.masks], bool)
     return (scores >= tau).all(axis=1)

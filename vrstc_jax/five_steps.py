@@ -26,6 +26,7 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax import fit, retrieval
 from vrstc_jax.complete import Completer, plan_from_scores
+from vrstc_jax.data.datasets import gallery_with_queries
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.pipeline import Usable
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
@@ -153,13 +154,18 @@ def read_splits(directory) -> dict[str, TrackletSet]:
 def first_network(train: TrackletSet, config: configs.Config, directory, *, start_from: dict | None = None,
                   command: str = "", name: str = "re-ID network") -> ReidModel:
     """Step 1, and with `config.of_final`'s config the network of step 5: trained on all frames."""
-    identities, labels = fit.identities_of(train.tracklets)
-    seen = [Usable(first, np.arange(len(tracklet)), label)
-            for tracklet, first, label in zip(train.tracklets, train.first, labels)]
+    identities, seen = all_frames(train)
     variables = fit.train_reid(train, seen, config, len(identities), directory, start_from=start_from, name=name)
     return ReidModel(config.reid, variables, identities, {
         "command": command, "tracklets": len(train.tracklets), "steps": config.reid_training.steps,
         "curves": {name: fit.curves(directory)}})
+
+
+def all_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[Usable]]:
+    """(identities, what re-ID training may use of each tracklet: everything)."""
+    identities, labels = fit.identities_of(train.tracklets)
+    return identities, [Usable(first, np.arange(len(tracklet)), label)
+                        for tracklet, first, label in zip(train.tracklets, train.first, labels)]
 
 
 def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: ReidModel, work) -> None:
@@ -200,7 +206,8 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
                options: Options = Options(), command: str = "") -> Model:
     """Step 3: STCnet, from the training frames that nothing hides."""
     _, labels = fit.identities_of(train.tracklets)
-    clean = [_clean(tracklet, scores, found.tau, options)
+    given = options.hidden == "given"
+    clean = [fit.clean_frames(tracklet if given else dataclasses.replace(tracklet, masks=None), scores, found.tau)
              for tracklet, scores in zip(train.tracklets, found.scores["train"])]
     usable = [Usable(first, np.flatnonzero(ok), label)
               for ok, first, label in zip(clean, train.first, labels)]
@@ -298,7 +305,7 @@ def _without_locating(variables):
 def tracklets_to_rank(sets: Mapping[str, TrackletSet], options: Options = Options()) -> tuple[list, list]:
     """(queries, gallery)."""
     query, gallery = list(sets["query"].tracklets), list(sets["gallery"].tracklets)
-    return query, [*query, *gallery] if options.queries_in_gallery else gallery
+    return query, gallery_with_queries(query, gallery) if options.queries_in_gallery else gallery
 
 
 def evaluate(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(), *,
@@ -313,12 +320,6 @@ def _require_masks(sets):
             if tracklet.masks is None:
                 raise InputError(f"tracklet {tracklet.name}: has no masks that say what is hidden; let step 2 "
                                  "locate it (hidden='located').")
-
-
-def _clean(tracklet, scores, tau, options):
-    if options.hidden == "given":
-        return np.array([not mask.any() for mask in tracklet.masks], bool)
-    return (scores >= tau).all(axis=1)
 
 
 def claim(work: Path, experiment: dict) -> None:
