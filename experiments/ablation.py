@@ -12,13 +12,14 @@ Rows, each a network trained and ranked by itself; of a seed, all share the data
     who is at fault NL on data completed with the true masks, and with the truth where something was located
 
 Rows from Spa+Tem on have what `small` adds to attention (pixels carried over, a learned scale, a last stage);
-the rows before have no attention to add it to.
+the rows before have no attention to add it to, and `Spa+Tem, nothing added` is Spa+Tem without it.
 
 What counts is the share of the gap between a network's two framing rows that a row wins back. The table is
 printed and written to WORKDIR/table.md and table.json, with mean and standard deviation over seeds and the
 paper's MARS figures beside them; plot.png needs matplotlib. Rows that stand are not done again, so the same
-command goes on where it stopped. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--people`,
-`--stcnet-steps` and the like make it larger, `--size smoke` shows that it runs.
+command goes on where it stopped. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--size large`
+has four times the people and five times the steps, `--people`, `--stcnet-steps` and the like change one thing,
+`--size smoke` shows that it runs.
 """
 
 import dataclasses
@@ -45,6 +46,7 @@ from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.pairs import pair_distances
+from vrstc_jax.locate import choose_tau
 from vrstc_jax.model import ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
@@ -56,6 +58,7 @@ COMPLETIONS = {
     "Spa": {"stcnet": {"temporal_form": "none"}, "losses": _PLAIN},
     "Spa+AE": {"stcnet": {"temporal_form": "autoencoder"}, "losses": _PLAIN},
     "Spa+TAE": {"stcnet": {"temporal_form": "concatenation"}, "losses": _PLAIN},
+    "Spa+Tem, nothing added": {"stcnet": {"learned_scale": False, "transport": False}, "losses": _PLAIN},
     "Spa+Tem": {"losses": _PLAIN},
     "+ local D": {"losses": {"identity": 0.0, "global_discriminator": False}},
     "+ global D": {"losses": {"identity": 0.0}},
@@ -74,8 +77,9 @@ QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of bands; the τ to discard by
 
 @dataclass(frozen=True)
 class Amount:
-    """How much a seed does."""
+    """How much a seed does, with the networks of a size of `config`."""
 
+    networks: str
     protocol: WalkerProtocol
     reid_steps: int
     final_steps: int
@@ -83,9 +87,10 @@ class Amount:
 
 
 AMOUNTS = {
-    "small": Amount(WalkerProtocol(), 1000, 200, 800),
-    "smoke": Amount(WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32, width=16),
-                    4, 4, 4),
+    "small": Amount("small", WalkerProtocol(), 1000, 200, 800),
+    "large": Amount("small", WalkerProtocol(train_people=480, test_people=320, distractors=160), 5000, 1000, 4000),
+    "smoke": Amount("smoke", WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32,
+                                            width=16), 4, 4, 4),
 }
 
 
@@ -95,8 +100,8 @@ class Arguments:
 
     workdir: Path
     """For everything that is made on the way, and the table."""
-    size: Literal["small", "smoke"] = "small"
-    """Of the networks and of the data."""
+    size: Literal["small", "large", "smoke"] = "small"
+    """How much is done: `large` has more people and longer training than `small`, with the same networks."""
     seeds: int = 3
     """How many."""
     rows: tuple[str, ...] = ()
@@ -116,7 +121,8 @@ class Arguments:
 def main(arguments: Arguments) -> list[dict]:
     """Does the rows of all seeds and returns the table's rows."""
     _check(arguments)
-    config, amount = for_walkers(configs.get(arguments.size)), _amount(arguments)
+    amount = _amount(arguments)
+    config = for_walkers(configs.get(amount.networks))
     use_cores(_halved(config))
     require_writable_directory(arguments.workdir)
     five_steps.claim(arguments.workdir, {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config),
@@ -189,7 +195,7 @@ class _Seed:
     def __init__(self, arguments: Arguments, amount: Amount, seed: int):
         self.work = arguments.workdir / f"seed{seed}"
         self.only = _with_needed(arguments.rows)
-        config = for_walkers(configs.get(arguments.size))
+        config = for_walkers(configs.get(amount.networks))
         steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
                  "stcnet_training": amount.stcnet_steps}
         self.config = dataclasses.replace(config, seed=seed, **{
@@ -197,15 +203,15 @@ class _Seed:
         self.protocol = dataclasses.replace(amount.protocol, seed=seed)
 
     def rows(self) -> dict[str, dict]:
-        """{row: {'rank1', 'map', …, and for what it is compared with 'raw' and 'ceiling'}}."""
+        """{row: {'rank1', 'map', …, 'framed_by' (the network whose gap it wins back of), 'tau' (discarded by)}}."""
         self._prepare()
         found: dict[str, dict] = {}
 
-        def row(name, make, framed_by=None):
-            if self.only and name not in self.only:
+        def row(name, make, framed_by=None, tau=None):
+            # What stands is shown, asked for or not: a table of few rows must not take the place of a whole one.
+            if self.only and name not in self.only and not self._result(name).exists():
                 return
-            figures = self._row(name, make)
-            found[name] = figures | {"framed_by": framed_by}
+            found[name] = self._row(name, make) | {"framed_by": framed_by, "tau": tau}
 
         def framing(name, make):
             row(name, lambda work: make(work, self.raw))
@@ -220,9 +226,9 @@ class _Seed:
         for network in ("baseline", "NL"):
             for quantile in QUANTILES:
                 row(_discarding(network, quantile),
-                    lambda work, name=network, q=quantile: five_steps.evaluate(
+                    lambda work, name=network, tau=self._tau(quantile): five_steps.evaluate(
                         load_reid(self.work / "rows" / _folder(name) / "final.safetensors"), self.raw,
-                        keep=self._kept(q)), network)
+                        keep=self._kept(tau)), network, tau=self._tau(quantile))
         for name, pooling in POOLINGS.items():
             changes = {"non_local": (), "pooling": pooling}
             framing(name, lambda work, sets, changes=changes: self._network(work, sets, changes))
@@ -245,13 +251,15 @@ class _Seed:
         self.found = five_steps.read_located(self.work)
 
     def _row(self, name, make) -> dict:
-        work = self.work / "rows" / _folder(name)
-        result = work / "result.json"
+        result = self._result(name)
         if not result.exists():
             print(f"{self.work.name}: {name}", flush=True)
-            require_writable_directory(work)
-            write_json(result, make(work).figures())
+            require_writable_directory(result.parent)
+            write_json(result, make(result.parent).figures())
         return json.loads(result.read_text())
+
+    def _result(self, name):
+        return self.work / "rows" / _folder(name) / "result.json"
 
     def _network(self, work, sets, changes: Mapping | None = None):
         """A final network, trained on one set and ranked on it."""
@@ -293,8 +301,10 @@ class _Seed:
                 for split in self.raw})
         return five_steps.read_splits(work / "completed")
 
-    def _kept(self, quantile):
-        tau = np.quantile(np.concatenate([s.ravel() for s in self.found.scores["train"]]), quantile)
+    def _tau(self, quantile):
+        return choose_tau(self.found.scores["train"], quantile)
+
+    def _kept(self, tau):
         return {tracklet.name: (scores >= tau).all(axis=1) for split in ("query", "gallery")
                 for tracklet, scores in zip(self.raw[split].tracklets, self.found.scores[split])}
 

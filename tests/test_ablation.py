@@ -20,15 +20,15 @@ from vrstc_jax.errors import InputError
 from vrstc_jax.model import load_model
 
 
-def figures(rank1, mean_ap, framed_by=None):
-    return {"rank1": rank1, "map": mean_ap, "framed_by": framed_by}
+def figures(rank1, mean_ap, framed_by=None, tau=None):
+    return {"rank1": rank1, "map": mean_ap, "framed_by": framed_by, "tau": tau}
 
 
 # Two seeds. Of NL's gap, 0.5 to 0.9 and 0.6 to 0.8, Spa wins back 0.3/0.4 and −0.05/0.2.
 SEEDS = [{"NL": figures(0.4, 0.5), "NL, nothing hidden": figures(0.9, 0.9), "Spa": figures(0.7, 0.8, "NL"),
-          "baseline, discarding 5% of bands": figures(0.2, 0.3, "baseline")},
+          "baseline, discarding 5% of bands": figures(0.2, 0.3, "baseline", 0.75)},
          {"NL": figures(0.6, 0.6), "NL, nothing hidden": figures(0.8, 0.8), "Spa": figures(0.5, 0.55, "NL"),
-          "baseline, discarding 5% of bands": figures(0.4, 0.3, "baseline")}]
+          "baseline, discarding 5% of bands": figures(0.4, 0.3, "baseline", 0.85)}]
 PAPER = {"NL": (86.1, 79.9), "Spa": (87.0, 81.0)}
 
 
@@ -41,8 +41,10 @@ class TestTable:
         # Of two values the sample's standard deviation is their difference over √2.
         assert spa.rank1.deviation == pytest.approx(0.2 / 2 ** 0.5)
         assert spa.mean_ap.deviation == pytest.approx(0.25 / 2 ** 0.5)
-        assert spa.share.mean == pytest.approx((0.75 - 0.25) / 2)
+        # 0.3 − 0.05 is won back of 0.4 + 0.2; a seed with a narrow gap counts for as much as it has.
+        assert spa.share.mean == pytest.approx(0.25 / 0.6)
         assert spa.share.deviation == pytest.approx(1 / 2 ** 0.5)
+        assert spa.tau is None and rows["baseline, discarding 5% of bands"].tau.mean == pytest.approx(0.8)
         assert (spa.framed_by, spa.paper, spa.seeds) == ("NL", (87.0, 81.0), 2)
         assert rows["NL"].share is None and rows["NL, nothing hidden"].paper is None
         assert rows["baseline, discarding 5% of bands"].share is None  # its framing rows are not there
@@ -51,10 +53,10 @@ class TestTable:
         spa = rows_over_seeds(SEEDS[:1], PAPER)[2]
         assert spa.mean_ap == Spread(0.8, 0.0) and spa.share == Spread(pytest.approx(0.75), 0.0)
 
-    def test_a_seed_without_a_gap_says_nothing_of_shares(self):
+    def test_a_seed_without_a_gap_has_no_share_of_its_own(self):
         flat = SEEDS[0] | {"NL, nothing hidden": figures(0.4, 0.5)}
         share = rows_over_seeds([SEEDS[0], flat], PAPER)[2].share
-        assert share == Spread(pytest.approx(0.75), 0.0)
+        assert share == Spread(pytest.approx((0.3 + 0.3) / (0.4 + 0.0)), 0.0)  # in the mean it counts
         assert rows_over_seeds([flat], PAPER)[2].share is None
 
     def test_a_row_that_a_seed_has_not(self):
@@ -65,16 +67,18 @@ class TestTable:
         assert format_table(rows_over_seeds(SEEDS, PAPER)[:3]).splitlines() == [
             "2 seeds; mean ± standard deviation",
             "",
-            "|                    | rank-1, %   | mAP, %      | of the gap, % | paper, MARS: rank-1 (mAP) |",
-            "|--------------------|-------------|-------------|---------------|---------------------------|",
-            "| NL                 | 50.0 ± 14.1 | 55.0 ± 7.1  |               | 86.1 (79.9)               |",
-            "| NL, nothing hidden | 85.0 ± 7.1  | 85.0 ± 7.1  |               |                           |",
-            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 | 25 ± 71       | 87.0 (81.0)               |"]
+            "|                    | rank-1, %   | mAP, %      | of the gap, % | τ | paper, MARS: rank-1 (mAP) |",
+            "|--------------------|-------------|-------------|---------------|---|---------------------------|",
+            "| NL                 | 50.0 ± 14.1 | 55.0 ± 7.1  |               |   | 86.1 (79.9)               |",
+            "| NL, nothing hidden | 85.0 ± 7.1  | 85.0 ± 7.1  |               |   |                           |",
+            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 | 42 ± 71       |   | 87.0 (81.0)               |"]
+        whole = format_table(rows_over_seeds(SEEDS, PAPER))
+        assert "| 0.800 |" in whole and "84.9 at 0.89" in whole
         assert format_table(rows_over_seeds(SEEDS[:1], PAPER)).startswith("1 seed; ")
 
     def test_for_json(self):
         rows = [row.as_dict() for row in rows_over_seeds(SEEDS, PAPER)]
-        assert json.loads(json.dumps(rows))[2]["share"]["mean"] == pytest.approx(0.25)
+        assert json.loads(json.dumps(rows))[2]["share"]["mean"] == pytest.approx(0.25 / 0.6)
         assert rows[0]["share"] is None
 
 
@@ -114,6 +118,7 @@ class TestRows:
         ("Spa", "none", False, False, False),
         ("Spa+AE", "autoencoder", False, False, False),
         ("Spa+TAE", "concatenation", False, False, False),
+        ("Spa+Tem, nothing added", "attention", False, False, False),
         ("Spa+Tem", "attention", False, False, False),
         ("+ local D", "attention", True, False, False),
         ("+ global D", "attention", True, True, False),
@@ -128,9 +133,11 @@ class TestRows:
         assert losses.adversarial == (usual.adversarial if local or whole else 0)
         assert losses.identity == (usual.identity if guider else 0)
         assert losses.reconstruction == usual.reconstruction
-        # And nothing else.
+        # And nothing else, but for the row that has none of the size's own additions.
+        bare = name.endswith("nothing added")
+        assert (config.stcnet.transport, config.stcnet.learned_scale) == (not bare, not bare)
         assert dataclasses.replace(config, losses=usual, stcnet=dataclasses.replace(
-            config.stcnet, temporal_form="attention")) == configs.get("small")
+            config.stcnet, temporal_form="attention", transport=True, learned_scale=True)) == configs.get("small")
 
     def test_the_paper_s_figures_for_mars(self):
         """DESIGN, section 2."""
@@ -138,12 +145,14 @@ class TestRows:
             "baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
             "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7),
             "+ global D": (87.9, 81.9), "+ ID guider (STCnet)": (88.5, 82.3)}
-        assert list(ablation.PAPER) == ["baseline", "NL", *ablation.COMPLETIONS]
+        assert list(ablation.PAPER) == ["baseline", "NL", *(name for name in ablation.COMPLETIONS
+                                                            if name != "Spa+Tem, nothing added")]
 
     def test_all_rows(self, tmp_path, monkeypatch):
         """Each architecture has its two framing rows, and the others name theirs."""
         made = []
         monkeypatch.setattr(ablation._Seed, "_prepare", lambda self: None)
+        monkeypatch.setattr(ablation._Seed, "_tau", lambda self, quantile: quantile)
         monkeypatch.setattr(ablation._Seed, "_row", lambda self, name, make: made.append(name) or {"map": 1})
         arguments = ablation.Arguments(tmp_path, size="smoke")
         rows = ablation._Seed(arguments, ablation.AMOUNTS["smoke"], 0).rows()
