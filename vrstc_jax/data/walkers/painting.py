@@ -57,6 +57,10 @@ class Layer:
         self.ellipse(a, (radius_a, radius_a), colour)
         self.ellipse(b, (radius_b, radius_b), colour)
 
+    def cut(self, columns):
+        """Takes away what lies in some columns, bool [W]."""
+        self._pixels[:, columns], self._alpha[:, columns] = 0, 0
+
     def shade(self, factor):
         """Multiplies the colours by a picture of factors, float32 [H, W]."""
         self._shaded = self._pixels * (factor.astype(np.float32) / 255)[..., None]

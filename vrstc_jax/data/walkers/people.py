@@ -4,7 +4,8 @@ A person is a pure function of a number. Clothes come from one wardrobe that all
 colour tells who somebody is. Lengths are in units of the body's height; colours are float [3] in [0, 1].
 """
 
-from dataclasses import dataclass
+import colorsys
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -40,6 +41,9 @@ class Person:
     bag: str  # 'none', 'backpack', 'shoulder', 'hand'
     bag_colour: np.ndarray
     cloth: int  # seeds the folds
+    folds: float = 0.22  # their contrast
+    creases: int = 1  # how fine they are
+    period: float = 1.0  # of the pattern, over the usual
 
 
 def make_person(rng: np.random.Generator) -> Person:
@@ -60,6 +64,28 @@ def make_person(rng: np.random.Generator) -> Person:
         bottom_colour=one(WARDROBE[:14]), shoes=one(WARDROBE[[0, 1, 3, 8, 11]]),
         bag=str(rng.choice(["none", "backpack", "shoulder", "hand"], p=[0.5, 0.2, 0.18, 0.12])),
         bag_colour=one(WARDROBE), cloth=int(rng.integers(2**31)))
+
+
+def any_person(rng: np.random.Generator) -> Person:
+    """Draws a person from more than the one wardrobe: any colours, mostly dark and dull ones, any build, arms that
+    may hang still, and cloth from smooth to crumpled."""
+    first, second, bottom, bag = (any_cloth(rng) for _ in range(4))
+    dark = np.clip(rng.uniform(0.02, 0.3) + rng.normal(0, 0.02, 3), 0.01, 1)
+    skin = _SKIN[-1] + rng.uniform(0, 1.1) * (_SKIN[0] - _SKIN[-1])
+    return replace(
+        make_person(rng), build=rng.uniform(0.8, 1.4), swing=rng.uniform(0.2, 0.62),
+        arms=rng.uniform(0, 0.08) if rng.random() < 0.25 else rng.uniform(0.15, 0.7), skin=np.clip(skin, 0.05, 1),
+        hair=any_cloth(rng) if rng.random() < 0.3 else dark * 0.6, top_colours=np.stack([first, second]),
+        bottom_colour=np.clip(first + rng.normal(0, 0.04, 3), 0.01, 0.97) if rng.random() < 0.2 else bottom,
+        shoes=any_cloth(rng) if rng.random() < 0.3 else dark, bag_colour=bag, folds=float(np.exp(rng.uniform(np.log(0.06), np.log(0.4)))),
+        creases=int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])), period=float(np.exp(rng.uniform(-1, 0.6))))
+
+
+def any_cloth(rng: np.random.Generator) -> np.ndarray:
+    """Any colour that clothes have, float [3]: more often than not a dark or dull one."""
+    if rng.random() < 0.55:
+        return np.clip(0.02 + 0.8 * rng.beta(1.2, 3) + rng.normal(0, 0.025, 3), 0.01, 0.97)
+    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.beta(2, 2.5), 0.05 + 0.9 * rng.beta(2, 2)))
 
 
 def paint_person(canvas: np.ndarray, person: Person, *, phase: float, heading: float, foot: tuple[float, float],
@@ -95,11 +121,12 @@ def _shading(shape, person, body, light):
     across = (np.arange(shape[1], dtype=np.float32) - body.foot[0]) / (0.13 * body.height)
     down = (body.foot[1] - np.arange(shape[0], dtype=np.float32)) / body.height
     sideways = 0.16 * light * np.clip(across, -1.2, 1.2) - 0.08 * np.abs(across).clip(0, 1.5)
-    folds = smooth_noise(person.cloth, (48, 24), 3)
-    place = np.float32([[body.height / 40, 0, body.foot[0] - 12 * body.height / 40],
-                        [0, body.height / 44, body.foot[1] - 46 * body.height / 44]])
+    fine = person.creases
+    folds = smooth_noise(person.cloth, (48 * fine, 24 * fine), 3)
+    place = np.float32([[body.height / 40 / fine, 0, body.foot[0] - 12 * body.height / 40],
+                        [0, body.height / 44 / fine, body.foot[1] - 46 * body.height / 44]])
     folds = cv2.warpAffine(folds, place, shape[::-1], flags=cv2.INTER_LINEAR)
-    return (1 + sideways + 0.12 * (down[:, None] - 0.5)) * (1 + 0.22 * folds)
+    return (1 + sideways + 0.12 * (down[:, None] - 0.5)) * (1 + person.folds * folds)
 
 
 class _Body:
@@ -206,9 +233,10 @@ class _Body:
         across = (np.arange(shape[1]) - x0) / self.height
         inside = {
             "plain": np.zeros((1, 1), bool),
-            "stripes": np.mod(up, 0.085) < 0.036,
-            "bars": np.mod(across + 1.0, 0.07) < 0.028,
-            "checks": (np.mod(up, 0.09) < 0.04) ^ (np.mod(across + 1.0, 0.08) < 0.035),
+            "stripes": np.mod(up, 0.085 * p.period) < 0.036 * p.period,
+            "bars": np.mod(across + 1.0, 0.07 * p.period) < 0.028 * p.period,
+            "checks": (np.mod(up, 0.09 * p.period) < 0.04 * p.period)
+            ^ (np.mod(across + 1.0, 0.08 * p.period) < 0.035 * p.period),
             "print": (np.abs(across) < 0.06 * max(self.sin, 0.0)) & (np.abs(up - 0.70) < 0.055),
             "halves": up < 0.64,
         }[p.top_pattern]

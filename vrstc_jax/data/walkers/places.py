@@ -4,13 +4,14 @@ A place is a wide picture behind the walker, and things beside the path that hid
 float [3] in [0, 1]; x grows to the right in units of the walker's height, 0 where the walker starts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from vrstc_jax.data.walkers.painting import Layer, smooth_noise
-from vrstc_jax.data.walkers.people import WARDROBE, Person, make_person, paint_person
+from vrstc_jax.data.walkers.backgrounds import any_surface
+from vrstc_jax.data.walkers.painting import Layer, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.people import WARDROBE, Person, any_cloth, any_person, make_person, paint_person
 
 _GROUND = np.array([(0.52, 0.52, 0.53), (0.62, 0.60, 0.56), (0.36, 0.44, 0.26), (0.46, 0.40, 0.34), (0.42, 0.43, 0.46)])
 _WALLS = np.array([(0.55, 0.42, 0.36), (0.68, 0.66, 0.62), (0.40, 0.43, 0.47), (0.30, 0.38, 0.24), (0.60, 0.55, 0.45)])
@@ -59,13 +60,13 @@ class Thing:
     """Something between camera and path.
 
     Attributes:
-      kind: 'pole', 'sign', 'bush', 'car', 'box', 'banner' or 'walker'.
+      kind: 'pole', 'sign', 'bush', 'car', 'box', 'banner', 'walker', or 'anything', of a shape of its own.
       x: where its middle is, in body heights; for a walker, where it is at time 0.
       speed: body heights a frame; 0 for all but walkers.
       near: how much faster than the walker's background it slides past, being nearer to the camera; 1 or more.
       width, top: in body heights; `top` is above the ground.
       colours: float [2, 3].
-      seed: of its texture.
+      seed: of its texture, and of the shape of 'anything'.
       person: who a 'walker' is.
     """
 
@@ -127,6 +128,18 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
                  make_person(rng) if kind == "walker" else None)
 
 
+def anything(thing: Thing, rng: np.random.Generator) -> Thing:
+    """The thing in any colours and of more sizes, or something else in its place."""
+    colours = np.stack([any_cloth(rng), any_cloth(rng)])
+    if thing.kind == "walker":
+        return replace(thing, person=any_person(rng), top=rng.uniform(0.85, 1.35))
+    if rng.random() < 0.45:
+        return replace(thing, kind="anything", colours=colours, top=rng.uniform(0.3, 1.5),
+                       width=max(thing.width, np.exp(rng.uniform(np.log(0.12), np.log(0.9)))))
+    grown = rng.uniform(0.7, 1.5) if thing.kind != "car" else rng.uniform(0.6, 1.0)
+    return replace(thing, colours=colours, width=thing.width * grown, top=thing.top * rng.uniform(0.9, 1.25))
+
+
 def _pole(thing, layer, x, ground, height):
     half = thing.width * height / 2
     layer.polygon([(x - half, ground - 2.5 * height), (x + half, ground - 2.5 * height), (x + half, ground),
@@ -180,9 +193,28 @@ def _banner(thing, layer, x, ground, height):
                    (x - w / 2, bottom + 0.02 * height)], thing.colours[0])
 
 
+def _anything(thing, layer, x, ground, height):
+    """A polygon or a blob with a surface of its own, on the ground or hanging."""
+    rng = np.random.default_rng(thing.seed)
+    w, h = thing.width * height, thing.top * height
+    lift = rng.uniform(0, 0.9) * height if rng.random() < 0.4 else -0.05 * height
+    angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(4, 9)))
+    round_one = np.stack([np.cos(angles), np.sin(angles)], 1) / 2
+    shape = round_one if rng.random() < 0.5 else np.array([(-.5, -.5), (.5, -.5), (.5, .5), (-.5, .5)])
+    corners = (shape + rng.normal(0, 0.05, shape.shape)) * (w, h) + (x, ground - lift - h / 2)
+    surface = any_surface(rng, 48, 48) / 0.6 * thing.colours[0]
+    if rng.random() < 0.4:
+        surface[:, np.arange(48) // int(rng.integers(3, 16)) % 2 == 0] = thing.colours[1]
+    place = np.float32([[max(w, 4) / 46, 0, x - w / 2 - w / 46], [0, max(h, 4) / 46, corners[:, 1].min() - h / 46]])
+    seen = cv2.warpAffine(np.clip(surface, 0.01, 0.99).astype(np.float32), place, layer.shape[::-1],
+                          flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    layer.polygon(corners, to_bytes(seen), round_by=rng.choice([0, 0.03]) * height)
+
+
 def _rectangle(layer, x, base, width, height, colour):
     layer.polygon([(x - width / 2, base - height), (x + width / 2, base - height), (x + width / 2, base),
                    (x - width / 2, base)], colour)
 
 
-_DRAW = {"pole": _pole, "sign": _sign, "bush": _bush, "car": _car, "box": _box, "banner": _banner}
+_DRAW = {"pole": _pole, "sign": _sign, "bush": _bush, "car": _car, "box": _box, "banner": _banner,
+         "anything": _anything}

@@ -11,10 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax.data.images import require_writable_directory, write_png
+from vrstc_jax.data.walkers.cameras import make_camera
 from vrstc_jax.data.walkers.painting import Layer
 from vrstc_jax.data.walkers.people import make_person, paint_person
 from vrstc_jax.data.walkers.places import make_thing, panorama
-from vrstc_jax.data.walkers.tracks import WalkerConfig, make_camera, make_tracklets, people
+from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
 from vrstc_jax.errors import InputError
 
 _SIZE = 360, 640

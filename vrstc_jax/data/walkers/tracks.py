@@ -13,9 +13,12 @@ import cv2
 import numpy as np
 
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
+from vrstc_jax.data.walkers.backgrounds import any_background
+from vrstc_jax.data.walkers.cameras import make_camera, varied
 from vrstc_jax.data.walkers.painting import Layer
-from vrstc_jax.data.walkers.people import make_person, paint_person
-from vrstc_jax.data.walkers.places import PANORAMA_SCALE, make_thing, panorama
+from vrstc_jax.data.walkers.people import Person, any_person, make_person, paint_person
+from vrstc_jax.data.walkers.places import anything, make_thing, panorama
+from vrstc_jax.data.walkers.variety import KINDS, Variety
 from vrstc_jax.errors import InputError
 
 TEST_FIRST = 1_000_000  # people from here on are for testing; no training uses them
@@ -33,6 +36,7 @@ class WalkerConfig:
       occlusion: share of tracklets in which something hides the walker.
       persistent: share of these in which it does so most of the time.
       jitter: of the boxes, as a share of their size (standard deviation); some pixels, as a tracker's.
+      variety: what varies beyond this.
     """
 
     height: int = 128
@@ -41,6 +45,7 @@ class WalkerConfig:
     occlusion: float = 0.5
     persistent: float = 0.1
     jitter: float = 0.03
+    variety: Variety = Variety()
 
 
 def people(split: str, number: int) -> range:
@@ -78,50 +83,71 @@ def make_tracklet(person: int, camera: int, *, seed: int = 0, config: WalkerConf
                     person=f"{person:07d}", camera=f"c{camera}")
 
 
-@dataclass(frozen=True)
-class Camera:
-    """How a camera sees: colour cast [3], exposure, contrast, blur and noise, and where light comes from."""
-
-    cast: np.ndarray
-    exposure: float
-    contrast: float
-    blur: float
-    noise: float
-    light: float
-    squeeze: float  # of heights, by a camera that looks down
-
-    def develop(self, picture, size, noise):
-        """float32 [H·2, W·2, 3] in [0, 1] to uint8 [*size, 3]."""
-        picture = cv2.GaussianBlur(picture, (0, 0), self.blur * picture.shape[0] / 256)
-        picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
-        seen = (picture * self.cast * self.exposure - 0.5) * self.contrast + 0.5
-        return np.clip(np.round((seen + self.noise * noise) * 255), 0, 255).astype(np.uint8)
-
-
-def make_camera(rng: np.random.Generator) -> Camera:
-    """Draws a camera."""
-    return Camera(cast=np.clip(1 + rng.normal(0, 0.06, 3), 0.8, 1.2).astype(np.float32),
-                  exposure=rng.uniform(0.75, 1.25), contrast=rng.uniform(0.8, 1.2), blur=rng.uniform(0.6, 2.0),
-                  noise=rng.uniform(0.004, 0.025), light=rng.uniform(-1, 1), squeeze=rng.uniform(0.9, 1.0))
-
-
 @lru_cache(maxsize=4)
 def _painted(person, camera, seed, config):
     """(frames, truth, masks, silhouettes) of a tracklet, each [T, …]."""
     rng = np.random.default_rng([seed, person, camera, 17])
-    lens = make_camera(np.random.default_rng([seed, camera, 5]))
-    walker = make_person(np.random.default_rng([seed, person]))
+    # Each kind of variety draws for itself, so that the others are the same with it and without.
+    drawn = {kind: np.random.default_rng([seed, person, camera, 100 + i]) for i, kind in enumerate(KINDS)}
+    variety = config.variety
+    lens = varied(make_camera(np.random.default_rng([seed, camera, 5])), variety, drawn["lens"], config.height)
+    look = np.random.default_rng([seed, person])
+    walker = any_person(look) if variety.people else make_person(look)
+    if variety.pace:
+        walker = dataclasses.replace(walker, stride=float(np.exp(drawn["pace"].uniform(np.log(7), np.log(32)))))
     walk = _Walk.draw(rng, walker, config.frames)
+    if variety.pace:
+        walk = walk.varied(drawn["pace"], walker)
     behind = panorama(rng, np.random.default_rng([seed, camera, 6]))
+    if variety.places:
+        behind = any_background(drawn["places"])
+    others = _bystanders(drawn["bystanders"], walk, variety) if variety.bystanders else []
     things = _things(rng, walk, config)
+    if variety.occluders:
+        things = [anything(thing, drawn["occluders"]) for thing in things]
     size = config.height, config.width
     jitter = rng.normal(0, config.jitter, (config.frames, 3))
+    framing = _Framing.varied(drawn["framing"], walk.phase) if variety.framing else _Framing.plain(jitter)
     frames = []
     for t in range(config.frames):
-        noise = rng.standard_normal((*size, 3)).astype(np.float32)
+        noise = rng.standard_normal((*lens.own_size(size), 3)).astype(np.float32)
         noise = 0.6 * noise + 0.4 * cv2.GaussianBlur(noise, (0, 0), 1.0) * 2.5
-        frames.append(_frame(walker, walk, behind, things, lens, size, jitter[t], t, noise))
+        frames.append(_frame(walker, walk, behind, others, things, lens, size, framing, t, noise))
     return tuple(np.stack(part) for part in zip(*frames))
+
+
+@dataclass(frozen=True)
+class _Framing:
+    """Where the boxes lie, for each frame: the body's height and the feet's place as shares of the box, and how
+    much wider than tall a box is seen."""
+
+    body: np.ndarray
+    foot_x: np.ndarray
+    foot_y: np.ndarray
+    stretch: np.ndarray
+
+    @classmethod
+    def plain(cls, jitter):
+        return cls(0.88 * (1 + jitter[:, 0]), 0.5 + jitter[:, 1], 0.95 + jitter[:, 2], np.ones(len(jitter)))
+
+    @classmethod
+    def varied(cls, rng, phase):
+        """Boxes of one tracker: of a shape of its own, which drifts, and follows the legs."""
+        frames = len(phase)
+        amount = np.exp(rng.uniform(np.log(0.008), np.log(0.05)))
+        keeps = rng.uniform(0, 0.95)
+
+        def drift(scale):
+            steps = rng.normal(0, scale * np.sqrt(1 - keeps**2), frames)
+            steps[0] = rng.normal(0, scale)
+            for t in range(1, frames):
+                steps[t] += keeps * steps[t - 1]
+            return steps
+
+        breath = rng.choice([0.0, rng.uniform(0, 0.35)]) * (np.abs(np.sin(phase)) - 0.5)
+        return cls(rng.uniform(0.8, 1.02) * (1 + drift(amount)), 0.5 + rng.normal(0, 0.03) + drift(amount),
+                   rng.uniform(0.92, 1.03) + drift(amount),
+                   np.exp(rng.normal(0.1, 0.2) - breath + drift(2 * amount)))
 
 
 @dataclass(frozen=True)
@@ -142,6 +168,16 @@ class _Walk:
         x = np.concatenate([[0.0], np.cumsum(step)[:-1]])
         phase = 2 * np.pi * (np.arange(frames) / walker.stride + rng.random())
         return cls(x - x[frames // 2], heading, phase, 1 + 0.004 * np.sin(heading) * (np.arange(frames) - frames / 2))
+
+    def varied(self, rng, walker):
+        """More turns, and now and then somebody who stands."""
+        frames = len(self.x)
+        if rng.random() < 0.1:
+            sway = 0.15 * np.sin(2 * np.pi * np.arange(frames) / rng.uniform(15, 60))
+            return dataclasses.replace(self, x=np.zeros(frames), phase=np.pi / 2 + sway)
+        heading = rng.uniform(-np.pi, np.pi) + rng.normal(0, 0.03) * (np.arange(frames) - frames / 2)
+        x = np.concatenate([[0.0], np.cumsum(0.95 / walker.stride * np.cos(heading))[:-1]])
+        return dataclasses.replace(self, x=x - x[frames // 2], heading=heading)
 
     def speed(self):
         """Body heights a frame, on average."""
@@ -165,21 +201,57 @@ def _things(rng, walk, config):
     return things
 
 
+@dataclass(frozen=True, eq=False)
+class _Bystander:
+    """Somebody behind the walker; x and speed as a `Thing`'s, the ground in body heights above the walker's."""
+
+    person: Person
+    x: float
+    speed: float
+    heading: float
+    ground: float
+    size: float
+    phase: float
+
+
+def _bystanders(rng, walk, variety):
+    if rng.random() < 0.4:
+        return []
+    frames, found = len(walk.x), []
+    for _ in range(int(rng.integers(1, 5))):
+        person = any_person(rng) if variety.people else make_person(rng)
+        along = rng.random() < 0.4  # they walk together
+        speed = walk.speed() + rng.normal(0, 0.003) if along else rng.uniform(-0.1, 0.1)
+        time = rng.uniform(0, frames)
+        x = walk.x[int(time)] + rng.uniform(-0.6, 0.6) - speed * time
+        heading = float(walk.heading[0]) if along else (0.0 if speed > 0 else np.pi) + rng.normal(0, 0.3)
+        ground = rng.uniform(0, 0.35)
+        found.append(_Bystander(person, x, speed, heading, ground, rng.uniform(0.85, 1.1) - 0.5 * ground,
+                                rng.uniform(0, 2 * np.pi)))
+    return sorted(found, key=lambda other: -other.ground)
+
+
 def _moving(thing, speed, time):
     """A standing thing made to pass by, as vehicles do, and everything when a camera turns."""
     return dataclasses.replace(thing, x=thing.x - speed * time, speed=speed)
 
 
-def _frame(walker, walk, behind, things, lens, size, jitter, t, noise):
+def _frame(walker, walk, behind, others, things, lens, size, framing, t, noise):
     """(frame, truth, mask, silhouette) at time t."""
-    height, width = _FINER * size[0], _FINER * size[1]
-    body = 0.88 * height * walk.size[t] * (1 + jitter[0])
-    foot = (width / 2 * (1 + 2 * jitter[1]), height * (0.95 + jitter[2]))
+    height, width = _FINER * size[0], max(8, round(_FINER * size[1] / framing.stretch[t]))
+    body = framing.body[t] * height * walk.size[t]
+    foot = width * framing.foot_x[t], height * framing.foot_y[t]
     # The panorama's column at x, and its bottom a little below the feet.
-    scale = body / PANORAMA_SCALE
-    place = np.float32([[scale, 0, foot[0] - (behind.shape[1] / 2 + walk.x[t] * PANORAMA_SCALE) * scale],
+    scale = 2 * body / behind.shape[0]  # it is two body heights tall
+    place = np.float32([[scale, 0, foot[0] - (behind.shape[1] / 2 * scale + walk.x[t] * body)],
                         [0, scale, foot[1] + 0.08 * body - behind.shape[0] * scale]])
     picture = cv2.warpAffine(behind, place, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    for other in others:
+        x = foot[0] + (other.x + other.speed * t - walk.x[t]) * body
+        if -0.5 * body < x < width + 0.5 * body:
+            paint_person(picture, other.person, phase=other.phase + 2 * np.pi * t / other.person.stride,
+                         heading=other.heading, foot=(x, foot[1] - other.ground * body), light=lens.light,
+                         height=other.size * body)
     cover = paint_person(picture, walker, phase=walk.phase[t], heading=walk.heading[t], foot=foot,
                          height=body * lens.squeeze, light=lens.light)
     truth = lens.develop(picture, size, noise)
@@ -198,7 +270,7 @@ def _frame(walker, walk, behind, things, lens, size, jitter, t, noise):
     if not hidden.any():
         return truth, truth, np.zeros(size, bool), silhouette
     frame = lens.develop(picture, size, noise)
-    spread = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), lens.blur * height / 256)
+    spread = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), lens.spread(size))
     mask = (cv2.resize(spread, size[::-1], interpolation=cv2.INTER_AREA) > _ANY_COVER)
     # A rim that something touches too little to see stays the truth, so that outside the mask all is equal.
     return np.where(mask[..., None], frame, truth), truth, mask, silhouette
