@@ -14,7 +14,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.model import Model, ReidModel
 from vrstc_jax.networks import DiscriminatorPair, Generators
-from vrstc_jax.reid import PairScorer, ReidNet
+from vrstc_jax.reid import PairScorer, ReidNet, initial_variables
 
 SMOKE = configs.get("smoke")
 
@@ -59,7 +59,6 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
     c, key = config.stcnet, jax.random.key(0)
     frames, masks = jnp.zeros((1, c.height, c.width, 3)), jnp.zeros((1, c.height, c.width, 1))
     side = jnp.zeros((1, c.frames_per_side, c.height, c.width, 3))
-    clips = jnp.zeros((1, 1, config.reid.height, config.reid.width, 3))
 
     def shapes(network, *inputs):
         return jax.eval_shape(lambda: network.init(key, *inputs))
@@ -69,15 +68,16 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
         generators=_random(shapes(Generators(c), frames, masks, side, side), seed)["params"],
         discriminators=_random(shapes(DiscriminatorPair(config.discriminators), frames, masks),
                                seed)["params"],
-        reid=_random(shapes(ReidNet(config.reid, len(identities)), clips), seed))
+        reid=_random(jax.eval_shape(lambda: initial_variables(config.reid, len(identities), key)), seed))
 
 
 @lru_cache(maxsize=None)
 def random_reid(config=SMOKE.reid, *, network=ReidNet, identities=("a", "b", "c"), seed=0):
     """A re-ID network of random weights, or another `network` such as `PairScorer`, likewise."""
     clips = jnp.zeros((1, 1, config.height, config.width, 3))
-    inputs = (clips, clips) if network is PairScorer else (clips,)
-    shapes = jax.eval_shape(lambda: network(config, len(identities)).init(jax.random.key(0), *inputs))
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(lambda: network(config, len(identities)).init(key, clips, clips) if network is PairScorer
+                            else initial_variables(config, len(identities), key))
     return ReidModel(config, _random(shapes, seed), identities, network=network.__name__)
 
 

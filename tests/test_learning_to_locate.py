@@ -1,4 +1,4 @@
-"""What `small` adds to locating: bands hidden on purpose, the loss on them, and the mean that prefers agreement."""
+"""What the sizes add to locating: bands hidden on purpose, the loss on them, the head, the mean that prefers agreement."""
 
 import dataclasses
 
@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from people import SMOKE, figures, random_model
+from people import SMOKE, figures, random_model, random_reid
 from vrstc_jax import losses
 from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.locate import Locator, agreement
-from vrstc_jax.regions import agreements, hidden_share
+from vrstc_jax.regions import cosines, hidden_share
+from vrstc_jax.reid import ReidNet
 from vrstc_jax.training import reid
+from vrstc_jax.training.stcnet import to_float
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -67,10 +69,8 @@ def loop_loss(logits, hidden):
     cut = shown[max(int(0.15 * len(shown)), 1) - 1]
     values = []
     for z, h in zip(logits.ravel().astype(float), hidden.ravel()):
-        if h > 1 / 3:
-            values.append(np.log1p(np.exp(-z)))
-        elif h < 0.05 and z < cut:
-            values.append(np.log1p(np.exp(z)))
+        if h >= 0.05 or z < cut:
+            values.append(h * np.log1p(np.exp(-z)) + (1 - h) * np.log1p(np.exp(z)))
     return np.mean(values)
 
 
@@ -106,20 +106,89 @@ class TestLoss:
         # A mean over devices follows, so each part's gradient is the number of devices times its share.
         np.testing.assert_allclose(of_got.reshape(logits.shape) / devices, of_wanted, atol=1e-7)
 
-    def test_agreements_are_equation_12_over_a_clip(self):
+    def test_cosines_are_equation_12(self):
         features = np.random.default_rng(0).standard_normal((2, 5, 3, 7)).astype(np.float32)
         features[0, 2, 1] = 0
         wanted = np.stack([agreement(clip, clip.mean(0)) for clip in features])
-        np.testing.assert_allclose(agreements(jnp.asarray(features)), wanted, atol=1e-6)  # float32 sums
+        got = cosines(jnp.asarray(features), jnp.asarray(features.mean(1, keepdims=True)))
+        np.testing.assert_allclose(got, wanted, atol=1e-6)  # float32 sums
 
     def test_training_moves_what_only_it_uses(self):
         state = reid.initial_state(LOCATING, 3)
         batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
                  "hidden": np.random.default_rng(0).choice([0, 1], (4, 4, 3)).astype(np.float32)}
         grads, _, metrics = jax.jit(lambda batch: reid.gradients(LOCATING, 3, state, batch, None))(batch)
-        assert grads["threshold"] != 0 and grads["log_sharpness"] != 0 and np.isfinite(metrics["locating"])
-        assert set(grads) == {"backbone", "classifier", "threshold", "log_sharpness"}
+        learned = grads["hidden_bands"]
+        assert learned["threshold"] != 0 and learned["log_sharpness"] != 0 and np.isfinite(metrics["locating"])
+        assert set(grads) == {"backbone", "classifier", "hidden_bands"}
+        assert set(learned) == {"threshold", "log_sharpness"}
         assert set(reid.initial_state(SMOKE, 3).params) == {"backbone", "classifier"}
+
+
+HEAD = dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_width=6, clip=4)
+
+
+def head_by_hand(maps, params):
+    """Scores [T, 3] of feature maps [T, h, w, C], cell by cell, from the head's parameters."""
+    def dense(name, x):
+        return x @ params[name]["kernel"].astype(np.float64) + params[name]["bias"]
+
+    count, height, width, _ = maps.shape
+    hidden = np.zeros((count, height, width))
+    for y in range(height):
+        for x in range(width):
+            rows = [dense("look", maps[t, y, x].astype(np.float64)) for t in range(count)]
+            weights = np.exp([float(dense("worths", np.maximum(row, 0))[0]) for row in rows])
+            mean = sum(w * row for w, row in zip(weights, rows)) / weights.sum()
+            for t, row in enumerate(rows):
+                both = np.concatenate([row, mean, row * mean, np.abs(row - mean)])
+                hidden[t, y, x] = 1 / (1 + np.exp(-dense("verdict", np.maximum(dense("compare", both), 0))[0]))
+    # A cell that a band's edge cuts counts for each band by what lies in it.
+    overlap = [[max(0, min(y + 1, (k + 1) * height / 3) - max(y, k * height / 3)) for y in range(height)]
+               for k in range(3)]
+    share = np.array([[sum(o * hidden[t, y].mean() for y, o in enumerate(band)) / sum(band) for band in overlap]
+                      for t in range(count)])
+    return 1 - 2 * (1e-4 + (1 - 2e-4) * share)
+
+
+class TestHead:
+    @pytest.mark.parametrize("count", [1, 5, 37])
+    def test_scores_are_the_head_s_by_hand(self, count):
+        network = random_reid(HEAD)
+        frames = figures(count, sizes=((32, 16),))
+        maps = ReidNet(HEAD, 3).apply(network.variables, to_float(np.stack(frames)), method="maps")
+        wanted = head_by_hand(np.asarray(maps), network.variables["params"]["hidden_bands"])
+        got = Locator(HEAD, network.variables, 3).scores(frames)
+        assert np.ptp(wanted) > 0.01 and got.dtype == np.float32
+        np.testing.assert_allclose(got, wanted, atol=2e-5)  # float32 products of some hundred terms
+
+    def test_training_scores_a_clip_as_locating_scores_a_tracklet(self):
+        network, frames = random_reid(HEAD), figures(4, sizes=((32, 16),))
+        *_, logits = ReidNet(HEAD, 3).apply(network.variables, to_float(np.stack(frames))[None],
+                                            method="located_outputs")
+        scores = Locator(HEAD, network.variables, 3).scores(frames)
+        np.testing.assert_allclose(1 - 2 * jax.nn.sigmoid(logits[0]), scores, atol=1e-5)
+
+    def test_training_moves_all_of_it(self):
+        config = dataclasses.replace(SMOKE, reid=HEAD)
+        state = reid.initial_state(config, 3, start_from=random_reid(HEAD).variables)
+        batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
+                 "hidden": np.random.default_rng(0).uniform(0, 1, (4, 4, 3)).astype(np.float32)}
+        grads, _, _ = jax.jit(lambda batch: reid.gradients(config, 3, state, batch, None))(batch)
+        learned = grads["hidden_bands"]
+        assert set(learned) == {"look", "worths", "compare", "verdict"}
+        assert all(np.abs(part["kernel"]).max() > 0 for part in learned.values())
+
+    def test_a_head_that_no_loss_trains_is_refused(self):
+        config = dataclasses.replace(HEAD, locating_loss=0.0)
+        with pytest.raises(ValueError, match="locating_loss must be above 0"):
+            Locator(config, random_reid(SMOKE.reid).variables, 3)
+
+    def test_known_masks_leave_no_suspects(self):
+        logits, hidden = made_up()
+        wanted = np.mean([h * np.log1p(np.exp(-z)) + (1 - h) * np.log1p(np.exp(z))
+                          for z, h in zip(logits.ravel().astype(float), hidden.ravel())])
+        assert losses.locating(logits, hidden, suspect=0.0) == pytest.approx(wanted, rel=1e-6)
 
 
 def sharp_scores(features, sharpness):
@@ -142,7 +211,7 @@ def test_locating_prefers_frames_that_agree(count):
     model = random_model()
     frames = figures(count, sizes=((32, 16),))
     plain, sharp = (Locator(c, model.reid, len(model.identities)) for c in (SMOKE.reid, config))
-    features = np.concatenate(list(plain._features(frames)))
+    features = np.concatenate([features for features, _ in plain._features(frames)])
     # float32 features, of which cosines near 1 lose half the digits.
     np.testing.assert_allclose(sharp.scores(frames), sharp_scores(features, 10.0), atol=2e-6)
     np.testing.assert_allclose(plain.scores(frames), sharp_scores(features, 0.0), atol=2e-6)

@@ -24,6 +24,7 @@ from vrstc_jax.data.pipeline import Usable, reid_batches, resize, stcnet_batches
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
+from vrstc_jax.regions import hidden_share
 
 
 class TestRandomMasks:
@@ -401,6 +402,76 @@ class TestBatches:
             seen |= set((found % COUNT).reshape(-1).tolist())
         assert seen == set(usable[0].frames.tolist())
 
+    def test_long_tracklets_are_drawn_more_often_unless_asked_otherwise(self, grey):
+        """48 frames are 6 turns of 8 (4 clips of 2), and 8 are one."""
+        usable = [Usable(0, np.arange(48), 0), Usable(COUNT, np.arange(8), 1)]
+        drawn = reid_batches(grey, usable, plain())
+        labels = np.concatenate([next(drawn)["labels"] for _ in range(70)])
+        # Of 1,120 draws; an order of 994 has each turn equally often, the rest is less than an eighth.
+        assert (labels == 0).mean() == pytest.approx(6 / 7, abs=0.02)
+
+    @pytest.mark.parametrize("tracklets", [2, 5, 7])
+    def test_each_once_an_epoch(self, grey, tracklets):
+        """Whatever their lengths, and whether or not batches of 16 divide by their number."""
+        bounds = [0, 1, 30, COUNT, COUNT + 9, COUNT + 10, COUNT + 50, 2 * COUNT][:tracklets] + [2 * COUNT]
+        usable = [Usable(a, np.arange(b - a), label) for label, (a, b) in enumerate(zip(bounds, bounds[1:]))]
+        usable.append(Usable(0, np.array([], int), 99))  # nothing of it may be used
+
+        def drawn(start=0, seed=0):
+            config = dataclasses.replace(plain(), seed=seed)
+            training = dataclasses.replace(config.reid_training, each_once=True)
+            return reid_batches(grey, usable, dataclasses.replace(config, reid_training=training), start=start)
+
+        batches = [next(batch) for batch in [drawn()] for _ in range(tracklets * 8)]
+        epochs = np.concatenate([batch["labels"] for batch in batches]).reshape(-1, tracklets)
+        assert (np.sort(epochs, axis=1) == np.arange(tracklets)).all()
+        orders = {tuple(epoch) for epoch in epochs.tolist()}
+        assert len(orders) == 2 if tracklets == 2 else len(orders) > 60  # of 128 epochs
+        assert abs(np.mean([epoch[0] == 0 for epoch in epochs.tolist()]) - 1 / tracklets) < 4 / 128 ** 0.5 / 2
+        for start in (1, 3, 17):
+            again = drawn(start)
+            for batch in batches[start:start + 3]:
+                same(batch, next(again))
+        other = drawn(seed=1)
+        assert any((next(other)["labels"] != batch["labels"]).any() for batch in batches[:8])
+        # The frames of a tracklet are drawn anew each time.
+        clips = [tuple(levels(clip)) for batch in batches for clip, label in zip(batch["clips"], batch["labels"])
+                 if label == tracklets - 1]
+        assert len(set(clips)) > 12
+
+    def test_a_set_of_the_size_of_mars_begins_at_any_step(self, grey):
+        """150 epochs on, in the same epoch and the next."""
+        usable = [Usable(k % COUNT, np.arange(2), k) for k in range(8298)]
+        config = dataclasses.replace(plain(), reid_training=dataclasses.replace(
+            plain().reid_training, each_once=True, batch=32))
+        drawn = reid_batches(grey, usable, config, start=150 * 8298 // 32 - 2)
+        labels = np.concatenate([next(drawn)["labels"] for _ in range(20)])
+        assert len(set(labels[:64].tolist())) == 64 and len(set(labels[96:].tolist())) == 20 * 32 - 96
+
+    @pytest.mark.parametrize("clips_per_identity", [1, 2])
+    def test_who_comes_past(self, grey, monkeypatch, clips_per_identity):
+        """Somebody else wherever there is somebody; two tracklets of one person are one person."""
+        person = {0: 5, 1: 5, 2: 7}
+        usable = [Usable(40 * k, np.arange(40), label) for k, label in person.items()]
+
+        def hide(clip, passer, rng):  # what is said to be hidden says who hides whom
+            return clip, np.full((len(clip), 3), [clip[0, 0, 0, 0] // 40, passer[0, 0, 0] // 40, 0], np.float32)
+
+        monkeypatch.setattr(pipeline, "hide_on_purpose", hide)
+        config = plain()
+        config = dataclasses.replace(config, reid=dataclasses.replace(config.reid, locating_loss=1.0),
+                                     reid_training=dataclasses.replace(
+                                         config.reid_training, clips_per_identity=clips_per_identity))
+
+        def pairs(usable, batches):
+            drawn = reid_batches(grey, usable, config)
+            return np.concatenate([next(drawn)["hidden"][:, 0, :2] for _ in range(batches)]).astype(int).tolist()
+
+        found = pairs(usable, 20)
+        assert set(map(tuple, found)) == {(0, 2), (1, 2), (2, 0), (2, 1)}
+        # Where there is nobody else, it is they themselves.
+        assert set(map(tuple, pairs(usable[:2], 4))) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
     def test_flips_and_shifts_are_those_of_the_whole_example(self, tmp_path):
         """Centre and neighbours are flipped together, for they are looked at together."""
         ramp = np.repeat(np.linspace(0, 255, 16).astype(np.uint8)[None, :, None], 32, 0).repeat(3, 2)
@@ -456,3 +527,25 @@ class TestBatches:
 
 def test_box_masks_are_what_tests_think():
     assert box_mask(10, 4).sum() == 20 and cv2.countNonZero(box_mask(3, 3, 1).astype(np.uint8)) == 9
+
+
+@pytest.mark.parametrize("shift, flip", [(0.0, False), (0.06, True)])
+def test_known_masks_say_what_is_hidden(tmp_path, monkeypatch, shift, flip):
+    """What is hidden is white here, so that the pictures say what the shares must be, however crops are shifted."""
+    rng = np.random.default_rng(0)
+    masks = [box_mask(32, 16, share) if i % 2 else np.fliplr(np.eye(32, 16, dtype=bool).cumsum(0) > 0)
+             for i, share in enumerate(rng.uniform(0.1, 0.9, 12))]
+    frames = [np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, -1) for mask in masks]
+    write_set(tmp_path / "set", [tracklet(frames, masks)])
+    data = read_set(tmp_path / "set")
+    monkeypatch.setattr(pipeline, "hide_on_purpose",
+                        lambda clip, passer, rng: (clip, np.zeros((len(clip), 3), np.float32)))
+    config = dataclasses.replace(
+        SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_masks=True),
+        reid_training=dataclasses.replace(SMOKE.reid_training, shift=shift, flip=flip))
+    batch = next(reid_batches(data, [Usable(0, np.arange(12), 0)], config))
+    assert batch["clips"].shape[2:] == (32, 16, 3)
+    white = batch["clips"][..., 0] > 127
+    shares = [[hidden_share(frame) for frame in clip] for clip in white]
+    np.testing.assert_allclose(batch["hidden"], shares, atol=1e-6)
+    assert 0.1 < batch["hidden"].mean() < 0.9

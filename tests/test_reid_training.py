@@ -21,7 +21,7 @@ from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
 from vrstc_jax.reid import PairScorer, ReidNet, initial_variables
-from vrstc_jax.training import optimiser, pairs, reid
+from vrstc_jax.training import loop, optimiser, pairs, reid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -132,6 +132,56 @@ def test_batches_must_hold_what_the_losses_need():
         reid.pmap_step(config(configs.ReidLosses(triplet=1.0), clips_per_identity=1), IDENTITIES)
     with pytest.raises(ValueError, match="must be 2. Got 4"):
         pairs.pmap_step(config(clips_per_identity=4), IDENTITIES)
+
+
+def test_the_running_mean_is_the_result(eight_devices, tmp_path):
+    """Of any network, kept by hand, batch statistics too; what is trained does not change for it."""
+    rows = np.random.default_rng(0).standard_normal((4, 8, 3)).astype(np.float32)
+
+    def network(key):
+        return {"params": {"w": jax.random.normal(key, (3,))}, "batch_stats": {"seen": jnp.zeros(3)}}
+
+    def gradients(state, batch, axis_name):
+        mean = jax.lax.pmean(batch["rows"].mean(0), axis_name)
+        return ({"w": state.params["w"] - mean}, {"seen": 0.9 * state.batch_stats["seen"] + 0.1 * mean},
+                {"loss": jnp.sum(state.params["w"])})
+
+    def trained(average, directory, steps=4):
+        training = configs.Training(steps=4, batch=8, learning_rate=0.1, average=average)
+        states, update = [], reid.pmap_update(gradients, training)
+
+        def step(state, batch):
+            state, metrics = update(state, batch)
+            states.append(jax.device_get(state))
+            return state, metrics
+
+        last = loop.train("test", reid.first_state(network, training, seed=3), step,
+                          lambda start: ({"rows": each} for each in rows[start:]), steps=steps,
+                          directory=tmp_path / directory)
+        return states, jax.device_get(last.result)
+
+    (states, result), (plain, last) = trained(0.25, "averaged"), trained(0.0, "plain")
+    wanted = reid.first_state(network, configs.Training(steps=4, batch=8, learning_rate=0.1), seed=3).result
+    for number, (state, other) in enumerate(zip(states, plain, strict=True), 1):
+        assert_trees_close(state.params, other.params, 0)
+        decay = min(0.25, (1 + number) / (10 + number))  # 2/11, 0.25, 0.25, 0.25
+        wanted = jax.tree.map(lambda mean, now: decay * mean + (1 - decay) * now, wanted, other.result)
+    assert_trees_close(result, wanted, 1e-6)  # float32's rounding
+    assert_trees_close(last, plain[-1].result, 0)
+    for now, mean in zip(jax.tree.leaves(last), jax.tree.leaves(result)):
+        assert np.abs(now - mean).min() > 1e-3
+    trained(0.25, "stopped", steps=2)  # and it goes on from a checkpoint
+    assert_trees_close(trained(0.25, "stopped")[1], result, 0)
+
+
+def test_the_running_mean_begins_with_what_training_begins_with():
+    averaged = config()
+    averaged = dataclasses.replace(averaged, reid_training=dataclasses.replace(averaged.reid_training, average=0.5))
+    begin = random_state(config(), lambda key: initial_variables(TINY, IDENTITIES, key)).result
+    for start_from in (begin, None):
+        state = reid.initial_state(averaged, IDENTITIES, start_from=start_from)
+        assert_trees_close(state.result, {"params": state.params, "batch_stats": state.batch_stats}, 0)
+    assert not isinstance(reid.initial_state(config(), IDENTITIES), reid.AveragedState)
 
 
 class TestBeginning:

@@ -97,6 +97,10 @@ class Reid:
     # agree with it (`locate.Locator`); at 0 both are the paper's.
     locating_loss: float = 0.0
     reference_sharpness: float = 0.0
+    # Width of a head that takes the place of equation 12's cosine, and of the sharper mean
+    # (`hidden_bands.HiddenCells`; it needs the locating loss); 0: none.
+    locating_width: int = 0
+    locating_masks: bool = False  # the training masks are known, and that loss asks for what they hide too
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,13 @@ class Training:
     weight_decay: float = 0.0  # added to the gradient before Adam's scaling, as PyTorch's Adam does
     flip: bool = True
     shift: float = 0.0  # crops are shifted and scaled by up to this share of their size
-    average: float = 0.0  # decay of the running mean of the parameters that is kept as the result; 0: none
+    # Decay of the running mean of the parameters (and batch statistics) that is kept as the result; 0: none.
+    average: float = 0.0
     # re-ID alone: a batch is of batch / this many people, with this many clips each; 1: of any clips
     clips_per_identity: int = 1
+    # re-ID alone, where batches are of any clips: every tracklet is drawn once an epoch, as in the paper;
+    # otherwise long ones are drawn more often
+    each_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,12 +159,12 @@ class Config:
     reid: Reid = Reid()
     stcnet_training: Training = Training(steps=200_000, batch=32, learning_rate=1e-4)
     reid_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
-                                       weight_decay=5e-4)
+                                       weight_decay=5e-4, each_once=True)
     reid_losses: ReidLosses = ReidLosses()
     final: Reid = Reid(non_local=(0, 2, 3, 0))
     final_from_first: bool = False  # it starts from the first network's weights, where ImageNet's do not fit
     final_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
-                                        weight_decay=5e-4)
+                                        weight_decay=5e-4, each_once=True)
     tau: float | None = 0.89  # a band is occluded where its score is lower; None: choose by tau_quantile
     tau_quantile: float = 0.05  # the share of bands of the training tracklets to call occluded
     seed: int = 0

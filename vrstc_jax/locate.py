@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax import config as configs
@@ -22,39 +23,58 @@ class Locator:
 
     Args:
       variables: of `ReidNet`, with `identities` classes.
+
+    Raises:
+      ValueError: the config has a head for locating, and no loss that would have trained it.
     """
 
     def __init__(self, config: configs.Reid, variables: dict, identities: int):
+        if config.locating_width and not config.locating_loss:
+            raise ValueError("a head for locating (locating_width) is trained by the locating loss: locating_loss "
+                             "must be above 0.")
         self._size, self._sharpness = (config.height, config.width), config.reference_sharpness
+        self._head = bool(config.locating_width)
         self._variables = jax.device_put(variables)
         network = ReidNet(config, identities)
-        self._bands = jax.jit(lambda variables, frames: network.apply(variables, to_float(frames),
-                                                                      method="bands"))
+
+        @jax.jit
+        def compared(variables, frames):
+            if self._head:
+                return network.apply(variables, to_float(frames), method="compared")
+            bands = network.apply(variables, to_float(frames), method="bands")
+            return bands, jnp.zeros(bands.shape[:-1])
+
+        self._compared = compared
+        self._hidden = jax.jit(lambda variables, *of: jax.nn.sigmoid(network.apply(variables, *of, method="hidden")))
 
     def scores(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """u_t^k of every band of a tracklet: uint8 frames [H_t, W_t, 3] to float32 [T, 3], in [−1, 1].
 
         With the config's `reference_sharpness` k above 0, an option on top of the paper, the mean that bands
         are compared with prefers frames that agree with it: it is made again from frames weighed by exp(k u),
-        some times, so that it is less of what hides somebody for long.
+        some times, so that it is less of what hides somebody for long. With a head (`locating_width`), another
+        option, the mean is the head's and u is 1 − 2p, p being the share of the band that looks hidden.
 
         Features wait in a temporary file for the mean that they are compared with, so that memory does not
         grow with the tracklet.
         """
         with tempfile.TemporaryFile() as spool:
-            total, count = 0.0, 0
-            for features in self._features(frames):
+            total, weight = 0.0, 0.0
+            for features, worth in self._features(frames):
                 spool.write(features.tobytes())
-                total, count = total + features.sum(0, dtype=np.float64), count + len(features)
-            if not count:
+                counts = np.exp(worth.astype(np.float64))[..., None]
+                total, weight = total + (counts * features).sum(0), weight + counts.sum(0)
+            if isinstance(total, float):
                 return np.zeros((0, BANDS), np.float32)
-            mean = (total / count).astype(np.float32)
+            mean = (total / weight).astype(np.float32)
 
             def chunks():
                 spool.seek(0)
                 for chunk in iter(lambda: spool.read(BATCH * mean.nbytes), b""):
                     yield np.frombuffer(chunk, np.float32).reshape(-1, *mean.shape)
 
+            if self._head:
+                return np.concatenate([1 - 2 * self._share(features, mean) for features in chunks()])
             for _ in range(_ROUNDS if self._sharpness else 0):
                 total, weight = 0.0, 0.0
                 for features in chunks():
@@ -63,11 +83,15 @@ class Locator:
                 mean = (total / weight).astype(np.float32)
             return np.concatenate([agreement(features, mean) for features in chunks()])
 
-    def _features(self, frames) -> Iterator[np.ndarray]:
+    def _share(self, features, mean):
+        padded = np.concatenate([features, np.repeat(features[-1:], BATCH - len(features), 0)])
+        return np.asarray(self._hidden(self._variables, padded, mean))[:len(features)]
+
+    def _features(self, frames) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         frames = iter(frames)
         while batch := [resize(frame, *self._size) for frame in islice(frames, BATCH)]:
             padded = np.stack(batch + batch[-1:] * (BATCH - len(batch)))
-            yield np.asarray(self._bands(self._variables, padded))[:len(batch)]
+            yield tuple(np.asarray(part)[:len(batch)] for part in self._compared(self._variables, padded))
 
 
 def agreement(features: np.ndarray, mean: np.ndarray) -> np.ndarray:

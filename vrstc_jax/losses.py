@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-_HIDDEN, _A_LITTLE = 1 / 3, 0.05  # shares of a band from which it counts as hidden, and below which as shown
-_SUSPECT = 0.15
+_A_LITTLE = 0.05  # the share of a band below which it is shown
 
 
 def reconstruction(frames, first, second, *, kind: str = "l1"):
@@ -72,26 +71,29 @@ def batch_hard_triplet(features, labels, *, margin: float, axis_name: str | None
     return jnp.mean(jnp.where(same.all(1), 0, hinge))
 
 
-def locating(logits, hidden, *, axis_name: str | None = None):
+def locating(logits, hidden, *, suspect: float = 0.15, axis_name: str | None = None):
     """An option on top of the paper: bands that were hidden on purpose should be found by equation 12.
 
-    Binary cross-entropy of each band. Bands that are hidden a little count for nothing. Something may hide
-    others too, of which nobody knows: of the bands that were not hidden on purpose, the `_SUSPECT` share that
-    look hidden most are left out.
+    Binary cross-entropy of each band, its label the share that is hidden. Something may hide others too, of
+    which nobody knows: of the bands that were not hidden on purpose, a share that look hidden most are left out.
 
     Args:
-      logits: float [B, T, 3], above 0 where a band looks hidden.
-      hidden: float [B, T, 3] in [0, 1], the share of each band that was hidden on purpose.
+      logits: float [B, T, 3], of how much of each band looks hidden.
+      hidden: float [B, T, 3] in [0, 1], the share of each band that was hidden on purpose, or is known to be.
+      suspect: the share to leave out, 0 where all that is hidden is known.
       axis_name: a device axis over which the batch is spread; the mean over devices is then the loss of the
         global batch.
     """
-    losses = optax.sigmoid_binary_cross_entropy(logits, hidden > _HIDDEN)
+    losses = optax.sigmoid_binary_cross_entropy(logits, hidden)
     shown = hidden < _A_LITTLE
     suspicion = jnp.where(shown, jax.lax.stop_gradient(logits), -jnp.inf)
     everywhere = suspicion if axis_name is None else jax.lax.all_gather(suspicion, axis_name)
-    ordered = jnp.sort(everywhere.ravel())[::-1]
-    suspects = (_SUSPECT * jnp.isfinite(everywhere).sum()).astype(jnp.int32)
-    weights = (hidden > _HIDDEN) | shown & (suspicion < ordered[jnp.maximum(suspects, 1) - 1])
+    kept = shown
+    if suspect:
+        ordered = jnp.sort(everywhere.ravel())[::-1]
+        suspects = (suspect * jnp.isfinite(everywhere).sum()).astype(jnp.int32)
+        kept = shown & (suspicion < ordered[jnp.maximum(suspects, 1) - 1])
+    weights = ~shown | kept
     total = weights.sum()
     if axis_name is not None:
         total = jax.lax.pmean(total.astype(jnp.float32), axis_name)

@@ -32,13 +32,11 @@ def band_means(features):
     return jnp.einsum("kh,...hwc->...kc", weights, features) / features.shape[-2]
 
 
-def agreements(features):
-    """u_t^k of equation 12 over clips: bands' features [B, T, 3, C] to their cosines [B, T, 3] with the clip's
-    mean; 0 where a vector is zero."""
-    mean = features.mean(1, keepdims=True)
-    lengths = jnp.sum(features**2, -1) * jnp.sum(mean**2, -1)
+def cosines(features, others):
+    """cos of vectors [..., C] and [..., C] (equation 12 of bands and a mean); 0 where a vector is zero."""
+    lengths = jnp.sum(features**2, -1) * jnp.sum(others**2, -1)
     there = lengths > 0
-    return jnp.where(there, (features * mean).sum(-1) / jnp.sqrt(jnp.where(there, lengths, 1)), 0)
+    return jnp.where(there, (features * others).sum(-1) / jnp.sqrt(jnp.where(there, lengths, 1)), 0)
 
 
 def bands_mask(hidden, height: int, width: int) -> np.ndarray:

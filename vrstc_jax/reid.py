@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from vrstc_jax import config as configs
+from vrstc_jax.hidden_bands import verdict
 from vrstc_jax.losses import distance
 from vrstc_jax.pooling import PairAttention, SequenceEmbedding, pooling
-from vrstc_jax.regions import agreements, band_means
+from vrstc_jax.regions import band_means
 from vrstc_jax.resnet import ResNet, normalise
 
 _CLASSIFIER_INIT = nn.initializers.normal(0.001)
@@ -36,8 +37,7 @@ class ReidNet(nn.Module):
         self.pooling = pooling(self.config)
         self.classifier = nn.Dense(self.identities, kernel_init=_CLASSIFIER_INIT)
         if self.config.locating_loss:
-            self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(2.0), ())
-            self.threshold = self.param("threshold", nn.initializers.constant(0.8), ())
+            self.hidden_bands = verdict(self.config.locating_width)
 
     def __call__(self, clips, *, train: bool = False):
         """clips float [B, T, H, W, 3] in [−1, 1], resized if need be; logits [B, K]."""
@@ -49,14 +49,26 @@ class ReidNet(nn.Module):
         return self.classifier(features), features, penalty
 
     def located_outputs(self, clips, *, train: bool = False):
-        """As `outputs`, and how likely each band is hidden by equation 12: logits [B, T, 3].
+        """As `outputs`, and how much of each band looks hidden: logits [B, T, 3] of `hidden_bands`.
 
-        They are sharpness · (threshold − u), both of them learned; the config's `locating_loss` must not be 0.
+        The config's `locating_loss` must not be 0.
         """
         maps = clip_maps(self.backbone, clips, train=train)
         features, penalty = self.pooling(maps)
-        hidden = jnp.exp(self.log_sharpness) * (self.threshold - agreements(band_means(maps)))
-        return self.classifier(features), features, penalty, hidden
+        compared = self.hidden_bands.features(maps)
+        weights = jax.nn.softmax(self.hidden_bands.worth(compared), axis=1)[..., None]
+        mean = (weights * compared).sum(1, keepdims=True)
+        return self.classifier(features), features, penalty, self.hidden_bands(compared, mean)
+
+    def compared(self, frames):
+        """What locating compares of frames (as of `maps`), and what each counts in a tracklet's mean:
+        `features` and `worth` of `hidden_bands`."""
+        features = self.hidden_bands.features(self.maps(frames))
+        return features, self.hidden_bands.worth(features)
+
+    def hidden(self, features, mean):
+        """How much of each band looks hidden, logits [..., 3], of `compared` features and their tracklet's mean."""
+        return self.hidden_bands(features, mean)
 
     def features(self, clips, *, valid=None, train: bool = False):
         """What tells people apart: clips as above to [B, C'], C' = C of the feature maps unless the pooling
@@ -153,4 +165,4 @@ def resized(frames, config: configs.Reid):
 def initial_variables(config: configs.Reid, identities: int, key) -> dict:
     """Fresh {'params', 'batch_stats'} for `ReidNet`."""
     clips = jnp.zeros((1, 1, config.height, config.width, 3))
-    return ReidNet(config, identities).init(key, clips)
+    return ReidNet(config, identities).init(key, clips, method="located_outputs" if config.locating_loss else "outputs")

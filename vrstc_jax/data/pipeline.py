@@ -7,6 +7,7 @@ at a step.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import grain
@@ -18,9 +19,11 @@ from vrstc_jax.data.masks import random_mask
 from vrstc_jax.data.neighbours import sides, unlikeness
 from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.errors import InputError
+from vrstc_jax.regions import hidden_share
 
 
 _SHORTEST_EPOCH = 1000
+_ENDLESS = 2**40  # examples, of a training
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 
@@ -99,9 +102,11 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
                  start: int = 0) -> Iterator[dict]:
     """Batches for the re-ID network's training: clips of frames spread over a tracklet.
 
-    With `Training.clips_per_identity` = K above 1, a batch is of B/K people drawn at random, each once where
-    there are so many (Hermans et al. 2017), and the K clips of a person stand side by side: of K tracklets
-    where the person has them.
+    A tracklet is drawn more often the longer it is, though not in proportion; with `Training.each_once` all are
+    drawn once an epoch (section 4.2 of the paper), each epoch in an order of its own, and batches run on from
+    one epoch to the next. With `Training.clips_per_identity` = K above 1, a batch is of B/K people drawn at
+    random, each once where there are so many (Hermans et al. 2017), and the K clips of a person stand side by
+    side: of K tracklets where the person has them.
 
     Returns:
       Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}, and with a `locating_loss` 'hidden'
@@ -120,22 +125,35 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
         chosen = [tracklet.frames[min(int(rng.uniform(a, b)), len(tracklet.frames) - 1)]
                   for a, b in zip(edges[:-1], edges[1:])]
         flip = training.flip and rng.random() < 0.5
-        clip = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in chosen]
-        built = {"clips": np.stack(clip), "labels": np.int32(tracklet.label)}
+        masked = config.reid.locating_masks
+        clip = np.stack([_prepared(data.masked_frame(tracklet.first + i) if masked else
+                                   data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in chosen])
+        built = {"clips": np.ascontiguousarray(clip[..., :3]), "labels": np.int32(tracklet.label)}
         if config.reid.locating_loss:
-            other = usable[rng.choice(turns)]
+            passers = turns[labels != tracklet.label]
+            other = usable[rng.choice(passers if len(passers) else turns)]
             passer = _prepared(data.frame(other.first + int(rng.choice(other.frames))), size, flip, 0.0, rng)
             built["clips"], built["hidden"] = hide_on_purpose(built["clips"], passer, rng)
+        if masked:
+            known = np.stack([hidden_share(frame > 127) for frame in clip[..., 3]])
+            built["hidden"] = np.maximum(built["hidden"], known).astype(np.float32)
         return built
 
-    # A long tracklet is seen more often than a short one, but not in proportion.
-    turns = [k for k, tracklet in enumerate(usable) if len(tracklet.frames)
-             for _ in range(max(1, len(tracklet.frames) // (4 * config.reid.clip)))]
-    if not turns:
+    turns = np.array([k for k, tracklet in enumerate(usable) if len(tracklet.frames)
+                      for _ in range(1 if training.each_once else _turns(tracklet, config.reid.clip))], int)
+    labels = np.array([usable[k].label for k in turns], int)
+    if not len(turns):
         raise InputError("No tracklet has a frame to learn from.")
     if training.clips_per_identity > 1:
         return _batches_of_people(usable, example, config.seed + 1, training, start)
+    if training.each_once:
+        return _batches_in_epochs(turns, example, config.seed + 1, training.batch, start)
     return _batches(turns, example, config.seed + 1, training.batch, start)
+
+
+def _turns(tracklet, clip):
+    """How often a tracklet stands in the order: a long one more often than a short one."""
+    return max(1, len(tracklet.frames) // (4 * clip))
 
 
 def _batches_of_people(usable, example, seed, training, start):
@@ -173,6 +191,20 @@ def _batches(items, example, seed, batch, start):
     # Starting an epoch costs grain a tenth of a second, so few items are laid end to end to a long one.
     length = len(items) * max(1, _SHORTEST_EPOCH // len(items))
     order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build).batch(batch)
+    return iter(order[start:].to_iter_dataset(_READING))
+
+
+def _batches_in_epochs(items, example, seed, batch, start):
+    """As `_batches`, but each run of len(items) examples, from the first on, has every item once."""
+    @lru_cache(maxsize=8)
+    def order_of(epoch):
+        return np.random.default_rng((seed, epoch)).permutation(len(items))
+
+    def build(position, rng):
+        epoch, place = divmod(position, len(items))
+        return example(items[order_of(epoch)[place]], rng)
+
+    order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(build).batch(batch)
     return iter(order[start:].to_iter_dataset(_READING))
 
 

@@ -15,7 +15,7 @@ from flax import struct, traverse_util
 from vrstc_jax import config as configs
 from vrstc_jax import losses
 from vrstc_jax.reid import ReidNet, initial_variables
-from vrstc_jax.training.optimiser import adam
+from vrstc_jax.training.optimiser import adam, running_mean
 from vrstc_jax.training.stcnet import AXIS, jit_once, to_float
 
 
@@ -32,6 +32,21 @@ class State:
     def result(self) -> dict:
         """The network's variables."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@struct.dataclass
+class AveragedState(State):
+    """With the running mean of the variables, batch statistics too (`Training.average`), which is the result.
+
+    A class of its own, so that checkpoints of trainings without it stay as they are.
+    """
+
+    mean: dict
+
+    @property
+    def result(self) -> dict:
+        """The running mean of the network's variables."""
+        return self.mean
 
 
 def initial_state(config: configs.Config, identities: int, *, start_from: dict | None = None) -> State:
@@ -58,9 +73,9 @@ def first_state(network, training: configs.Training, *, seed: int, start_from: d
                      batch_stats=variables["batch_stats"], adam=adam(training).init(variables["params"]))
 
     state = jax.tree.map(np.asarray, make(jax.random.key(seed)))
-    if start_from is None:
-        return state
-    return state.replace(**_begun(state.result, start_from))
+    if start_from is not None:
+        state = state.replace(**_begun(state.result, start_from))
+    return AveragedState(**vars(state), mean=state.result) if training.average else state
 
 
 def _begun(fresh, start_from):
@@ -99,7 +114,9 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
             parts["diversity"] = penalty
             loss += weights.diversity * penalty
         if hidden:
-            parts["locating"] = losses.locating(*hidden, batch["hidden"], axis_name=axis_name)
+            parts["locating"] = losses.locating(
+                *hidden, batch["hidden"], axis_name=axis_name,
+                **({"suspect": 0.0} if config.reid.locating_masks else {}))
             loss += config.reid.locating_loss * parts["locating"]
         return loss, (updated["batch_stats"], parts)
 
@@ -130,7 +147,11 @@ def pmap_update(gradients, training: configs.Training, devices=None):
         grads, batch_stats, metrics = jax.lax.pmean((grads, batch_stats, metrics), AXIS)
         updates, adam_state = optimiser.update(grads, state.adam, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
-        return State(step=state.step + 1, params=params, batch_stats=batch_stats, adam=adam_state), metrics
+        new = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, adam=adam_state)
+        if training.average:
+            now = {"params": params, "batch_stats": batch_stats}
+            new = new.replace(mean=running_mean(state.mean, now, new.step, training.average))
+        return new, metrics
 
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0,
                     devices=devices)

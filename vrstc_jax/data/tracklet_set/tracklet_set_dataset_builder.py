@@ -172,6 +172,7 @@ class TrackletSet:
     first: tuple[int, ...]
     decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    masked: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def frame(self, record: int) -> np.ndarray:
         """uint8 [H, W, 3]. Small sets are decoded once: what fits into `_KEPT` bytes is kept."""
@@ -191,6 +192,15 @@ class TrackletSet:
     def mask(self, record: int) -> np.ndarray:
         """bool [H, W]."""
         return decode_image(self.source[record]["mask"])[..., 0] > 127
+
+    def masked_frame(self, record: int) -> np.ndarray:
+        """uint8 [H, W, 4]: the frame, and 255 where it is hidden; kept as `frame` keeps it."""
+        both = self.masked.get(record)
+        if both is None:
+            both = np.dstack([self.frame(record), np.uint8(255) * self.mask(record)])
+            if len(self.masked) * both.nbytes < _KEPT:
+                self.masked[record] = both
+        return both
 
 
 def write_set(directory, tracklets: Iterable[Tracklet] | Mapping[str, Iterable[Tracklet]], *,
