@@ -22,7 +22,7 @@ import tyro
 from vrstc_jax.data.neighbours import around, sides, thumbnail, unlikeness
 from vrstc_jax.data.sources import open_source
 from vrstc_jax.evaluation.quality import psnr
-from vrstc_jax.fit import hold_out_runs
+from vrstc_jax.held_out import hold_out_runs
 from vrstc_jax.regions import BANDS, bands_mask
 
 # (reach, frames a side)

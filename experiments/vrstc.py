@@ -18,10 +18,21 @@ Adam 3e-4 with weight decay 5e-4 added to the gradient, 150 epochs, ×0.1 every 
 one random band hidden, softmax scale 1, λ1 0.001, λ2 0.1, Adam 1e-4; the final network with 5 non-local blocks.
 What the paper does not say (STCnet's batch, 32, and its steps, 200,000) is as in `paper`. Expected, rank-1
 (mAP), gallery with the queries: before completion 86.1 (79.9), after 88.5 (82.3). Not run here: no MARS images.
+MARS and LS-VID are ranked in both galleries that are in use, with the queries in it (official) and without.
+
+What is published of iLIDS-VID are means over its ten splits:
+
+    python -m experiments.vrstc --dataset ilids_vid --manual-dir ilids/ --split all --workdir out-ilids
+
+runs them one after another, each in WORKDIR/split1 and so on as if by itself, then prints mean and standard
+deviation (of the sample) and writes them to WORKDIR/results.json.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -34,11 +45,14 @@ from vrstc_jax import config as configs
 from vrstc_jax import five_steps, retrieval
 from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.data import datasets
+from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.imagenet import load_backbone, require_config
 from vrstc_jax.locating_quality import LocatingScore, format_locating
+from vrstc_jax.pooling import pooling
+from vrstc_jax.report import write_json
 
 # How long walkers are trained, and how many of them there are.
 _WALKERS = {
@@ -46,8 +60,8 @@ _WALKERS = {
     "smoke": (WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32, width=16),
               {"reid_training": 4, "stcnet_training": 4, "final_training": 4}),
 }
-# Where queries join the gallery unless told otherwise: the official practice of the set.
-_JOINED = {"mars", "ls_vid"}
+SPLITS = range(1, 11)  # of iLIDS-VID
+CLIPS_OF_A_PERSON = 4  # in a batch, for the triplet loss
 
 
 @dataclass(frozen=True)
@@ -60,8 +74,8 @@ class Arguments:
     """walkers, or one of the data sets in vrstc_jax.data.datasets: mars, …"""
     manual_dir: Path | None = None
     """Where the data set's official folders lie."""
-    split: int = 1
-    """Of iLIDS-VID's ten."""
+    split: int | Literal["all"] | None = None
+    """Of iLIDS-VID's ten, 1 if left out; or all of them, for the mean."""
     split_file: Path | None = None
     """For the data set `folder`: which tracklets are for training, queries and gallery."""
     check_counts: bool = True
@@ -81,9 +95,21 @@ class Arguments:
     compare: bool = True
     """Also train the final network on the data as they are, for the ranking before completion."""
     queries_in_gallery: bool | None = None
-    """Rank in a gallery that the queries have joined; if left out, as is official practice of the data set."""
+    """Rank in a gallery that the queries have joined; if left out, as is official practice of the data set. MARS
+    and LS-VID are ranked both ways; this then says of which features.npz and the pictures are."""
     keep_folder: bool | None = None
-    """Leave the completed frames as a folder of PNGs too; if left out, where the data came from such a folder."""
+    """Leave the completed frames as a folder of PNGs too, WORKDIR/completed_frames/TRACKLET/FRAME.png with masks/
+    and scores/ beside them (a tree for each split, where two use one name); if left out, where the data came
+    from such a folder."""
+    pooling: str | None = None
+    """Of the final network over a clip: average (the paper's), maximum, temporal_attention, diverse_attention or
+    astpn_one_sequence; the size's own if left out."""
+    label_smoothing: float | None = None
+    """Share of each label that is spread over all people, in the cross-entropy of both re-ID networks; the
+    size's own, 0, if left out."""
+    triplet: float | None = None
+    """Weight of the batch-hard triplet loss that joins the cross-entropy of both re-ID networks; the size's own,
+    0, if left out. Above 0 their batches are of 4 clips of each person, drawn by person."""
     reid_steps: int | None = None
     """Training steps of step 1; the size's own number if left out."""
     stcnet_steps: int | None = None
@@ -97,48 +123,104 @@ class Arguments:
 def main(arguments: Arguments) -> dict:
     """Takes the five steps, prints the table, and returns what results.json holds."""
     _check(arguments)
-    config = config_of(arguments)
-    use_cores(config)
-    walkers = arguments.dataset == "walkers"
-    if not walkers and arguments.dataset not in datasets.names():
-        raise InputError(f"There is no data set '{arguments.dataset}'; choose walkers or one of "
-                         f"{', '.join(datasets.names())}.")
-    if walkers:
-        protocol = protocol_of(arguments)
-        inputs = {"dataset": "walkers"} | dataclasses.asdict(protocol)
-        write = lambda path: write_set(path, walker_splits(protocol))
-    else:
-        of_set = {"ilids_vid": {"split": arguments.split},
-                  "folder": {"split_file": arguments.split_file}}.get(arguments.dataset, {})
-        inputs = {"dataset": arguments.dataset, "manual_dir": arguments.manual_dir and str(arguments.manual_dir)}
-        inputs |= {name: str(value) for name, value in of_set.items()}
-        write = lambda path: datasets.build(arguments.dataset, path, manual_dir=arguments.manual_dir,
-                                            **of_set, **({} if arguments.check_counts else {"check_counts": False}))
-    if arguments.imagenet:
-        inputs["imagenet"] = str(arguments.imagenet)
-    joined, folder = arguments.queries_in_gallery, arguments.keep_folder
-    options = five_steps.Options(
-        hidden=arguments.hidden, compare=arguments.compare,
-        queries_in_gallery=arguments.dataset in _JOINED if joined is None else joined,
-        keep_folder=arguments.dataset == "folder" if folder is None else folder)
-    results = five_steps.run(arguments.workdir, config, write, options=options, inputs=inputs,
-                             command=shlex.join(["python", "-m", "experiments.vrstc", *sys.argv[1:]]),
-                             start=arguments.start, backbone=_backbone(arguments.imagenet, config))
+    if arguments.split == "all":
+        return _all_splits(arguments)
+    results = _run(arguments)
     print(format_results(results))
     return results
 
 
+def _run(arguments):
+    config = config_of(arguments)
+    use_cores(config)
+    name = arguments.dataset
+    if name == "walkers":
+        protocol = protocol_of(arguments)
+        inputs = {"dataset": name} | dataclasses.asdict(protocol)
+        write = lambda path: write_set(path, walker_splits(protocol))
+    else:
+        of_set = {"ilids_vid": {"split": arguments.split or 1},
+                  "folder": {"split_file": _absolute(arguments.split_file)}}.get(name, {})
+        inputs = {"dataset": name, "manual_dir": _absolute(arguments.manual_dir)} | of_set
+        write = lambda path: datasets.build(name, path, manual_dir=arguments.manual_dir, **of_set,
+                                            **({} if arguments.check_counts else {"check_counts": False}))
+    if arguments.imagenet:
+        inputs["imagenet"] = _weights(arguments.imagenet, arguments.workdir)
+    official = datasets.queries_in_official_gallery(name)
+    joined, folder = arguments.queries_in_gallery, arguments.keep_folder
+    options = five_steps.Options(
+        hidden=arguments.hidden, compare=arguments.compare,
+        queries_in_gallery=bool(official) if joined is None else joined, queries_in_official_gallery=official,
+        keep_folder=name == "folder" if folder is None else folder)
+    return five_steps.run(arguments.workdir, config, write, options=options, inputs=inputs, command=_command(),
+                          start=arguments.start,
+                          backbone=arguments.imagenet and (lambda: _backbone(arguments.imagenet, config)))
+
+
+def _all_splits(arguments):
+    """The ten splits of iLIDS-VID one after another, each an experiment of its own, and their mean."""
+    work = arguments.workdir
+    require_writable_directory(work)
+    five_steps.claim(work, {"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
+    if arguments.start:
+        (work / "results.json").unlink(missing_ok=True)
+    found = []
+    for split in SPLITS:
+        print(f"split {split} of {len(SPLITS)}", flush=True)
+        try:
+            found.append(_run(dataclasses.replace(arguments, split=split, workdir=work / f"split{split}")))
+        except InputError:
+            if not any(work.glob("split*/*")):  # nothing was done: another attempt may have the directory
+                (work / "experiment.json").unlink()
+                for place in work.glob("split*"):
+                    place.rmdir()
+            raise
+        print(format_results(found[-1]), flush=True)
+    results = {"splits": len(found), "gallery": found[0]["gallery"], "command": _command(),
+               "evaluations": retrieval.over_splits([each["evaluations"] for each in found])}
+    write_json(work / "results.json", results)
+    print(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
+    return results
+
+
+def _command():
+    return shlex.join(["python", "-m", "experiments.vrstc", *sys.argv[1:]])
+
+
 def _check(arguments):
+    """Refuses what cannot be meant, before anything is done."""
+    if arguments.dataset != "walkers" and arguments.dataset not in datasets.names():
+        raise InputError(f"There is no data set '{arguments.dataset}'; choose walkers or one of "
+                         f"{', '.join(datasets.names())}.")
     for name in ("reid_steps", "stcnet_steps", "final_steps"):
         value = getattr(arguments, name)
         if value is not None and value <= 0:
             raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
     if arguments.tau_quantile is not None and not 0 < arguments.tau_quantile < 1:
         raise InputError(f"--tau-quantile must lie between 0 and 1. Got {arguments.tau_quantile}.")
-    if not 1 <= arguments.split <= 10:
-        raise InputError(f"--split is one of iLIDS-VID's, from 1 to 10. Got {arguments.split}.")
+    if arguments.split is not None:
+        if arguments.dataset != "ilids_vid":
+            raise InputError(f"--split {arguments.split}: is one of iLIDS-VID's, and the data set is "
+                             f"{arguments.dataset}; leave it out.")
+        if arguments.split != "all" and arguments.split not in SPLITS:
+            raise InputError(f"--split is one of iLIDS-VID's, from 1 to 10, or all. Got {arguments.split}.")
     if arguments.seed < 0:
         raise InputError(f"--seed must be 0 or more. Got {arguments.seed}.")
+    if arguments.label_smoothing is not None and not 0 <= arguments.label_smoothing < 1:
+        raise InputError(f"--label-smoothing must be from 0 to less than 1. Got {arguments.label_smoothing}.")
+    if arguments.triplet is not None and not 0 <= arguments.triplet < math.inf:
+        raise InputError(f"--triplet must be 0 or more, and finite. Got {arguments.triplet}.")
+    config = config_of(arguments)
+    try:
+        pooling(config.final)
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
+    for training in (config.reid_training, config.final_training):
+        people, rest = divmod(training.batch, training.clips_per_identity)
+        if config.reid_losses.triplet and (rest or people < 2):
+            raise InputError(f"--triplet {arguments.triplet}: needs batches of {training.clips_per_identity} clips of "
+                             f"each of two people or more, and the size {arguments.size} has batches of "
+                             f"{training.batch}; choose another size.")
 
 
 def config_of(arguments: Arguments) -> configs.Config:
@@ -150,9 +232,17 @@ def config_of(arguments: Arguments) -> configs.Config:
     steps = steps | {part: number for part, number in given.items() if number is not None}
     if arguments.dataset == "walkers":
         config = for_walkers(config)
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config, seed=arguments.seed, tau_quantile=arguments.tau_quantile or config.tau_quantile,
+        final=dataclasses.replace(config.final, pooling=arguments.pooling or config.final.pooling),
         **{part: dataclasses.replace(getattr(config, part), steps=number) for part, number in steps.items()})
+    losses = {name: getattr(arguments, name) for name in ("label_smoothing", "triplet")}
+    losses = dataclasses.replace(config.reid_losses, **{k: v for k, v in losses.items() if v is not None})
+    if losses.triplet:
+        config = dataclasses.replace(config, **{
+            part: dataclasses.replace(getattr(config, part), clips_per_identity=CLIPS_OF_A_PERSON)
+            for part in ("reid_training", "final_training")})
+    return dataclasses.replace(config, reid_losses=losses)
 
 
 def for_walkers(config: configs.Config) -> configs.Config:
@@ -178,8 +268,17 @@ def format_results(results: dict) -> str:
     if "quality" in results["locating"]:
         parts += ["locating (precision and recall of hidden bands, test tracklets)",
                   format_locating([_score(row) for row in results["locating"]["quality"]]), ""]
-    return "\n".join([*parts, f"gallery {results['gallery']}",
-                      retrieval.format_figures(results["evaluations"])])
+    parts.append(_format_gallery(results))
+    if "other_gallery" in results:
+        parts += ["", _format_gallery(results["other_gallery"])]
+    return "\n".join(parts)
+
+
+def _format_gallery(results):
+    title = f"gallery {results['gallery']}{' (official)' if results.get('official') else ''}"
+    if not results["evaluations"]:
+        return f"{title}: no query has a match in it"
+    return f"{title}\n{retrieval.format_figures(results['evaluations'])}"
 
 
 def _score(row):
@@ -187,11 +286,32 @@ def _score(row):
     return LocatingScore(**{name: math.nan if value is None else value for name, value in row.items()})
 
 
+def _absolute(path):
+    return None if path is None else os.path.abspath(path)
+
+
+def _weights(path, work):
+    """What identifies the weights to start from, {'path', 'sha256'}: their content, wherever the file lies.
+
+    Of a file that is gone it is what the work directory has on record, so that results can stand without it.
+    """
+    path, record = _absolute(path), work / "experiment.json"
+    recorded = json.loads(record.read_text()).get("inputs", {}).get("imagenet") if record.exists() else None
+    recorded = recorded if isinstance(recorded, dict) else {}
+    if not os.path.isfile(path):
+        if recorded.get("path") == path:
+            return recorded
+        raise InputError(f"--imagenet {path}: no such file; make one with tools/import_resnet50.py.")
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return recorded if recorded.get("sha256") == digest else {"path": path, "sha256": digest}
+
+
 def _backbone(path, config):
-    if path is None:
-        return None
+    """Variables to begin with, if all networks that begin with them are such as the weights are of."""
     fields, variables = load_backbone(path)
-    require_config(config.reid, fields, source=path)
+    for network in (config.reid,) if config.final_from_first else (config.reid, config.final):
+        require_config(network, fields, source=path)
     return {collection: {"backbone": tree} for collection, tree in variables.items()}
 
 

@@ -7,12 +7,9 @@ inside one (batches, checkpoints, being killed) is tested in test_fit.py; the sl
 import dataclasses
 import hashlib
 import json
-import os
 import pkgutil
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,9 +18,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import vrstc
-from people import SMOKE, random_model, random_reid
-from test_datasets import mars
+from people import SMOKE, figures, random_model, random_reid, tracklet
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps
 from vrstc_jax.complete import plan_from_scores
@@ -31,7 +26,6 @@ from vrstc_jax.data.images import read_image, read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
 from vrstc_jax.errors import InputError
-from vrstc_jax.evaluation import distances
 from vrstc_jax.five_steps import SPLITS, STEPS, Options, read_located, read_splits
 from vrstc_jax.locate import Locator
 from vrstc_jax.model import load_model, load_reid
@@ -161,6 +155,24 @@ def assert_same_sets(one, other):
                 np.testing.assert_array_equal(np.stack(a[:]), np.stack(b[:]))
 
 
+def assert_figures(figures, arrays):
+    """Rank-1 and mAP by the definition, with NumPy, from the arrays of features.npz."""
+    def units(features):
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    firsts, precisions = [], []
+    for feature, person, camera in zip(units(arrays["query"]), arrays["query_persons"], arrays["query_cameras"]):
+        same = arrays["gallery_persons"] == person
+        kept = ~(same & (arrays["gallery_cameras"] == camera)) & (arrays["gallery_persons"] != "-1")
+        right = same[kept][np.argsort(1 - units(arrays["gallery"][kept]) @ feature, kind="stable")]
+        places = np.flatnonzero(right) + 1
+        assert len(places)
+        firsts.append(places[0] == 1)
+        precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
+    assert figures["rank1"] == pytest.approx(np.mean(firsts)) and figures["queries"] == len(firsts)
+    assert figures["map"] == pytest.approx(np.mean(precisions))
+
+
 class TestAWholeRun:
     def test_every_step_leaves_its_result(self, done):
         left = {path.name for path in done.work.iterdir()} - {"cmc.png"}  # where matplotlib is
@@ -185,16 +197,16 @@ class TestAWholeRun:
         assert stored["locating"] == json.loads((done.work / "locating.json").read_text())
 
     def test_figures_are_those_of_the_features(self, done):
-        """Features by the loaded file, ranked by the definition."""
-        completed = read_splits(done.work / "completed")
+        """Another tool ranks from the file alone; whose features they are, the completed set says too."""
         with np.load(done.work / "features.npz") as stored:
-            query, gallery = stored["query"], stored["gallery"]
-        precisions = []
-        for person, row in zip([t.person for t in completed["query"].tracklets], distances(query, gallery)):
-            right = np.array([t.person == person for t in completed["gallery"].tracklets])[np.argsort(row)]
-            assert right.sum() == 1  # the other camera
-            precisions.append(1 / (1 + right.argmax()))
-        assert done.results["evaluations"]["after completion"]["map"] == pytest.approx(np.mean(precisions))
+            arrays = dict(stored)
+        assert_figures(done.results["evaluations"]["after completion"], arrays)
+        completed = read_splits(done.work / "completed")
+        for split in ("query", "gallery"):
+            for field in ("name", "person", "camera"):
+                assert arrays[f"{split}_{field}s"].tolist() == [
+                    getattr(t, field) for t in completed[split].tracklets]
+        assert "official" not in done.results and "other_gallery" not in done.results
 
     def test_tau_and_how_good_locating_is(self, done):
         found, record = read_located(done.work), done.results["locating"]
@@ -223,8 +235,7 @@ class TestAWholeRun:
         assert 0 < sum(map(len, clean)) < 24
         # `final_from_first`: the last networks begin with the first, less what only locating needs.
         begin = load_reid(done.work / "reid.safetensors").variables
-        assert {"log_sharpness", "threshold"} < set(begin["params"])
-        del begin["params"]["log_sharpness"], begin["params"]["threshold"]
+        del begin["params"]["hidden_bands"]
         for call in (after, before):
             assert jax.tree.all(jax.tree.map(np.array_equal, call.start_from, begin))
 
@@ -304,6 +315,60 @@ class TestAgain:
         assert results == done.results and said[4].startswith("complete: done")
         assert contents(again) == contents(done.work)
 
+    @pytest.mark.parametrize("target, left", [
+        ("vrstc_jax.five_steps._remove", "completed_frames"),
+        ("vrstc_jax.five_steps.shutil.rmtree", ".completed_frames.removed")])
+    def test_stopped_while_removing_the_frames(self, done, again, trained, monkeypatch, target, left):
+        """The set stands by then, so the step is not taken again, but what is left goes."""
+        place, _, name = target.rpartition(".")
+        original = getattr(pkgutil.resolve_name(place), name)
+
+        def stop(path, *args, **kwargs):
+            if Path(path).name == left and Path(path).is_dir():
+                next(Path(path).rglob("*.png")).unlink()
+                raise KeyboardInterrupt
+            original(path, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(again, start="complete")
+        assert (again / left).is_dir() and (again / "completed").is_dir()
+        results, said = run(again, write=never)
+        assert results == done.results and said[4].startswith("complete: stands")
+        assert {path.name for path in again.iterdir()} == {path.name for path in done.work.iterdir()}
+        assert contents(again) == contents(done.work)
+
+    def test_a_record_of_before_there_were_some_fields(self, done, again, trained):
+        """By default they are as it was before; with another value it is another experiment."""
+        record = json.loads((again / "experiment.json").read_text())
+        for part in ("reid_training", "final_training"):
+            del record["config"][part]["each_once"]
+        del record["options"]["queries_in_official_gallery"]
+        (again / "experiment.json").write_text(json.dumps(record))
+        assert run(again, write=never)[0] == done.results
+        changed = dataclasses.replace(CONFIG, reid_training=dataclasses.replace(CONFIG.reid_training, each_once=True))
+        with pytest.raises(InputError, match="other data or settings"):
+            run(again, changed)
+
+    @pytest.mark.parametrize("part", ["config", "options"])
+    def test_a_record_of_a_later_version(self, again, part):
+        record = json.loads((again / "experiment.json").read_text())
+        record[part]["unheard_of"] = 1
+        (again / "experiment.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match=f"{again}: holds an experiment with other data or settings"):
+            run(again)
+
+    def test_weights_to_begin_with_are_read_only_for_work(self, done, again, trained):
+        def read():
+            raise InputError("weights: no such file.")
+
+        assert run(again, write=never, backbone=read)[0] == done.results
+        before = times(again)
+        with pytest.raises(InputError, match="weights: no such file"):
+            run(again, write=never, backbone=read, start="rank")
+        assert times(again) == before  # nothing was removed yet
+
     @pytest.mark.parametrize("changes", [
         {"config": dataclasses.replace(CONFIG, seed=1)},
         {"config": dataclasses.replace(CONFIG, tau=0.5)},
@@ -336,7 +401,7 @@ MOMENTS = [
     ("complete", "vrstc_jax.outputs.write_png", 5),
     ("complete", "vrstc_jax.five_steps.write_set", 1),
     ("rank", "vrstc_jax.five_steps.fit.train_reid", 2),
-    ("rank", "vrstc_jax.five_steps.evaluate", 2),
+    ("rank", "vrstc_jax.five_steps.evaluate_galleries", 2),
     ("rank", "vrstc_jax.retrieval.write_cmc_plot", 1),
 ]
 
@@ -382,9 +447,9 @@ class TestOptions:
         with pytest.MonkeyPatch.context() as patch:
             stand_ins = patched(patch)
             results, _ = run(work, dataclasses.replace(CONFIG, final_from_first=False),
-                             backbone={"marked": 1},
+                             backbone=lambda: {"marked": 1},
                              options=Options(hidden="given", compare=False, queries_in_gallery=True,
-                                             keep_folder=True))
+                                             queries_in_official_gallery=True, keep_folder=True))
         return SimpleNamespace(work=work, results=results, trained=stand_ins)
 
     def test_masks_say_what_is_hidden(self, given):
@@ -418,11 +483,22 @@ class TestOptions:
         assert given.trained.names() == ["re-ID network", "STCnet", "final network, after completion"]
         assert not (given.work / "before.safetensors").exists() and not (given.work / "ranked.png").exists()
 
-    def test_queries_in_the_gallery(self, given):
-        assert given.results["gallery"] == "with the queries"
+    def test_both_galleries_are_ranked_in(self, given):
+        """Each by NumPy from what other tools are given; the official one is marked."""
+        results = given.results
+        assert (results["gallery"], results["official"]) == ("with the queries", True)
+        other = results["other_gallery"]
+        assert (other["gallery"], other["official"]) == ("without the queries", False)
         with np.load(given.work / "features.npz") as stored:
-            assert len(stored["gallery"]) == 2 + 3
-            np.testing.assert_array_equal(stored["gallery"][:2], stored["query"])
+            arrays = dict(stored)
+        assert len(arrays["gallery"]) == 2 + 3 and arrays["gallery_names"][:2].tolist() == [
+            t.name for t in read_set(given.work / "completed", "query").tracklets]
+        np.testing.assert_array_equal(arrays["gallery"][:2], arrays["query"])
+        for found in (results, other):
+            assert found["evaluations"].keys() == {"after completion"}
+            assert_figures(found["evaluations"]["after completion"], arrays)
+            # Without the queries the gallery is what follows them.
+            arrays |= {name: value[2:] for name, value in arrays.items() if name.startswith("gallery")}
 
     def test_what_networks_start_from(self, given):
         networks = [call for call in given.trained.calls if call.name != "STCnet"]
@@ -433,9 +509,10 @@ class TestOptions:
             write_set(path, {split: [dataclasses.replace(t, masks=None) for t in tracklets]
                              for split, tracklets in walker_splits(PROTOCOL).items()})
 
-        with pytest.raises(InputError, match="tracklet 0000000/c0/t0: has no masks") as raised:
+        with pytest.raises(InputError, match="tracklet 0000000/c0/t0 of train: has no masks") as raised:
             run(tmp_path / "work", write=without, options=Options(hidden="given"))
         assert "\n" not in str(raised.value) and not trained.calls
+        assert not list((tmp_path / "work").iterdir())
 
 
 def test_two_splits_may_use_a_name_for_two_tracklets(done, tmp_path):
@@ -454,102 +531,9 @@ def test_two_splits_may_use_a_name_for_two_tracklets(done, tmp_path):
         for mine, theirs in zip(found, wanted[split].tracklets):
             np.testing.assert_array_equal(np.stack(mine.frames[:]), np.stack(theirs.frames[:]))
         assert (tmp_path / "completed_frames" / split / "1/000004.png").exists()
-
-
-class TestTheCommand:
-    def test_walkers(self, trained, tmp_path, capsys, monkeypatch):
-        asked = {}
-        monkeypatch.setattr(five_steps, "run", lambda work, config, write, **options: asked.update(
-            options, work=work, config=config, write=write) or RESULTS)
-        arguments = vrstc.Arguments(tmp_path / "work", size="smoke", occlusion="light", seed=3, final_steps=7,
-                                    start="rank")
-        assert vrstc.main(arguments) is RESULTS
-        assert asked["inputs"]["dataset"] == "walkers" and asked["inputs"]["occlusion"] == "light"
-        assert asked["inputs"]["seed"] == asked["config"].seed == 3 and asked["start"] == "rank"
-        assert (asked["config"].reid_training.steps, asked["config"].final_training.steps) == (4, 7)
-        assert asked["options"] == Options()
-        asked["write"](tmp_path / "set")
-        assert [len(data.tracklets) for data in read_splits(tmp_path / "set").values()] == [12, 4, 6]
-        assert capsys.readouterr().out.splitlines() == [
-            "locating (precision and recall of hidden bands, test tracklets)",
-            "     tau  precision  recall     F1  called  hidden   bands",
-            "  0.8900      0.000     nan    nan       4       0      90",
-            "average precision over all thresholds: nan",
-            "",
-            "gallery without the queries",
-            "Who is it: ranks and mean average precision, %",
-            "                  rank-1  rank-5  rank-10  rank-20   mAP",
-            "after completion    50.0   100.0    100.0    100.0  75.0"]
-
-    def test_a_set_that_is_none(self, tmp_path):
-        with pytest.raises(InputError, match="no data set 'marz'; choose walkers or one of mars, ") as raised:
-            vrstc.main(vrstc.Arguments(tmp_path / "work", dataset="marz", size="smoke"))
-        assert "\n" not in str(raised.value)
-
-    def test_mars(self, trained, tmp_path, capsys, monkeypatch):
-        monkeypatch.setitem(configs.SIZES, "smoke", CONFIG)  # what is compiled already
-        mars(tmp_path / "manual")
-        arguments = vrstc.Arguments(tmp_path / "work", dataset="mars", size="smoke",
-                                    manual_dir=tmp_path / "manual", check_counts=False, compare=False)
-        results = vrstc.main(arguments)
-        # Two queries in the gallery that they have joined, of whom one has a match.
-        assert results["gallery"] == "with the queries"
-        after = results["evaluations"]["after completion"]
-        assert (after["queries"], after["left_out"]) == (2, 1) and "quality" not in results["locating"]
-        raw, completed = (read_splits(tmp_path / "work" / name) for name in ("data", "completed"))
-        for split in SPLITS:
-            assert [(t.name, t.person, t.camera, t.frame_names) for t in raw[split].tracklets] == [
-                (t.name, t.person, t.camera, t.frame_names) for t in completed[split].tracklets]
-        assert "1 queries have no match in the gallery and are left out" in capsys.readouterr().out
-        assert not (tmp_path / "work/completed_frames").exists()
-        assert vrstc.main(arguments) == results and len(trained.calls) == 3
-
-    def test_a_mars_that_is_not_whole(self, trained, tmp_path):
-        mars(tmp_path / "manual")
-        with pytest.raises(InputError, match="is not the whole MARS"):
-            vrstc.main(vrstc.Arguments(tmp_path / "work", dataset="mars", size="smoke",
-                                       manual_dir=tmp_path / "manual"))
-        assert not trained.calls and not (tmp_path / "work/data").exists()
-
-
-RESULTS = {"gallery": "without the queries",
-           "locating": {"tau": 0.89, "quality": [{"tau": 0.89, "precision": 0.0, "recall": None, "called": 4,
-                                                  "hidden": 0, "bands": 90, "average_precision": None}]},
-           "evaluations": {"after completion": {"rank1": 0.5, "rank5": 1, "rank10": 1, "rank20": 1,
-                                                "map": 0.75, "queries": 2, "left_out": 0}}}
-
-
-def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
-    """Each number of DESIGN's sections 1 and 2."""
-    config = vrstc.config_of(vrstc.Arguments(tmp_path, dataset="mars", size="mars_paper"))
-    assert config.name == "mars_paper" and config.tau == 0.89
-    for network in (config.reid, config.final):
-        assert (network.height, network.width, network.clip) == (256, 128, 4)
-        assert (network.blocks, network.bottleneck, network.base_width, network.stem_pool) == (
-            (3, 4, 6, 3), True, 64, True)  # ResNet-50
-        assert network.last_stride == 1 and network.pooling == "average"
-        assert network.locating_loss == 0 and network.reference_sharpness == 0  # equations 11 and 12 alone
-    assert not any(config.reid.non_local)
-    assert config.final.non_local == (0, 2, 3, 0)  # 5 blocks, in res3 and res4
-    assert config.reid_losses == configs.ReidLosses(label_smoothing=0, triplet=0)  # cross-entropy alone
-    epochs = -(-8298 // 32)  # batches that 8,298 tracklets make
-    for training in (config.reid_training, config.final_training):
-        assert training.steps == 150 * epochs and training.batch == 32
-        assert training.learning_rate == 3e-4 and training.weight_decay == 5e-4
-        assert training.schedule == "staircase" and training.warmup == 0  # ×0.1 each third: every 50 epochs
-        assert training.flip and training.shift == 0 and training.average == 0
-        assert training.clips_per_identity == 1
-    assert not config.final_from_first  # but from ImageNet's weights, as the first
-    assert (config.stcnet.height, config.stcnet.width) == (128, 64)
-    assert config.stcnet.patch_size == 3 and config.stcnet.softmax_scale == 1
-    assert config.stcnet.temporal_form == "attention" and not config.stcnet.learned_scale
-    assert (config.stcnet.frames_per_side, config.stcnet.neighbour_reach) == (1, 1)
-    assert not config.stcnet.transport
-    assert config.masks == configs.Masks(kind="bands", longest_run=1)
-    assert config.losses == configs.Losses(adversarial=0.001, identity=0.1, reconstruction="l1")
-    training = config.stcnet_training
-    assert (training.learning_rate, training.schedule, training.weight_decay) == (1e-4, "constant", 0)
-    assert "Not run here: no MARS images" in vrstc.__doc__ and "88.5 (82.3)" in vrstc.__doc__
+        assert (tmp_path / "completed_frames" / split / "masks/0/000001.png").exists()
+        assert (tmp_path / "completed_frames" / split / "scores/0.json").exists()
+    assert {path.name for path in (tmp_path / "completed_frames").iterdir()} == set(SPLITS)
 
 
 @pytest.mark.slow
@@ -568,39 +552,6 @@ def test_walkers_are_trained_and_killed_training_goes_on(tmp_path):
     assert results == whole and contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
-# In a process of its own: there the device is one, which a batch of 2 divides by.
-_ONE_STEP = """
-import dataclasses, sys
-from pathlib import Path
-from experiments import vrstc
-from vrstc_jax import config as configs
-
-config = configs.get("mars_paper")
-configs.SIZES["mars_paper"] = dataclasses.replace(config, **{
-    part: dataclasses.replace(getattr(config, part), batch=2)
-    for part in ("reid_training", "stcnet_training", "final_training")})
-vrstc.main(vrstc.Arguments(Path(sys.argv[2]), dataset="mars", size="mars_paper", manual_dir=Path(sys.argv[1]),
-                           check_counts=False, compare=False, reid_steps=1, stcnet_steps=1, final_steps=1))
-"""
-
-
-@pytest.mark.slow
-def test_mars_paper_starts_and_steps(tmp_path):
-    mars(tmp_path / "manual")
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", _ONE_STEP, str(tmp_path / "manual"), str(tmp_path / "work")], cwd=root,
-        capture_output=True, text=True, env=os.environ | {
-            "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "PYTHONPATH": str(root)})
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "after completion" in done.stdout
-    model = load_model(tmp_path / "work/model.safetensors")
-    assert model.config.name == "mars_paper" and model.tau == 0.89
-    assert load_reid(tmp_path / "work/final.safetensors").config == configs.get("mars_paper").final
-    shutil.rmtree(tmp_path / "work")  # a gigabyte or two
-
-
 def test_a_folder_of_somebody_else_is_refused_and_kept(tmp_path):
     """`--from data` would remove the user's own data/."""
     (tmp_path / "data").mkdir()
@@ -616,14 +567,126 @@ def test_what_says_that_a_step_is_done_goes_first():
     assert {step: names[0] for step, names in five_steps._LEFT_BY.items()} == markers
 
 
-@pytest.mark.parametrize("arguments, said", [
-    ({"tau_quantile": 2.0}, "--tau-quantile"), ({"split": 11}, "--split"), ({"seed": -1}, "--seed"),
-    ({"stcnet_steps": 0}, "--stcnet-steps"), ({"dataset": "marz"}, "marz"), ({"occlusion": "much"}, "much")])
-def test_bad_arguments_are_one_line_before_anything_is_done(tmp_path, arguments, said):
-    with pytest.raises(InputError) as raised:
-        vrstc.main(vrstc.Arguments(workdir=tmp_path / "w", size="smoke", **arguments))
-    assert said in str(raised.value) and "\n" not in str(raised.value)
-    assert not (tmp_path / "w").exists()
+def only(split, **changes):
+    """The walkers, with something changed in one tracklet of a split."""
+    splits = walker_splits(PROTOCOL)
+    splits[split] = [*splits[split][:-1], dataclasses.replace(splits[split][-1], **changes)]
+    return splits
+
+
+def one_camera():
+    return {split: [dataclasses.replace(t, camera="c0") for t in tracklets]
+            for split, tracklets in walker_splits(PROTOCOL).items()}
+
+
+UNUSABLE = {
+    "tracklet 0000002/c1/t0 of train: its camera is not known": lambda: only("train", camera=None),
+    "tracklet 1000001/c0/t0 of query: its person is not known": lambda: only("query", person=None),
+    "tracklet 1000002/c1/t0 of gallery: its person is not known": lambda: only("gallery", person=None),
+    "The split train has 2 tracklets of 1 people \\(0000000\\); telling": lambda: {
+        **walker_splits(PROTOCOL), "train": walker_splits(PROTOCOL)["train"][:2]},
+    "The split train has 0 tracklets of 0 people;": lambda: {**walker_splits(PROTOCOL), "train": []},
+    "No tracklet of train has two frames .the first is 0000000/c0/t0.": lambda: {
+        **walker_splits(PROTOCOL), "train": walker_splits(dataclasses.replace(PROTOCOL, frames=1))["train"]},
+    "None of the 2 queries, the first of which is tracklet 1000000/c0/t0, has a match among the 3 ": one_camera,
+    "Ranking needs queries and a gallery. Got 0 and 3 tracklets": lambda: {**walker_splits(PROTOCOL), "query": []},
+    "Ranking needs queries and a gallery. Got 2 and 0 tracklets": lambda: {**walker_splits(PROTOCOL), "gallery": []},
+    "tracklet scores/c1 of gallery: its folder has the name of one": lambda: only("gallery", name="scores/c1"),
+}
+
+
+class TestDataThatCannotBeUsed:
+    @pytest.mark.parametrize("said", UNUSABLE)
+    def test_is_told_before_any_training(self, trained, tmp_path, said):
+        for _ in range(2):  # and the directory is free for another attempt
+            with pytest.raises(InputError, match=said) as raised:
+                run(tmp_path / "w", write=lambda path: write_set(path, UNUSABLE[said]()))
+            assert "\n" not in str(raised.value) and not list((tmp_path / "w").iterdir())
+        assert not trained.calls
+
+    def test_stopped_before_it_was_told(self, tmp_path, monkeypatch):
+        """The set stands by then."""
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, "vrstc_jax.five_steps.require_usable", 1)
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "w", write=lambda path: write_set(path, one_camera()))
+        assert (tmp_path / "w/data").exists()
+        with pytest.raises(InputError, match="has a match"):
+            run(tmp_path / "w", write=never)
+        assert not list((tmp_path / "w").iterdir())
+
+    def test_what_was_trained_is_kept(self, again):
+        """As by a version of this that did not look."""
+        before = times(again)
+        (again / "results.json").unlink()
+        shutil.rmtree(again / "data")
+        with pytest.raises(InputError, match="has a match"):
+            run(again, write=lambda path: write_set(path, one_camera()))
+        left = {str(path.relative_to(again)) for path in again.rglob("*") if path.is_file()}
+        assert {"experiment.json", "reid.safetensors", "data/dataset_info.json"} <= left
+        assert left >= {str(path) for path in before} - {"results.json"} - {
+            str(path) for path in before if path.parts[0] == "data"}
+
+
+class TestGalleries:
+    """Of ann and bob in camera 1 as queries, whose features lie in the order ann, bob, ann in camera 2."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """What features were asked for; they are angles, which the tracklets' names say."""
+        asked = []
+
+        def features_of(model, tracklets):
+            asked.append([t.name for t in tracklets])
+            angles = np.array([float(t.name) for t in tracklets])
+            return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+        monkeypatch.setattr(five_steps.retrieval, "features_of", features_of)
+        return asked
+
+    @staticmethod
+    def sets(query, gallery):
+        return {split: SimpleNamespace(tracklets=[tracklet(figures(1), name=name, person=person, camera=camera)
+                                                  for name, person, camera in rows])
+                for split, rows in (("query", query), ("gallery", gallery))}
+
+    QUERY, GALLERY = [("0.0", "ann", "1"), ("0.1", "bob", "1")], [("0.3", "ann", "2"), ("0.5", "bob", "2")]
+
+    @pytest.mark.parametrize("joined", [True, False])
+    def test_both_from_the_same_features(self, asked, joined):
+        options = Options(queries_in_gallery=joined, queries_in_official_gallery=True)
+        found = five_steps.evaluate_galleries(None, self.sets(self.QUERY, self.GALLERY), options)
+        assert asked == [["0.0", "0.1", "0.3", "0.5"]]
+        # ann finds bob first only where he is in the gallery; bob finds ann's two first, or her one.
+        assert found[False].ranking.first_hit.tolist() == [1, 2]
+        assert found[True].ranking.first_hit.tolist() == [2, 3]
+        assert found[True].features[1].shape == (4, 2) and found[False].features[1].shape == (2, 2)
+        for with_queries, evaluation in found.items():
+            one = five_steps.evaluate_galleries(None, self.sets(self.QUERY, self.GALLERY),
+                                                Options(queries_in_gallery=with_queries))
+            assert list(one) == [with_queries] and one[with_queries].figures() == evaluation.figures()
+        for official in (True, False):
+            results = five_steps._figures({"after completion": found}, dataclasses.replace(
+                options, queries_in_official_gallery=official))
+            names = [("with" if with_queries else "without") + " the queries" for with_queries in (joined, not joined)]
+            assert [each["gallery"] for each in (results, results["other_gallery"])] == names
+            assert [each["official"] for each in (results, results["other_gallery"])] == [
+                joined == official, joined != official]
+            assert results["evaluations"]["after completion"] == found[joined].figures()
+
+    def test_matches_among_queries_alone(self, asked):
+        """They are some where the queries have joined; in the other gallery there is nothing to judge."""
+        sets = self.sets([*self.QUERY, ("0.4", "ann", "2")], [("0.3", "eve", "2")])
+        sets["train"] = SimpleNamespace(tracklets=[tracklet(figures(2), name=name, person=name, camera="1")
+                                                   for name in "cd"])
+        options = Options(queries_in_gallery=True, queries_in_official_gallery=True)
+        five_steps.require_usable(sets, options)
+        found = five_steps.evaluate_galleries(None, sets, options)
+        assert found.keys() == {True} and found[True].figures()["left_out"] == 1
+        results = five_steps._figures({"after completion": found}, options)
+        assert results["other_gallery"] == {"gallery": "without the queries", "official": False, "evaluations": {}}
+        with pytest.raises(InputError, match="None of the 3 queries"):
+            five_steps.require_usable(sets)
 
 
 def test_data_that_are_refused_do_not_claim_the_directory(tmp_path):

@@ -1,5 +1,7 @@
 """`vrstc rank`: the tracklets of a gallery most like a query."""
 
+import shutil
+
 import numpy as np
 import pytest
 from people import figures, random_model
@@ -48,9 +50,30 @@ def test_the_nearest_come_first_without_the_query_s_own_camera(gallery, capsys, 
     assert last == ["open", str(tmp_path / "found.png")] and read_image(tmp_path / "found.png").std() > 10
 
 
-def test_a_folder_of_frames_is_a_query_of_whom_nothing_is_known(gallery, capsys):
-    lines = rank(gallery, capsys, "--query", gallery / "frames/b/c2/t1", "--count", 4)
+def test_a_folder_of_frames_is_a_query_of_whom_nothing_is_known(gallery, capsys, tmp_path):
+    shutil.copytree(gallery / "frames/b/c2/t1", tmp_path / "somebody")
+    lines = rank(gallery, capsys, "--query", tmp_path / "somebody", "--count", 4)
     assert lines[0][1] == "b/c2/t1" and float(lines[0][2]) == pytest.approx(0, abs=1e-4) and len(lines) == 4
+
+
+@pytest.mark.parametrize("way", ["itself", "relative", "a link"])
+def test_a_folder_of_the_gallery_does_not_find_itself(gallery, capsys, tmp_path, monkeypatch, way):
+    """Whatever it is called by, it is the tracklet of that name."""
+    place = gallery / "frames/a/c1/t1"
+    if way == "relative":
+        monkeypatch.chdir(gallery / "frames/b")
+        place = "../a/c1/t1"
+    if way == "a link":
+        (tmp_path / "link").symlink_to(place)
+        place = tmp_path / "link"
+    by_name = rank(gallery, capsys, "--query", "a/c1/t1")
+    arguments = ["rank", str(gallery / "frames"), "--model", str(gallery / "model.safetensors"), "--query", str(place)]
+    main(arguments)
+    said = capsys.readouterr()
+    assert [line.split() for line in said.out.splitlines()] == by_name
+    assert all(name != "a/c1/t1" for _, name, _ in by_name) and len(by_name) == 3
+    assert said.err.splitlines()[-1] == (f"vrstc: --query {place}: is the tracklet a/c1/t1 of the gallery, which is "
+                                         "left out of it")
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -71,3 +94,7 @@ def test_a_gallery_of_one_has_nothing_to_rank(capsys, tmp_path):
         main(["rank", str(tmp_path / "frames"), "--pattern", "frame", "--query", "frames", "--model",
               str(tmp_path / "m.safetensors")])
     assert "gallery" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # nor by its folder, which is the gallery's
+        main(["rank", str(tmp_path / "frames"), "--query", str(tmp_path / "frames"), "--model",
+              str(tmp_path / "m.safetensors")])
+    assert "has no tracklet besides the query" in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """Rankings of whole sets: figures by hand on made-up distances, and what the pictures show of them."""
 
+import dataclasses
 import os
 import re
 import sys
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -98,14 +101,44 @@ def test_only_frames_that_are_kept_count(by_colour):
 @pytest.mark.parametrize("query, gallery, message", [
     ([], GALLERY, "Ranking needs queries and a gallery. Got 0 and 6 tracklets."),
     (QUERY, [], "Ranking needs queries and a gallery. Got 3 and 0 tracklets."),
-    ([seen(None, "c1", "q")], GALLERY, "tracklet q: ranking is judged by who was seen by which camera"),
-    (QUERY, [seen("ann", None, "g")], "tracklet g: ranking is judged by who"),
-    ([seen("cid", "c1")], GALLERY, "The ranking cannot be judged: none of the 1 queries has a match"),
+    ([seen(None, "c1", "q")], GALLERY, "tracklet q of query: its person is not known, and ranking is judged by who "
+                                       "was seen by which camera"),
+    (QUERY, [seen("ann", None, "g")], "tracklet g of gallery: its camera is not known"),
+    (QUERY, [seen("", "c1", "g")], "tracklet g of gallery: its person is not known"),
+    ([seen("cid", "c1", "q")], GALLERY, "None of the 1 queries, the first of which is tracklet q, has a match among "
+                                        "the 6 tracklets of the gallery: the same person in another camera"),
+    ([seen("-1", "c1")], GALLERY, "None of the 1 queries"), ([seen("bob", "c2")], GALLERY, "None of the 1 queries"),
 ])
-def test_what_cannot_be_judged(by_colour, query, gallery, message):
+def test_what_cannot_be_judged(query, gallery, message):
+    """There is no network: this is told before features are made."""
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         evaluate(None, query, gallery)
     assert "\n" not in str(raised.value)
+
+
+WHO = st.lists(st.tuples(st.sampled_from(("-1", "0", "a", "b")), st.sampled_from("12")), min_size=1, max_size=3)
+
+
+@hypothesis.given(WHO, WHO)
+@hypothesis.settings(max_examples=60)
+def test_there_is_a_match_where_rank_finds_one(query, gallery):
+    query, gallery = ([seen(person, camera, size=(2, 2)) for person, camera in each] for each in (query, gallery))
+    try:
+        judge_distances(np.zeros((len(query), len(gallery)), np.float32), query, gallery)
+        found = True
+    except InputError as error:
+        assert "none of the" in str(error)
+        found = False
+    assert retrieval.has_match(query, gallery) == found
+
+
+def test_over_splits():
+    splits = [{"after": judge_distances(matrix, QUERY, GALLERY).figures()} for matrix in (BEFORE, AFTER)]
+    found = retrieval.over_splits(splits)
+    assert list(found["after"]) == ["rank1", "rank5", "rank10", "rank20", "map"]
+    # mAPs of 0.375 and 0.625; of two values the sample's standard deviation is their difference over √2.
+    assert found["after"]["map"] == {"mean": 0.5, "deviation": pytest.approx(0.25 / 2 ** 0.5)}
+    assert retrieval.over_splits(splits[:1])["after"]["map"] == {"mean": 0.375, "deviation": 0.0}
 
 
 @pytest.fixture
@@ -212,12 +245,21 @@ def test_a_portrait_is_the_middle_frame():
 
 
 def test_features_on_disk(tmp_path):
-    query, gallery = np.eye(3, dtype=np.float32), np.zeros((0, 3), np.float32)
-    save_features(tmp_path / "features.npz", query=query, gallery=gallery)
+    """All that another tool needs, and no pickle."""
+    features = np.eye(3, dtype=np.float32), np.arange(18, dtype=np.float32).reshape(6, 3)
+    evaluation = dataclasses.replace(judge_distances(BEFORE, QUERY, GALLERY), features=features)
+    save_features(tmp_path / "features.npz", evaluation, QUERY, GALLERY)
     assert os.listdir(tmp_path) == ["features.npz"]
-    with np.load(tmp_path / "features.npz") as stored:
-        np.testing.assert_array_equal(stored["query"], query)
-        assert stored["gallery"].shape == (0, 3)
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as stored:
+        np.testing.assert_array_equal(stored["query"], features[0])
+        np.testing.assert_array_equal(stored["gallery"], features[1])
+        assert stored["query_names"].tolist() == ["ann/c1", "bob/c1", "cid/c1"]
+        assert stored["gallery_names"].tolist() == ["ann/c2", "again", "bob/c2", "-1/c2", "eve/c2", "ann/c3"]
+        assert stored["query_persons"].tolist() == ["ann", "bob", "cid"]
+        assert stored["gallery_persons"].tolist() == ["ann", "ann", "bob", "-1", "eve", "ann"]
+        assert stored["query_cameras"].tolist() == ["c1"] * 3
+        assert stored["gallery_cameras"].tolist() == ["c2", "c1", "c2", "c2", "c2", "c3"]
+        assert len(stored.files) == 8
 
 
 class TestWritePictures:

@@ -5,10 +5,11 @@
     2 locate    WORK/scores/, locating.json   how well each band agrees with its tracklet, and τ
     3 stcnet    WORK/model.safetensors    the whole model, generators included
     4 complete  WORK/completed            the completed tracklets, a set of the same form
-    5 rank      WORK/final.safetensors, before.safetensors, results.json, features.npz (after completion, in
-                the order of the queries and of the gallery), ranked.png, cmc.png
+    5 rank      WORK/final.safetensors, before.safetensors, results.json, features.npz (after completion, with
+                names, persons and cameras; see `retrieval.save_features`), ranked.png, cmc.png
 
-A step whose result stands is skipped. Everything is a function of the config and the data.
+A step whose result stands is skipped. Everything is a function of the config and the data. What the last steps
+will ask of the data is checked after step 0, and before any training.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +36,7 @@ from vrstc_jax.errors import InputError
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.locating_quality import LocatingScore, judge_locating
 from vrstc_jax.model import Model, ReidModel, load_model, load_reid, save_model, save_reid
-from vrstc_jax.outputs import OutputFolder
+from vrstc_jax.outputs import RESERVED, OutputFolder
 from vrstc_jax.pipeline import model_identity
 from vrstc_jax.report import write_json
 
@@ -43,14 +45,15 @@ SPLITS = ("train", "query", "gallery")
 PAPER_TAU = 0.89
 
 _LEFT_BY = {  # what each step leaves in the work directory; first what says that it is done
-    "data": ("data",),
+    "data": ("data", "data.unfinished"),
     "reid": ("reid.safetensors", "reid"),
     "locate": ("locating.json", "scores"),
     "stcnet": ("model.safetensors", "stcnet"),
-    "complete": ("completed", "completed_frames"),
+    "complete": ("completed", "completed.unfinished", "completed_frames"),
     "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features.npz",
              "ranked.png", "cmc.png"),
 }
+_GALLERIES = {True: "with the queries", False: "without the queries"}
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,18 @@ class Options:
       hidden: what is hidden, 'located' (step 2), or 'given': by the data's masks, where they have them.
       compare: also train the final network on the data as they are, for the ranking before completion.
       queries_in_gallery: rank in a gallery that the queries have joined, as MARS's 11,310 do.
-      keep_folder: leave the completed frames as a folder of PNGs too, WORK/completed_frames.
+      queries_in_official_gallery: of a set on which both galleries are in use, whether the official one has the
+        queries; then the other gallery is ranked in as well, and results.json says which is official. None:
+        there is one gallery, as `queries_in_gallery` has it.
+      keep_folder: leave the completed frames as a folder of PNGs too, in the tree of the tracklets' names:
+        WORK/completed_frames/<tracklet>/<frame>.png, with masks/ and scores/ beside them. Where tracklets of
+        two splits share a name, each split has such a tree of its own, WORK/completed_frames/<split>.
     """
 
     hidden: str = "located"
     compare: bool = True
     queries_in_gallery: bool = False
+    queries_in_official_gallery: bool | None = None
     keep_folder: bool = False
 
 
@@ -79,8 +88,8 @@ class Located:
 
 
 def run(work, config: configs.Config, write: Callable[[Path], None], *, options: Options = Options(),
-        inputs: dict | None = None, start: str | None = None, command: str = "", backbone: dict | None = None,
-        say: Callable[[str], None] = print) -> dict:
+        inputs: dict | None = None, start: str | None = None, command: str = "",
+        backbone: Callable[[], dict] | None = None, say: Callable[[str], None] = print) -> dict:
     """Takes the five steps, each unless its result stands.
 
     Args:
@@ -88,7 +97,8 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
       write: writes the data set of step 0 to the path it is given, under another name first.
       inputs: what identifies the data, for the record; another work directory's is refused.
       start: a step to do again, and all after it.
-      backbone: variables of `ReidNet` to begin with, such as ImageNet's; None: fresh.
+      backbone: reads variables of `ReidNet` to begin with, such as ImageNet's; called before anything is done,
+        and not where the results stand. None: networks begin fresh.
       say: is told which steps are done and which stand.
 
     Returns:
@@ -101,15 +111,18 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     work = Path(work)
     if start is not None and start not in STEPS:
         raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
+    results = work / "results.json"
+    done = start is None and results.exists()
+    start_from = None if backbone is None or done else backbone()
     require_writable_directory(work)
     claim(work, {"config": configs.to_dict(config), "options": dataclasses.asdict(options), "inputs": inputs or {}})
+    _clean(work, options)
     if start is not None:
         # The last first: were this cut off, nothing would stand on what is gone.
         for step in reversed(STEPS[STEPS.index(start):]):
             for name in _LEFT_BY[step]:
                 _remove(work / name)
-    results = work / "results.json"
-    if results.exists():
+    if done:
         say(f"{results}: stands; nothing is left to do (--from STEP does steps again).")
         return json.loads(results.read_text())
 
@@ -123,15 +136,14 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
 
     try:
         step("data", work / "data", lambda: write(work / "data"))
+        raw = read_splits(work / "data")
+        require_usable(raw, options)
     except InputError:  # another attempt, with the right data, may have the directory
-        (work / "experiment.json").unlink()
+        _give_back(work)
         raise
-    raw = read_splits(work / "data")
-    if options.hidden == "given":
-        _require_masks(raw)
     step("reid", work / "reid.safetensors", lambda: save_reid(
         work / "reid.safetensors", first_network(raw["train"], config, work / "reid", command=command,
-                                                 start_from=backbone)))
+                                                 start_from=start_from)))
     first = load_reid(work / "reid.safetensors")
     step("locate", work / "locating.json", lambda: locate(raw, config, first, work))
     found = read_located(work)
@@ -142,7 +154,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     step("complete", work / "completed", lambda: complete_sets(raw, model, found, work, options=options))
     completed = read_splits(work / "completed")
     step("rank", results, lambda: rank_sets(raw, completed, config, first, found, work, options=options,
-                                            command=command, start_from=backbone))
+                                            command=command, start_from=start_from))
     return json.loads(results.read_text())
 
 
@@ -246,11 +258,12 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
         folder.finish()
     write_set(work / name, done)
     if not options.keep_folder:
-        shutil.rmtree(work / f"{name}_frames")
+        _remove(work / f"{name}_frames")
 
 
 def _folders(path, run, sets):
-    """One folder for all splits, in the tree of the tracklets' names, or one for each where names clash."""
+    """One folder for all splits, in the tree of the tracklets' names, or one for each where names clash
+    (`Options.keep_folder`)."""
     names = [tracklet.name for data in sets.values() for tracklet in data.tracklets]
     if len(set(names)) == len(names):
         return dict.fromkeys(sets, OutputFolder(path, run))
@@ -267,22 +280,34 @@ def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSe
                                   start_from=start_from, command=command,
                                   name=f"final network, {name} completion")
               for name, data in networks.items()}
-    evaluations = {}
+    rankings = {}
     if options.compare:
-        evaluations["first network, before completion"] = evaluate(first, raw, options)
-        evaluations["before completion"] = evaluate(models["before"], raw, options)
-    evaluations["after completion"] = evaluate(models["after"], completed, options)
+        rankings["first network, before completion"] = evaluate_galleries(first, raw, options)
+        rankings["before completion"] = evaluate_galleries(models["before"], raw, options)
+    rankings["after completion"] = evaluate_galleries(models["after"], completed, options)
+    evaluations = {name: found[options.queries_in_gallery] for name, found in rankings.items()}
     picture = None
     if options.compare:
         picture = retrieval.ranked_picture(evaluations["before completion"], evaluations["after completion"],
                                            tracklets_to_rank(raw, options), tracklets_to_rank(completed, options))
     retrieval.write_pictures(work, evaluations, picture)
-    query, gallery = evaluations["after completion"].features
-    retrieval.save_features(work / "features.npz", query=query, gallery=gallery)
-    write_json(work / "results.json", {
-        "evaluations": {name: e.figures() for name, e in evaluations.items()},
-        "gallery": "with the queries" if options.queries_in_gallery else "without the queries",
+    retrieval.save_features(work / "features.npz", evaluations["after completion"],
+                            *tracklets_to_rank(completed, options))
+    write_json(work / "results.json", _figures(rankings, options) | {
         "locating": json.loads((work / "locating.json").read_text()), "command": command})
+
+
+def _figures(rankings, options):
+    """Of results.json: what was found in the gallery, and 'other_gallery' where there are two."""
+    official = options.queries_in_official_gallery
+
+    def of(joined):
+        figures = {"evaluations": {name: found[joined].figures() for name, found in rankings.items()
+                                   if joined in found}, "gallery": _GALLERIES[joined]}
+        return figures if official is None else figures | {"official": joined == official}
+
+    main = options.queries_in_gallery
+    return of(main) if official is None else of(main) | {"other_gallery": of(not main)}
 
 
 def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, directory: Path, *,
@@ -298,7 +323,7 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
 
 def _without_locating(variables):
     """Without what only locating needs (`Reid.locating_loss`)."""
-    return {collection: {name: value for name, value in tree.items() if name not in ("log_sharpness", "threshold")}
+    return {collection: {name: value for name, value in tree.items() if name != "hidden_bands"}
             for collection, tree in variables.items()}
 
 
@@ -314,12 +339,50 @@ def evaluate(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options
     return retrieval.evaluate(model, *tracklets_to_rank(sets, options), keep=keep)
 
 
-def _require_masks(sets):
-    for data in sets.values():
+def evaluate_galleries(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(),
+                       ) -> dict[bool, retrieval.Evaluation]:
+    """As `evaluate`, {whether the queries have joined the gallery: the ranking}: `options.queries_in_gallery`,
+    and the other too where both are in use (`Options`), unless no query has a match in it."""
+    query, gallery = tracklets_to_rank(sets, dataclasses.replace(options, queries_in_gallery=False))
+    features = retrieval.features_of(model, [*query, *gallery])  # and so in the order of `gallery_with_queries`
+    found = {}
+    for joined in (True, False):
+        query, gallery = tracklets_to_rank(sets, dataclasses.replace(options, queries_in_gallery=joined))
+        other = joined != options.queries_in_gallery
+        if other and (options.queries_in_official_gallery is None or not retrieval.has_match(query, gallery)):
+            continue
+        of_gallery = features if joined else features[len(query):]
+        found[joined] = retrieval.evaluate_features(features[:len(query)], of_gallery, query, gallery)
+    return found
+
+
+def require_usable(sets: Mapping[str, TrackletSet], options: Options = Options()) -> None:
+    """Checks what training, completing and ranking will ask of the data; no frame is read.
+
+    Raises:
+      InputError: a tracklet's person or camera is not known; there are not two people, or no two frames of a
+        tracklet, to learn from; no query has a match in the gallery; completing has no place for a tracklet's
+        name; or a tracklet has no masks, with `hidden='given'`.
+    """
+    train = sets["train"].tracklets
+    retrieval.require_seen_by(train, "train")
+    people = {tracklet.person for tracklet in train}
+    if len(people) < 2:
+        raise InputError(f"The split train has {len(train)} tracklets of {len(people)} people"
+                         f"{''.join(f' ({person})' for person in people)}; telling people apart is learned from two "
+                         "at least.")
+    if max(map(len, train)) < 2:
+        raise InputError(f"No tracklet of train has two frames (the first is {train[0].name}), so none has a "
+                         "neighbour to complete from; give longer ones.")
+    retrieval.require_rankable(*tracklets_to_rank(sets, options))
+    for split, data in sets.items():
         for tracklet in data.tracklets:
-            if tracklet.masks is None:
-                raise InputError(f"tracklet {tracklet.name}: has no masks that say what is hidden; let step 2 "
-                                 "locate it (hidden='located').")
+            if Path(tracklet.name).parts[0] in RESERVED:
+                raise InputError(f"tracklet {tracklet.name} of {split}: its folder has the name of one that "
+                                 f"completing needs ({', '.join(RESERVED)}); rename it.")
+            if options.hidden == "given" and tracklet.masks is None:
+                raise InputError(f"tracklet {tracklet.name} of {split}: has no masks that say what is hidden; let "
+                                 "step 2 locate it (hidden='located').")
 
 
 def claim(work: Path, experiment: dict) -> None:
@@ -328,16 +391,43 @@ def claim(work: Path, experiment: dict) -> None:
     Raises:
       InputError: it is another's.
     """
-    mine = json.loads(json.dumps(experiment))
+    mine = _with_defaults(experiment)
     record = work / "experiment.json"
     if not record.exists():
         if any(entry.name != f".{record.name}.partial" for entry in work.iterdir()):
             raise InputError(f"{work}: is not empty, and nothing in it is from this command; give an empty or a new "
                              "work directory.")
         replace_file(record, json.dumps(mine, indent=1).encode())
-    elif json.loads(record.read_text()) != mine:
+    elif _with_defaults(json.loads(record.read_text())) != mine:
         raise InputError(f"{work}: holds an experiment with other data or settings (see its experiment.json); "
                          "remove it, or choose another work directory.")
+
+
+def _with_defaults(experiment):
+    """A record, as JSON has it, with the fields that it lacks: what came later was by default as before."""
+    known = {"config": lambda values: configs.to_dict(configs.from_dict(values)),
+             "options": lambda values: dataclasses.asdict(Options(**values))}
+    whole = dict(experiment)
+    for name in known.keys() & whole.keys():
+        with suppress(InputError, TypeError):  # of a later version: it stays as it is, and differs
+            whole[name] = known[name](whole[name])
+    return json.loads(json.dumps(whole))
+
+
+def _give_back(work):
+    """Leaves the directory as if it had not been claimed, unless more than the data is there."""
+    if not any((work / name).exists() for step in STEPS[1:] for name in _LEFT_BY[step]):
+        for name in _LEFT_BY["data"]:
+            _remove(work / name)
+        (work / "experiment.json").unlink()
+
+
+def _clean(work, options):
+    """Removes what a process left that was killed while it removed something."""
+    for left in work.glob(".*.removed"):
+        shutil.rmtree(left)
+    if (work / "completed").exists() and not options.keep_folder:
+        _remove(work / "completed_frames")
 
 
 def _remove(path):

@@ -5,7 +5,8 @@
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,8 @@ from vrstc_jax.model import ReidModel
 from vrstc_jax.report import Table
 
 RANKS = (1, 5, 10, 20)
+_HEADER = ["", *(f"rank-{k}" for k in RANKS), "mAP"]
+JUNK = "-1"  # as `evaluation.rank` has it
 _UNKNOWN = "?"  # equal to no name that a source gives: those have neither this nor nothing
 
 
@@ -58,15 +61,47 @@ def evaluate(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Trac
     Raises:
       InputError: a tracklet without a person or a camera, or no query with a match in the gallery.
     """
+    require_rankable(query, gallery)
+    features = features_of(model, [*query, *gallery], keep=keep)
+    return evaluate_features(features[:len(query)], features[len(query):], query, gallery)
+
+
+def require_rankable(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> None:
+    """Checks what `evaluate` needs to know of tracklets; no frame is read.
+
+    Raises:
+      InputError: as `evaluate`.
+    """
     if not query or not gallery:
         raise InputError(f"Ranking needs queries and a gallery. Got {len(query)} and {len(gallery)} tracklets.")
-    everything = [*query, *gallery]
-    for tracklet in everything:
-        if tracklet.person is None or tracklet.camera is None:
-            raise InputError(f"tracklet {tracklet.name}: ranking is judged by who was seen by which camera, and its "
-                             "person or camera is not known; give folders as person/camera/tracklet/frame.")
-    features = features_of(model, everything, keep=keep)
-    return evaluate_features(features[:len(query)], features[len(query):], query, gallery)
+    require_seen_by(query, "query")
+    require_seen_by(gallery, "gallery")
+    if not has_match(query, gallery):
+        raise InputError(f"None of the {len(query)} queries, the first of which is tracklet {query[0].name}, has a "
+                         f"match among the {len(gallery)} tracklets of the gallery: the same person in another "
+                         "camera; check the splits, and that persons and cameras belong together.")
+
+
+def require_seen_by(tracklets: Iterable[Tracklet], split: str) -> None:
+    """Checks that the person and the camera of each tracklet are known.
+
+    Raises:
+      InputError: one's are not; it is named, and the split.
+    """
+    for tracklet in tracklets:
+        for field in ("person", "camera"):
+            if not getattr(tracklet, field):
+                raise InputError(f"tracklet {tracklet.name} of {split}: its {field} is not known, and ranking is "
+                                 "judged by who was seen by which camera; give folders as "
+                                 "person/camera/tracklet/frame.")
+
+
+def has_match(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> bool:
+    """Whether a query's person was seen by another camera in the gallery, so that there is something to find."""
+    cameras = defaultdict(set)
+    for tracklet in gallery:
+        cameras[tracklet.person].add(tracklet.camera)
+    return any(tracklet.person != JUNK and cameras[tracklet.person] - {tracklet.camera} for tracklet in query)
 
 
 def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
@@ -103,19 +138,46 @@ def table(figures: Mapping[str, Mapping]) -> Table:
     """For reports: a row for each evaluation's `figures`, in %."""
     rows = [[name, *(f"{100 * row[f'rank{k}']:.1f}" for k in RANKS), f"{100 * row['map']:.1f}"]
             for name, row in figures.items()]
-    return Table("Who is it: ranks and mean average precision, %", ["", *(f"rank-{k}" for k in RANKS), "mAP"], rows)
+    return Table("Who is it: ranks and mean average precision, %", _HEADER, rows)
 
 
 def format_figures(figures: Mapping[str, Mapping]) -> str:
     """The same as plain text, with what was left out."""
     shown = table(figures)
-    cells = [list(map(str, shown.columns)), *(list(map(str, row)) for row in shown.rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]).rstrip()
-             for row in cells]
+    lines = _aligned(shown.columns, shown.rows)
     left_out = {row["left_out"] for row in figures.values()} - {0}
     notes = [f"{max(left_out)} queries have no match in the gallery and are left out"] if left_out else []
     return "\n".join([shown.caption, *lines, *notes])
+
+
+def _aligned(columns, rows):
+    cells = [list(map(str, row)) for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]).rstrip()
+            for row in cells]
+
+
+def over_splits(figures: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
+    """Mean and standard deviation (of the sample; 0 of one) of the same evaluations of several splits.
+
+    Args:
+      figures: of each split {evaluation: `Evaluation.figures`}.
+
+    Returns:
+      {evaluation: {'rank1', …, 'map': {'mean', 'deviation'}}}.
+    """
+    def spread(name, key):
+        values = [of_split[name][key] for of_split in figures]
+        return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=min(1, len(values) - 1)))}
+
+    return {name: {key: spread(name, key) for key in (*(f"rank{k}" for k in RANKS), "map")} for name in figures[0]}
+
+
+def format_spreads(spreads: Mapping[str, Mapping[str, Mapping]], count: int) -> str:
+    """What `over_splits` gives, of `count` splits, as plain text."""
+    rows = [[name, *(f"{100 * each['mean']:.1f} ± {100 * each['deviation']:.1f}" for each in row.values())]
+            for name, row in spreads.items()]
+    return "\n".join([f"Who is it: mean ± standard deviation over {count} splits, %", *_aligned(_HEADER, rows)])
 
 
 def ranked_picture(before: Evaluation, after: Evaluation, raw: tuple[Sequence, Sequence],
@@ -192,8 +254,16 @@ def nearest(model: ReidModel, query: Tracklet, gallery: Sequence[Tracklet], *, c
     return matches, ranked_lists([_ranked_list(f"query {query.name}", row, query, gallery, count)])
 
 
-def save_features(path, **arrays: np.ndarray) -> None:
-    """Writes arrays as .npz, under a temporary name first."""
+def save_features(path, evaluation: Evaluation, query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> None:
+    """Writes features and whose they are as .npz, under a temporary name first, for other tools to rank.
+
+    The arrays are 'query' float32 [Q, C] and 'gallery' [G, C], and of both, as text [Q] and [G], 'query_names',
+    'query_persons', 'query_cameras', 'gallery_names' and so on; identity "-1" is junk.
+    """
+    arrays = dict(zip(("query", "gallery"), evaluation.features))
+    for split, tracklets in (("query", query), ("gallery", gallery)):
+        for field in ("name", "person", "camera"):
+            arrays[f"{split}_{field}s"] = np.array([getattr(tracklet, field) for tracklet in tracklets], str)
     file = io.BytesIO()
     np.savez(file, **arrays)
     replace_file(path, file.getvalue())

