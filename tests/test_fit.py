@@ -20,7 +20,8 @@ from vrstc_jax.data.images import write_png
 from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError, TrainingDiverged
-from vrstc_jax.fit import HeldOut, fit, hold_out_runs
+from vrstc_jax.fit import fit
+from vrstc_jax.held_out import HeldOut, hold_out_runs
 from vrstc_jax.locate import Locator
 from vrstc_jax.model import Model, load_model
 from vrstc_jax.training import loop

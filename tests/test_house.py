@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # the public names, which only the ways in may import from the top.
 FLOORS = (
     ("errors", "config", "attention", "regions"),
-    ("networks", "non_local", "resnet", "pooling", "losses", "reid", "data", "tensor_file",
+    ("networks", "non_local", "resnet", "pooling", "losses", "hidden_bands", "reid", "data", "tensor_file",
      "imagenet"),
-    ("training", "model", "evaluation", "locate", "locating_quality"),
+    ("training", "model", "evaluation", "locate", "locating_quality", "held_out", "model_card"),
     ("complete", "report", "render", "outputs", "judge", "pictures", "fit", "pipeline", "retrieval",
      "five_steps"),
     ("__init__", "demo", "cli", "__main__", "experiments", "tools"),

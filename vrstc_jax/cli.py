@@ -67,10 +67,14 @@ class Fit:
     footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
     size: Size = "small"
     """Of the networks. small is for two cores; paper is the paper's, for GPUs and TPUs."""
+    start_from: Path | None = None
+    """A model to go on with; if left out, the default model, which is of size small."""
+    fresh: bool = False
+    """Start from nothing."""
     steps: int | None = None
-    """Training steps of STCnet; the size's own number if left out."""
+    """Training steps of STCnet; if left out, the size's own number from nothing, fewer where it goes on."""
     reid_steps: int | None = None
-    """Training steps of the re-ID network; the size's own number if left out."""
+    """Training steps of the re-ID network, likewise."""
     hold_out: int = 0
     """Keep runs of this many neighbouring clean frames of every tracklet out of training, for `vrstc judge`."""
     tau: float | None = None
@@ -95,12 +99,13 @@ class Fit:
         if self.output.is_dir():
             raise InputError(f"{self.output}: is a folder; give the name of the model file to write.")
         work = Path(f"{self.output}.work")
+        start = self._start()
         with _taken_back(work):
             require_writable_directory(self.output.absolute().parent)
             source = _source(self.input, self.footage, work / "spool")
         _tell(source.warnings)
-        model = fit(source.tracklets, work, config=self._config(), hold_out=self.hold_out, command=_command(),
-                    inputs=_identity(self.input, self.footage))
+        model = fit(source.tracklets, work, config=self._config(start), start_from=start, hold_out=self.hold_out,
+                    command=_command(), inputs=_identity(self.input, self.footage))
         save_model(self.output, model)
         if self.hold_out and not model.provenance["held_out"]:
             _tell([f"nothing was held out: no tracklet has a clean run of {self.hold_out} frames with as many "
@@ -111,8 +116,21 @@ class Fit:
               f"tau {model.tau:.4f}; {held_out} runs held out. SHA-256 of its tensors: "
               f"{load_model(self.output).digest}")
 
-    def _config(self) -> configs.Config:
+    def _start(self):
+        from vrstc_jax.model import default_model_path
+
+        if self.fresh and self.start_from:
+            raise InputError(f"--start-from {self.start_from} and --fresh contradict each other; give one of them.")
+        if self.fresh or not self.start_from and (self.size != "small" or not default_model_path().is_file()):
+            return None
+        return _model(self.start_from, what="going on with")
+
+    def _config(self, start) -> configs.Config:
+        from vrstc_jax.fit import starting_from
+
         config = configs.get(self.size)
+        if start is not None:
+            config = starting_from(start, config)
         training = config.stcnet_training
         training = dataclasses.replace(training, steps=self.steps or training.steps,
                                        learning_rate=self.learning_rate or training.learning_rate)
@@ -132,10 +150,10 @@ class Complete:
 
     input: Input
     """A video, or a folder of pictures."""
-    model: Path
-    """A model file from `vrstc fit`."""
     output: Path
     """New folder for the completed crops and the report."""
+    model: Path | None = None
+    """A model file from `vrstc fit`; if left out, the default model, which comes with the package."""
     footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
     render: Path | None = None
     """For a video: also write a video with the completed people put back, beside the original."""
@@ -148,12 +166,11 @@ class Complete:
         from vrstc_jax.data.images import require_writable_directory
         from vrstc_jax.data.tracklet_set import require_replaceable
         from vrstc_jax.judge import has_held_out
-        from vrstc_jax.model import load_model
         from vrstc_jax.outputs import OutputFolder
         from vrstc_jax.pipeline import complete_source, judge, model_identity
         from vrstc_jax.render import require_renderable
 
-        model = load_model(self.model)
+        model = _model(self.model)
         if self.render and self.input.is_dir():
             raise InputError(f"--render {self.render}: there is no picture to put people back into; "
                              f"{self.input} is a folder of crops.")
@@ -201,14 +218,18 @@ class Complete:
 class Judge:
     """Hide what is known, complete it, and compare with simple fillings.
 
-    On the runs that `vrstc fit --hold-out` kept from training, or wherever the truth is known (--truth).
+    On the runs that `vrstc fit --hold-out` kept from training, on runs of footage that the model never saw
+    (--hold-out), or wherever the truth is known (--truth).
     """
 
     input: Input
     """A video, or a folder of pictures."""
-    model: Path
-    """A model file from `vrstc fit`."""
+    model: Path | None = None
+    """A model file from `vrstc fit`; if left out, the default model, which comes with the package."""
     footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
+    hold_out: int | None = None
+    """For a model that was not fitted to this footage: hide runs of this many neighbouring frames in which it finds
+    nothing hidden; 9 for the default model."""
     truth: Path | None = None
     """Folder of the same frames without what hides people; needs --masks too."""
     output: Path | None = None
@@ -222,16 +243,31 @@ class Judge:
 
         from vrstc_jax.complete import Completer
         from vrstc_jax.data.images import require_writable_directory
-        from vrstc_jax.model import load_model
+        from vrstc_jax.judge import held_out_by
         from vrstc_jax.pipeline import judge, write_summary
 
-        model = load_model(self.model)
+        _positive(hold_out=self.hold_out)
+        model = _model(self.model)
+        size = 9 if self.hold_out is None and self.model is None and not self.truth else self.hold_out
+        if size and self.truth:
+            raise InputError("--hold-out hides what is seen, and --truth shows what is hidden; give one of them.")
+        if size and model.provenance.get("inputs", {}).get("input") == _identity(self.input, self.footage)["input"]:
+            raise InputError(f"{self.model}: was fitted to this footage, so it is judged on the runs that `vrstc fit "
+                             "--hold-out` kept from it; leave --hold-out out.")
         with tempfile.TemporaryDirectory() as spool, _taken_back(*filter(None, [self.output])):
             if self.output:
                 require_writable_directory(self.output)
             source = _source(self.input, self.footage, Path(spool) / "spool", truth=self.truth)
             _tell(source.warnings)
-            verdict = judge(Completer(model), source.tracklets, seed=self.seed)
+            completer = Completer(model)
+            if size:
+                runs = held_out_by(completer, source.tracklets, size)
+                if not runs:
+                    raise InputError(f"{self.input}: no tracklet has a run of {size} frames in which nothing hides the "
+                                     "person, with as many before and after it; give a smaller --hold-out.")
+                model = dataclasses.replace(model, provenance=model.provenance | {"held_out": runs})
+                completer.model = model
+            verdict = judge(completer, source.tracklets, seed=self.seed)
         print(verdict.format())
         if self.output:
             write_summary(self.output, title="Judged completions", metrics=verdict.metrics(), model=model,
@@ -249,7 +285,8 @@ class Rank:
     input: Input
     """The gallery: a video, or a folder of pictures."""
     query: str
-    """The name of one of its tracklets, such as a track's number or 0001/c1/t3; or a folder of frames."""
+    """The name of one of its tracklets, such as a track's number or 0001/c1/t3, or a folder of frames. It is not
+    looked for in itself: a tracklet of the gallery, by name or by its folder, is left out of the gallery."""
     model: Path
     """A model file from `vrstc fit`, or a re-ID network from `python -m experiments.vrstc`."""
     footage: Annotated[Footage, tyro.conf.arg(name="")] = Footage()
@@ -273,7 +310,7 @@ class Rank:
         with tempfile.TemporaryDirectory() as spool:
             source = _source(self.input, self.footage, Path(spool) / "spool")
             _tell(source.warnings)
-            query, gallery = _query(self.query, source.tracklets)
+            query, gallery = _query(self.query, source)
             matches, picture = nearest(model, query, gallery, count=self.count)
         width = max([len(match.tracklet) for match in matches], default=0)
         for place, match in enumerate(matches, 1):
@@ -283,17 +320,29 @@ class Rank:
             print(f"open {self.output}")
 
 
-def _query(name, tracklets):
+def _query(name, source):
     """(the query, the tracklets that it is looked for among)."""
     from vrstc_jax.data.folders import read_folder
 
+    tracklets = source.tracklets
     found = [tracklet for tracklet in tracklets if tracklet.name == name]
+    if not found and source.kind == "folder":
+        found = [tracklet for tracklet in tracklets if _folder(source, tracklet) == Path(name).resolve()]
+        if found:
+            print(f"vrstc: --query {name}: is the tracklet {found[0].name} of the gallery, which is left out of it",
+                  file=sys.stderr)
     if found:
         return found[0], [tracklet for tracklet in tracklets if tracklet is not found[0]]
     if not Path(name).is_dir():
         raise InputError(f"--query {name}: is neither a folder of frames nor a tracklet of the input, which has "
                          f"{', '.join(t.name for t in tracklets[:5])}{', …' if len(tracklets) > 5 else ''}.")
     return read_folder(name, pattern="frame")[0], list(tracklets)
+
+
+def _folder(source, tracklet):
+    """Where its frames lie; where the pattern is 'frame', that is the source's own folder."""
+    place = source.path / tracklet.name
+    return (place if place.is_dir() else source.path).resolve()
 
 
 @dataclass(frozen=True)
@@ -318,7 +367,24 @@ class Walkers:
         print(f"{self.directory}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
 
 
-COMMANDS = {"demo": Demo, "fit": Fit, "complete": Complete, "judge": Judge, "rank": Rank, "walkers": Walkers}
+@dataclass(frozen=True)
+class ModelCommand:
+    """What a model file is, where it came from and what it reached."""
+
+    action: tyro.conf.Positional[Literal["show"]]
+    """show: print it."""
+    path: tyro.conf.Positional[Path | None] = None
+    """A model file; if left out, the default model, which comes with the package."""
+
+    def run(self) -> None:
+        """Prints the model's card."""
+        from vrstc_jax.model_card import model_card
+
+        print(model_card(self.path))
+
+
+COMMANDS = {"demo": Demo, "fit": Fit, "complete": Complete, "judge": Judge, "rank": Rank, "model": ModelCommand,
+            "walkers": Walkers}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -382,6 +448,16 @@ def _highest_missing(path):
     while not path.parent.exists():
         path = path.parent
     return path
+
+
+def _model(path, *, what="using"):
+    """The model in a file, or the default one, and then says so."""
+    from vrstc_jax.model import load_model
+
+    model = load_model(path)
+    if path is None:
+        print(f"vrstc: {what} the default model, made on made-up walkers alone (`vrstc model show`)", file=sys.stderr)
+    return model
 
 
 def _tell(warnings):

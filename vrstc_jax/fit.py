@@ -4,10 +4,10 @@ Everything on the way stands in a work directory; each step is skipped when its 
 call goes on where it was interrupted and ends with the same model.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -21,35 +21,26 @@ from vrstc_jax.data.pipeline import Usable, reid_batches, stcnet_batches
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
+from vrstc_jax.held_out import HeldOut, hold_out_runs
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.model import Model
 from vrstc_jax.networks import Generators
 from vrstc_jax.training import loop, reid, stcnet
 
+# What fits into 10 minutes on two cores.
+_GOING_ON = {"reid": {"steps": 100, "learning_rate": 5e-4}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
 _CURVE_POINTS = 200  # of each training curve, kept in the model for reports
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Runs of neighbouring frames kept from training: for each tracklet, (first, last + 1)."""
-
-    runs: tuple[tuple[tuple[int, int], ...], ...]
-
-    def without(self, tracklet: int, frames: np.ndarray) -> np.ndarray:
-        """`frames` (indices, ascending) less those held out of a tracklet."""
-        keep = np.ones(len(frames), bool)
-        for first, end in self.runs[tracklet]:
-            keep &= (frames < first) | (frames >= end)
-        return frames[keep]
-
-
-def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out: int = 0, command: str = "",
-        inputs: dict | None = None, log_every: int = 20, checkpoint_every: int = 200) -> Model:
+def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_from: Model | None = None,
+        hold_out: int = 0, command: str = "", inputs: dict | None = None, log_every: int = 20,
+        checkpoint_every: int = 200) -> Model:
     """Trains the re-ID network, locates, and trains STCnet on the frames that nothing hides.
 
     Args:
       tracklets: with `person` as identity; where that is None, each tracklet is an identity of its own.
       work: directory of the set, checkpoints and metrics; made here, and gone on from.
+      start_from: a model whose networks training goes on with, of the config's shapes (`starting_from`).
       hold_out: length of the runs of unoccluded frames to keep from training, for judging; 0: none.
       command: what the user typed, for the record.
       inputs: what identifies the input beyond its tracklets' names and lengths, for the record.
@@ -63,7 +54,8 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out
     """
     work = Path(work)
     require_writable_directory(work)
-    _claim(work, tracklets, config, hold_out, inputs or {})
+    _claim(work, tracklets, config, hold_out, (inputs or {}) | (
+        {} if start_from is None else {"started_from": [start_from.digest, start_from.tau]}))
     data = _stored(work / "tracklets", tracklets)
     identities, labels = identities_of(data.tracklets)
     candidates = hold_out_runs([len(tracklet) for tracklet in data.tracklets], hold_out)
@@ -71,7 +63,7 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out
     seen = [Usable(first, candidates.without(k, np.arange(len(tracklet))), label)
             for k, (tracklet, first, label) in enumerate(zip(data.tracklets, data.first, labels))]
     guider = train_reid(data, seen, config, len(identities), work / "reid", log_every=log_every,
-                        checkpoint_every=checkpoint_every)
+                        checkpoint_every=checkpoint_every, start_from=start_from and start_from.reid)
 
     locator = Locator(config.reid, guider, len(identities))
     scores = located(work / "scores.npz", data, locator)
@@ -83,19 +75,37 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, hold_out
               for k, (first, label) in enumerate(zip(data.first, labels))]
 
     state = train_stcnet(data, usable, config, guider, len(identities), work / "stcnet",
-                         log_every=log_every, checkpoint_every=checkpoint_every)
+                         log_every=log_every, checkpoint_every=checkpoint_every,
+                         start_from=start_from and (start_from.generators, start_from.discriminators))
     return Model(
         config=config, generators=jax.device_get(state.result),
         discriminators=jax.device_get(state.discriminators), reid=guider, identities=identities,
         tau=float(tau),
         provenance={
-            "command": command, "inputs": inputs or {}, "tracklets": len(data.tracklets),
+            "command": command, "inputs": inputs or {},
+            "started_from": start_from and start_from.digest, "tracklets": len(data.tracklets),
             "frames": sum(map(len, data.tracklets)), "unoccluded_frames": int(sum(c.sum() for c in clean)),
             "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
             "held_out": {tracklet.name: [list(tracklet.frame_names[slice(*run)]) for run in runs]
                          for tracklet, runs in zip(data.tracklets, held_out.runs) if runs},
             "curves": {"re-ID network": curves(work / "reid"), "STCnet": curves(work / "stcnet")},
         })
+
+
+def starting_from(model: Model, config: configs.Config) -> configs.Config:
+    """A config for training that goes on with a model: its networks, its τ, fewer and smaller steps.
+
+    Raises:
+      InputError: the config's networks are of other shapes.
+    """
+    ours = model.config
+    if (ours.stcnet, ours.discriminators) != (config.stcnet, config.discriminators):
+        raise InputError(f"Training cannot go on with a model of size {ours.name}: the networks of {config.name} have "
+                         "other shapes. Fit from nothing (--fresh), or choose the model's size.")
+    return dataclasses.replace(
+        config, reid=dataclasses.replace(ours.reid, locating_masks=False), tau=model.tau,
+        reid_training=dataclasses.replace(config.reid_training, **_GOING_ON["reid"]),
+        stcnet_training=dataclasses.replace(config.stcnet_training, **_GOING_ON["stcnet"]))
 
 
 def identities_of(tracklets: Sequence[Tracklet]) -> tuple[tuple[str, ...], list[int]]:
@@ -124,8 +134,13 @@ def train_reid(data: TrackletSet, seen: Sequence[Usable], config: configs.Config
 
 
 def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Config, guider: dict,
-                 identities: int, directory, *, log_every: int = 20, checkpoint_every: int = 200):
-    """DESIGN's step 3: STCnet on unoccluded frames, with the frozen re-ID network as guider."""
+                 identities: int, directory, *, start_from: tuple[dict, dict] | None = None, log_every: int = 20,
+                 checkpoint_every: int = 200):
+    """DESIGN's step 3: STCnet on unoccluded frames, with the frozen re-ID network as guider.
+
+    Args:
+      start_from: as of `training.stcnet.initial_state`.
+    """
     step = stcnet.pmap_step(config, identities)
     placed = loop.replicated(guider) if config.losses.identity else None
     generators = Generators(config.stcnet)
@@ -143,23 +158,10 @@ def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
         return np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
 
     return loop.train(
-        "STCnet", stcnet.initial_state(config), lambda state, batch: step(state, placed, batch),
+        "STCnet", stcnet.initial_state(config, start_from=start_from), lambda state, batch: step(state, placed, batch),
         lambda start: stcnet_batches(data, usable, config, start=start),
         steps=config.stcnet_training.steps, directory=directory, log_every=log_every,
         checkpoint_every=checkpoint_every, pictures=pictures)
-
-
-def hold_out_runs(lengths: Sequence[int], size: int) -> HeldOut:
-    """Runs of `size` frames spread over each tracklet, about a tenth of its frames, each with as many
-    frames before and after it; tracklets shorter than three runs have none."""
-    def spread(length):
-        if not size or length < 3 * size:
-            return ()
-        count = max(1, length // (11 * size))
-        starts = ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
-        return tuple((int(start), int(start) + size) for start in starts)
-
-    return HeldOut(tuple(map(spread, lengths)))
 
 
 def _claim(work, tracklets, config, hold_out, inputs):

@@ -15,6 +15,7 @@ from vrstc_jax.data.neighbours import sources
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation import quality
+from vrstc_jax.held_out import hold_out_runs
 from vrstc_jax.model import Model
 from vrstc_jax.regions import BANDS, bands_mask
 
@@ -28,6 +29,19 @@ class Judged:
     shown: np.ndarray
     completed: CompletedFrame
     truth: np.ndarray
+
+
+def held_out_by(completer: Completer, tracklets: Sequence[Tracklet], size: int) -> dict[str, list[list[str]]]:
+    """Runs of `size` frames to judge a model on that never saw these tracklets, as a model's provenance has them:
+    spread over each tracklet as `fit` spreads those that it holds out, where the model finds nothing hidden."""
+    lengths = [len(tracklet) for tracklet in tracklets]
+    found = {}
+    for tracklet, runs in zip(tracklets, hold_out_runs(lengths, size).runs):
+        usable = completer.plan(tracklet).usable if runs else None
+        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if usable[slice(*run)].all()]
+        if kept:
+            found[tracklet.name] = kept
+    return found
 
 
 def has_held_out(model: Model, tracklets: Sequence[Tracklet]) -> bool:

@@ -31,6 +31,12 @@ class LocatingScore:
     bands: int
     average_precision: float
 
+    @property
+    def f1(self) -> float:
+        """Of precision and recall; not a number where nothing is called or nothing hidden."""
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total > 0 else float("nan")
+
 
 def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.ndarray]], tau: float, *,
                    share: float = HIDDEN_SHARE) -> LocatingScore:
@@ -62,8 +68,6 @@ def format_locating(rows: Sequence[LocatingScore]) -> str:
     """A plain-text table for the terminal."""
     lines = [f"{'tau':>8}  {'precision':>9}  {'recall':>6}  {'F1':>5}  {'called':>6}  {'hidden':>6}  {'bands':>6}"]
     for row in rows:
-        total = row.precision + row.recall
-        f1 = 2 * row.precision * row.recall / total if total > 0 else float("nan")
-        lines.append(f"{row.tau:8.4f}  {row.precision:9.3f}  {row.recall:6.3f}  {f1:5.3f}  {row.called:6d}  "
+        lines.append(f"{row.tau:8.4f}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:5.3f}  {row.called:6d}  "
                      f"{row.hidden:6d}  {row.bands:6d}")
     return "\n".join([*lines, f"average precision over all thresholds: {rows[0].average_precision:.3f}"])

@@ -6,6 +6,11 @@ also be a file of its own, which is what step 5 leaves.
 """
 
 from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import jax
+import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.errors import InputError
@@ -64,24 +69,38 @@ class ReidModel:
     network: str = "ReidNet"
 
 
-def save_model(path, model: Model) -> None:
+def save_model(path, model: Model, *, half: bool = False) -> None:
     """Writes the model to `path`, under a temporary name first.
+
+    Args:
+      half: tensors in half precision (float16), which takes half the place; loaded, they are float32 again.
 
     Raises:
       InputError: the file cannot be written.
     """
     description = {"config": configs.to_dict(model.config), "tau": model.tau,
                    "identities": list(model.identities), "provenance": model.provenance}
-    write_tensors(path, {part: getattr(model, part) for part in _PARTS}, description, kind=_KIND,
+    parts = {part: getattr(model, part) for part in _PARTS}
+    write_tensors(path, _cast(parts, np.float32, np.float16) if half else parts, description, kind=_KIND,
                   version=FORMAT)
 
 
-def load_model(path) -> Model:
-    """The model in a file that `vrstc fit` or `save_model` wrote.
+def default_model_path() -> Path:
+    """Where the default model lies, which comes with the package: size `small`, made on walkers alone
+    (`experiments.default_model`)."""
+    return Path(str(resources.files("vrstc_jax") / "weights" / "small.safetensors"))
+
+
+def load_model(path=None) -> Model:
+    """The model in a file that `vrstc fit` or `save_model` wrote; None: the default model.
 
     Raises:
       InputError: there is no such file, it is damaged, or another version of the package wrote it.
     """
+    if path is None:
+        path = default_model_path()
+        if not path.is_file():
+            raise InputError(f"{path}: the default model is not there; install vrstc_jax again, or name a model.")
     _, parts, description, digest = read_tensors(path, kinds={_KIND: FORMAT}, what="a VRSTC model",
                                                  make="`vrstc fit`")
     return _model(path, parts, description, digest)
@@ -118,10 +137,14 @@ def load_reid(path) -> ReidModel:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
 
 
+def _cast(parts, source, target):
+    return jax.tree.map(lambda x: np.asarray(x).astype(target) if x.dtype == source else x, parts)
+
+
 def _model(path, parts, description, digest):
     try:
         return Model(config=configs.from_dict(description["config"]), identities=tuple(description["identities"]),
                      tau=description["tau"], provenance=description["provenance"], digest=digest,
-                     **{part: parts[part] for part in _PARTS})
+                     **_cast({part: parts[part] for part in _PARTS}, np.float16, np.float32))
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None

@@ -43,8 +43,15 @@ class State:
         return self.generators if self.mean is None else self.mean
 
 
-def initial_state(config: configs.Config) -> State:
-    """A fresh state from the config's seed, on the host, as a pod's first donated call needs it."""
+def initial_state(config: configs.Config, *, start_from: tuple[dict, dict] | None = None) -> State:
+    """A fresh state from the config's seed, on the host, as a pod's first donated call needs it.
+
+    Args:
+      start_from: parameters of the generators and of the discriminators to begin with, those of another training.
+
+    Raises:
+      ValueError: they are of networks of another shape.
+    """
     c = config.stcnet
     frames, masks = jnp.zeros((1, c.height, c.width, 3)), jnp.ones((1, c.height, c.width, 1))
     sides = jnp.zeros((1, c.frames_per_side, c.height, c.width, 3))
@@ -60,7 +67,15 @@ def initial_state(config: configs.Config) -> State:
                      discriminators_adam=optimiser.init(discriminators["params"]),
                      mean=generators if config.stcnet_training.average else None)
 
-    return jax.tree.map(np.asarray, make(jax.random.key(config.seed)))
+    state = jax.tree.map(np.asarray, make(jax.random.key(config.seed)))
+    if start_from is None:
+        return state
+    generators, discriminators = (jax.tree.map(np.asarray, params) for params in start_from)
+    for fresh, given in ((state.generators, generators), (state.discriminators, discriminators)):
+        if jax.tree.map(np.shape, fresh) != jax.tree.map(np.shape, given):
+            raise ValueError("training cannot start from these parameters: they are of networks of another shape.")
+    return state.replace(generators=generators, discriminators=discriminators,
+                         mean=None if state.mean is None else generators)
 
 
 def jit_once(function):

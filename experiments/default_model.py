@@ -1,0 +1,216 @@
+"""The default model, from nothing: made-up walkers of every variety, the network that locates, and STCnet.
+
+    python -m experiments.default_model --workdir out-default
+
+No real footage goes into it. Four steps, each skipped when its result stands; trainings go on from their last
+checkpoint, so the same command may be stopped and started at will:
+
+    data     WORK/data                walkers of every kind of variety, in the splits train and validation
+    reid     WORK/reid.safetensors    the network that locates and guides; masks are known, so locating learns from them
+    locate   WORK/locating.json       τ: the best F1 on the validation walkers
+    stcnet   WORK/model.safetensors   the whole model, in half precision, with what it reached on test walkers
+
+Size `small` is what ships as `vrstc_jax/weights/small.safetensors`. `--size paper` makes the paper's networks,
+which do not ship; it was not run here (it is for a GPU). `--size smoke` shows that it runs.
+"""
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from vrstc_jax import config as configs
+from vrstc_jax import fit, five_steps
+from vrstc_jax.cli import run_as_command, use_cores
+from vrstc_jax.complete import Completer
+from vrstc_jax.data.images import require_writable_directory
+from vrstc_jax.data.pipeline import Usable
+from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, WalkerConfig, make_tracklet, people
+from vrstc_jax.errors import InputError
+from vrstc_jax.locate import Locator
+from vrstc_jax.locating_quality import format_locating, judge_locating
+from vrstc_jax.model import Model, load_model, load_reid, save_model, save_reid
+from vrstc_jax.pipeline import judge
+from vrstc_jax.report import write_json
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is made and trained.
+
+    Attributes:
+      people: training people, each in two cameras that few others share.
+      validation: further people, to choose τ by.
+      frames: of a tracklet.
+    """
+
+    people: int
+    validation: int
+    frames: int
+    reid_steps: int
+    stcnet_steps: int
+
+
+AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, stcnet_steps=20000),
+           "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, stcnet_steps=200000),
+           "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, stcnet_steps=4)}
+_CAMERAS = 2
+_SEEN_BY_ONE = 4  # people who pass one camera: cameras are as many as people, nearly
+
+
+def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.Config) -> None:
+    """The data: splits train and validation, of varied walkers with masks."""
+    look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width, frames=amount.frames, occlusion=0.8,
+                        persistent=0.1, variety=variety)
+    everybody = people("train", amount.people + amount.validation)
+    places = [(who, who // _SEEN_BY_ONE * _CAMERAS + camera) for who in everybody for camera in range(_CAMERAS)]
+    with PaintedAhead(places, seed=config.seed, config=look) as tracklets:
+        seen = [dataclasses.replace(tracklet, truth=None, silhouettes=None) for tracklet in tracklets]
+        cut = amount.people * _CAMERAS
+        write_set(path, {"train": seen[:cut], "validation": seen[cut:]})
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to make."""
+
+    workdir: Path
+    """For everything on the way, and model.safetensors."""
+    size: Literal["small", "paper", "smoke"] = "small"
+    """Of the networks, and how much they see."""
+    people: int | None = None
+    """Training people; the size's own number if left out."""
+    reid_steps: int | None = None
+    """Training steps of the network that locates, likewise."""
+    stcnet_steps: int | None = None
+    """Training steps of STCnet, likewise."""
+    without: tuple[Literal[KINDS], ...] = ()
+    """Kinds of variety to leave out."""
+    seed: int = 0
+    """Of everything random."""
+
+
+def main(arguments: Arguments) -> Path:
+    """Takes the steps; returns the model file."""
+    amount, config = _amount(arguments), config_of(arguments)
+    variety = Variety(**{kind: kind not in arguments.without for kind in KINDS})
+    use_cores(config)
+    work = arguments.workdir
+    require_writable_directory(work)
+    five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
+                            "variety": dataclasses.asdict(variety)})
+    path = work / "model.safetensors"
+    if path.exists():
+        print(f"{path}: stands; nothing is left to do.")
+        return path
+    if not (work / "data").exists():
+        write_walkers(work / "data", amount, variety, config)
+    train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
+    if not (work / "reid.safetensors").exists():
+        save_reid(work / "reid.safetensors", five_steps.first_network(train, config, work / "reid"))
+    first = load_reid(work / "reid.safetensors")
+    if not (work / "locating.json").exists():
+        write_json(work / "locating.json", _locating(first, validation))
+    locating = json.loads((work / "locating.json").read_text())
+    identities, labels = fit.identities_of(train.tracklets)
+    usable = [Usable(start, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
+              for tracklet, start, label in zip(train.tracklets, train.first, labels)]
+    state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
+    model = Model(
+        config=config, generators=jax.device_get(state.result), discriminators=jax.device_get(state.discriminators),
+        reid=first.variables, identities=identities, tau=locating["tau"],
+        provenance={
+            "command": shlex.join(["python", "-m", "experiments.default_model", *sys.argv[1:]]),
+            "commit": commit(), "made of": "made-up walkers", "variety": dataclasses.asdict(variety),
+            "tracklets": len(train.tracklets), "frames": int(sum(map(len, train.tracklets))),
+            "unoccluded_frames": int(sum(len(each.frames) for each in usable)),
+            "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
+            "locating": locating,
+            "curves": first.provenance["curves"] | {"STCnet": fit.curves(work / "stcnet")}})
+    unjudged = work / "unjudged.safetensors"
+    save_model(unjudged, model, half=True)
+    save_model(path, dataclasses.replace(model, provenance=model.provenance | {
+        "reached": judged(load_model(unjudged), amount)}), half=True)
+    unjudged.unlink()
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; copy it to vrstc_jax/weights/{config.name}.safetensors to "
+          "ship it.")
+    return path
+
+
+def _amount(arguments):
+    for name in ("people", "reid_steps", "stcnet_steps"):
+        value = getattr(arguments, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
+    given = {name: getattr(arguments, name) for name in ("people", "reid_steps", "stcnet_steps")}
+    return dataclasses.replace(AMOUNTS[arguments.size], **{name: n for name, n in given.items() if n is not None})
+
+
+def config_of(arguments: Arguments) -> configs.Config:
+    """The size's config; locating has its head, and learns from the walkers' masks."""
+    config, amount = configs.get(arguments.size), _amount(arguments)
+    return dataclasses.replace(
+        config, seed=arguments.seed,
+        reid=dataclasses.replace(config.reid, locating_loss=1.0, locating_masks=True,
+                                 locating_width=config.reid.locating_width or 64),
+        reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
+        stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))
+
+
+def _locating(network, validation):
+    """τ of the best F1 on walkers that were not trained on, and how good locating is with it."""
+    locator = Locator(network.config, network.variables, len(network.identities))
+    scores = [locator.scores(tracklet.frames) for tracklet in
+              tqdm(validation.tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
+    masks = [tracklet.masks[:] for tracklet in validation.tracklets]
+    candidates = [judge_locating(scores, masks, tau) for tau in np.linspace(-0.6, 0.9, 61)]
+    best = max(candidates, key=lambda row: row.f1 if row.f1 == row.f1 else -1)
+    return {"tau": best.tau, "validation": dataclasses.asdict(best) | {"f1": best.f1}}
+
+
+def judged(model: Model, amount: Amount, people_judged: int = 40) -> dict:
+    """What a model reaches on walkers that no training saw: plain ones, and ones of every variety.
+
+    {'plain' and 'varied': {'true masks' and 'located masks': {method: scores}, 'locating': figures}}.
+    """
+    completer, found = Completer(model), {}
+    number = min(people_judged, 4 * amount.people)
+    for name, variety in (("plain", Variety()), ("varied", EVERY_KIND)):
+        look = WalkerConfig(height=model.config.stcnet.height, width=model.config.stcnet.width,
+                            frames=amount.frames, occlusion=0.8, variety=variety)
+        tracklets = [make_tracklet(who, who, config=look) for who in people("test", number)]
+        tracklets = [dataclasses.replace(t, **{part: np.stack(getattr(t, part)[:]) for part in (
+            "frames", "truth", "masks", "silhouettes")}) for t in tracklets]
+        verdict = judge(completer, tracklets)
+        scores = [completer.plan(dataclasses.replace(t, masks=None)).scores for t in tracklets]
+        locating = judge_locating(scores, [t.masks for t in tracklets], model.tau)
+        found[name] = {setting: table.overall() for setting, table in verdict.tables.items()} | {
+            "locating": dataclasses.asdict(locating) | {"f1": locating.f1}}
+        print(f"{name} walkers\n{verdict.format()}\n{format_locating([locating])}\n", flush=True)
+    return found
+
+
+def commit() -> str:
+    """The commit that this is run from, with '+' where files differ from it; '' where Git does not say."""
+    def git(*words):
+        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))
