@@ -34,7 +34,7 @@ import numpy as np
 import tyro
 
 from experiments.ablation_table import ceiling_of, format_table, rows_over_seeds, write_plot
-from experiments.vrstc import for_walkers
+from experiments.vrstc import beginning
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, retrieval
 from vrstc_jax.cli import run_as_command, use_cores
@@ -114,6 +114,8 @@ class Arguments:
     """Training steps of each row's re-ID network, likewise."""
     stcnet_steps: int | None = None
     """Training steps of each row's STCnet, likewise."""
+    fresh: bool = False
+    """Step 1 from nothing, and not from the default model's network."""
     occlusion: str = "usual"
     """Of the walkers: none, light, usual, heavy or persistent."""
 
@@ -122,16 +124,18 @@ def main(arguments: Arguments) -> list[dict]:
     """Does the rows of all seeds and returns the table's rows."""
     _check(arguments)
     amount = _amount(arguments)
-    config = for_walkers(configs.get(amount.networks))
+    config = configs.get(amount.networks)
     use_cores(_halved(config))
     require_writable_directory(arguments.workdir)
+    start, begins_with = beginning(config, fresh=arguments.fresh)
     five_steps.claim(arguments.workdir, {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config),
+                                         "begins_with": begins_with,
                                          "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": QUANTILES})
     # Rows of other seeds, and some of the same, run the same programs.
     jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
     results = []
     for seed in range(arguments.seeds):
-        results.append(_Seed(arguments, amount, seed).rows())
+        results.append(_Seed(arguments, amount, seed, start).rows())
         table = rows_over_seeds(results, PAPER)
         write_json(arguments.workdir / "table.json", {"seeds": seed + 1, "rows": [row.as_dict() for row in table]})
         text = format_table(table)
@@ -192,10 +196,11 @@ def _amount(arguments):
 class _Seed:
     """All rows of one seed. A row's result stands in WORK/seed<i>/rows/<row>/result.json."""
 
-    def __init__(self, arguments: Arguments, amount: Amount, seed: int):
+    def __init__(self, arguments: Arguments, amount: Amount, seed: int, start=None):
+        self.start = start
         self.work = arguments.workdir / f"seed{seed}"
         self.only = _with_needed(arguments.rows)
-        config = for_walkers(configs.get(amount.networks))
+        config = configs.get(amount.networks)
         steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
                  "stcnet_training": amount.stcnet_steps}
         self.config = dataclasses.replace(config, seed=seed, **{
@@ -244,7 +249,8 @@ class _Seed:
         self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
         path = self.work / "reid.safetensors"
         if not path.exists():
-            save_reid(path, five_steps.first_network(self.raw["train"], self.config, self.work / "reid"))
+            save_reid(path, five_steps.first_network(self.raw["train"], self.config, self.work / "reid",
+                                                     start_from=self.start and self.start()))
         self.first = load_reid(path)
         if not (self.work / "locating.json").exists():
             five_steps.locate(self.raw, self.config, self.first, self.work)

@@ -35,6 +35,7 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,6 +52,7 @@ from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.imagenet import load_backbone, require_config
 from vrstc_jax.locating_quality import LocatingScore, format_locating
+from vrstc_jax.model import default_model_path, load_model
 from vrstc_jax.pooling import pooling
 from vrstc_jax.report import write_json
 
@@ -84,10 +86,12 @@ class Arguments:
     """Of the networks, and how long they are trained."""
     start: Annotated[Literal[five_steps.STEPS] | None, tyro.conf.arg(name="from")] = None
     """Do this step and all after it again."""
+    fresh: bool = False
+    """Step 1 from nothing; else size small begins with the default model's network, which made-up walkers trained."""
     imagenet: Path | None = None
     """Weights to start from, made by tools/import_resnet50.py."""
     tau_quantile: float | None = None
-    """The share of the training bands to call hidden, where the size has no tau; if left out, 0.12 for walkers."""
+    """The share of the training bands to call hidden, in place of the size's tau."""
     occlusion: str = "usual"
     """Of the walkers: none, light, usual, heavy or persistent."""
     hidden: Literal["located", "given"] = "located"
@@ -152,9 +156,27 @@ def _run(arguments):
         hidden=arguments.hidden, compare=arguments.compare,
         queries_in_gallery=bool(official) if joined is None else joined, queries_in_official_gallery=official,
         keep_folder=name == "folder" if folder is None else folder)
+    start, begins_with = beginning(config, fresh=arguments.fresh or arguments.imagenet is not None)
+    if begins_with:
+        inputs["begins_with"] = begins_with
+    if arguments.imagenet:
+        start = lambda: _backbone(arguments.imagenet, config)
     return five_steps.run(arguments.workdir, config, write, options=options, inputs=inputs, command=_command(),
-                          start=arguments.start,
-                          backbone=arguments.imagenet and (lambda: _backbone(arguments.imagenet, config)))
+                          start=arguments.start, backbone=start)
+
+
+def beginning(config: configs.Config, *, fresh: bool = False) -> tuple[Callable[[], dict] | None, str | None]:
+    """(what reads the variables that step 1 begins with, the digest of what they are from).
+
+    They are the default model's where the config's network is of its shape; (None, None) where it is not, where
+    there is no default model, or with `fresh`.
+    """
+    if fresh or not default_model_path().is_file():
+        return None, None
+    model = load_model()
+    if dataclasses.replace(model.config.reid, locating_masks=False) != config.reid:
+        return None, None
+    return (lambda: model.reid), model.digest
 
 
 def _all_splits(arguments):
@@ -230,10 +252,9 @@ def config_of(arguments: Arguments) -> configs.Config:
     given = {"reid_training": arguments.reid_steps, "stcnet_training": arguments.stcnet_steps,
              "final_training": arguments.final_steps}
     steps = steps | {part: number for part, number in given.items() if number is not None}
-    if arguments.dataset == "walkers":
-        config = for_walkers(config)
     config = dataclasses.replace(
-        config, seed=arguments.seed, tau_quantile=arguments.tau_quantile or config.tau_quantile,
+        config, seed=arguments.seed, tau=None if arguments.tau_quantile else config.tau,
+        tau_quantile=arguments.tau_quantile or config.tau_quantile,
         final=dataclasses.replace(config.final, pooling=arguments.pooling or config.final.pooling),
         **{part: dataclasses.replace(getattr(config, part), steps=number) for part, number in steps.items()})
     losses = {name: getattr(arguments, name) for name in ("label_smoothing", "triplet")}
@@ -243,17 +264,6 @@ def config_of(arguments: Arguments) -> configs.Config:
             part: dataclasses.replace(getattr(config, part), clips_per_identity=CLIPS_OF_A_PERSON)
             for part in ("reid_training", "final_training")})
     return dataclasses.replace(config, reid_losses=losses)
-
-
-def for_walkers(config: configs.Config) -> configs.Config:
-    """The config with what locating needs where something comes past most people.
-
-    Without the loss on bands that are hidden on purpose, a network that learns from occluded people learns to
-    overlook what hides them, and finds few of the hidden bands.
-    """
-    return dataclasses.replace(
-        config, tau_quantile=0.12,
-        reid=dataclasses.replace(config.reid, locating_loss=1.0, reference_sharpness=10.0))
 
 
 def protocol_of(arguments: Arguments) -> WalkerProtocol:

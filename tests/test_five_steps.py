@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
 _TWO_STAGES = dataclasses.replace(SMOKE.reid, blocks=(1, 1))
 CONFIG = dataclasses.replace(
     SMOKE, tau_quantile=0.15, final=dataclasses.replace(_TWO_STAGES, non_local=(0, 1)),
-    reid=dataclasses.replace(_TWO_STAGES, locating_loss=1.0, reference_sharpness=10.0))  # as for walkers
+    reid=dataclasses.replace(_TWO_STAGES, locating_loss=1.0, locating_width=6))  # as in small
 PROTOCOL = WalkerProtocol(train_people=3, test_people=2, distractors=1, frames=4, height=32, width=16)
 
 

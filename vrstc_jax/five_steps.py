@@ -188,7 +188,8 @@ def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: Rei
     scores = {split: fit.located(work / "scores" / f"{split}.npz", data, locator) for split, data in sets.items()}
     tau = config.tau if config.tau is not None else choose_tau(scores["train"], config.tau_quantile)
     record = {"tau": float(tau), "tau_quantile": config.tau_quantile if config.tau is None else None}
-    quality = locating_table(sets, scores, (tau, PAPER_TAU))
+    other = PAPER_TAU if config.tau is None else choose_tau(scores["train"], config.tau_quantile)
+    quality = locating_table(sets, scores, (tau, other))
     if quality:
         record["quality"] = [dataclasses.asdict(row) for row in quality]
     write_json(work / "locating.json", record)
