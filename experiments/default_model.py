@@ -161,7 +161,8 @@ def config_of(arguments: Arguments) -> configs.Config:
     config, amount = configs.get(arguments.size), _amount(arguments)
     return dataclasses.replace(
         config, seed=arguments.seed,
-        reid=dataclasses.replace(config.reid, locating_loss=1.0, locating_masks=True,
+        # More than a thousand people are learned slowly; locating, which masks teach, must not wait for that.
+        reid=dataclasses.replace(config.reid, locating_loss=5.0, locating_masks=True,
                                  locating_width=config.reid.locating_width or 64),
         reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
         stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))

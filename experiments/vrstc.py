@@ -174,7 +174,8 @@ def beginning(config: configs.Config, *, fresh: bool = False) -> tuple[Callable[
     if fresh or not default_model_path().is_file():
         return None, None
     model = load_model()
-    if dataclasses.replace(model.config.reid, locating_masks=False) != config.reid:
+    how = {name: getattr(config.reid, name) for name in ("locating_loss", "locating_masks")}
+    if dataclasses.replace(model.config.reid, **how) != config.reid:
         return None, None
     return (lambda: model.reid), model.digest
 

@@ -14,7 +14,7 @@ import pytest
 
 from experiments import default_model
 from people import SMOKE, figures, random_model
-from vrstc_jax import cli
+from vrstc_jax import cli, demo
 from vrstc_jax import model as models
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import read_image, write_png
@@ -110,6 +110,19 @@ class TestWithoutAModelNamed:
         default.unlink()
         code, _, err = vrstc(capsys, "complete", crops, "--output", tmp_path / "out")
         assert code == 2 and "install vrstc_jax again" in err and not (tmp_path / "out").exists()
+
+
+def test_a_first_picture(default, tmp_path, capsys):
+    """Three groups of four rows of frames; what is not outlined in the first row is what was seen."""
+    look = WalkerConfig(height=32, width=16, frames=8, occlusion=1.0)
+    walkers = [make_tracklet(who, 0, config=look) for who in people("test", 12)]
+    demo._first_picture(tmp_path / "first.png", walkers)
+    assert "first.png" in capsys.readouterr().out
+    picture = read_image(tmp_path / "first.png")
+    assert picture.shape == (3 * 4 * (2 * 32 + 2) + 2 * 12, 8 * (2 * 16 + 2), 3)
+    default.unlink()
+    demo._first_picture(tmp_path / "second.png", walkers)
+    assert not (tmp_path / "second.png").exists()
 
 
 class TestFitGoesOn:

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vrstc_jax import config as configs
 from vrstc_jax import retrieval
 from vrstc_jax.complete import Completer
@@ -13,10 +15,12 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people, unoccluded
 from vrstc_jax.errors import InputError
 from vrstc_jax.fit import fit
-from vrstc_jax.model import ReidModel, load_model, save_model
+from vrstc_jax.model import ReidModel, default_model_path, load_model, save_model
+from vrstc_jax.pictures import completion_rows, stacked
 from vrstc_jax.pipeline import complete_source, judge
 
 _CAMERAS = 2
+_FIRST, _SHOWN = 3, 8  # tracklets in the first picture, and frames of each
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,10 @@ AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300
 def demo(output, *, config: configs.Config, command: str = "") -> str:
     """Learns from walkers, completes and judges walkers of people that no training saw, and reports.
 
-    What it leaves in `output`: report.html, metrics.json, ranked.png, model.safetensors, completed/ (crops,
-    masks, scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
+    What it leaves in `output`: first.png, report.html, metrics.json, ranked.png, model.safetensors, completed/
+    (crops, masks, scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
+
+    first.png is the default model's work, before anything is trained here.
 
     Returns:
       The table and where to look, as text.
@@ -55,6 +61,7 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
     train = _walkers(config, people("train", amount.people))
     test = test_walkers(config)
 
+    _first_picture(output / "first.png", test)
     path = output / "model.safetensors"
     if not path.exists():
         # Masks and truth are for judging; learning sees what a user's footage would show.
@@ -76,6 +83,23 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
         conclude=lambda folder: _ranked(completer, test, [folder.completed(t) for t in located], output))
     return (f"{verdict.format()}\n\n{retrieval.format_figures(metrics['ranking'])}\n\n"
             f"open {output / 'report.html'}")
+
+
+def _first_picture(path, tracklets):
+    """What the default model makes of some of the tracklets, with what it locates."""
+    if path.exists() or not default_model_path().is_file():
+        return
+    completer, groups = Completer(load_model()), []
+    for tracklet in tracklets:
+        hidden = [mask.mean() > 0.1 for mask in tracklet.masks]
+        if 2 <= sum(hidden) <= len(hidden) / 2 and len(groups) < _FIRST:
+            first = max(0, min(int(np.argmax(hidden)) - 2, len(hidden) - _SHOWN))
+            done = list(completer.stream(dataclasses.replace(tracklet, masks=None)))
+            groups.append(completion_rows(tracklet, done[first:first + _SHOWN]))
+    if groups:
+        write_png(path, stacked(groups))
+        print(f"a first picture, by the default model and what it locates: {path} (rows: seen, hidden, completed, the "
+              "truth). Now learning from nothing.", flush=True)
 
 
 def _ranked(completer, test, completed, output):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
-from vrstc_jax.complete import Completer, Plan
+from vrstc_jax.complete import CompletedFrame, Completer, Plan
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.judge import Judged
 from vrstc_jax.outputs import OutputFolder
@@ -86,6 +87,33 @@ def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, ind
             weights=[first[i, j, 0], second[i, j, 0]],
             names=(f"previous, {tracklet.frame_names[before[0]]}", f"next, {tracklet.frame_names[after[0]]}")))
     return pictures
+
+
+def completion_rows(tracklet: Tracklet, done: Sequence[CompletedFrame], *, larger: int = 2) -> np.ndarray:
+    """Frames of a tracklet under each other, uint8 [H, W, 3]: seen, with the hidden part outlined; what the network
+    is given; completed; and, where it is known, the truth."""
+    rows = [[_outlined(tracklet.frames[d.index], d.mask) for d in done],
+            [np.where(d.mask[..., None], np.uint8(128), tracklet.frames[d.index]) for d in done],
+            [d.frame for d in done]]
+    if tracklet.truth is not None:
+        rows.append([tracklet.truth[d.index] for d in done])
+    return np.concatenate([np.concatenate([_framed(picture, larger) for picture in row], axis=1) for row in rows])
+
+
+def stacked(groups: Sequence[np.ndarray], *, gap: int = 12) -> np.ndarray:
+    """Pictures of one width under each other, with white between."""
+    white = np.full((gap, groups[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for group in groups for part in (group, white)][:-1])
+
+
+def _outlined(frame, mask):
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.ascontiguousarray(frame).copy(), contours, -1, (255, 210, 0), 1)
+
+
+def _framed(picture, larger):
+    picture = cv2.resize(picture, None, fx=larger, fy=larger, interpolation=cv2.INTER_CUBIC)
+    return cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
 def training_curves(provenance: dict) -> list[Curve]:
