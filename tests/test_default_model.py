@@ -32,7 +32,8 @@ def default(tmp_path, monkeypatch):
     """A model of random weights in the default one's place."""
     path = tmp_path / "weights.safetensors"
     save_model(path, dataclasses.replace(random_model(), tau=-0.99), half=True)
-    monkeypatch.setattr(models, "default_model_path", lambda: path)
+    for module in (models, demo):
+        monkeypatch.setattr(module, "default_model_path", lambda: path)
     return path
 
 
