@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments import completion_variants, neighbour_choice
-from people import random_model
+from experiments import completion_variants, neighbour_choice, variety
+from people import figures, random_model
 from vrstc_jax import config as configs
-from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+from vrstc_jax.data.walkers import KINDS, WalkerConfig, make_tracklets, people
 from vrstc_jax.data.images import write_png
 from vrstc_jax.demo import demo
 from vrstc_jax.errors import InputError
@@ -64,3 +64,32 @@ def test_a_demonstration_of_another_seed_is_refused_before_anything_is_done(tmp_
     with pytest.raises(InputError, match="another size or seed"):
         demo(tmp_path, config=dataclasses.replace(smoke, seed=1))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+class TestVariety:
+    def test_each_row_leaves_out_what_it_says(self):
+        for name, kinds in variety.ROWS.items():
+            off = {kind for kind in KINDS if not getattr(kinds, kind)}
+            assert off == {"every kind": set(), "none": set(KINDS)}.get(name, {name.removeprefix("without ")})
+        assert len(variety.ROWS) == len(KINDS) + 2
+
+    def test_table(self):
+        scores = {"mean": {"psnr": 15.0}, "stcnet": {"psnr": 16.25, "ssim": 0.5}}
+        line = variety.format_table({"every kind": {"footage": scores, "walkers": scores}}).splitlines()[1]
+        assert line.split() == ["every", "kind", "16.25", "dB", "+1.25", "dB", "0.500", "16.25", "dB", "+1.25", "dB"]
+
+    @pytest.mark.slow
+    def test_two_rows(self, tmp_path, capsys):
+        for i, frame in enumerate(figures(30)):
+            write_png(tmp_path / f"crops/7/{i:03d}.png", frame)
+        save_model(tmp_path / "model", dataclasses.replace(random_model(), tau=-0.99))
+        arguments = variety.Arguments(input=tmp_path / "crops", workdir=tmp_path / "work", model=tmp_path / "model",
+                                      rows=("none", "without people"), size="smoke")
+        table = variety.main(arguments)
+        assert list(table) == ["none", "without people"] and "without people" in capsys.readouterr().out
+        # Other walkers make other generators, and the simple fillings stay.
+        assert table["none"]["footage"]["mean"] == table["without people"]["footage"]["mean"]
+        assert table["none"]["footage"]["stcnet"] != table["without people"]["footage"]["stcnet"]
+        stood = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("model.safetensors")}
+        assert variety.main(arguments) == table and len(stood) == 2
+        assert stood == {path: path.stat().st_mtime_ns for path in stood}
