@@ -1,0 +1,85 @@
+"""The planner: what it reads off a compiled step, and what it makes of it, by hand."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vrstc_jax import config as configs
+from vrstc_jax.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def planner():
+    from pathlib import Path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).resolve().parents[1])
+        from tools import plan_scaling
+
+        yield plan_scaling
+
+
+def test_all_reduced_bytes_are_those_of_the_program(planner, eight_devices):
+    def both(x, y):
+        return jax.lax.pmean({"a": x * 2, "b": y + 1}, "batch")
+
+    program = jax.pmap(both, axis_name="batch", devices=eight_devices[:2]).lower(
+        jnp.ones((2, 30, 7)), jnp.ones((2, 11), jnp.bfloat16)).compile().as_text()
+    # The CPU backend may reduce bfloat16 as float32.
+    assert planner.all_reduced(program) in (4 * 210 + 2 * 11, 4 * 210 + 4 * 11)
+    assert planner.all_reduced("  %x.1 = f32[3]{0} get-tuple-element(%all-reduce.1), index=0") == 0
+
+
+def test_work_of_the_smallest_step(planner, eight_devices):
+    config = configs.get("smoke")
+    work = planner.analysed("reid", config)
+    params = sum(np.size(leaf) for leaf in jax.tree.leaves(planner.reid.initial_state(config, 10).params))
+    # Gradients of all parameters are reduced, besides batch statistics and metrics, which are fewer.
+    assert 4 * params <= work.reduced < 1.5 * 4 * params
+    # Convolutions alone, forward, of one clip: the analysis must have at least three times that.
+    assert work.operations[1] > 0 and work.moved[1] > 0 and work.moved[0] > 0
+
+
+def test_a_prediction_by_hand(planner):
+    work = planner.Work((0.0, 2e12), (1e9, 0.5e9), 100_000_000)
+    training = configs.Training(steps=1000, batch=32, learning_rate=1e-4)
+    arguments = planner.Arguments(reached=0.5)
+    got = planner.predict(work, "h100", 16, training, arguments)
+    assert got.batch == 32 and got.computing == pytest.approx(2 * 2e12 / (495e12 / 2))
+    assert got.memory == pytest.approx(2e9 / (3350e9 / 2))
+    # A ring of eight in a server: 14 messages of an eighth each; then two servers, an eighth of it for each chip.
+    inside = 14 * (100e6 / 8 / 450e9 + 2e-6)
+    between = 2 * (100e6 / 8 / 2 / 50e9 + 10e-6)
+    assert got.reducing == pytest.approx(inside + between)
+    assert got.step == pytest.approx(got.computing + inside + between) and got.limit == "computing"
+    assert got.hours == pytest.approx(1000 * got.step / 3600)
+    assert got.efficiency == pytest.approx(32 * 2e12 / (495e12 / 2) / (16 * got.step))
+    alone = planner.predict(work, "h100", 1, training, arguments)
+    assert alone.reducing == 0 and alone.efficiency == pytest.approx(1)
+    weak = planner.predict(work, "h100", 16, training, planner.Arguments(reached=0.5, batch_per_chip=32))
+    assert weak.batch == 512 and weak.hours == pytest.approx(1000 / 16 * weak.step / 3600)
+
+
+@pytest.mark.parametrize("change, said", [({"reached": 0.0}, "--reached"), ({"batch_per_chip": 0}, "--batch-per-chip")])
+def test_bad_numbers(planner, change, said):
+    with pytest.raises(InputError, match=said):
+        planner.main(planner.Arguments(size="smoke", **change))
+
+
+def test_the_whole_plan_at_smoke_size(planner, tmp_path, capsys, eight_devices):
+    result = planner.main(planner.Arguments(size="smoke", output=tmp_path / "plan.json"))
+    printed = capsys.readouterr().out
+    assert "Assumed: 40% of the published rates" in printed and "this CPU:" in printed
+    assert json.loads((tmp_path / "plan.json").read_text())["predictions"] == json.loads(json.dumps(
+        result["predictions"]))
+    pods = {(p["chip"], p["chips"]) for p in result["predictions"]}
+    assert {chips for _, chips in pods} == {1, 2, 4, 8} and {chip for chip, _ in pods} == set(planner.CHIPS)
+    for p in result["predictions"]:
+        assert 0 < p["step"] < math.inf and p["limit"] in ("computing", "memory", "all-reduce")
+    assert result["here"]["measured"] > 0

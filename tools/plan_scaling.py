@@ -1,0 +1,314 @@
+"""Predicts a training's step time on pods of 1 to 1,024 chips, from what the compiled step does.
+
+    python -m tools.plan_scaling --network stcnet --size paper
+
+The step is compiled here, for CPU, for two parts of a batch and for two devices. XLA's own analysis says how many
+operations it has and how many bytes it moves; two sizes tell what grows with the batch from what does not; what is
+all-reduced is read off the compiled program. With each chip's published rates that gives the time of computing, of
+memory and of the all-reduce, and the slowest of the first two plus the third is the step. The global batch is the
+config's on one chip and stays it on many (strong scaling), or is that many for each chip (`--batch-per-chip`).
+
+A prediction for this CPU, from rates measured here, stands beside the step as it is measured here.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from vrstc_jax import config as configs
+from vrstc_jax.cli import run_as_command
+from vrstc_jax.data.images import replace_file
+from vrstc_jax.errors import InputError
+from vrstc_jax.reid import initial_variables
+from vrstc_jax.training import loop, reid, stcnet
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A chip's published rates.
+
+    Attributes:
+      bfloat16, float32: operations a second of the matrix units; float32 on TPUs as three bfloat16 passes, on
+        NVIDIA's as TF32.
+      memory: bytes a second.
+      near, far: bytes a second that a chip sends to others, within a group of `group` chips and beyond it.
+      hop: seconds that a message takes to a neighbour.
+    """
+
+    bfloat16: float
+    float32: float
+    memory: float
+    near: float
+    far: float
+    group: int
+    hop: float
+
+
+# Google's pages on v5e, v5p and v6e (their inter-chip links, both ways together, halved); NVIDIA's data sheets of
+# the H100 SXM and the A100 80 GB SXM, eight in a server, with 400 and 200 Gbit/s of network for each.
+CHIPS = {
+    "v5e": Chip(197e12, 197e12 / 3, 819e9, 100e9, 100e9, 256, 1e-6),
+    "v5p": Chip(459e12, 459e12 / 3, 2765e9, 300e9, 300e9, 8960, 1e-6),
+    "v6e": Chip(918e12, 918e12 / 3, 1640e9, 224e9, 224e9, 256, 1e-6),
+    "h100": Chip(989e12, 495e12, 3350e9, 450e9, 50e9, 8, 2e-6),
+    "a100": Chip(312e12, 156e12, 2039e9, 300e9, 25e9, 8, 2e-6),
+}
+_BETWEEN_TPU_SLICES = 12.5e9  # bytes a second for each chip, beyond one slice: the data-centre network
+_TPUS = ("v5e", "v5p", "v6e")
+PODS = tuple(2**k for k in range(11))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What to plan."""
+
+    network: Literal["stcnet", "reid"] = "stcnet"
+    """STCnet with its discriminators and guider, or the re-ID network."""
+    size: Literal["paper", "small", "smoke"] = "paper"
+    """Of the networks."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the matrix units are given."""
+    batch_per_chip: int | None = None
+    """Examples for each chip; if left out, the config's batch is shared between all."""
+    reached: float = 0.4
+    """The share of the published rates that is reached, of operations and of memory."""
+    measure: bool = True
+    """Also measure the step here, beside its prediction."""
+    output: Path | None = None
+    """A JSON file for all figures."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one step does on one chip: a fixed part, and a part for each example.
+
+    Attributes:
+      operations, moved: (fixed, for each example): floating-point operations, and bytes moved.
+      reduced: bytes that are all-reduced, whatever the batch.
+    """
+
+    operations: tuple[float, float]
+    moved: tuple[float, float]
+    reduced: int
+
+    def of(self, examples: float) -> tuple[float, float]:
+        """(operations, bytes) of a step with this many examples on the chip."""
+        return tuple(fixed + each * examples for fixed, each in (self.operations, self.moved))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A step on a pod; times in seconds."""
+
+    chip: str
+    chips: int
+    batch: int
+    computing: float
+    memory: float
+    reducing: float
+    hours: float
+    efficiency: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of the whole step."""
+        return max(self.computing, self.memory) + self.reducing
+
+    @property
+    def limit(self) -> str:
+        """What takes most of it."""
+        parts = {"computing": self.computing, "memory": self.memory, "all-reduce": self.reducing}
+        return max(parts, key=parts.get)
+
+
+def main(arguments: Arguments) -> dict:
+    """Prints the plan; returns {'work', 'predictions', 'here'}."""
+    _check(arguments)
+    config = configs.get(arguments.size)
+    training = config.stcnet_training if arguments.network == "stcnet" else config.reid_training
+    work = analysed(arguments.network, config)
+    print(f"{arguments.network}, size {arguments.size}: {work.operations[1] / 1e9:.2f} GFLOP and "
+          f"{work.moved[1] / 1e6:.1f} MB for each example, {work.operations[0] / 1e9:.3f} GFLOP and "
+          f"{work.moved[0] / 1e6:.1f} MB besides; {work.reduced / 1e6:.1f} MB all-reduced a step")
+    predictions = [predict(work, name, chips, training, arguments) for name in CHIPS for chips in PODS
+                   if arguments.batch_per_chip or chips <= training.batch]
+    print(format_plan(predictions, training.steps))
+    print(ASSUMPTIONS.format(reached=arguments.reached, precision=arguments.precision))
+    here = measured(arguments.network, config, work) if arguments.measure else None
+    if here:
+        print(f"\nthis CPU: {here['rate'] / 1e9:.0f} GFLOP/s in a matrix product, {here['memory'] / 1e9:.1f} GB/s in a "
+              f"copy; predicted {here['predicted']:.2f} s for a step of {here['batch']}, measured {here['measured']:.2f} s "
+              f"({here['measured'] / here['predicted']:.1f} times as long)")
+    result = {"work": dataclasses.asdict(work), "here": here,
+              "predictions": [dataclasses.asdict(p) | {"step": p.step, "limit": p.limit} for p in predictions]}
+    if arguments.output:
+        replace_file(arguments.output, json.dumps(result, indent=1).encode())
+    return result
+
+
+ASSUMPTIONS = """
+Assumed: {reached:.0%} of the published rates is reached; {precision}. Computing and memory overlap, the all-reduce
+(a ring within a group, then one between groups) overlaps with neither. The bytes are those of the program compiled for
+CPU, where fewer operations are fused than on an accelerator: memory is overstated. Input keeps up. The step does the
+same wherever it runs: a chip has at least one whole example."""
+
+
+def _check(arguments):
+    if not 0 < arguments.reached <= 1:
+        raise InputError(f"--reached must be above 0 and at most 1. Got {arguments.reached}.")
+    if arguments.batch_per_chip is not None and arguments.batch_per_chip <= 0:
+        raise InputError(f"--batch-per-chip must be more than 0. Got {arguments.batch_per_chip}.")
+
+
+def analysed(network: str, config: configs.Config) -> Work:
+    """What a step does, from XLA's analysis of the step with one and with two examples on a device."""
+    found = []
+    for examples in (1, 2):
+        lowered = _lowered(network, config, examples, devices=1)
+        compiled = lowered.compile()
+        # Operations before XLA's passes for CPU, which hide some in library calls; bytes after them, fused.
+        found.append((_analysis(lowered)["flops"], _analysis(compiled)["bytes accessed"]))
+    (ops, moved), (more_ops, more_moved) = found
+    both = _lowered(network, config, 1, devices=2) if len(jax.devices()) > 1 else None
+    reduced = all_reduced(both.compile().as_text()) if both else 0
+    return Work((max(0.0, 2 * ops - more_ops), more_ops - ops), (max(0.0, 2 * moved - more_moved), more_moved - moved),
+                reduced)
+
+
+def _analysis(program):
+    found = program.cost_analysis()
+    return found[0] if isinstance(found, list) else found
+
+
+def _lowered(network, config, examples, devices):
+    step, state, batch = _step(network, config, examples * devices, jax.devices()[:devices])
+    split = {name: value.reshape(devices, examples, *value.shape[1:]) for name, value in batch.items()}
+    return step.lower(*state, split)
+
+
+def _step(network, config, count, devices):
+    """(pmapped step, what it is given before the batch, a batch of `count` examples)."""
+    identities = 10
+    pictures = lambda *shape: np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    labels = np.zeros(count, np.int32)
+    if network == "reid":
+        c = config.reid
+        batch = {"clips": pictures(count, c.clip, c.height, c.width, 3), "labels": labels}
+        if c.locating_loss:
+            batch["hidden"] = np.zeros((count, c.clip, 3), np.float32)
+        return reid.pmap_step(config, identities, devices), (reid.initial_state(config, identities),), batch
+    c = config.stcnet
+    side = count, c.frames_per_side, c.height, c.width, 3
+    masks = np.zeros((count, c.height, c.width, 1), bool)
+    masks[:, :c.height // 3] = True
+    batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
+             "following": pictures(*side), "labels": labels}
+    guider = jax.tree.map(np.asarray, initial_variables(config.reid, identities, jax.random.key(0)))
+    return stcnet.pmap_step(config, identities, devices), (stcnet.initial_state(config), guider), batch
+
+
+def all_reduced(program: str) -> int:
+    """Bytes of all results of all-reduces in a compiled program's text."""
+    sizes = {"f64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1, "s8": 1, "u8": 1}
+    total = 0
+    for line in program.splitlines():
+        found = re.match(r"\s*(?:ROOT )?\S+ = (.*?) all-reduce(?:-start)?\(", line)
+        for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", found[1]) if found else ():
+            total += sizes[kind] * math.prod(int(n) for n in shape.split(",") if n)
+    return total
+
+
+def predict(work: Work, chip: str, chips: int, training: configs.Training, arguments: Arguments) -> Prediction:
+    """The step on `chips` chips."""
+    rates = CHIPS[chip]
+    each = arguments.batch_per_chip or training.batch / chips
+    batch = round(each * chips)
+    operations, moved = work.of(each)
+    rate = getattr(rates, arguments.precision) * arguments.reached
+    computing, memory = operations / rate, moved / (rates.memory * arguments.reached)
+    reducing = all_reduce_time(work.reduced, chip, chips)
+    # Steps for the same number of examples as the config's training sees.
+    steps = training.steps * training.batch / batch
+    alone = work.of(batch)
+    one = max(alone[0] / rate, alone[1] / (rates.memory * arguments.reached))
+    step = max(computing, memory) + reducing
+    return Prediction(chip, chips, batch, computing, memory, reducing, steps * step / 3600, one / (chips * step))
+
+
+def all_reduce_time(size: float, chip: str, chips: int) -> float:
+    """Seconds of a ring over `chips` chips: each sends (n−1)/n of the bytes twice, in 2(n−1) messages; within a
+    group first, then between the groups, where a group's share is spread over its chips."""
+    rates = CHIPS[chip]
+    inside = min(chips, rates.group)
+    groups = math.ceil(chips / rates.group)
+    far = _BETWEEN_TPU_SLICES if chip in _TPUS else rates.far
+    time_ = _ring(size, inside, rates.near, rates.hop)
+    return time_ + _ring(size / inside, groups, far, 10e-6)
+
+
+def _ring(size, members, rate, hop):
+    return 0.0 if members < 2 else 2 * (members - 1) * (size / members / rate + hop)
+
+
+def measured(network: str, config: configs.Config, work: Work, batch: int = 2, rounds: int = 3) -> dict:
+    """The step here, and what its work and this CPU's rates predict for it."""
+    rate, memory = _matrix_rate(), _copy_rate()
+    step, state, examples = _step(network, config, batch, jax.devices()[:1])
+    examples = {name: value[None] for name, value in examples.items()}
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        changed, _ = jax.block_until_ready(step(*state, examples))
+        times.append(time.perf_counter() - began)
+        state = (changed, *state[1:])
+    operations, moved = work.of(batch)
+    return {"batch": batch, "rate": rate, "memory": memory, "predicted": max(operations / rate, moved / memory),
+            "measured": statistics.median(times[1:])}
+
+
+def _matrix_rate(size: int = 1024) -> float:
+    first = jnp.ones((size, size))
+    product = jax.jit(lambda a, b: a @ b)
+    return 2 * size**3 / _quickest(lambda: product(first, first))
+
+
+def _copy_rate(count: int = 2**25) -> float:
+    array = jnp.ones(count)
+    add = jax.jit(lambda a: a + 1)
+    return 8 * count / _quickest(lambda: add(array))
+
+
+def _quickest(call, rounds: int = 5) -> float:
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def format_plan(predictions: Sequence[Prediction], steps: int) -> str:
+    """A row for each pod."""
+    lines = [f"{'chips':>12}{'batch':>8}{'step, ms':>11}{'limit':>12}{'examples/s':>12}{'efficiency':>12}"
+             f"{'hours':>9}   (of {steps:,} steps of the config's batch)"]
+    for p in predictions:
+        lines.append(f"{p.chip:>6}{p.chips:>6}{p.batch:>8}{1000 * p.step:11.2f}{p.limit:>12}{p.batch / p.step:12,.0f}"
+                     f"{p.efficiency:12.0%}{p.hours:9.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 2)
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))
