@@ -55,6 +55,7 @@ from vrstc_jax.locating_quality import LocatingScore, format_locating
 from vrstc_jax.model import default_model_path, load_model
 from vrstc_jax.pooling import pooling
 from vrstc_jax.report import write_json
+from vrstc_jax.tensor_file import tensors_digest
 
 # How long walkers are trained, and how many of them there are.
 _WALKERS = {
@@ -166,7 +167,7 @@ def _run(arguments):
 
 
 def beginning(config: configs.Config, *, fresh: bool = False) -> tuple[Callable[[], dict] | None, str | None]:
-    """(what reads the variables that step 1 begins with, the digest of what they are from).
+    """(what reads the variables that step 1 begins with, their digest).
 
     They are the default model's where the config's network is of its shape; (None, None) where it is not, where
     there is no default model, or with `fresh`.
@@ -177,7 +178,7 @@ def beginning(config: configs.Config, *, fresh: bool = False) -> tuple[Callable[
     how = {name: getattr(config.reid, name) for name in ("locating_loss", "locating_masks")}
     if dataclasses.replace(model.config.reid, **how) != config.reid:
         return None, None
-    return (lambda: model.reid), model.digest
+    return (lambda: model.reid), tensors_digest(model.reid)
 
 
 def _all_splits(arguments):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import default_model
+from experiments import vrstc as vrstc_experiment
 from people import SMOKE, figures, random_model
 from vrstc_jax import cli, demo
 from vrstc_jax import model as models
@@ -23,6 +24,7 @@ from vrstc_jax.data.walkers import KINDS, Variety, WalkerConfig, make_tracklet, 
 from vrstc_jax.errors import InputError
 from vrstc_jax.fit import starting_from
 from vrstc_jax.model import default_model_path, load_model, save_model
+from vrstc_jax.tensor_file import tensors_digest
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -149,6 +151,28 @@ class TestFitGoesOn:
     def test_contradictions(self, crops, tmp_path, capsys):
         code, _, err = vrstc(capsys, "fit", crops, "--output", tmp_path / "m", "--fresh", "--start-from", tmp_path / "x")
         assert code == 2 and "contradict" in err
+
+
+class TestStepOneBeginsWithIt:
+    def config(self, **changes):
+        return dataclasses.replace(SMOKE, reid=dataclasses.replace(SMOKE.reid, **changes))
+
+    def test_where_the_network_is_of_its_shape(self, default, monkeypatch):
+        monkeypatch.setattr(vrstc_experiment, "default_model_path", lambda: default)
+        read, digest = vrstc_experiment.beginning(SMOKE)
+        wanted = load_model(default).reid
+        assert jax.tree.all(jax.tree.map(np.array_equal, read(), wanted)) and digest == tensors_digest(wanted)
+        # The digest is of this network alone: other generators beside it are nothing to step 1.
+        other = dataclasses.replace(load_model(default), generators=random_model(seed=1).generators)
+        save_model(default, other, half=True)
+        assert vrstc_experiment.beginning(SMOKE)[1] == digest
+        # How it was taught to locate says nothing of its shape.
+        assert vrstc_experiment.beginning(self.config(locating_masks=True))[1] == digest
+        for config in (self.config(height=64), self.config(locating_loss=1.0, locating_width=4)):
+            assert vrstc_experiment.beginning(config) == (None, None)
+        assert vrstc_experiment.beginning(SMOKE, fresh=True) == (None, None)
+        default.unlink()
+        assert vrstc_experiment.beginning(SMOKE) == (None, None)
 
 
 class TestRecipe:

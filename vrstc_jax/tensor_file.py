@@ -76,6 +76,11 @@ def read_tensors(path, *, kinds: dict[str, int], what: str, make: str) -> tuple[
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
 
 
+def tensors_digest(parts: dict) -> str:
+    """SHA-256 of nested dictionaries of arrays, their names and shapes."""
+    return _digest(_flat(parts))
+
+
 def _flat(parts: dict) -> dict[str, np.ndarray]:
     parts = jax.device_get(parts)
     return {name: np.array(value, order="C")  # as safetensors needs it; ascontiguousarray makes 0-d 1-d
