@@ -2,11 +2,12 @@
 
     python -m experiments.default_model --workdir out-default
 
-No real footage goes into it. Four steps, each skipped when its result stands; trainings go on from their last
+No real footage goes into it. Five steps, each skipped when its result stands; trainings go on from their last
 checkpoint, so the same command may be stopped and started at will:
 
     data     WORK/data                walkers of every kind of variety, in the splits train and validation
-    reid     WORK/reid.safetensors    the network that locates and guides; masks are known, so locating learns from them
+    reid     WORK/reid.safetensors    the network that guides; masks are known, and it learns to tell what they hide
+    head     WORK/head.safetensors    on that network, which stays as it is, the head that locates
     locate   WORK/locating.json       τ: the best F1 on the validation walkers
     stcnet   WORK/model.safetensors   the whole model, in half precision, with what it reached on test walkers
 
@@ -58,13 +59,15 @@ class Amount:
     validation: int
     frames: int
     reid_steps: int
+    head_steps: int
     stcnet_steps: int
 
 
-AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, stcnet_steps=20000),
-           "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, stcnet_steps=200000),
-           "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, stcnet_steps=4)}
+AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, head_steps=3000, stcnet_steps=20000),
+           "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000, stcnet_steps=200000),
+           "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, head_steps=4, stcnet_steps=4)}
 _CAMERAS = 2
+_HEAD_CLIP = 8  # frames: the mean of equation 11 is over a whole tracklet where the head is used
 _SEEN_BY_ONE = 4  # people who pass one camera: cameras are as many as people, nearly
 
 
@@ -91,7 +94,9 @@ class Arguments:
     people: int | None = None
     """Training people; the size's own number if left out."""
     reid_steps: int | None = None
-    """Training steps of the network that locates, likewise."""
+    """Training steps of the network that guides, likewise."""
+    head_steps: int | None = None
+    """Training steps of the head that locates, likewise."""
     stcnet_steps: int | None = None
     """Training steps of STCnet, likewise."""
     without: tuple[Literal[KINDS], ...] = ()
@@ -119,24 +124,28 @@ def main(arguments: Arguments) -> Path:
     if not (work / "reid.safetensors").exists():
         save_reid(work / "reid.safetensors", five_steps.first_network(train, config, work / "reid"))
     first = load_reid(work / "reid.safetensors")
+    if not (work / "head.safetensors").exists():
+        save_reid(work / "head.safetensors", _with_head(first, train, config, amount, work / "head"))
+    head = load_reid(work / "head.safetensors")
     if not (work / "locating.json").exists():
-        write_json(work / "locating.json", _locating(first, validation))
+        write_json(work / "locating.json", _locating(head, validation))
     locating = json.loads((work / "locating.json").read_text())
     identities, labels = fit.identities_of(train.tracklets)
     usable = [Usable(start, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
               for tracklet, start, label in zip(train.tracklets, train.first, labels)]
     state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
     model = Model(
-        config=config, generators=jax.device_get(state.result), discriminators=jax.device_get(state.discriminators),
-        reid=first.variables, identities=identities, tau=locating["tau"],
+        config=dataclasses.replace(config, reid=head.config), generators=jax.device_get(state.result),
+        discriminators=jax.device_get(state.discriminators), reid=head.variables, identities=identities,
+        tau=locating["tau"],
         provenance={
             "command": shlex.join(["python", "-m", "experiments.default_model", *sys.argv[1:]]),
             "commit": commit(), "made of": "made-up walkers", "variety": dataclasses.asdict(variety),
             "tracklets": len(train.tracklets), "frames": int(sum(map(len, train.tracklets))),
             "unoccluded_frames": int(sum(len(each.frames) for each in usable)),
-            "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
+            "reid_steps": config.reid_training.steps, "head_steps": amount.head_steps, "stcnet_steps": config.stcnet_training.steps,
             "locating": locating,
-            "curves": first.provenance["curves"] | {"STCnet": fit.curves(work / "stcnet")}})
+            "curves": first.provenance["curves"] | head.provenance["curves"] | {"STCnet": fit.curves(work / "stcnet")}})
     unjudged = work / "unjudged.safetensors"
     save_model(unjudged, model, half=True)
     save_model(path, dataclasses.replace(model, provenance=model.provenance | {
@@ -148,24 +157,38 @@ def main(arguments: Arguments) -> Path:
 
 
 def _amount(arguments):
-    for name in ("people", "reid_steps", "stcnet_steps"):
+    names = ("people", "reid_steps", "head_steps", "stcnet_steps")
+    for name in names:
         value = getattr(arguments, name)
         if value is not None and value <= 0:
             raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
-    given = {name: getattr(arguments, name) for name in ("people", "reid_steps", "stcnet_steps")}
+    given = {name: getattr(arguments, name) for name in names}
     return dataclasses.replace(AMOUNTS[arguments.size], **{name: n for name, n in given.items() if n is not None})
 
 
 def config_of(arguments: Arguments) -> configs.Config:
-    """The size's config; locating has its head, and learns from the walkers' masks."""
+    """The size's config; the network that guides learns from the walkers' masks too, by a first head."""
     config, amount = configs.get(arguments.size), _amount(arguments)
     return dataclasses.replace(
         config, seed=arguments.seed,
         # More than a thousand people are learned slowly; locating, which masks teach, must not wait for that.
-        reid=dataclasses.replace(config.reid, locating_loss=5.0, locating_masks=True,
+        reid=dataclasses.replace(config.reid, locating_loss=5.0, locating_masks=True, locating_stages=False,
                                  locating_width=config.reid.locating_width or 64),
         reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
         stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))
+
+
+def _with_head(first, train, config, amount, directory):
+    """The network with another head: over all stages, which masks teach cell by cell, and longer clips."""
+    reid = dataclasses.replace(config.reid, locating_stages=True)
+    variables = {collection: {name: part for name, part in tree.items() if name != "hidden_bands"}
+                 for collection, tree in first.variables.items()}
+    network = five_steps.first_network(
+        train, dataclasses.replace(config, reid=dataclasses.replace(reid, clip=_HEAD_CLIP),
+                                   reid_training=dataclasses.replace(config.reid_training, steps=amount.head_steps,
+                                                                     only=("hidden_bands",))),
+        directory, start_from=variables, name="head that locates")
+    return dataclasses.replace(network, config=reid)
 
 
 def _locating(network, validation):

@@ -10,8 +10,9 @@ from people import SMOKE, figures, random_model, random_reid
 from vrstc_jax import losses
 from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.locate import Locator, agreement
-from vrstc_jax.regions import cosines, hidden_share
+from vrstc_jax.regions import band_weights, cosines, hidden_share
 from vrstc_jax.reid import ReidNet
+from vrstc_jax.resnet import normalise
 from vrstc_jax.training import reid
 from vrstc_jax.training.stcnet import to_float
 
@@ -29,7 +30,9 @@ class TestHiding:
     def cases(self):
         for seed in range(60):
             clip, passer = clips(1, seed)[0], clips(1, seed + 1000)[0, 0]
-            yield clip, *hide_on_purpose(clip, passer, np.random.default_rng(seed))
+            hidden_clip, masks = hide_on_purpose(clip, passer, np.random.default_rng(seed))
+            assert masks.shape == clip.shape[:3] and masks.dtype == bool
+            yield clip, hidden_clip, np.stack([hidden_share(mask) for mask in masks])
 
     def test_at_most_half_of_the_frames_change_and_they_are_neighbours(self):
         changed = 0
@@ -58,9 +61,9 @@ class TestHiding:
 
     def test_one_frame_cannot_disagree(self):
         clip = clips(1)[0][:1]
-        hidden_clip, shares = hide_on_purpose(clip, clip[0], np.random.default_rng(0))
+        hidden_clip, masks = hide_on_purpose(clip, clip[0], np.random.default_rng(0))
         np.testing.assert_array_equal(hidden_clip, clip)
-        assert not shares.any()
+        assert not masks.any()
 
 
 def loop_loss(logits, hidden):
@@ -164,7 +167,7 @@ class TestHead:
 
     def test_training_scores_a_clip_as_locating_scores_a_tracklet(self):
         network, frames = random_reid(HEAD), figures(4, sizes=((32, 16),))
-        *_, logits = ReidNet(HEAD, 3).apply(network.variables, to_float(np.stack(frames))[None],
+        *_, logits, _ = ReidNet(HEAD, 3).apply(network.variables, to_float(np.stack(frames))[None],
                                             method="located_outputs")
         scores = Locator(HEAD, network.variables, 3).scores(frames)
         np.testing.assert_allclose(1 - 2 * jax.nn.sigmoid(logits[0]), scores, atol=1e-5)
@@ -189,6 +192,103 @@ class TestHead:
         wanted = np.mean([h * np.log1p(np.exp(-z)) + (1 - h) * np.log1p(np.exp(z))
                           for z, h in zip(logits.ravel().astype(float), hidden.ravel())])
         assert losses.locating(logits, hidden, suspect=0.0) == pytest.approx(wanted, rel=1e-6)
+
+
+STAGES = dataclasses.replace(HEAD, locating_stages=True)
+
+
+def around(cells, kernel, bias):
+    """A 3×3 convolution of [h, w, C] with zeros beyond the edge, cell by cell."""
+    height, width, _ = cells.shape
+    out = np.zeros((height, width, kernel.shape[-1])) + bias
+    for y, x, i, j in np.ndindex(height, width, 3, 3):
+        if 0 <= y + i - 1 < height and 0 <= x + j - 1 < width:
+            out[y, x] += cells[y + i - 1, x + j - 1] @ kernel[i, j]
+    return out
+
+
+def stages_by_hand(stages, params):
+    """Chances [T, h, w] that cells are hidden, of the stages' maps [T, h, w, C], from the head's parameters."""
+    def dense(name, x):
+        return x @ params[name]["kernel"].astype(np.float64) + params[name]["bias"]
+
+    def conv(name, x):
+        return around(x, params[name]["kernel"].astype(np.float64), params[name]["bias"])
+
+    count, height, width, _ = stages[1].shape
+    seen = np.zeros((count, height, width, 0))
+    for maps in stages:
+        columns = []
+        if maps.shape[1] > height:  # the finer cells within a cell, row by row
+            step = maps.shape[1] // height
+            columns = [maps[:, i::step, j::step] for i in range(step) for j in range(step)]
+        else:
+            step = height // maps.shape[1]
+            columns = [maps.repeat(step, 1).repeat(step, 2)]
+        seen = np.concatenate([seen, *columns], -1)
+    features = [conv("look_around", np.maximum(dense("look", frame), 0)) for frame in seen]
+    worth = np.exp([dense("worths", np.maximum(f, 0)) for f in features])
+    mean = (worth * features).sum(0) / worth.sum(0)
+    compared = [np.maximum(dense("compare", np.concatenate([f, mean, f * mean, np.abs(f - mean)], -1)), 0)
+                for f in features]
+    return np.array([1 / (1 + np.exp(-dense("verdict", np.maximum(conv("compare_around", c), 0))[..., 0]))
+                     for c in compared])
+
+
+class TestStages:
+    @pytest.mark.parametrize("count", [1, 18])
+    def test_cells_are_the_head_s_by_hand(self, count):
+        network, frames = random_reid(STAGES), figures(count, sizes=((32, 16),))
+        clip = to_float(np.stack(frames))
+        *_, bands, cells = ReidNet(STAGES, 3).apply(network.variables, clip[None], method="located_outputs")
+        stages = ReidNet(STAGES, 3).apply(
+            network.variables, clip, method=lambda net, x: net.backbone(normalise(x), every_stage=True))
+        stages = [np.asarray(maps, np.float64) for maps in stages]
+        assert [maps.shape[1:3] for maps in stages] == [(16, 8), (8, 4), (4, 2), (4, 2)]
+        wanted = stages_by_hand(stages, network.variables["params"]["hidden_bands"])
+        assert np.ptp(wanted) > 0.01
+        np.testing.assert_allclose(jax.nn.sigmoid(cells[0]), wanted, atol=2e-5)  # float32 products
+        scores = Locator(STAGES, network.variables, 3).scores(frames)
+        np.testing.assert_allclose(1 - 2 * jax.nn.sigmoid(bands[0]), scores, atol=2e-5)
+        weights = band_weights(8) / band_weights(8).sum(1, keepdims=True)
+        shares = np.einsum("kh,thw->tk", weights, wanted) / 4
+        np.testing.assert_allclose(scores, 1 - 2 * shares, atol=4e-4)  # the head keeps 1e-4 from 0 and 1
+
+    def test_the_loss_of_cells(self):
+        random = np.random.default_rng(0)
+        masks = random.random((2, 4, 32, 16)) < random.random((2, 4, 1, 1))
+        bands, cells = (random.normal(0, 2, size).astype(np.float32) for size in ((2, 4, 3), (2, 4, 8, 4)))
+
+        def cross_entropy(z, share):
+            return share * np.log1p(np.exp(-z)) + (1 - share) * np.log1p(np.exp(z))
+
+        shares = masks.reshape(2, 4, 8, 4, 4, 4).mean((3, 5))
+        of_bands = np.stack([[hidden_share(mask) for mask in clip] for clip in masks])
+        wanted = cross_entropy(cells, shares).mean() + cross_entropy(bands, of_bands).mean()
+        assert losses.locating_cells((bands, cells), masks) == pytest.approx(wanted, rel=1e-5)
+
+    def test_alone_it_learns_and_nothing_else_moves(self):
+        config = dataclasses.replace(SMOKE, reid=STAGES, reid_training=dataclasses.replace(
+            SMOKE.reid_training, only=("hidden_bands",)))
+        begin = random_reid(STAGES).variables
+        state = reid.initial_state(config, 3, start_from=begin)
+        masks = np.random.default_rng(0).random((4, 4, 32, 16)) < 0.3
+        batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32), "masks": masks,
+                 "hidden": np.zeros((4, 4, 3), np.float32)}
+        step = reid.pmap_step(config, 3, jax.devices()[:2])
+        new, _ = step(state, {name: value.reshape(2, 2, *value.shape[1:]) for name, value in batch.items()})
+        new = jax.device_get(new)
+        for name, part in new.params.items():
+            same = jax.tree.map(np.array_equal, part, begin["params"][name])
+            assert jax.tree.all(same) != (name == "hidden_bands"), name
+        assert all(np.abs(np.asarray(a) - b).max() > 0 for a, b in zip(
+            jax.tree.leaves(new.params["hidden_bands"]), jax.tree.leaves(begin["params"]["hidden_bands"]), strict=True))
+        assert jax.tree.all(jax.tree.map(np.array_equal, new.batch_stats, begin["batch_stats"]))
+
+    def test_a_part_that_the_network_lacks(self):
+        config = dataclasses.replace(SMOKE, reid_training=dataclasses.replace(SMOKE.reid_training, only=("head",)))
+        with pytest.raises(ValueError, match="no part 'head'; it has backbone, classifier"):
+            reid.initial_state(config, 3)
 
 
 def sharp_scores(features, sharpness):

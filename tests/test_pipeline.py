@@ -454,8 +454,11 @@ class TestBatches:
         person = {0: 5, 1: 5, 2: 7}
         usable = [Usable(40 * k, np.arange(40), label) for k, label in person.items()]
 
-        def hide(clip, passer, rng):  # what is said to be hidden says who hides whom
-            return clip, np.full((len(clip), 3), [clip[0, 0, 0, 0] // 40, passer[0, 0, 0] // 40, 0], np.float32)
+        def hide(clip, passer, rng):  # what is said to be hidden says who hides whom: in units of 4 pixels of a band
+            masks = np.zeros(clip.shape[:3], bool)
+            masks[:, 2:6, :clip[0, 0, 0, 0] // 40] = True
+            masks[:, 14:18, :passer[0, 0, 0] // 40] = True
+            return clip, masks
 
         monkeypatch.setattr(pipeline, "hide_on_purpose", hide)
         config = plain()
@@ -465,7 +468,8 @@ class TestBatches:
 
         def pairs(usable, batches):
             drawn = reid_batches(grey, usable, config)
-            return np.concatenate([next(drawn)["hidden"][:, 0, :2] for _ in range(batches)]).astype(int).tolist()
+            shares = np.concatenate([next(drawn)["hidden"][:, 0, :2] for _ in range(batches)])
+            return np.round(shares * (32 * 16 / 3) / 4).astype(int).tolist()
 
         found = pairs(usable, 20)
         assert set(map(tuple, found)) == {(0, 2), (1, 2), (2, 0), (2, 1)}
@@ -539,7 +543,7 @@ def test_known_masks_say_what_is_hidden(tmp_path, monkeypatch, shift, flip):
     write_set(tmp_path / "set", [tracklet(frames, masks)])
     data = read_set(tmp_path / "set")
     monkeypatch.setattr(pipeline, "hide_on_purpose",
-                        lambda clip, passer, rng: (clip, np.zeros((len(clip), 3), np.float32)))
+                        lambda clip, passer, rng: (clip, np.zeros(clip.shape[:3], bool)))
     config = dataclasses.replace(
         SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_masks=True),
         reid_training=dataclasses.replace(SMOKE.reid_training, shift=shift, flip=flip))
@@ -548,4 +552,7 @@ def test_known_masks_say_what_is_hidden(tmp_path, monkeypatch, shift, flip):
     white = batch["clips"][..., 0] > 127
     shares = [[hidden_share(frame) for frame in clip] for clip in white]
     np.testing.assert_allclose(batch["hidden"], shares, atol=1e-6)
-    assert 0.1 < batch["hidden"].mean() < 0.9
+    assert 0.1 < batch["hidden"].mean() < 0.9 and "masks" not in batch
+    config = dataclasses.replace(config, reid=dataclasses.replace(config.reid, locating_width=4, locating_stages=True))
+    batch = next(reid_batches(data, [Usable(0, np.arange(12), 0)], config))
+    np.testing.assert_array_equal(batch["masks"], batch["clips"][..., 0] > 127)

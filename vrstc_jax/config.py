@@ -100,6 +100,7 @@ class Reid:
     # Width of a head that takes the place of equation 12's cosine, and of the sharper mean
     # (`hidden_bands.HiddenCells`; it needs the locating loss); 0: none.
     locating_width: int = 0
+    locating_stages: bool = False  # that head sees all stages' maps, and each cell's surroundings
     locating_masks: bool = False  # the training masks are known, and that loss asks for what they hide too
 
 
@@ -133,6 +134,9 @@ class Training:
     # re-ID alone, where batches are of any clips: every tracklet is drawn once an epoch, as in the paper;
     # otherwise long ones are drawn more often
     each_once: bool = False
+    # re-ID alone: the parts of the network that learn, such as ('classifier',), while the others stay as they
+    # begin, batch statistics too; (): all learn
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ SIZES: dict[str, Config] = {
         losses=Losses(identity=0.02),
         masks=Masks(longest_run=9),
         # A small R that learns from occluded people learns to overlook what hides them, and finds little of it.
-        reid=dataclasses.replace(_SMALL_REID, locating_loss=1.0, locating_width=64),
+        reid=dataclasses.replace(_SMALL_REID, locating_loss=1.0, locating_width=64, locating_stages=True),
         # Small batches: on two cores it is steps that are short.
         stcnet_training=Training(steps=6000, batch=8, learning_rate=1e-3, schedule="cosine", warmup=200,
                                  shift=0.06, average=0.998),

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vrstc_jax.regions import band_weights, cell_means
+
 _A_LITTLE = 0.05  # the share of a band below which it is shown
 
 
@@ -98,6 +100,21 @@ def locating(logits, hidden, *, suspect: float = 0.15, axis_name: str | None = N
     if axis_name is not None:
         total = jax.lax.pmean(total.astype(jnp.float32), axis_name)
     return jnp.where(weights, losses, 0).sum() / jnp.maximum(total, 1)
+
+
+def locating_cells(logits, masks):
+    """As `locating`, where masks are known: of each cell, and of each band.
+
+    Args:
+      logits: float [B, T, 3] of bands, and [B, T, h, w] of cells.
+      masks: bool [B, T, H, W], true = hidden.
+    """
+    bands, cells = logits
+    masks = masks.astype(cells.dtype)
+    weights = band_weights(masks.shape[-2])
+    shares = jnp.einsum("kh,bthw->btk", weights / weights.sum(1, keepdims=True), masks) / masks.shape[-1]
+    of_cells = optax.sigmoid_binary_cross_entropy(cells, cell_means(masks, *cells.shape[-2:])).mean()
+    return of_cells + optax.sigmoid_binary_cross_entropy(bands, shares).mean()
 
 
 def contrastive(distances, same, *, margin: float):

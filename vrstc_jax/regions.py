@@ -12,9 +12,9 @@ import numpy as np
 BANDS = 3
 
 
-def band_weights(rows: int) -> np.ndarray:
-    """How much of each row lies in each band: float32 [3, rows], in [0, 1]; each column sums to 1."""
-    edges = np.arange(BANDS + 1) * rows / BANDS
+def band_weights(rows: int, *, bands: int = BANDS) -> np.ndarray:
+    """How much of each row lies in each band: float32 [bands, rows], in [0, 1]; each column sums to 1."""
+    edges = np.arange(bands + 1) * rows / bands
     top, row = edges[:-1, None], np.arange(rows)
     overlap = np.minimum(row + 1, edges[1:, None]) - np.maximum(row, top)
     return np.clip(overlap, 0.0, 1.0).astype(np.float32)
@@ -30,6 +30,13 @@ def band_means(features):
     weights = band_weights(features.shape[-3])
     weights = weights / weights.sum(axis=1, keepdims=True)
     return jnp.einsum("kh,...hwc->...kc", weights, features) / features.shape[-2]
+
+
+def cell_means(pictures, height: int, width: int):
+    """The mean of each cell of a grid over pictures: [..., H, W] to [..., height, width]."""
+    down, across = (band_weights(size, bands=cells) for size, cells in zip(pictures.shape[-2:], (height, width)))
+    cell = pictures.shape[-2] * pictures.shape[-1] / (height * width)
+    return jnp.einsum("ih,...hw,jw->...ij", down, pictures, across) / cell
 
 
 def cosines(features, others):

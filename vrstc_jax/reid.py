@@ -37,7 +37,7 @@ class ReidNet(nn.Module):
         self.pooling = pooling(self.config)
         self.classifier = nn.Dense(self.identities, kernel_init=_CLASSIFIER_INIT)
         if self.config.locating_loss:
-            self.hidden_bands = verdict(self.config.locating_width)
+            self.hidden_bands = verdict(self.config)
 
     def __call__(self, clips, *, train: bool = False):
         """clips float [B, T, H, W, 3] in [−1, 1], resized if need be; logits [B, K]."""
@@ -49,21 +49,24 @@ class ReidNet(nn.Module):
         return self.classifier(features), features, penalty
 
     def located_outputs(self, clips, *, train: bool = False):
-        """As `outputs`, and how much of each band looks hidden: logits [B, T, 3] of `hidden_bands`.
+        """As `outputs`, and how much of each band, and of each cell, looks hidden: logits [B, T, 3] of
+        `hidden_bands`, and [B, T, h, w] or None where there are no cells.
 
         The config's `locating_loss` must not be 0.
         """
-        maps = clip_maps(self.backbone, clips, train=train)
-        features, penalty = self.pooling(maps)
-        compared = self.hidden_bands.features(maps)
+        stages = clip_stages(self.backbone, clips, train=train)
+        features, penalty = self.pooling(stages[-1])
+        compared = self.hidden_bands.features(stages)
         weights = jax.nn.softmax(self.hidden_bands.worth(compared), axis=1)[..., None]
         mean = (weights * compared).sum(1, keepdims=True)
-        return self.classifier(features), features, penalty, self.hidden_bands(compared, mean)
+        return (self.classifier(features), features, penalty, self.hidden_bands(compared, mean),
+                self.hidden_bands.cells(compared, mean))
 
     def compared(self, frames):
         """What locating compares of frames (as of `maps`), and what each counts in a tracklet's mean:
         `features` and `worth` of `hidden_bands`."""
-        features = self.hidden_bands.features(self.maps(frames))
+        features = self.hidden_bands.features(self.backbone(normalise(resized(frames, self.config)),
+                                                            every_stage=True))
         return features, self.hidden_bands.worth(features)
 
     def hidden(self, features, mean):
@@ -146,12 +149,17 @@ class PairScorer(nn.Module):
 
 def clip_maps(backbone: ResNet, clips, *, valid=None, train: bool = False):
     """Feature maps [B, T, h, w, C] of clips float [B, T, H, W, 3] in [−1, 1], resized if need be."""
+    return clip_stages(backbone, clips, valid=valid, train=train)[-1]
+
+
+def clip_stages(backbone: ResNet, clips, *, valid=None, train: bool = False):
+    """As `clip_maps`, of every stage of the network."""
     batch, frames = clips.shape[:2]
     if valid is not None:
         clips = jnp.where(valid[..., None, None, None], clips, 0)
     pictures = normalise(resized(clips.reshape(batch * frames, *clips.shape[2:]), backbone.config))
-    maps = backbone(pictures, frames=frames, valid=valid, train=train)
-    return maps.reshape(batch, frames, *maps.shape[1:])
+    stages = backbone(pictures, frames=frames, valid=valid, train=train, every_stage=True)
+    return [maps.reshape(batch, frames, *maps.shape[1:]) for maps in stages]
 
 
 def resized(frames, config: configs.Reid):

@@ -32,8 +32,8 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x, *, frames: int = 1, valid=None, train: bool = False):
-        """x [B, H, W, 3] to [B, h, w, C].
+    def __call__(self, x, *, frames: int = 1, valid=None, train: bool = False, every_stage: bool = False):
+        """x [B, H, W, 3] to [B, h, w, C], or with `every_stage` to the maps that each stage ends with.
 
         Args:
           frames: T: so many pictures in a row are a clip to the non-local blocks.
@@ -46,6 +46,7 @@ class ResNet(nn.Module):
         x = nn.relu(norm(name="stem_norm")(x))
         if c.stem_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        stages = []
         block = partial(Bottleneck, stride_on=c.stride_on) if c.bottleneck else BasicBlock
         for stage, count in enumerate(c.blocks):
             after = non_local_places(count, c.non_local[stage] if stage < len(c.non_local) else 0)
@@ -57,7 +58,8 @@ class ResNet(nn.Module):
                     name = f"stage{stage + 1}_non_local{after.index(i + 1) + 1}"
                     clips = x.reshape(-1, frames, *x.shape[1:])
                     x = NonLocal(norm, name=name)(clips, valid=valid).reshape(x.shape)
-        return x
+            stages.append(x)
+        return stages if every_stage else x
 
 
 def non_local_places(blocks: int, count: int) -> tuple[int, ...]:

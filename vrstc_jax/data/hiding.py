@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 
 from vrstc_jax.data.masks import random_mask
-from vrstc_jax.regions import hidden_share
 
 _UNTOUCHED = 0.15  # share of clips in which nothing is hidden
 
@@ -20,10 +19,10 @@ def hide_on_purpose(clip: np.ndarray, passer: np.ndarray, rng: np.random.Generat
       passer: uint8 [H, W, 3], a picture of somebody else.
 
     Returns:
-      (the clip uint8 [T, H, W, 3], the share of each band hidden so, float32 [T, 3]).
+      (the clip uint8 [T, H, W, 3], what is hidden so, bool [T, H, W]).
     """
     count, height, width = clip.shape[:3]
-    hidden = np.zeros((count, 3), np.float32)
+    hidden = np.zeros((count, height, width), bool)
     if count < 2 or rng.random() < _UNTOUCHED:
         return clip, hidden
     run = int(rng.integers(1, count // 2 + 1))
@@ -36,7 +35,7 @@ def hide_on_purpose(clip: np.ndarray, passer: np.ndarray, rng: np.random.Generat
     for t in range(first, first + run):
         move = np.float32([[1, 0, speed * (t - first)], [0, 1, 0]])
         moved = cv2.warpAffine(mask, move, (width, height), flags=cv2.INTER_NEAREST)
-        hidden[t] = hidden_share(moved > 0.5)
+        hidden[t] = moved > 0.5
         soft = cv2.GaussianBlur(moved, (0, 0), blur)[..., None]
         seen = cv2.warpAffine(thing, move, (width, height), borderMode=cv2.BORDER_REFLECT)
         seen = seen + rng.normal(0, 3, seen.shape)

@@ -110,7 +110,8 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
 
     Returns:
       Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}, and with a `locating_loss` 'hidden'
-      float32 [B, T, 3], the share of each band that was hidden on purpose.
+      float32 [B, T, 3], the share of each band that was hidden on purpose, or is known to be; for a head that
+      looks at all stages, where masks are known, also 'masks' bool [B, T, H, W], all that is hidden.
 
     Raises:
       InputError: no tracklet has a frame, or the batch does not divide by K.
@@ -133,10 +134,13 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
             passers = turns[labels != tracklet.label]
             other = usable[rng.choice(passers if len(passers) else turns)]
             passer = _prepared(data.frame(other.first + int(rng.choice(other.frames))), size, flip, 0.0, rng)
-            built["clips"], built["hidden"] = hide_on_purpose(built["clips"], passer, rng)
+            built["clips"], hidden = hide_on_purpose(built["clips"], passer, rng)
+            built["hidden"] = _shares(hidden)
         if masked:
-            known = np.stack([hidden_share(frame > 127) for frame in clip[..., 3]])
-            built["hidden"] = np.maximum(built["hidden"], known).astype(np.float32)
+            known = clip[..., 3] > 127
+            built["hidden"] = np.maximum(built["hidden"], _shares(known))
+            if config.reid.locating_stages:
+                built["masks"] = hidden | known
         return built
 
     turns = np.array([k for k, tracklet in enumerate(usable) if len(tracklet.frames)
@@ -149,6 +153,10 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     if training.each_once:
         return _batches_in_epochs(turns, example, config.seed + 1, training.batch, start)
     return _batches(turns, example, config.seed + 1, training.batch, start)
+
+
+def _shares(masks):
+    return np.stack([hidden_share(mask) for mask in masks]).astype(np.float32)
 
 
 def _turns(tracklet, clip):

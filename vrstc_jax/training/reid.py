@@ -21,7 +21,7 @@ from vrstc_jax.training.stcnet import AXIS, jit_once, to_float
 
 @struct.dataclass
 class State:
-    """The network and its optimiser."""
+    """The network and the optimiser of what learns (`Training.only`)."""
 
     step: jax.Array
     params: dict
@@ -70,12 +70,25 @@ def first_state(network, training: configs.Training, *, seed: int, start_from: d
     def make(key):
         variables = network(key)
         return State(step=jnp.zeros((), jnp.int32), params=variables["params"],
-                     batch_stats=variables["batch_stats"], adam=adam(training).init(variables["params"]))
+                     batch_stats=variables["batch_stats"],
+                     adam=adam(training).init(_learning(variables["params"], training)))
 
     state = jax.tree.map(np.asarray, make(jax.random.key(seed)))
     if start_from is not None:
         state = state.replace(**_begun(state.result, start_from))
     return AveragedState(**vars(state), mean=state.result) if training.average else state
+
+
+def _learning(params, training):
+    """The parts of the parameters that learn.
+
+    Raises:
+      ValueError: `Training.only` names one that the network does not have.
+    """
+    for name in training.only:
+        if name not in params:
+            raise ValueError(f"Training.only: the network has no part '{name}'; it has {', '.join(sorted(params))}.")
+    return {name: part for name, part in params.items() if not training.only or name in training.only}
 
 
 def _begun(fresh, start_from):
@@ -92,18 +105,20 @@ def _begun(fresh, start_from):
 
 
 def gradients(config: configs.Config, identities: int, state: State, batch: dict, axis_name: str | None):
-    """Gradients on this device's part of a batch, the new batch statistics, and the metrics.
+    """Gradients on this device's part of a batch, of what learns; the new batch statistics, and the metrics.
 
     Batch statistics are those of the global batch: they are averaged over `axis_name` inside the forward
     pass, and the gradient passes through that average. So are a triplet loss' positives and negatives.
     """
     network, weights = ReidNet(config.reid, identities, axis_name), config.reid_losses
+    only = config.reid_training.only
+    train = not only or "backbone" in only
 
-    def forward(params):
+    def forward(learning):
         method = "located_outputs" if config.reid.locating_loss else "outputs"
         (logits, features, penalty, *hidden), updated = network.apply(
-            {"params": params, "batch_stats": state.batch_stats}, to_float(batch["clips"]), train=True,
-            mutable=["batch_stats"], method=method)
+            {"params": state.params | learning, "batch_stats": state.batch_stats}, to_float(batch["clips"]),
+            train=train, mutable=["batch_stats"], method=method)
         loss = losses.identity(logits, batch["labels"], smoothing=weights.label_smoothing)
         parts = {"cross_entropy": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["labels"])}
         if weights.triplet:
@@ -114,13 +129,14 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
             parts["diversity"] = penalty
             loss += weights.diversity * penalty
         if hidden:
-            parts["locating"] = losses.locating(
-                *hidden, batch["hidden"], axis_name=axis_name,
+            parts["locating"] = losses.locating_cells(hidden, batch["masks"]) if "masks" in batch else losses.locating(
+                hidden[0], batch["hidden"], axis_name=axis_name,
                 **({"suspect": 0.0} if config.reid.locating_masks else {}))
             loss += config.reid.locating_loss * parts["locating"]
         return loss, (updated["batch_stats"], parts)
 
-    (_, (batch_stats, metrics)), grads = jax.value_and_grad(forward, has_aux=True)(state.params)
+    (_, (batch_stats, metrics)), grads = jax.value_and_grad(forward, has_aux=True)(
+        _learning(state.params, config.reid_training))
     return grads, batch_stats, metrics
 
 
@@ -145,8 +161,9 @@ def pmap_update(gradients, training: configs.Training, devices=None):
         grads, batch_stats, metrics = gradients(state, batch, AXIS)
         # The statistics are the same on every device already; the mean says so to pmap's outputs.
         grads, batch_stats, metrics = jax.lax.pmean((grads, batch_stats, metrics), AXIS)
-        updates, adam_state = optimiser.update(grads, state.adam, state.params)
-        params = jax.tree.map(jnp.add, state.params, updates)
+        learning = _learning(state.params, training)
+        updates, adam_state = optimiser.update(grads, state.adam, learning)
+        params = state.params | jax.tree.map(jnp.add, learning, updates)
         new = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, adam=adam_state)
         if training.average:
             now = {"params": params, "batch_stats": batch_stats}
