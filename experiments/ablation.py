@@ -127,7 +127,7 @@ def main(arguments: Arguments) -> list[dict]:
     config = configs.get(amount.networks)
     use_cores(_halved(config))
     require_writable_directory(arguments.workdir)
-    start, begins_with = beginning(config, fresh=arguments.fresh)
+    config, start, begins_with = beginning(config, fresh=arguments.fresh)
     five_steps.claim(arguments.workdir, {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config),
                                          "begins_with": begins_with,
                                          "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": QUANTILES})
@@ -135,7 +135,7 @@ def main(arguments: Arguments) -> list[dict]:
     jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
     results = []
     for seed in range(arguments.seeds):
-        results.append(_Seed(arguments, amount, seed, start).rows())
+        results.append(_Seed(arguments, amount, config, seed, start).rows())
         table = rows_over_seeds(results, PAPER)
         write_json(arguments.workdir / "table.json", {"seeds": seed + 1, "rows": [row.as_dict() for row in table]})
         text = format_table(table)
@@ -196,11 +196,10 @@ def _amount(arguments):
 class _Seed:
     """All rows of one seed. A row's result stands in WORK/seed<i>/rows/<row>/result.json."""
 
-    def __init__(self, arguments: Arguments, amount: Amount, seed: int, start=None):
+    def __init__(self, arguments: Arguments, amount: Amount, config: configs.Config, seed: int, start=None):
         self.start = start
         self.work = arguments.workdir / f"seed{seed}"
         self.only = _with_needed(arguments.rows)
-        config = configs.get(amount.networks)
         steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
                  "stcnet_training": amount.stcnet_steps}
         self.config = dataclasses.replace(config, seed=seed, **{

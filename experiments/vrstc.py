@@ -157,7 +157,7 @@ def _run(arguments):
         hidden=arguments.hidden, compare=arguments.compare,
         queries_in_gallery=bool(official) if joined is None else joined, queries_in_official_gallery=official,
         keep_folder=name == "folder" if folder is None else folder)
-    start, begins_with = beginning(config, fresh=arguments.fresh or arguments.imagenet is not None)
+    config, start, begins_with = beginning(config, fresh=arguments.fresh or arguments.imagenet is not None)
     if begins_with:
         inputs["begins_with"] = begins_with
     if arguments.imagenet:
@@ -166,19 +166,23 @@ def _run(arguments):
                           start=arguments.start, backbone=start)
 
 
-def beginning(config: configs.Config, *, fresh: bool = False) -> tuple[Callable[[], dict] | None, str | None]:
-    """(what reads the variables that step 1 begins with, their digest).
+def beginning(config: configs.Config, *, fresh: bool = False,
+              ) -> tuple[configs.Config, Callable[[], dict] | None, str | None]:
+    """(the config, what reads the variables that step 1 begins with, their digest).
 
-    They are the default model's where the config's network is of its shape; (None, None) where it is not, where
-    there is no default model, or with `fresh`.
+    They are the default model's where the config's network is of its shape. It then locates as it does, with its
+    τ, and of it the classifier alone learns: masks taught it, and the data at hand need not have any. (the config
+    as it is, None, None) where the shape is another, where there is no default model, or with `fresh`.
     """
     if fresh or not default_model_path().is_file():
-        return None, None
+        return config, None, None
     model = load_model()
     how = {name: getattr(config.reid, name) for name in ("locating_loss", "locating_masks")}
     if dataclasses.replace(model.config.reid, **how) != config.reid:
-        return None, None
-    return (lambda: model.reid), tensors_digest(model.reid)
+        return config, None, None
+    training = dataclasses.replace(config.reid_training, only=("classifier",))
+    return (dataclasses.replace(config, reid_training=training, tau=model.tau), lambda: model.reid,
+            tensors_digest(model.reid))
 
 
 def _all_splits(arguments):

@@ -28,8 +28,10 @@ from vrstc_jax.networks import Generators
 from vrstc_jax.training import loop, reid, stcnet
 
 # What fits into 10 minutes on two cores.
-# The classifier alone learns of the network that locates: masks taught it more than bands hidden on purpose would.
-_GOING_ON = {"reid": {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
+_GOING_ON = {"reid": {"steps": 100, "learning_rate": 5e-4}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
+# Where the network has a head for locating, its classifier alone learns: masks may have taught the head, which know
+# more than bands hidden on purpose.
+_CLASSIFIER = {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}
 _CURVE_POINTS = 200  # of each training curve, kept in the model for reports
 
 
@@ -106,7 +108,8 @@ def starting_from(model: Model, config: configs.Config) -> configs.Config:
     return dataclasses.replace(
         config, reid=dataclasses.replace(ours.reid, locating_masks=False, locating_loss=config.reid.locating_loss),
         tau=model.tau,
-        reid_training=dataclasses.replace(config.reid_training, **_GOING_ON["reid"]),
+        reid_training=dataclasses.replace(config.reid_training, **(
+            _CLASSIFIER if ours.reid.locating_width else _GOING_ON["reid"])),
         stcnet_training=dataclasses.replace(config.stcnet_training, **_GOING_ON["stcnet"]))
 
 
