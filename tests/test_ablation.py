@@ -155,7 +155,7 @@ class TestRows:
         monkeypatch.setattr(ablation._Seed, "_tau", lambda self, quantile: quantile)
         monkeypatch.setattr(ablation._Seed, "_row", lambda self, name, make: made.append(name) or {"map": 1})
         arguments = ablation.Arguments(tmp_path, size="smoke")
-        rows = ablation._Seed(arguments, ablation.AMOUNTS["smoke"], SMOKE, 0).rows()
+        rows = ablation._Seed(arguments, ablation.AMOUNTS["smoke"], configs.get("smoke"), 0).rows()
         assert list(rows) == made and len({ablation._folder(name) for name in rows}) == len(rows)
         framed = ["baseline", "NL", *ablation.POOLINGS, ablation.PAIRS]
         assert all(name in rows and ceiling_of(name) in rows for name in framed)
