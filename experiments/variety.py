@@ -36,8 +36,8 @@ from vrstc_jax.report import write_json
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),
         **{f"without {kind}": dataclasses.replace(EVERY_KIND, **{kind: False}) for kind in KINDS}}
-AMOUNTS = {"small": Amount(people=150, validation=1, frames=32, reid_steps=1, stcnet_steps=800),
-           "smoke": Amount(people=4, validation=1, frames=8, reid_steps=1, stcnet_steps=2)}
+AMOUNTS = {"small": Amount(people=150, validation=1, frames=32, reid_steps=1, head_steps=1, stcnet_steps=800),
+           "smoke": Amount(people=4, validation=1, frames=8, reid_steps=1, head_steps=1, stcnet_steps=2)}
 
 
 @dataclass(frozen=True)
