@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -172,7 +173,10 @@ def _claim(work, tracklets, config, hold_out, inputs):
     mine = json.loads(json.dumps(mine))
     record = work / "fit.json"
     if record.exists():
-        if json.loads(record.read_text()) != mine:
+        theirs = json.loads(record.read_text())
+        with suppress(InputError):  # of a later version: it stays as it is, and differs
+            theirs["config"] = json.loads(json.dumps(configs.with_defaults(theirs["config"])))
+        if theirs != mine:
             raise InputError(f"{work}: holds the work of a fit with other input or settings; "
                              "remove it, or choose another output.")
     else:
