@@ -101,6 +101,8 @@ class Arguments:
     """Training steps of STCnet, likewise."""
     without: tuple[Literal[KINDS], ...] = ()
     """Kinds of variety to leave out."""
+    bfloat16: bool = False
+    """Train in bfloat16; parameters and losses stay float32."""
     seed: int = 0
     """Of everything random."""
 
@@ -170,7 +172,7 @@ def config_of(arguments: Arguments) -> configs.Config:
     """The size's config; the network that guides learns from the walkers' masks too, by a first head."""
     config, amount = configs.get(arguments.size), _amount(arguments)
     return dataclasses.replace(
-        config, seed=arguments.seed,
+        config, seed=arguments.seed, compute="bfloat16" if arguments.bfloat16 else config.compute,
         # More than a thousand people are learned slowly; locating, which masks teach, must not wait for that.
         reid=dataclasses.replace(config.reid, locating_loss=5.0, locating_masks=True, locating_stages=False,
                                  locating_width=config.reid.locating_width or 64),

@@ -121,6 +121,8 @@ class Arguments:
     """Training steps of STCnet, likewise."""
     final_steps: int | None = None
     """Training steps of the final network, likewise."""
+    bfloat16: bool = False
+    """Train in bfloat16; parameters and losses stay float32."""
     seed: int = 0
     """Of everything random."""
 
@@ -259,7 +261,8 @@ def config_of(arguments: Arguments) -> configs.Config:
              "final_training": arguments.final_steps}
     steps = steps | {part: number for part, number in given.items() if number is not None}
     config = dataclasses.replace(
-        config, seed=arguments.seed, tau=None if arguments.tau_quantile else config.tau,
+        config, seed=arguments.seed, compute="bfloat16" if arguments.bfloat16 else config.compute,
+        tau=None if arguments.tau_quantile else config.tau,
         tau_quantile=arguments.tau_quantile or config.tau_quantile,
         final=dataclasses.replace(config.final, pooling=arguments.pooling or config.final.pooling),
         **{part: dataclasses.replace(getattr(config, part), steps=number) for part, number in steps.items()})

@@ -4,7 +4,8 @@ Written from the paper and from torchvision's layout with PyTorch's own layers (
 BatchNorm2d, unfold and fold), so that a mistake would have to be made twice. Pictures are [B, C, H, W] here.
 Submodules bear the names of the Flax tree; `torch_weights` carries the weights across.
 
-The twins compute in float64: what is left of a difference is the rounding of the float32 under test.
+In the tests the twins compute in float64: what is left of a difference is the rounding of the float32 under test.
+`tools/benchmark_training.py` times them in float32.
 """
 
 import numpy as np
@@ -18,27 +19,32 @@ from torch_weights import tensor
 
 
 def temporal_attention(current, adjacent, patch_size=3, softmax_scale=10.0, payload=None, mask=None):
-    """current [C, H, W], adjacent [T, C, H', W'], payload [T, D, H', W'] to [C or D, H, W].
+    """current [B, C, H, W], adjacent [B, T, C, H', W'], payload [B, T, D, H', W'] to [B, C or D, H, W], or all of
+    them without B.
 
-    The mask, bool [T, H', W'], is true where adjacent may be used; somewhere it must be.
+    The mask, bool [B, T, H', W'], is true where adjacent may be used; somewhere it must be.
     """
     payload = adjacent if payload is None else payload
+    if current.dim() == 3:
+        batched = (None if x is None else x[None] for x in (payload, mask))
+        return temporal_attention(current[None], adjacent[None], patch_size, softmax_scale, *batched)[0]
 
-    def patches(maps):  # [T, C, H, W] to [C·k·k, T·H·W]
-        return F.unfold(maps, patch_size, padding=patch_size // 2).transpose(0, 1).flatten(1)
+    def patches(maps):  # [B, T, C, H, W] to [B, C·k·k, T·H·W]
+        cut = F.unfold(maps.flatten(0, 1), patch_size, padding=patch_size // 2)
+        return cut.unflatten(0, maps.shape[:2]).transpose(1, 2).flatten(2)
 
     if mask is not None:
-        adjacent, payload = adjacent * mask[:, None], payload * mask[:, None]
-    f = F.normalize(patches(current[None]), dim=0)
-    r = F.normalize(patches(adjacent), dim=0)
-    similarity = softmax_scale * f.T @ r
+        adjacent, payload = adjacent * mask[:, :, None], payload * mask[:, :, None]
+    f = F.normalize(patches(current[:, None]), dim=1)
+    r = F.normalize(patches(adjacent), dim=1)
+    similarity = softmax_scale * f.transpose(1, 2) @ r
     if mask is not None:
-        similarity = similarity.masked_fill(~mask.flatten(), -torch.inf)
-    weights = torch.softmax(similarity, dim=1)
-    size, padding = current.shape[1:], patch_size // 2
-    rebuilt = F.fold((patches(payload) @ weights.T)[None], size, patch_size, padding=padding)
-    ones = torch.ones(1, patch_size ** 2, weights.shape[0], dtype=current.dtype)
-    return (rebuilt / F.fold(ones, size, patch_size, padding=padding))[0]
+        similarity = similarity.masked_fill(~mask.flatten(1)[:, None], -torch.inf)
+    weights = torch.softmax(similarity, dim=2)
+    size, padding = current.shape[2:], patch_size // 2
+    rebuilt = F.fold(patches(payload) @ weights.transpose(1, 2), size, patch_size, padding=padding)
+    ones = current.new_ones(1, patch_size ** 2, weights.shape[1])
+    return rebuilt / F.fold(ones, size, patch_size, padding=padding)
 
 
 # Generators.
@@ -121,8 +127,7 @@ class TemporalGenerator(nn.Module):
 
     def _attend(self, current, features, payload):
         scale = self.softmax_scale if self.config.learned_scale else self.config.softmax_scale
-        return torch.stack([temporal_attention(f, r, self.config.patch_size, scale, p)
-                            for f, r, p in zip(current, features, payload)])
+        return temporal_attention(current, features, self.config.patch_size, scale, payload)
 
 
 class Blend(nn.Module):
@@ -156,7 +161,7 @@ class Blend(nn.Module):
 def warp(frames, flow):
     """Samples frames [B, C, H, W] at each position moved by flow [B, 2, H, W] (rows, columns), in pixels."""
     height, width = frames.shape[2:]
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns = torch.meshgrid(*(torch.arange(n, device=frames.device) for n in (height, width)), indexing="ij")
     y, x = rows + flow[:, 0], columns + flow[:, 1]
     grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
     return F.grid_sample(frames, grid, "bilinear", "border", align_corners=True)
@@ -333,8 +338,8 @@ class ReidNet(nn.Module):
         c = self.config
         if tuple(frames.shape[2:]) != (c.height, c.width):
             frames = F.interpolate(frames, (c.height, c.width), mode="bilinear", antialias=True)
-        mean = torch.tensor([0.485, 0.456, 0.406], dtype=frames.dtype)[:, None, None]
-        deviation = torch.tensor([0.229, 0.224, 0.225], dtype=frames.dtype)[:, None, None]
+        mean, deviation = (frames.new_tensor(each)[:, None, None]
+                           for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
         return self.backbone(((frames + 1) / 2 - mean) / deviation, length)
 
 
@@ -358,14 +363,17 @@ def reconstruction_loss(frames, first, second, kind="l1"):
 # One training step, in the way PyTorch code usually has it: the discriminators' loss on detached pictures.
 
 
-def stcnet_backward(config, generators, players, guider, batch) -> dict[str, float]:
+def stcnet_backward(config, generators, players, guider, batch, dtype=torch.float64, device="cpu") -> dict[str, float]:
     """Leaves both players' gradients in their parameters; returns the metrics.
 
     `batch` is as the trainer takes it: uint8 pictures [B, H, W, 3] or [B, T, H, W, 3], bool masks, labels.
     """
-    frames, previous, following = (tensor(batch[k].astype(np.float64) / 127.5 - 1)
-                                   for k in ("frames", "previous", "following"))
-    masks, weights = tensor(batch["masks"].astype(np.float64)), config.losses
+    def placed(array):
+        array = np.ascontiguousarray(np.moveaxis(array, -1, -3))
+        return torch.as_tensor(array).to(device).to(dtype)
+
+    frames, previous, following = (placed(batch[k]) / 127.5 - 1 for k in ("frames", "previous", "following"))
+    masks, labels, weights = placed(batch["masks"]), torch.as_tensor(batch["labels"]).long().to(device), config.losses
     first, second = generators(frames, masks, previous, following)
 
     fake_global, fake_local = players(second, masks)
@@ -375,7 +383,7 @@ def stcnet_backward(config, generators, players, guider, batch) -> dict[str, flo
     total = parts["reconstruction"] + weights.adversarial * (parts["adversarial_global"]
                                                              + parts["adversarial_local"])
     if guider is not None:
-        parts["identity"] = F.cross_entropy(guider(second[:, None]), torch.tensor(batch["labels"]).long())
+        parts["identity"] = F.cross_entropy(guider(second[:, None]), labels)
         total = total + weights.identity * parts["identity"]
     _leave(generators, total)
 

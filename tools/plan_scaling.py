@@ -67,6 +67,7 @@ CHIPS = {
 }
 _BETWEEN_TPU_SLICES = 12.5e9  # bytes a second for each chip, beyond one slice: the data-centre network
 _TPUS = ("v5e", "v5p", "v6e")
+_DEVICES = {"h100": "h100", "h200": "h100", "a100": "a100", "v5 lite": "v5e", "v5p": "v5p", "v6": "v6e"}
 PODS = tuple(2**k for k in range(11))
 
 
@@ -165,6 +166,11 @@ CPU, where fewer operations are fused than on an accelerator: memory is overstat
 same wherever it runs: a chip has at least one whole example."""
 
 
+def published(device_kind: str) -> Chip | None:
+    """The rates of a device by the name that JAX has for it; None: it is not in the table."""
+    return next((CHIPS[chip] for part, chip in _DEVICES.items() if part in device_kind.lower()), None)
+
+
 def _check(arguments):
     if not 0 < arguments.reached <= 1:
         raise InputError(f"--reached must be above 0 and at most 1. Got {arguments.reached}.")
@@ -179,7 +185,7 @@ def analysed(network: str, config: configs.Config) -> Work:
         lowered = _lowered(network, config, examples, devices=1)
         compiled = lowered.compile()
         # Operations before XLA's passes for CPU, which hide some in library calls; bytes after them, fused.
-        found.append((_analysis(lowered)["flops"], _analysis(compiled)["bytes accessed"]))
+        found.append((analysis(lowered)["flops"], analysis(compiled)["bytes accessed"]))
     (ops, moved), (more_ops, more_moved) = found
     both = _lowered(network, config, 1, devices=2) if len(jax.devices()) > 1 else None
     reduced = all_reduced(both.compile().as_text()) if both else 0
@@ -187,19 +193,20 @@ def analysed(network: str, config: configs.Config) -> Work:
                 reduced)
 
 
-def _analysis(program):
+def analysis(program) -> dict:
+    """XLA's cost analysis of a lowered or compiled program: 'flops', 'bytes accessed' and more."""
     found = program.cost_analysis()
     return found[0] if isinstance(found, list) else found
 
 
 def _lowered(network, config, examples, devices):
-    step, state, batch = _step(network, config, examples * devices, jax.devices()[:devices])
+    step, state, batch = example_step(network, config, examples * devices, jax.devices()[:devices])
     split = {name: value.reshape(devices, examples, *value.shape[1:]) for name, value in batch.items()}
     return step.lower(*state, split)
 
 
-def _step(network, config, count, devices):
-    """(pmapped step, what it is given before the batch, a batch of `count` examples)."""
+def example_step(network: str, config: configs.Config, count: int, devices):
+    """(pmapped step, what it is given before the batch, a batch of `count` examples); 'stcnet' or 'reid'."""
     identities = 10
     pictures = lambda *shape: np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     labels = np.zeros(count, np.int32)
@@ -215,7 +222,8 @@ def _step(network, config, count, devices):
     masks[:, :c.height // 3] = True
     batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
              "following": pictures(*side), "labels": labels}
-    guider = jax.tree.map(np.asarray, initial_variables(config.reid, identities, jax.random.key(0)))
+    make = stcnet.jit_once(lambda key: initial_variables(config.reid, identities, key))
+    guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
     return stcnet.pmap_step(config, identities, devices), (stcnet.initial_state(config), guider), batch
 
 
@@ -264,8 +272,8 @@ def _ring(size, members, rate, hop):
 
 def measured(network: str, config: configs.Config, work: Work, batch: int = 2, rounds: int = 3) -> dict:
     """The step here, and what its work and this CPU's rates predict for it."""
-    rate, memory = _matrix_rate(), _copy_rate()
-    step, state, examples = _step(network, config, batch, jax.devices()[:1])
+    rate, memory = matrix_rate(), _copy_rate()
+    step, state, examples = example_step(network, config, batch, jax.devices()[:1])
     examples = {name: value[None] for name, value in examples.items()}
     times = []
     for _ in range(rounds + 1):
@@ -278,19 +286,21 @@ def measured(network: str, config: configs.Config, work: Work, batch: int = 2, r
             "measured": statistics.median(times[1:])}
 
 
-def _matrix_rate(size: int = 1024) -> float:
-    first = jnp.ones((size, size))
+def matrix_rate(size: int = 1024, dtype=jnp.float32) -> float:
+    """Operations a second of a matrix product, measured here."""
+    first = jnp.ones((size, size), dtype)
     product = jax.jit(lambda a, b: a @ b)
-    return 2 * size**3 / _quickest(lambda: product(first, first))
+    return 2 * size**3 / quickest(lambda: product(first, first))
 
 
 def _copy_rate(count: int = 2**25) -> float:
     array = jnp.ones(count)
     add = jax.jit(lambda a: a + 1)
-    return 8 * count / _quickest(lambda: add(array))
+    return 8 * count / quickest(lambda: add(array))
 
 
-def _quickest(call, rounds: int = 5) -> float:
+def quickest(call, rounds: int = 5) -> float:
+    """Seconds of the quickest of some calls, the first left out, which may compile."""
     times = []
     for _ in range(rounds + 1):
         began = time.perf_counter()

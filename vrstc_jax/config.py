@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from vrstc_jax.errors import InputError
 
+COMPUTE = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Autoencoder:
@@ -171,7 +173,15 @@ class Config:
                                         weight_decay=5e-4, each_once=True)
     tau: float | None = 0.89  # a band is occluded where its score is lower; None: choose by tau_quantile
     tau_quantile: float = 0.05  # the share of bands of the training tracklets to call occluded
+    # What the networks compute in while they train, 'float32' or 'bfloat16'. Parameters, their gradients and the
+    # optimiser, batch statistics, softmax, heads and losses are float32 all the same, and so is all use of a
+    # trained network.
+    compute: str = "float32"
     seed: int = 0
+
+    def __post_init__(self):
+        if self.compute not in COMPUTE:
+            raise InputError(f"There is no computing in '{self.compute}'; choose one of {', '.join(COMPUTE)}.")
 
 
 def of_final(config: Config) -> Config:
@@ -253,6 +263,15 @@ def from_dict(values: dict, kind: type = Config):
       InputError: a field is unknown, or one is missing that has no default.
     """
     return _build(kind, values, "config")
+
+
+def with_defaults(values: dict) -> dict:
+    """A `Config` as JSON has it, with the fields that it lacks: what came later was by default as before.
+
+    Raises:
+      InputError: as `from_dict`.
+    """
+    return to_dict(from_dict(values))
 
 
 def _build(kind, values, path):

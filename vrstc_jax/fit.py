@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -177,8 +178,8 @@ def _claim(work, tracklets, config, hold_out, inputs):
     record = work / "fit.json"
     if record.exists():
         theirs = json.loads(record.read_text())
-        # Fields that came later are as they were before, by default.
-        theirs["config"] = json.loads(json.dumps(configs.to_dict(configs.from_dict(theirs["config"]))))
+        with suppress(InputError):  # of a later version: it stays as it is, and differs
+            theirs["config"] = json.loads(json.dumps(configs.with_defaults(theirs["config"])))
         if theirs != mine:
             raise InputError(f"{work}: holds the work of a fit with other input or settings; "
                              "remove it, or choose another output.")

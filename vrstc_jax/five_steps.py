@@ -406,7 +406,7 @@ def claim(work: Path, experiment: dict) -> None:
 
 def _with_defaults(experiment):
     """A record, as JSON has it, with the fields that it lacks: what came later was by default as before."""
-    known = {"config": lambda values: configs.to_dict(configs.from_dict(values)),
+    known = {"config": configs.with_defaults,
              "options": lambda values: dataclasses.asdict(Options(**values))}
     whole = dict(experiment)
     for name in known.keys() & whole.keys():

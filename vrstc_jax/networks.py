@@ -2,17 +2,24 @@
 
 Frames are float [B, H, W, 3] in [−1, 1], masks [B, H, W, 1] with 1 where the person is hidden. The widths
 and whatever else the paper leaves open are in `config.STCnet` and `config.Discriminators`.
+
+Modules have a `dtype` as Flax's layers do: what convolutions and attention are given, whatever the type of the
+parameters and of what comes in; None: the type that the two promote to. All else is computed in the parameters'
+type, in which pictures and logits come out.
 """
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from vrstc_jax import config as configs
 from vrstc_jax.attention import attention_weights, temporal_attention
+from vrstc_jax.precision import promote_all_but_bias
 from vrstc_jax.regions import copy_back, crop_to_mask
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -55,6 +62,7 @@ class Deconvolution(nn.Module):
     """`deconvolution` with a kernel [4, 4, features, I] and a bias."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x):
@@ -62,51 +70,55 @@ class Deconvolution(nn.Module):
         init = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal", in_axis=3, out_axis=2)
         kernel = self.param("kernel", init, (4, 4, self.features, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = promote_all_but_bias(x, kernel, bias, dtype=self.dtype)
         return deconvolution(x, kernel) + bias
 
 
-def _conv(features, *, stride=1, dilation=1, name=None, init=_KERNEL_INIT):
+def _conv(features, *, stride=1, dilation=1, dtype=None, name=None, init=_KERNEL_INIT):
     return nn.Conv(features, (3, 3), (stride, stride), padding=dilation, kernel_dilation=dilation,
-                   kernel_init=init, name=name)
+                   dtype=dtype, promote_dtype=promote_all_but_bias, kernel_init=init, name=name)
 
 
 class Encoder(nn.Module):
     """Five convolutions, then dilated ones, all 3×3 with ELU: [B, H, W, I] to [B, H/4, W/4, C]."""
 
     config: configs.Autoencoder
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x):
-        c = self.config
+        c, conv = self.config, partial(_conv, dtype=self.dtype)
         for i, (width, stride) in enumerate(zip(c.widths, c.strides, strict=True)):
-            x = nn.elu(_conv(width, stride=stride, name=f"conv{i + 1}")(x))
+            x = nn.elu(conv(width, stride=stride, name=f"conv{i + 1}")(x))
         for i, dilation in enumerate(c.dilations):
-            x = nn.elu(_conv(c.dilated_width, dilation=dilation, name=f"dilated{i + 1}")(x))
-        return x
+            x = nn.elu(conv(c.dilated_width, dilation=dilation, name=f"dilated{i + 1}")(x))
+        return x if self.dtype is None else x.astype(self.dtype)
 
 
 class Decoder(nn.Module):
     """Two deconvolutions, ELU between: [B, H/4, W/4, C] to a frame [B, H, W, 3] in [−1, 1]."""
 
     config: configs.Autoencoder
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x):
-        x = nn.elu(Deconvolution(self.config.decoder_width, name="deconv1")(x))
-        return nn.tanh(Deconvolution(3, name="deconv2")(x))
+        x = nn.elu(Deconvolution(self.config.decoder_width, self.dtype, name="deconv1")(x))
+        return nn.tanh(Deconvolution(3, self.dtype, name="deconv2")(x))
 
 
 class SpatialGenerator(nn.Module):
     """G_s: guesses the hidden part from the visible part of the same frame."""
 
     config: configs.STCnet
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, frames, masks):
         """frames [B, H, W, 3], whatever stands in the hole is not used; masks [B, H, W, 1]. Returns G_s."""
         visible = jnp.where(masks > 0.5, 0.0, frames)
-        features = Encoder(self.config.spatial, name="encoder")(jnp.concatenate([visible, masks], -1))
-        return Decoder(self.config.spatial, name="decoder")(features)
+        features = Encoder(self.config.spatial, self.dtype, name="encoder")(jnp.concatenate([visible, masks], -1))
+        return Decoder(self.config.spatial, self.dtype, name="decoder")(features)
 
 
 class TemporalGenerator(nn.Module):
@@ -118,22 +130,23 @@ class TemporalGenerator(nn.Module):
     """
 
     config: configs.STCnet
+    dtype: DTypeLike | None = None
 
     def setup(self):
-        c = self.config
-        self.decoder = Decoder(c.temporal)
+        c, encoder = self.config, partial(Encoder, dtype=self.dtype)
+        self.decoder = Decoder(c.temporal, self.dtype)
         if c.temporal_form == "autoencoder":
-            self.current_encoder = Encoder(_tripled(c.temporal))
+            self.current_encoder = encoder(_tripled(c.temporal))
             return
-        self.current_encoder = Encoder(c.temporal)
-        self.neighbour_encoder = Encoder(c.temporal)
+        self.current_encoder = encoder(c.temporal)
+        self.neighbour_encoder = encoder(c.temporal)
         self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
-                                  else Encoder(c.temporal))
+                                  else encoder(c.temporal))
         if c.temporal_form == "attention":
             if c.learned_scale:
                 self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
             if c.transport:
-                self.blend = Blend(c.blend_width)
+                self.blend = Blend(c.blend_width, self.dtype)
 
     def encode(self, frames, *, following: bool = False):
         """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]; of no channel where they are not used."""
@@ -183,7 +196,7 @@ class TemporalGenerator(nn.Module):
         payload = features
         if c.transport:
             block = frames.shape[2] // features.shape[2]
-            payload = jnp.concatenate([features, _to_blocks(frames, block)], -1)
+            payload = jnp.concatenate([features, _to_blocks(frames, block).astype(features.dtype)], -1)
 
         def one(current, features, payload):
             return temporal_attention(current, features, patch_size=c.patch_size, softmax_scale=scale,
@@ -209,21 +222,22 @@ class Blend(nn.Module):
     """
 
     width: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, generated, frames, masks, carried, nearest):
-        w = self.width
+        w, conv, deconv = self.width, partial(_conv, dtype=self.dtype), partial(Deconvolution, dtype=self.dtype)
         pictures = [generated, *carried, *nearest]
-        fine = nn.elu(_conv(w, name="fine")(jnp.concatenate([*pictures, frames, masks], -1)))
-        middle = nn.elu(_conv(2 * w, stride=2, name="middle1")(fine))
-        middle = nn.elu(_conv(2 * w, name="middle2")(middle))
-        coarse = nn.elu(_conv(4 * w, stride=2, name="coarse1")(middle))
-        coarse = nn.elu(_conv(4 * w, dilation=2, name="coarse2")(coarse))
-        coarse = nn.elu(_conv(4 * w, dilation=4, name="coarse3")(coarse))
-        middle = nn.elu(_conv(2 * w, name="middle3")(middle + Deconvolution(2 * w, name="up1")(coarse)))
-        fine = nn.elu(_conv(w, name="fine2")(fine + Deconvolution(w, name="up2")(middle)))
+        fine = nn.elu(conv(w, name="fine")(jnp.concatenate([*pictures, frames, masks], -1)))
+        middle = nn.elu(conv(2 * w, stride=2, name="middle1")(fine))
+        middle = nn.elu(conv(2 * w, name="middle2")(middle))
+        coarse = nn.elu(conv(4 * w, stride=2, name="coarse1")(middle))
+        coarse = nn.elu(conv(4 * w, dilation=2, name="coarse2")(coarse))
+        coarse = nn.elu(conv(4 * w, dilation=4, name="coarse3")(coarse))
+        middle = nn.elu(conv(2 * w, name="middle3")(middle + deconv(2 * w, name="up1")(coarse)))
+        fine = nn.elu(conv(w, name="fine2")(fine + deconv(w, name="up2")(middle)))
         # It starts as an even mixture of pictures that are not moved, and learns what deserves more.
-        heads = _conv(4 + len(pictures) + 3, name="heads", init=nn.initializers.zeros)(fine)
+        heads = conv(4 + len(pictures) + 3, name="heads", init=nn.initializers.zeros)(fine)
         flows, shares, correction = jnp.split(heads, (4, 4 + len(pictures)), axis=-1)
         moved = [warp(frame, _PIXELS * flow) for frame, flow in zip(nearest, jnp.split(flows, 2, axis=-1))]
         shares = nn.softmax(shares)
@@ -236,12 +250,13 @@ class Discriminator(nn.Module):
     """D_g or D_l: six 3×3 convolutions of stride 2 and one unit; [B, H, W, 3] to logits [B]."""
 
     config: configs.Discriminators
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, frames):
         x = frames
         for i, width in enumerate(self.config.widths):
-            x = nn.leaky_relu(_conv(width, stride=2, name=f"conv{i + 1}")(x), self.config.slope)
+            x = nn.leaky_relu(_conv(width, stride=2, dtype=self.dtype, name=f"conv{i + 1}")(x), self.config.slope)
         return nn.Dense(1, name="unit")(x.reshape(x.shape[0], -1))[:, 0]
 
 
@@ -249,25 +264,28 @@ class DiscriminatorPair(nn.Module):
     """D_g on the whole frame and D_l on its hidden part: (logits [B], logits [B])."""
 
     config: configs.Discriminators
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, frames, masks):
-        whole = Discriminator(self.config, name="global")(frames)
+        whole = Discriminator(self.config, self.dtype, name="global")(frames)
         if self.config.local_input == "cropped":
             part = crop_to_mask(frames, masks, frames.shape[1:3])
         else:
             part = jnp.where(masks > 0.5, frames, 0.0)
-        return whole, Discriminator(self.config, name="local")(part)
+        return whole, Discriminator(self.config, self.dtype, name="local")(part)
 
 
 class Generators(nn.Module):
     """G_s and G_t in sequence, with copy-back (equations 5 and 6)."""
 
     config: configs.STCnet
+    dtype: DTypeLike | None = None
 
     def setup(self):
-        self.spatial = SpatialGenerator(self.config)
-        self.temporal = None if self.config.temporal_form == "none" else TemporalGenerator(self.config)
+        self.spatial = SpatialGenerator(self.config, self.dtype)
+        self.temporal = (None if self.config.temporal_form == "none"
+                         else TemporalGenerator(self.config, self.dtype))
 
     def __call__(self, frames, masks, previous, following):
         """frames [B, H, W, 3], masks [B, H, W, 1], previous and following [B, T, H, W, 3].

@@ -5,6 +5,9 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from vrstc_jax.precision import promote_all_but_bias
 
 # Positions of a clip whose weights for one another are held at once; with more, a frame's at a time.
 _WHOLE = 4096
@@ -23,9 +26,11 @@ class NonLocal(nn.Module):
 
     Attributes:
       norm: makes the batch norm; takes `scale_init` and `name`.
+      dtype: what it is computed in, as of Flax's layers; the softmax is taken in float32 at least.
     """
 
     norm: partial
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x, *, valid=None):
@@ -37,7 +42,7 @@ class NonLocal(nn.Module):
         """
         batch, frames, height, width, channels = x.shape
         inner = max(channels // 2, 1)
-        dense = partial(nn.Dense, kernel_init=_INIT)
+        dense = partial(nn.Dense, kernel_init=_INIT, dtype=self.dtype, promote_dtype=promote_all_but_bias)
         asked = x.reshape(batch, frames, height * width, channels)
         told = asked.reshape(batch, -1, channels)
         usable = None
@@ -47,12 +52,13 @@ class NonLocal(nn.Module):
         # Neither a key's bias nor, before a batch norm, a value's would change anything.
         query = dense(inner, name="query")(asked)
         key, value = (dense(inner, use_bias=False, name=name)(told) for name in ("key", "value"))
+        query = query.astype(key.dtype)
         if frames * height * width <= _WHOLE:
             y = _attended(query.reshape(batch, -1, inner), key, value, usable)
         else:
             y = jax.lax.map(lambda q: _attended(q, key, value, usable), jnp.moveaxis(query, 1, 0))
             y = jnp.moveaxis(y, 0, 1)
-        y = nn.Dense(channels, use_bias=False, kernel_init=_INIT, name="out")(y.reshape(*x.shape[:-1], inner))
+        y = dense(channels, use_bias=False, name="out")(y.reshape(*x.shape[:-1], inner))
         return x + self.norm(scale_init=nn.initializers.zeros, name="norm")(y)
 
 

@@ -8,6 +8,7 @@ two are of the network without non-local blocks, the third of the one with them.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vrstc_jax import config as configs
 from vrstc_jax.hidden_bands import verdict
@@ -26,14 +27,16 @@ class ReidNet(nn.Module):
       config: the network's shape.
       identities: number of training identities, K.
       axis_name: the device axis over which batch statistics are averaged in training.
+      dtype: what the backbone is computed in, as of Flax's layers; pooling and heads are in float32 at least.
     """
 
     config: configs.Reid
     identities: int
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     def setup(self):
-        self.backbone = ResNet(self.config, self.axis_name)
+        self.backbone = ResNet(self.config, self.axis_name, self.dtype)
         self.pooling = pooling(self.config)
         self.classifier = nn.Dense(self.identities, kernel_init=_CLASSIFIER_INIT)
         if self.config.locating_loss:
@@ -106,15 +109,16 @@ class PairScorer(nn.Module):
 
     Attributes:
       config: the backbone's shape, `embedding` and `pyramid`.
-      identities, axis_name: as of `ReidNet`.
+      identities, axis_name, dtype: as of `ReidNet`.
     """
 
     config: configs.Reid
     identities: int
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     def setup(self):
-        self.backbone = ResNet(self.config, self.axis_name)
+        self.backbone = ResNet(self.config, self.axis_name, self.dtype)
         self.sequence = SequenceEmbedding(self.config.embedding, self.config.pyramid)
         self.attention = PairAttention()
         self.classifier = nn.Dense(self.identities, kernel_init=_CLASSIFIER_INIT)

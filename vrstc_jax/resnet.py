@@ -10,6 +10,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from vrstc_jax import config as configs
 from vrstc_jax.non_local import NonLocal
@@ -26,10 +27,13 @@ class ResNet(nn.Module):
     Attributes:
       config: depth, width, strides, non-local blocks.
       axis_name: name of the device axis over which batch statistics are averaged, or None.
+      dtype: what it is computed in, as of Flax's layers; batch statistics and what comes out are float32 at
+        least.
     """
 
     config: configs.Reid
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x, *, frames: int = 1, valid=None, train: bool = False, every_stage: bool = False):
@@ -39,10 +43,10 @@ class ResNet(nn.Module):
           frames: T: so many pictures in a row are a clip to the non-local blocks.
           valid: bool [B/T, T], false where a picture is padding, which the others then do not see.
         """
-        c = self.config
+        c, conv = self.config, partial(_conv, dtype=self.dtype)
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=c.norm_epsilon,
-                       axis_name=self.axis_name if train else None)
-        x = _conv(c.base_width, 7, 2, name="stem_conv")(x)
+                       dtype=self.dtype, axis_name=self.axis_name if train else None)
+        x = conv(c.base_width, 7, 2, name="stem_conv")(x)
         x = nn.relu(norm(name="stem_norm")(x))
         if c.stem_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -52,14 +56,14 @@ class ResNet(nn.Module):
             after = non_local_places(count, c.non_local[stage] if stage < len(c.non_local) else 0)
             first = 1 if stage == 0 else c.last_stride if stage == len(c.blocks) - 1 else 2
             for i in range(count):
-                x = block(c.base_width * 2 ** stage, first if i == 0 else 1, norm,
+                x = block(c.base_width * 2 ** stage, first if i == 0 else 1, conv, norm,
                           name=f"stage{stage + 1}_block{i + 1}")(x)
                 if i + 1 in after:
                     name = f"stage{stage + 1}_non_local{after.index(i + 1) + 1}"
                     clips = x.reshape(-1, frames, *x.shape[1:])
-                    x = NonLocal(norm, name=name)(clips, valid=valid).reshape(x.shape)
-            stages.append(x)
-        return stages if every_stage else x
+                    x = NonLocal(norm, self.dtype, name=name)(clips, valid=valid).reshape(x.shape)
+            stages.append(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        return stages if every_stage else stages[-1]
 
 
 def non_local_places(blocks: int, count: int) -> tuple[int, ...]:
@@ -80,16 +84,17 @@ class Bottleneck(nn.Module):
 
     width: int
     stride: int
+    conv: partial
     norm: partial
     stride_on: str = "3x3"
 
     @nn.compact
     def __call__(self, x):
         first, second = {"1x1": (self.stride, 1), "3x3": (1, self.stride)}[self.stride_on]
-        y = nn.relu(self.norm(name="norm1")(_conv(self.width, 1, first, name="conv1")(x)))
-        y = nn.relu(self.norm(name="norm2")(_conv(self.width, 3, second, name="conv2")(y)))
-        y = self.norm(name="norm3")(_conv(self.width * EXPANSION, 1, name="conv3")(y))
-        return nn.relu(y + _shortcut(x, y, self.stride, self.norm))
+        y = nn.relu(self.norm(name="norm1")(self.conv(self.width, 1, first, name="conv1")(x)))
+        y = nn.relu(self.norm(name="norm2")(self.conv(self.width, 3, second, name="conv2")(y)))
+        y = self.norm(name="norm3")(self.conv(self.width * EXPANSION, 1, name="conv3")(y))
+        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, self.norm))
 
 
 class BasicBlock(nn.Module):
@@ -97,23 +102,24 @@ class BasicBlock(nn.Module):
 
     width: int
     stride: int
+    conv: partial
     norm: partial
 
     @nn.compact
     def __call__(self, x):
-        y = nn.relu(self.norm(name="norm1")(_conv(self.width, 3, self.stride, name="conv1")(x)))
-        y = self.norm(name="norm2")(_conv(self.width, 3, name="conv2")(y))
-        return nn.relu(y + _shortcut(x, y, self.stride, self.norm))
+        y = nn.relu(self.norm(name="norm1")(self.conv(self.width, 3, self.stride, name="conv1")(x)))
+        y = self.norm(name="norm2")(self.conv(self.width, 3, name="conv2")(y))
+        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, self.norm))
 
 
-def _shortcut(x, y, stride, norm):
+def _shortcut(x, y, stride, conv, norm):
     if x.shape == y.shape:
         return x
-    return norm(name="shortcut_norm")(_conv(y.shape[-1], 1, stride, name="shortcut_conv")(x))
+    return norm(name="shortcut_norm")(conv(y.shape[-1], 1, stride, name="shortcut_conv")(x))
 
 
-def _conv(features, size, stride=1, *, name):
-    return nn.Conv(features, (size, size), (stride, stride), padding=size // 2, use_bias=False,
+def _conv(features, size, stride=1, *, dtype, name):
+    return nn.Conv(features, (size, size), (stride, stride), padding=size // 2, use_bias=False, dtype=dtype,
                    kernel_init=_INIT, name=name)
 
 

@@ -30,7 +30,7 @@ def initial_state(config: configs.Config, identities: int, *, start_from: dict |
 
 def gradients(config: configs.Config, identities: int, state: State, batch: dict, axis_name: str | None):
     """As `training.reid.gradients`; the pairs, too, are those of the global batch."""
-    network, weights = PairScorer(config.reid, identities, axis_name), config.reid_losses
+    network, weights = PairScorer(config.reid, identities, axis_name, config.compute), config.reid_losses
     if len(batch["labels"]) % 2:
         raise ValueError("a device's part of a batch must hold pairs, an even number of clips. "
                          f"Got {len(batch['labels'])}.")

@@ -110,7 +110,7 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
     Batch statistics are those of the global batch: they are averaged over `axis_name` inside the forward
     pass, and the gradient passes through that average. So are a triplet loss' positives and negatives.
     """
-    network, weights = ReidNet(config.reid, identities, axis_name), config.reid_losses
+    network, weights = ReidNet(config.reid, identities, axis_name, config.compute), config.reid_losses
     only = config.reid_training.only
     train = not only or "backbone" in only
 

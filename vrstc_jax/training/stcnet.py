@@ -98,7 +98,8 @@ def gradients(config: configs.Config, identities: int, state: State, guider: dic
     frames, previous, following = (to_float(batch[k]) for k in ("frames", "previous", "following"))
     masks = batch["masks"].astype(jnp.float32)
     weights = config.losses
-    generators, players = Generators(config.stcnet), DiscriminatorPair(config.discriminators)
+    generators = Generators(config.stcnet, config.compute)
+    players = DiscriminatorPair(config.discriminators, config.compute)
 
     def forward(generator_params, discriminator_params):
         first, second = generators.apply({"params": generator_params}, frames, masks, previous, following)
@@ -118,7 +119,7 @@ def gradients(config: configs.Config, identities: int, state: State, guider: dic
             total += weights.adversarial * taking_part
             against = parts["discriminator_global"] + parts["discriminator_local"]
         if guider is not None and weights.identity:
-            logits = ReidNet(config.reid, identities).apply(guider, second[:, None])
+            logits = ReidNet(config.reid, identities, dtype=config.compute).apply(guider, second[:, None])
             parts["identity"] = losses.identity(logits, batch["labels"])
             total += weights.identity * parts["identity"]
         parts |= {"generators": total, "discriminators": against,
