@@ -1,6 +1,7 @@
 """The whole test session runs on CPU, as eight devices, in float32."""
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -11,6 +12,10 @@ import pytest
 # Before anything asks JAX for its devices, which fixes their number.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "float32")
+# What commands keep compiled is not the user's concern: nothing here, and elsewhere in processes of their own.
+jax.config.update("jax_enable_compilation_cache", False)
+_COMPILED = tempfile.TemporaryDirectory(prefix="vrstc-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
 
 # The same few examples every time: a test that fails does so for whoever runs it.
 hypothesis.settings.register_profile("vrstc", max_examples=10, deadline=None, derandomize=True, database=None)

@@ -1,4 +1,4 @@
-"""What a user is told when something they gave cannot be used."""
+"""What a user is told when something they gave cannot be used, or a run has to end before it is done."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,11 @@ class InputError(ValueError):
 
 class TrainingDiverged(RuntimeError):
     """A loss stopped being finite. The message names the loss, the step, and the last good checkpoint."""
+
+
+class Preempted(BaseException):
+    """The run was told to make room, and can be gone on with: a checkpoint was written, where there is one to write.
+
+    The command line exits with code 75 (EX_TEMPFAIL of sysexits.h: try again), by which launchers know it. Not an
+    `Exception`, as `KeyboardInterrupt` is not: what deals with errors has nothing to do with it.
+    """
