@@ -2,7 +2,7 @@
 
 A batch is a function of the seed and the step alone: examples are drawn from one seeded global order, and
 what is random in an example is seeded by its place in that order. Going on after an interruption is starting
-at a step.
+at a step. Of each batch a process of several takes its rows, and no other part of it changes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax import hosts
 from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.data.masks import random_mask
 from vrstc_jax.data.neighbours import sides, unlikeness
@@ -56,10 +57,12 @@ def stcnet_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.
 
     Returns:
       Iterator of {'frames' uint8 [B, H, W, 3], 'masks' bool [B, H, W, 1], 'previous' and 'following'
-      uint8 [B, T, H, W, 3], 'labels' int32 [B]}.
+      uint8 [B, T, H, W, 3], 'labels' int32 [B]}, B the config's batch divided by the number of processes: this
+      process' rows (`hosts.share`).
 
     Raises:
-      InputError: no tracklet has two unoccluded frames, so none has a neighbour to learn from.
+      InputError: no tracklet has two unoccluded frames, so none has a neighbour to learn from; or the batch does not
+        divide by the devices.
     """
     pairs = [(k, i) for k, tracklet in enumerate(usable) if len(tracklet.frames) > 1
              for i in tracklet.frames]
@@ -111,10 +114,11 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     Returns:
       Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}, and with a `locating_loss` 'hidden'
       float32 [B, T, 3], the share of each band that was hidden on purpose, or is known to be; for a head that
-      looks at all stages, where masks are known, also 'masks' bool [B, T, H, W], all that is hidden.
+      looks at all stages, where masks are known, also 'masks' bool [B, T, H, W], all that is hidden. B as in
+      `stcnet_batches`.
 
     Raises:
-      InputError: no tracklet has a frame, or the batch does not divide by K.
+      InputError: no tracklet has a frame, or the batch does not divide by K or by the devices.
     """
     size = config.reid.height, config.reid.width
     training = config.reid_training
@@ -174,14 +178,17 @@ def _batches_of_people(usable, example, seed, training, start):
         if len(tracklet.frames):
             tracklets.setdefault(tracklet.label, []).append(k)
     people = list(tracklets.values())
+    share = hosts.share(training.batch)
+    rows = slice(hosts.index() * share, (hosts.index() + 1) * share)
 
     def build(_, rng):
         wanted = training.batch // count
         examples = []
         for person in rng.choice(len(people), wanted, replace=wanted > len(people)):
             theirs = rng.permutation(people[person])
+            # One generator for the whole batch: the rows of other processes must be made to come to one's own.
             examples += [example(theirs[i % len(theirs)], rng) for i in range(count)]
-        return {name: np.stack([each[name] for each in examples]) for name in examples[0]}
+        return {name: np.stack([each[name] for each in examples[rows]]) for name in examples[0]}
 
     order = grain.MapDataset.range(_SHORTEST_EPOCH).seed(seed).repeat().random_map(build)
     return iter(order[start:].to_iter_dataset(_READING))
@@ -198,8 +205,8 @@ def _batches(items, example, seed, batch, start):
 
     # Starting an epoch costs grain a tenth of a second, so few items are laid end to end to a long one.
     length = len(items) * max(1, _SHORTEST_EPOCH // len(items))
-    order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build).batch(batch)
-    return iter(order[start:].to_iter_dataset(_READING))
+    order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build)
+    return _rows(order, batch, start)
 
 
 def _batches_in_epochs(items, example, seed, batch, start):
@@ -212,8 +219,17 @@ def _batches_in_epochs(items, example, seed, batch, start):
         epoch, place = divmod(position, len(items))
         return example(items[order_of(epoch)[place]], rng)
 
-    order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(build).batch(batch)
-    return iter(order[start:].to_iter_dataset(_READING))
+    order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(build)
+    return _rows(order, batch, start)
+
+
+def _rows(order, batch, start):
+    """This process' rows of the batches that an order of examples falls into, from batch `start` on.
+
+    They are neighbours in the batch, so that devices hold the same rows whatever the number of processes.
+    """
+    shares = order.batch(hosts.share(batch))
+    return iter(shares[hosts.index()::hosts.count()][start:].to_iter_dataset(_READING))
 
 
 def _prepared(image, size, flip, shift, rng):
