@@ -325,7 +325,7 @@ class _Seed:
                                pairs.initial_state(config, len(identities), start_from=self._start().variables),
                                pairs.pmap_step(config, len(identities)),
                                lambda start: reid_batches(train, seen, config, start=start),
-                               steps=config.reid_training.steps, directory=work / "final")
+                               steps=config.reid_training.steps, directory=work / "final", config=config)
             save_reid(path, ReidModel(config.reid, jax.device_get(state.result), identities,
                                       network="PairScorer"))
         query, gallery = five_steps.tracklets_to_rank(sets)

@@ -135,7 +135,7 @@ def train_reid(data: TrackletSet, seen: Sequence[Usable], config: configs.Config
     state = loop.train(
         name, reid.initial_state(config, identities, start_from=start_from), reid.pmap_step(config, identities),
         lambda start: reid_batches(data, seen, config, start=start), steps=config.reid_training.steps,
-        directory=directory, log_every=log_every, checkpoint_every=checkpoint_every)
+        directory=directory, config=config, log_every=log_every, checkpoint_every=checkpoint_every)
     return jax.device_get(state.result)
 
 
@@ -166,7 +166,7 @@ def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     return loop.train(
         "STCnet", stcnet.initial_state(config, start_from=start_from), lambda state, batch: step(state, placed, batch),
         lambda start: stcnet_batches(data, usable, config, start=start),
-        steps=config.stcnet_training.steps, directory=directory, log_every=log_every,
+        steps=config.stcnet_training.steps, directory=directory, config=config, log_every=log_every,
         checkpoint_every=checkpoint_every, pictures=pictures)
 
 

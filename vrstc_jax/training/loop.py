@@ -5,64 +5,92 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import nullcontext
 
 import jax
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
-from vrstc_jax.errors import InputError, TrainingDiverged
-from vrstc_jax.training.checkpoints import Checkpoints
+from vrstc_jax import config as configs
+from vrstc_jax import hosts
+from vrstc_jax.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.training.checkpoints import Checkpoints, told_of_a_full_disk
 from vrstc_jax.training.stcnet import AXIS
 
 
-@dataclass
 class MetricsLog:
-    """Metrics as JSON lines and as TensorBoard events, in one directory.
+    """Metrics as JSON lines and as TensorBoard events, in one directory; a context manager.
 
     On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once.
+
+    Args:
+      directory: local, or anything that epath knows.
+      start: the step from which training goes on.
+
+    Raises:
+      InputError: the disk is full, here or in any method.
     """
 
-    directory: Path
-    start: int = 0
-    _events: object = field(default=None, repr=False)
+    def __init__(self, directory, start: int = 0):
+        # Imported here: it takes a second, and only training writes events. Its SummaryWriter writes in a thread,
+        # which a full disk ends, and then blocks.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
-    def __post_init__(self):
-        # Imported here: it takes a second, and only training writes events.
-        from tensorboardX import SummaryWriter
+        self.directory = epath.Path(directory)
+        kept = [line for line in read_metrics(self.directory) if line["step"] <= start]
+        with told_of_a_full_disk(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            unfinished = self.directory / "metrics.partial"
+            unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            unfinished.replace(self.path)
+            self._events = EventsWriter(os.path.join(os.fspath(self.directory), "events"))
+            self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what it shows from there on
 
-        self.directory.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_metrics(self.directory) if line["step"] <= self.start]
-        unfinished = self.path.with_suffix(".partial")
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(unfinished, self.path)
-        self._events = SummaryWriter(str(self.directory), purge_step=self.start + 1)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            with told_of_a_full_disk(self.directory):
+                self._events.close()
+        except Exception:
+            if kind is None:  # else what is being raised already is what there is to tell
+                raise
 
     @property
-    def path(self) -> Path:
+    def path(self) -> epath.Path:
         """The file of JSON lines."""
         return self.directory / "metrics.jsonl"
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Adds one line: {'step': step, **metrics}."""
-        with self.path.open("a") as lines:
-            lines.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+        from tensorboardX import summary
+
+        with told_of_a_full_disk(self.directory):
+            with self.path.open("a") as lines:
+                lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            for name, value in metrics.items():
+                self._add(step, summary=summary.scalar(name, value))
+            self._events.flush()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a picture, uint8 [H, W, 3], to the events."""
-        self._events.add_image(name, image, step, dataformats="HWC")
+        from tensorboardX import summary
 
-    def close(self) -> None:
-        """Writes what is still in memory."""
-        self._events.close()
+        with told_of_a_full_disk(self.directory):
+            self._add(step, summary=summary.image(name, image, dataformats="HWC"))
+
+    def _add(self, step, **what):
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(wall_time=time.time(), step=step, **what))
 
 
 def read_metrics(directory) -> list[dict]:
     """The lines of a `MetricsLog`, in order; a last line that was cut off is left out."""
-    path = Path(directory) / "metrics.jsonl"
+    path = epath.Path(directory) / "metrics.jsonl"
     lines = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -73,52 +101,70 @@ def read_metrics(directory) -> list[dict]:
 
 
 def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[dict]], *, steps: int,
-          directory, log_every: int = 20, checkpoint_every: int = 500,
-          pictures: Callable | None = None, pictures_every: int = 500):
+          directory, config: configs.Config | None = None, best: str | None = None, log_every: int = 20,
+          checkpoint_every: int = 500, pictures: Callable | None = None, pictures_every: int = 500):
     """Runs `step` until `steps` steps are done, from the last checkpoint in `directory` if there is one.
+
+    Every process of a run calls it with the same arguments; each trains on its rows of the batches. Told to make
+    room (SIGTERM), it writes one more checkpoint, at the same step everywhere.
 
     Args:
       name: what is trained, for the progress bar.
       state: the initial state, with a field `step`.
       step: (state, batch [devices, B/devices, …]) to (state, metrics).
       batches: gives, for a starting step, the batches from that step on.
-      directory: where checkpoints and metrics go.
-      pictures: (state, batch) to a picture, uint8 [H, W, 3], of what the network does by now.
+      directory: where checkpoints and metrics go; local, or anything that epath knows.
+      config: of the run, kept in its checkpoints; those of another config are refused.
+      best: a metric; the checkpoint at which it was lowest is kept beside the newest ones.
+      pictures: (state, batch) to a picture, uint8 [H, W, 3], of what the network does by now. Process 0 alone calls
+        it, so it must not compute with the other processes.
 
     Returns:
       The state after `steps` steps.
 
     Raises:
       TrainingDiverged: a metric or the state was not finite. The last good checkpoint is kept.
+      Preempted: it was told to make room; the same call goes on.
+      InputError: the disk is full, the checkpoints are of another config, or the batch does not divide by the
+        devices.
     """
-    directory = Path(directory)
-    with Checkpoints(directory / "checkpoints") as checkpoints:
+    directory = epath.Path(directory)
+    with (Checkpoints(directory / "checkpoints", best=best, config=config) as checkpoints,
+          hosts.preemption_notice() as told):
         state, start = checkpoints.restore(state)
         if start >= steps:
             return state
         state = replicated(state)
-        log = MetricsLog(directory, start)
         incoming = batches(start)
-        waiting, since = [], time.monotonic()
-        with tqdm(total=steps, initial=start, desc=name, unit="step", dynamic_ncols=True) as bar:
+        waiting = _pending(checkpoints, start)
+        since = time.monotonic(), start
+        with (MetricsLog(directory, start) if hosts.first() else nullcontext() as log,
+              tqdm(total=steps, initial=start, desc=name, unit="step", dynamic_ncols=True,
+                   disable=not hosts.first()) as bar):
             for number in range(start + 1, steps + 1):
                 batch = next(incoming)
                 state, metrics = step(state, shard(batch))
                 waiting.append(metrics)
-                last = number == steps
-                if number % log_every == 0 or number % checkpoint_every == 0 or last:
+                stop, last = told(), number == steps
+                due, means = number % checkpoint_every == 0 or last, None
+                if number % log_every == 0 or due:
+                    checkpoints.check()
                     means = _means(waiting, name, number, checkpoints)
-                    rate = len(waiting) / (time.monotonic() - since)
-                    log.write(number, means | {"steps_per_second": rate})
+                    if log:
+                        rate = (number - since[1]) / (time.monotonic() - since[0])
+                        log.write(number, means | {"steps_per_second": rate})
                     bar.set_postfix({k: f"{v:.3g}" for k, v in list(means.items())[-2:]})
-                    waiting, since = [], time.monotonic()
-                if pictures and (number % pictures_every == 0 or last):
+                    waiting, since = [], (time.monotonic(), number)
+                if log and pictures and (number % pictures_every == 0 or last):
                     log.picture(number, name.replace(" ", "_"), pictures(state, batch))
-                if number % checkpoint_every == 0 or last:
+                if due or stop:
                     _require_finite(state, name, number, checkpoints)
-                    checkpoints.save(number, state)
+                    checkpoints.save(number, state, metrics=means, pending=jax.device_get(waiting))
                 bar.update()
-        log.close()
+                if stop:
+                    checkpoints.finish()
+                    raise Preempted(f"{name}: preempted at step {number}; the same command goes on from here")
+        checkpoints.finish()
     return state
 
 
@@ -143,6 +189,13 @@ def shard(batch: dict) -> dict:
         return array.reshape(devices, array.shape[0] // devices, *array.shape[1:])
 
     return jax.tree.map(split, batch)
+
+
+def _pending(checkpoints, start):
+    """The metrics of steps before `start` whose mean is still to come, if it was a preemption that ended there: so
+    the log, too, is what it would have been. They are float32, as steps give them."""
+    rows = checkpoints.about(start).get("pending", []) if start else []
+    return [{key: np.float32(value) for key, value in row.items()} for row in rows]
 
 
 def _means(waiting, name, number, checkpoints):
