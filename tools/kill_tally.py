@@ -1,0 +1,266 @@
+"""Kills one of the processes of a training at random moments, and counts how often the end result is the same.
+
+    python -m tools.kill_tally --times 20
+
+First two processes of two CPU devices each train the re-ID network and STCnet, size `smoke`, on made-up walkers,
+writing a checkpoint every few steps, and nobody disturbs them. Then, 20 times, the same training is started in a new
+directory, one of the two is killed as `kill -9` does it, the other must end by itself with a message, the same
+command is given again, and what it leaves is compared with the undisturbed result bit for bit: the networks, their
+optimisers and the lines of metrics. Half of the moments are random ones; in the other half a checkpoint is just being
+written. About half a minute each on two idle cores; the seed is told, and makes the moments the same again.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from vrstc_jax.cli import run_as_command
+from vrstc_jax.errors import InputError
+
+_PATIENCE = 900  # seconds for a whole training
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """How often, and where."""
+
+    times: int = 20
+    """How often to kill."""
+    seed: int | None = None
+    """Of the moments; if left out, another one each time, which is told."""
+    steps: int = 12
+    """Of each training."""
+    workdir: Path | None = None
+    """For all that is trained; if left out, a temporary directory, removed at the end."""
+
+
+def main(arguments: Arguments) -> bool:
+    """Kills and compares; prints the tally. Returns whether all end results were the same."""
+    if arguments.times < 1 or arguments.steps < 4:
+        raise InputError(f"--times must be 1 or more and --steps 4 or more. Got {arguments.times}, {arguments.steps}.")
+    seed = random.randrange(10 ** 6) if arguments.seed is None else arguments.seed
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (arguments.workdir or Path(temporary)).absolute()
+        (work / "whole").mkdir(parents=True, exist_ok=True)
+        run = functools.partial(Run, steps=arguments.steps, cache=work / "compiled")
+        began = time.monotonic()
+        codes = run(work / "whole").start().wait()
+        took = time.monotonic() - began
+        if any(codes):
+            raise InputError(f"{work / 'whole'}: the undisturbed training ended with {codes}; see its log files.")
+        expected = result(work / "whole")
+        print(f"undisturbed: {took:.0f} s; seed {seed}", flush=True)
+        rows = [kill_once(run(work / f"killed{n}"), moment, expected)
+                for n, moment in enumerate(moments(arguments.times, seed, took))]
+        same = sum(row["same"] for row in rows)
+        alone = sum(row["ended"] for row in rows)
+        busy = sum(row["writing"] for row in rows)
+        print(f"{len(rows)} kills, {busy} of them while a checkpoint was written: {same} end results are the same bit "
+              f"for bit; {alone} times the other process ended by itself.")
+    return same == alone == len(rows)
+
+
+def moments(times: int, seed: int, seconds: float) -> list[tuple[int, str, float]]:
+    """(which process, 'any' or 'writing', when) of each kill.
+
+    'any' is so many seconds after the start; 'writing' is in the n-th checkpoint that is being written.
+    """
+    draw = random.Random(seed)
+    return [(draw.randrange(2), "any", draw.uniform(0.2, 0.95) * seconds) if n % 2 == 0
+            else (draw.randrange(2), "writing", draw.randint(1, 6)) for n in range(times)]
+
+
+def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dict:
+    """Kills one process of a training at a moment, lets the other end, and starts again.
+
+    Returns:
+      {'same': whether the end result is the expected one, 'ended': whether the other process ended by itself,
+      'writing': whether a checkpoint was half-written at that moment}; it is printed too.
+    """
+    which, kind, when = moment
+    shutil.rmtree(run.directory, ignore_errors=True)
+    run.start()
+    began, seen = time.monotonic(), set()
+    while run.going():
+        unfinished = set(run.directory.glob("*/checkpoints/*.orbax-checkpoint-tmp*"))
+        seen |= unfinished
+        if (time.monotonic() - began > when) if kind == "any" else (unfinished and len(seen) >= when):
+            break
+        time.sleep(0.002)
+    run.processes[which].kill()
+    writing = any(run.directory.glob("*/checkpoints/*.orbax-checkpoint-tmp*"))
+    began = time.monotonic()
+    codes = run.wait()
+    waited = time.monotonic() - began
+    ended = codes[1 - which] != -signal.SIGKILL
+    again = run.start().wait()
+    same = not any(again) and result(run.directory) == expected
+    place = ", ".join(f"{path.parent.name} {path.name}" for path in sorted(run.directory.glob("*/checkpoints")))
+    print(f"process {which} killed ({kind} {when:.4g}{', a checkpoint half-written' if writing else ''}); the other "
+          f"ended after {waited:.0f} s with {codes[1 - which]}; again: {again}, "
+          f"{'the same' if same else 'ANOTHER RESULT in ' + place}", flush=True)
+    return {"same": same, "ended": ended, "writing": writing}
+
+
+class Run:
+    """A training by processes of its own, in a directory; their outputs are in log0, log1 and so on there."""
+
+    def __init__(self, directory: Path, *, steps: int = 12, processes: int = 2, devices: int = 2,
+                 cache: Path | None = None, program: tuple = ("-m", "tools.kill_tally"), heartbeat: int = 20,
+                 options: dict | None = None):
+        self.directory, self.processes = directory, []
+        self._count, self._program = processes, program
+        self._options = {"directory": str(directory), "steps": steps, "heartbeat": heartbeat} | (options or {})
+        self._environment = os.environ | {
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(devices), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        if cache is not None:
+            self._environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+
+    def start(self, **options) -> "Run":
+        """Starts all processes."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        port, self.processes = _free_port(), []
+        for index in range(self._count):
+            who = {"VRSTC_COORDINATOR": f"127.0.0.1:{port}", "VRSTC_PROCESSES": str(self._count),
+                   "VRSTC_PROCESS": str(index)} if self._count > 1 else {}
+            with open(self.directory / f"log{index}", "wb") as log:
+                self.processes.append(subprocess.Popen(
+                    [sys.executable, *self._program, "train", json.dumps(self._options | options)], stdout=log,
+                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment | who,
+                    cwd=self._environment["PYTHONPATH"]))
+        return self
+
+    def going(self) -> bool:
+        """Whether all processes are alive."""
+        return all(process.poll() is None for process in self.processes)
+
+    def wait(self, seconds: float = _PATIENCE) -> list[int]:
+        """The exit codes of all processes; those that take longer than so many seconds are killed."""
+        end = time.monotonic() + seconds
+        for process in self.processes:
+            try:
+                process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return [process.returncode for process in self.processes]
+
+    def log(self, index: int) -> str:
+        """What a process said."""
+        return (self.directory / f"log{index}").read_text(errors="replace")
+
+
+def result(directory: Path) -> dict:
+    """What a training left: the digest of each network with its optimiser, and the lines of its metrics."""
+    left = json.loads((directory / "result.json").read_text()) if (directory / "result.json").exists() else {}
+    for path in sorted(directory.glob("*/metrics.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        left[path.parent.name, "metrics"] = [{k: v for k, v in line.items() if k != "steps_per_second"}
+                                             for line in lines]
+    return left
+
+
+def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"), checkpoint_every: int = 3,
+          log_every: int = 2, watch=None, **options) -> dict:
+    """Trains networks of size `smoke` on made-up walkers, among however many processes there are.
+
+    Args:
+      watch: (network, state, metrics), called after each step.
+      options: of `loop.train`.
+
+    Returns:
+      The last states, by network.
+    """
+    from vrstc_jax.training import loop, reid, stcnet
+
+    config, data, usable, batches = _material()
+    identities = len({each.label for each in usable})
+    steppers = {"reid": reid.pmap_step(config, identities), "stcnet": stcnet.pmap_step(
+        dataclasses.replace(config, losses=dataclasses.replace(config.losses, identity=0.0)), identities)}
+    starts = {"reid": lambda: reid.initial_state(config, identities), "stcnet": lambda: stcnet.initial_state(config)}
+    states = {}
+    for network in networks:
+        def step(state, batch, network=network):
+            state, metrics = (steppers["reid"](state, batch) if network == "reid"
+                              else steppers["stcnet"](state, None, batch))
+            if watch:
+                watch(network, state, metrics)
+            return state, metrics
+
+        states[network] = loop.train(
+            network, starts[network](), step, lambda start, network=network: batches[network](
+                data, usable, config, start=start),
+            steps=steps, directory=directory / network, checkpoint_every=checkpoint_every, log_every=log_every,
+            config=config, **options)
+    return states
+
+
+def _material():
+    import numpy as np
+
+    from vrstc_jax import config as configs
+    from vrstc_jax.data.neighbours import thumbnail
+    from vrstc_jax.data.pipeline import Usable, reid_batches, stcnet_batches
+    from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+
+    config = configs.get("smoke")
+    tracklets = make_tracklets(people("train", 4), cameras=1, config=WalkerConfig(height=40, width=20, frames=8))
+    frames = [frame for tracklet in tracklets for frame in tracklet.frames]
+
+    class InMemory:
+        frame = staticmethod(frames.__getitem__)
+        thumbnail = staticmethod([thumbnail(frame) for frame in frames].__getitem__)
+
+    usable = [Usable(8 * k, np.arange(8), k) for k in range(len(tracklets))]
+    return config, InMemory, usable, {"reid": reid_batches, "stcnet": stcnet_batches}
+
+
+def _train_as_one_process(directory, *, heartbeat, **options):
+    """What each process of a `Run` does."""
+    import jax
+    import numpy as np
+
+    from vrstc_jax import hosts
+    from vrstc_jax.data.images import replace_file
+
+    hosts.initialize(heartbeat=heartbeat)
+    states = train(Path(directory), **options)
+    digests = {name: hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest()
+               for name, state in states.items()}
+    if hosts.first():
+        replace_file(Path(directory) / "result.json", json.dumps(digests).encode())
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _main():
+    if sys.argv[1:2] == ["train"]:
+        options = json.loads(sys.argv[2])
+        run_as_command(lambda: _train_as_one_process(**options))
+    else:
+        run_as_command(lambda: sys.exit(0 if main(tyro.cli(Arguments, description=__doc__)) else 1))
+
+
+if __name__ == "__main__":
+    _main()
