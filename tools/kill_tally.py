@@ -3,10 +3,10 @@
     python -m tools.kill_tally --times 20
 
 First two processes of two CPU devices each train the re-ID network and STCnet, size `smoke`, on made-up walkers,
-writing a checkpoint every few steps, and nobody disturbs them. Then, 20 times, the same training is started in a new
-directory, one of the two is killed as `kill -9` does it, the other must end by itself with a message, the same
-command is given again, and what it leaves is compared with the undisturbed result bit for bit: the networks, their
-optimisers and the lines of metrics. Half of the moments are random ones; in the other half a checkpoint is just being
+writing a checkpoint every few steps, and nobody disturbs them; twice, which must give the same. Then, 20 times, the
+same training is started in a new directory, one of the two is killed as `kill -9` does it, the other must end by
+itself with a message, the same command is given again, and what it leaves is compared with the undisturbed result bit
+for bit: the networks, their optimisers and the lines of metrics. Half of the moments are random ones; in the other half a checkpoint is just being
 written. About half a minute each on two idle cores; the seed is told, and makes the moments the same again.
 """
 
@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -33,6 +34,7 @@ from vrstc_jax.cli import run_as_command
 from vrstc_jax.errors import InputError
 
 _PATIENCE = 900  # seconds for a whole training
+_EVERY = 3  # steps from checkpoint to checkpoint
 
 
 @dataclass(frozen=True)
@@ -56,54 +58,68 @@ def main(arguments: Arguments) -> bool:
     seed = random.randrange(10 ** 6) if arguments.seed is None else arguments.seed
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.workdir or Path(temporary)).absolute()
-        (work / "whole").mkdir(parents=True, exist_ok=True)
         run = functools.partial(Run, steps=arguments.steps, cache=work / "compiled")
-        began = time.monotonic()
-        codes = run(work / "whole").start().wait()
-        took = time.monotonic() - began
-        if any(codes):
-            raise InputError(f"{work / 'whole'}: the undisturbed training ended with {codes}; see its log files.")
-        expected = result(work / "whole")
-        print(f"undisturbed: {took:.0f} s; seed {seed}", flush=True)
-        rows = [kill_once(run(work / f"killed{n}"), moment, expected)
-                for n, moment in enumerate(moments(arguments.times, seed, took))]
-        same = sum(row["same"] for row in rows)
-        alone = sum(row["ended"] for row in rows)
-        busy = sum(row["writing"] for row in rows)
-        print(f"{len(rows)} kills, {busy} of them while a checkpoint was written: {same} end results are the same bit "
-              f"for bit; {alone} times the other process ended by itself.")
+        expected, _ = undisturbed(run(work / "whole"))
+        # Once more: those to be killed, too, find what the first has compiled.
+        again, took = undisturbed(run(work / "again"))
+        if again != expected:
+            raise InputError(f"{work}: two undisturbed trainings gave different results; so there is nothing to "
+                             "compare with.")
+        print(f"undisturbed, twice: the same; {took:.0f} s; seed {seed}", flush=True)
+        drawn = moments(arguments.times, seed, seconds=took, checkpoints=2 * math.ceil(arguments.steps / _EVERY))
+        rows = [kill_once(run(work / f"killed{n}"), moment, expected) for n, moment in enumerate(drawn)]
+    same = sum(row["same"] for row in rows)
+    alone = sum(row["ended"] for row in rows)
+    busy = sum(row["writing"] for row in rows)
+    print(f"{len(rows)} kills, {busy} of them while a checkpoint was written: {same} end results are the same bit "
+          f"for bit; {alone} times the other process ended by itself.")
     return same == alone == len(rows)
 
 
-def moments(times: int, seed: int, seconds: float) -> list[tuple[int, str, float]]:
+def undisturbed(run: "Run") -> tuple[dict, float]:
+    """(the end result of a training from its start, the seconds that it took).
+
+    Raises:
+      InputError: it failed.
+    """
+    shutil.rmtree(run.directory, ignore_errors=True)
+    began = time.monotonic()
+    codes = run.start().wait()
+    if any(codes):
+        raise InputError(f"{run.directory}: the undisturbed training ended with {codes}; see its log files.")
+    return result(run.directory), time.monotonic() - began
+
+
+def moments(times: int, seed: int, *, seconds: float, checkpoints: int) -> list[tuple[int, str, float]]:
     """(which process, 'any' or 'writing', when) of each kill.
 
-    'any' is so many seconds after the start; 'writing' is in the n-th checkpoint that is being written.
+    'any' is so many seconds after the start, of a training that takes `seconds`; 'writing' is in the n-th of its
+    checkpoints, while it is being written.
     """
     draw = random.Random(seed)
     return [(draw.randrange(2), "any", draw.uniform(0.2, 0.95) * seconds) if n % 2 == 0
-            else (draw.randrange(2), "writing", draw.randint(1, 6)) for n in range(times)]
+            else (draw.randrange(2), "writing", draw.randint(1, checkpoints)) for n in range(times)]
 
 
 def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dict:
     """Kills one process of a training at a moment, lets the other end, and starts again.
 
+    A training that is done before the moment comes is done again, with an earlier one.
+
     Returns:
       {'same': whether the end result is the expected one, 'ended': whether the other process ended by itself,
       'writing': whether a checkpoint was half-written at that moment}; it is printed too.
+
+    Raises:
+      InputError: the training failed by itself.
     """
     which, kind, when = moment
-    shutil.rmtree(run.directory, ignore_errors=True)
-    run.start()
-    began, seen = time.monotonic(), set()
-    while run.going():
-        unfinished = set(run.directory.glob("*/checkpoints/*.orbax-checkpoint-tmp*"))
-        seen |= unfinished
-        if (time.monotonic() - began > when) if kind == "any" else (unfinished and len(seen) >= when):
-            break
-        time.sleep(0.002)
+    while not _reached(run, kind, when):
+        if any(run.wait()):
+            raise InputError(f"{run.directory}: the training failed before it was killed; see its log files.")
+        when = when - 1 if kind == "writing" and when > 1 else when * 0.8
     run.processes[which].kill()
-    writing = any(run.directory.glob("*/checkpoints/*.orbax-checkpoint-tmp*"))
+    writing = bool(_half_written(run))
     began = time.monotonic()
     codes = run.wait()
     waited = time.monotonic() - began
@@ -115,6 +131,26 @@ def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dic
           f"ended after {waited:.0f} s with {codes[1 - which]}; again: {again}, "
           f"{'the same' if same else 'ANOTHER RESULT in ' + place}", flush=True)
     return {"same": same, "ended": ended, "writing": writing}
+
+
+def _reached(run, kind, when):
+    """Starts a training from nothing; whether the moment comes before its end."""
+    shutil.rmtree(run.directory, ignore_errors=True)
+    run.start()
+    began, seen = time.monotonic(), set()
+    while run.going():
+        unfinished = _half_written(run)
+        seen |= unfinished
+        if (time.monotonic() - began >= when) if kind == "any" else (unfinished and len(seen) >= when):
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def _half_written(run):
+    """(network, step) of the checkpoints that have no digests yet."""
+    return {(path.parts[-3], path.name.split(".")[0]) for path in run.directory.glob("*/checkpoints/[0-9]*")
+            if not (path / "digests.json").exists()}
 
 
 class Run:
@@ -177,7 +213,7 @@ def result(directory: Path) -> dict:
     return left
 
 
-def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"), checkpoint_every: int = 3,
+def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"), checkpoint_every: int = _EVERY,
           log_every: int = 2, watch=None, **options) -> dict:
     """Trains networks of size `smoke` on made-up walkers, among however many processes there are.
 
