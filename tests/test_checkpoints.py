@@ -75,7 +75,7 @@ def test_what_is_in_them(whole):
         about = json.loads((path / "about/metadata").read_text())
         assert about["step"] == about["data_position"] == step and about["pending"] == []
         assert about["versions"]["jax"] == jax.__version__
-        assert about["config"] == json.loads(json.dumps(configs.to_dict(SMOKE))) and len(about["config_sha256"]) == 64
+        assert about["config"] == json.loads(json.dumps(configs.to_dict(SMOKE)))
     with Checkpoints(directory / "checkpoints", config=SMOKE) as checkpoints:
         state, step = checkpoints.restore(START)
         np.testing.assert_array_equal(state["total"], last["total"])

@@ -6,8 +6,8 @@ First two processes of two CPU devices each train the re-ID network and STCnet, 
 writing a checkpoint every few steps, and nobody disturbs them; twice, which must give the same. Then, 20 times, the
 same training is started in a new directory, one of the two is killed as `kill -9` does it, the other must end by
 itself with a message, the same command is given again, and what it leaves is compared with the undisturbed result bit
-for bit: the networks, their optimisers and the lines of metrics. Half of the moments are random ones; in the other half a checkpoint is just being
-written. About half a minute each on two idle cores; the seed is told, and makes the moments the same again.
+for bit: the networks, their optimisers and the lines of metrics. Half of the moments are random ones; in the other
+half a checkpoint is just being written. The seed is told, and makes the moments the same again.
 """
 
 import dataclasses

@@ -108,8 +108,7 @@ class Checkpoints:
             "pending": [{name: float(value) for name, value in row.items()} for row in pending],
         }
         if self._config is not None:
-            values = configs.to_dict(self._config)
-            about |= {"config": values, "config_sha256": _sha256_of_config(values)}
+            about["config"] = configs.to_dict(self._config)
         with self._told_of_a_full_disk():
             self._manager.save(step, metrics=metrics, args=ocp.args.Composite(**{
                 _STATE: ocp.args.StandardSave(jax.tree.map(_for_orbax, state)), _ABOUT: ocp.args.JsonSave(about)}))
@@ -158,8 +157,13 @@ class Checkpoints:
 
     def _require_config(self, path):
         theirs = self.about(int(path.name)).get("config")
-        # Through the class, so that fields that came later have their defaults.
-        if theirs is not None and self._config is not None and configs.from_dict(theirs) != self._config:
+        if theirs is None or self._config is None:
+            return
+        try:  # through the class, so that fields that came later have their defaults
+            same = configs.from_dict(theirs) == self._config
+        except InputError:  # of a later version, with fields that are unknown here
+            same = False
+        if not same:
             raise InputError(f"{path}: this checkpoint is of another config; remove {self.directory}, or give another "
                              "directory.")
 
@@ -278,10 +282,6 @@ def _sha256(file):
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sha256_of_config(values):
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _for_orbax(array):
