@@ -213,8 +213,8 @@ def result(directory: Path) -> dict:
     return left
 
 
-def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"), checkpoint_every: int = _EVERY,
-          log_every: int = 2, watch=None, **options) -> dict:
+def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"),
+          checkpoint_every: int = _EVERY, log_every: int = 2, watch=None, **options) -> dict:
     """Trains networks of size `smoke` on made-up walkers, among however many processes there are.
 
     Args:
