@@ -173,9 +173,10 @@ class TestVisiblePixels:
         visible_is_untouched(frames, result.frames, result.masks)
         changed = [not np.array_equal(a, b) for a, b in zip(frames, result.frames)]
         assert changed == [how in ("stcnet", "spatial") for how in result.how]
-        # What is hidden is what the scores say, band by band.
+        # What is hidden is what the scores say, band by band; the best of three is kept.
         for score, mask in zip(result.scores, result.masks):
-            np.testing.assert_array_equal(mask, bands_mask(score < tau, *mask.shape))
+            called = [u < tau and not (u > 0 and u == max(score) < tau) for u in score]
+            np.testing.assert_array_equal(mask, bands_mask(called, *mask.shape))
 
     @hypothesis.given(height=st.integers(3, 90), width=st.integers(2, 60), seed=st.integers(0, 99))
     def test_alone_decide_what_is_painted(self, completer, height, width, seed):
@@ -326,13 +327,23 @@ class TestOddTracklets:
         frames = figures(5)
         if located:
             scores = np.ones((5, 3), np.float32)
-            scores[2] = 0.2
+            scores[2] = -0.3, -0.2, 0.0
             done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
         else:
             done = run(completer, frames, masks_at(frames, (2,), share=1))
         assert [d.how for d in done] == ["visible", "visible", "left", "visible", "visible"]
         np.testing.assert_array_equal(done[2].frame, frames[2])
         assert done[2].mask.all() and done[2].sources == (-1, -1)
+
+    def test_of_three_bands_called_hidden_the_best_is_kept(self, completer):
+        """Else nothing would be left to go by; it is one that is seen for the most part."""
+        frames, scores = figures(5), np.ones((5, 3), np.float32)
+        scores[2] = 0.1, 0.4, -0.2
+        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
+        np.testing.assert_array_equal(done[2].mask, bands_mask([True, False, True], *frames[2].shape[:2]))
+        assert done[2].how == "stcnet" and done[2].sources == (1, 3)
+        scores[1] = scores[2]  # what is completed so is nothing to complete others from
+        assert list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2].sources == (0, 3)
 
     def test_everything_hidden_everywhere(self):
         frames = figures(3)

@@ -5,7 +5,8 @@ unoccluded frames on either side. The cases that the paper leaves open:
   no unoccluded frame on one side: the other side's is used for both;
   on neither: the spatial generator alone completes, and the frame is marked 'spatial';
   two bands hidden: they are one joint mask;
-  everything hidden: the frame is left as it is, and marked 'left';
+  everything hidden: the frame is left as it is, and marked 'left'; where all that is known is that three bands
+    score below τ, the best of them is kept, and the others are completed (`plan_from_scores`);
   a tracklet of one frame: it agrees with its own mean, so nothing is located in it; with a mask it is
     completed spatially.
 """
@@ -256,9 +257,17 @@ def _completer(model: Model) -> Completer:
 
 
 def plan_from_scores(scores: np.ndarray, tau: float) -> Plan:
-    """Hides the bands whose score [T, 3] is below τ (section 3.2)."""
+    """Hides the bands whose score [T, 3] is below τ (section 3.2).
+
+    Where that is all three, nothing would be left to go by; so the best one stays as it is, unless it is hidden for
+    the most part too: a score of 0 or less, a head's for half of it.
+    """
     hidden = scores < tau
-    return Plan(lambda index, frame: bands_mask(hidden[index], *frame.shape[:2]), ~hidden.any(1), scores)
+    best = scores.argmax(1)
+    spared = hidden.all(1) & (scores.max(1, initial=-1) > 0)
+    hidden[spared, best[spared]] = False
+    usable = ~(scores < tau).any(1)
+    return Plan(lambda index, frame: bands_mask(hidden[index], *frame.shape[:2]), usable, scores)
 
 
 def left_warnings(hows: Sequence[str]) -> list[str]:
