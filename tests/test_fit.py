@@ -389,7 +389,7 @@ class TestCommand:
 
         monkeypatch.setattr(fitting, "fit", diverge)
         with pytest.raises(SystemExit) as raised:
-            main(["fit", str(crops), "--output", str(tmp_path / "m")])
+            main(["fit", str(crops), "--fresh", "--output", str(tmp_path / "m")])
         assert raised.value.code == 1
         assert capsys.readouterr().err == "vrstc: STCnet: generators is nan by step 7; …\n"
         assert not (tmp_path / "m").exists()

@@ -72,6 +72,7 @@ def test_bad_numbers(planner, change, said):
         planner.main(planner.Arguments(size="smoke", **change))
 
 
+@pytest.mark.slow
 def test_the_whole_plan_at_smoke_size(planner, tmp_path, capsys, eight_devices):
     result = planner.main(planner.Arguments(size="smoke", output=tmp_path / "plan.json"))
     printed = capsys.readouterr().out
