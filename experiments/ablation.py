@@ -87,7 +87,7 @@ class Amount:
 
 
 AMOUNTS = {
-    "small": Amount("small", WalkerProtocol(), 1000, 200, 800),
+    "small": Amount("small", WalkerProtocol(), 300, 200, 600),
     "large": Amount("small", WalkerProtocol(train_people=480, test_people=320, distractors=160), 5000, 1000, 4000),
     "smoke": Amount("smoke", WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32,
                                             width=16), 4, 4, 4),

@@ -605,6 +605,7 @@ def test_gcloud_takes_every_command(launch, standins, tmp_path, monkeypatch):
 def test_every_command_of_the_readme_is_one_that_the_launcher_takes(launch):
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = re.findall(r"^python -m tools\.launch (.+)$", text, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == {"tpu-vm", "gke", "slurm"}
     for line in lines:
         words = shlex.split(line, comments=True)
         cut = words.index("--") if "--" in words else len(words)
