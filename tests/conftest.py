@@ -56,6 +56,22 @@ def eight_devices():
     return devices[:8]
 
 
+@pytest.fixture(scope="session")
+def compiled():
+    """Where all processes that tests start keep what they compile, and find it."""
+    return os.environ["JAX_COMPILATION_CACHE_DIR"]
+
+
+@pytest.fixture(scope="module")
+def vrstc(compiled):
+    """Runs `vrstc` commands in processes of their own, `commands.py`."""
+    from commands import Commands
+
+    commands = Commands(compiled)
+    yield commands
+    commands.close()
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compiles without LLVM's optimisation, which for small shapes is most of a test's time."""

@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import pytest
 
-from commands import Commands
 from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import read_image, read_mask, write_png
@@ -32,13 +31,6 @@ from vrstc_jax.regions import bands_mask
 
 METHODS = ["copy", "mean", "telea", "spatial", "stcnet"]
 HEIGHT, WIDTH, FRAMES = 64, 96, 24  # of the video
-
-
-@pytest.fixture(scope="module")
-def vrstc(tmp_path_factory):
-    commands = Commands(tmp_path_factory.mktemp("compiled"))
-    yield commands
-    commands.close()
 
 
 @pytest.fixture(scope="module")

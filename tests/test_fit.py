@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from commands import Commands
 from people import SMOKE, figures, masks_at, random_model
 from vrstc_jax import fit as fitting
 from vrstc_jax.cli import main
@@ -63,13 +62,6 @@ def footage():
         yield Tracklet(name=f"t{k}", frames=frames, frame_names=tuple(f"{i:03d}" for i in range(44)),
                        person=person,
                        masks=None if hidden is None else masks_at(frames, hidden))
-
-
-@pytest.fixture(scope="module")
-def vrstc(tmp_path_factory):
-    commands = Commands(tmp_path_factory.mktemp("compiled"))
-    yield commands
-    commands.close()
 
 
 SAME = {"config": SMOKE, "hold_out": HELD, "inputs": {"input": "x"}}
@@ -285,13 +277,6 @@ def crops(tmp_path_factory):
         for i, frame in enumerate(figures(20, sizes=((40, 20), (37, 19)), seed=k)):
             write_png(directory / f"{k}/{i:03d}.png", frame)
     return directory
-
-
-@pytest.fixture(scope="module")
-def vrstc(tmp_path_factory):
-    commands = Commands(tmp_path_factory.mktemp("compiled"))
-    yield commands
-    commands.close()
 
 
 OFTEN = {"vrstc_jax.fit:fit": {"log_every": 2, "checkpoint_every": 3}}

@@ -168,8 +168,8 @@ class TestRows:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("compiled"))
+def server(compiled):
+    server = Server(compiled)
     yield server
     server.close()
 
