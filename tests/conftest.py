@@ -12,10 +12,13 @@ import pytest
 # Before anything asks JAX for its devices, which fixes their number.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "float32")
-# What commands keep compiled is not the user's concern: nothing here, and elsewhere in processes of their own.
-jax.config.update("jax_enable_compilation_cache", False)
+# Compiling is most of the time, and many tests compile the same: what one has compiled the others find, in this
+# process, in the others that pytest-xdist starts (they inherit the variable) and in those that tests start.
 _COMPILED = tempfile.TemporaryDirectory(prefix="vrstc-compiled-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # The same few examples every time: a test that fails does so for whoever runs it.
 hypothesis.settings.register_profile("vrstc", max_examples=10, deadline=None, derandomize=True, database=None)

@@ -25,12 +25,9 @@ def tool():
 
 @pytest.fixture(scope="module")
 def quickly(tool):
-    """One device, and the smoke size with the paper's options and fewer layers."""
+    """One device, and the smoke size with the paper's options."""
     smoke = configs.get("smoke")
-    narrow = configs.Autoencoder(widths=(4, 6, 8), strides=(1, 2, 2), dilated_width=8, dilations=(2,), decoder_width=6)
-    small = dataclasses.replace(
-        smoke, discriminators=configs.Discriminators(widths=(4, 8)),
-        stcnet=configs.STCnet(height=32, width=16, spatial=narrow, temporal=narrow))
+    small = dataclasses.replace(smoke, stcnet=dataclasses.replace(smoke.stcnet, transport=False, learned_scale=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tool, "devices_for", lambda config: jax.devices()[:1])
         patch.setitem(configs.SIZES, "smoke", small)
@@ -44,6 +41,7 @@ def written(tool, torch, quickly, tmp_path_factory):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_both_sides_do_the_same_work(tool, written):
     assert [(case["compute"], case["guider"]) for case in written["cases"]] == [("float32", False), ("float32", True)]
     for case in written["cases"]:
@@ -58,6 +56,7 @@ def test_both_sides_do_the_same_work(tool, written):
     assert 0 < without < guided
 
 
+@pytest.mark.slow
 def test_parts_and_input_are_told(written):
     (parts,) = written["parts"].values()
     assert list(parts) == ["convolutions", "deconvolutions", "attention", "guider", "input"]

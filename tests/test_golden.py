@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from vrstc_jax import load_model
 from vrstc_jax.complete import Completer
@@ -51,7 +52,17 @@ def test_it_gives_what_is_stored(golden):
     assert changed[masks].mean() > 0.9  # that hidden pixels are painted in, and not left
 
 
-def test_bit_for_bit_when_compiled_anew(golden):
+@pytest.fixture
+def nothing_kept():
+    """What was compiled before is not found."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+def test_bit_for_bit_when_compiled_anew(golden, nothing_kept):
     model = load_model()
     first = completed(model, golden["frames"])
     jax.clear_caches()

@@ -72,23 +72,21 @@ def test_rooms_import_only_from_below():
     assert not wrong, "\n".join(wrong)
 
 
-def fresh_import(module):
-    """(seconds that the import takes in a fresh interpreter, the modules that it loads)."""
-    code = (f"import sys, time; start = time.perf_counter(); import {module}; "
-            "print(time.perf_counter() - start, *sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    seconds, *loaded = done.stdout.split()
-    return float(seconds), set(loaded)
+def loaded_by(module):
+    """The modules that an import loads in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"], capture_output=True,
+                          text=True, cwd=ROOT, check=True)
+    return set(done.stdout.split())
 
 
 def test_import_is_light():
-    # In turns, and the best of three each: what else the machine does comes and goes.
-    flax, ours = zip(*[(fresh_import("flax.linen"), fresh_import("vrstc_jax")) for _ in range(3)])
-    flax_loads, loaded = flax[0][1], ours[0][1]
+    """What comes beyond Flax is ours, and of that the op, its layer and what they stand on."""
+    loaded, flax_loads = loaded_by("vrstc_jax"), loaded_by("flax.linen")
     assert {"vrstc_jax.attention.op", "vrstc_jax.attention.layers"} <= loaded
     assert not {module.partition(".")[0] for module in loaded} & set(HEAVY)
-    assert not (loaded - flax_loads) & {"flax.nnx", "vrstc_jax.attention.nnx"}
-    assert min(seconds for seconds, _ in ours) < 1.5 * min(seconds for seconds, _ in flax)
+    more = loaded - flax_loads
+    assert not more & {"flax.nnx", "vrstc_jax.attention.nnx"}
+    assert len([module for module in more if not module.startswith("vrstc_jax")]) < 20, sorted(more)
 
 
 def test_public_names_are_there():

@@ -36,6 +36,26 @@ def test_all_reduced_bytes_are_those_of_the_program(planner, eight_devices):
     assert planner.all_reduced("  %x.1 = f32[3]{0} get-tuple-element(%all-reduce.1), index=0") == 0
 
 
+def test_work_of_a_step_by_hand(planner, eight_devices, monkeypatch):
+    """A product of [n, 30] with [30, 7], n examples, and a fixed one of [20, 30] with it, the sum all-reduced."""
+    weights, fixed = jnp.ones((30, 7)), jnp.ones((20, 30))
+
+    def example_step(network, config, count, devices):
+        def step(weights, batch):
+            return jax.lax.pmean(jnp.sum(batch["x"] @ weights, 0) + jnp.sum(fixed @ weights, 0), "batch")
+
+        batch = {"x": np.ones((count, 30), np.float32)}
+        return jax.pmap(step, axis_name="batch", in_axes=(None, 0), devices=devices), (weights,), batch
+
+    monkeypatch.setattr(planner, "example_step", example_step)
+    work = planner.analysed("reid", configs.get("smoke"))
+    # A row of 7 takes 2 · 30 · 7 operations, and 7 more for the sum over rows.
+    assert work.operations[1] == pytest.approx(2 * 30 * 7 + 7, rel=0.05)
+    assert work.operations[0] == pytest.approx(20 * (2 * 30 * 7 + 7), rel=0.05)
+    assert work.reduced == 4 * 7
+
+
+@pytest.mark.slow
 def test_work_of_the_smallest_step(planner, eight_devices):
     config = configs.get("smoke")
     work = planner.analysed("reid", config)

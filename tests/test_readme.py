@@ -5,11 +5,14 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tyro
 
 from people import random_model
 from vrstc_jax.cli import COMMANDS
 from vrstc_jax.model import save_model
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -190,7 +190,8 @@ def of_final(config: Config) -> Config:
 
 
 _SMALL_AUTOENCODER = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, decoder_width=32)
-_SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8, 8, 8), dilated_width=8, dilations=(2, 4), decoder_width=8)
+# Few layers: of what is only to show that it runs, compiling is most of the time.
+_SMOKE_AUTOENCODER = Autoencoder(widths=(4, 8, 8), strides=(1, 2, 2), dilated_width=8, dilations=(2,), decoder_width=8)
 
 _SMALL_REID = Reid(height=64, width=32, blocks=(1, 1, 1, 1), bottleneck=False, base_width=32, stem_pool=False,
                    attention_width=32, embedding=64, pyramid=(4, 2, 1))
@@ -228,7 +229,7 @@ SIZES: dict[str, Config] = {
         name="smoke",
         stcnet=STCnet(height=32, width=16, spatial=_SMOKE_AUTOENCODER, temporal=_SMOKE_AUTOENCODER,
                       transport=True, learned_scale=True, blend_width=4),
-        discriminators=Discriminators(widths=(4, 4, 8, 8, 8, 8)),
+        discriminators=Discriminators(widths=(4, 8, 8)),
         masks=Masks(longest_run=5),
         reid=_SMOKE_REID,
         stcnet_training=Training(steps=6, batch=8, learning_rate=1e-3, average=0.9),
