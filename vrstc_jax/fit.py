@@ -5,8 +5,8 @@ call goes on where it was interrupted and ends with the same model.
 """
 
 import dataclasses
+import itertools
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
+from vrstc_jax import hosts
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.pipeline import Usable, reid_batches, stcnet_batches
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
@@ -26,6 +27,7 @@ from vrstc_jax.held_out import HeldOut, hold_out_runs
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.model import Model
 from vrstc_jax.networks import Generators
+from vrstc_jax.shards import bounds, by_shards
 from vrstc_jax.training import loop, reid, stcnet
 
 # What fits into 10 minutes on two cores.
@@ -57,9 +59,13 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_fr
       TrainingDiverged: a loss was not finite.
     """
     work = Path(work)
-    require_writable_directory(work)
-    _claim(work, tracklets, config, hold_out, (inputs or {}) | (
-        {} if start_from is None else {"started_from": [start_from.digest, start_from.tau]}))
+    began = {} if start_from is None else {"started_from": [start_from.digest, start_from.tau]}
+
+    def take():
+        require_writable_directory(work)
+        _claim(work, tracklets, config, hold_out, (inputs or {}) | began)
+
+    hosts.once(take)
     data = _stored(work / "tracklets", tracklets)
     identities, labels = identities_of(data.tracklets)
     candidates = hold_out_runs([len(tracklet) for tracklet in data.tracklets], hold_out)
@@ -188,23 +194,31 @@ def _claim(work, tracklets, config, hold_out, inputs):
 
 
 def _stored(directory, tracklets) -> TrackletSet:
-    if not directory.exists():
-        with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame",
-                  dynamic_ncols=True) as bar:
-            write_set(directory, tracklets, progress=bar.update)
+    def store():
+        if not directory.exists():
+            with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame",
+                      dynamic_ncols=True) as bar:
+                write_set(directory, tracklets, progress=bar.update)
+
+    hosts.once(store)
     return read_set(directory)
 
 
 def located(path: Path, data: TrackletSet, locator: Locator) -> list[np.ndarray]:
-    """DESIGN's step 2: the scores [T, 3] of each tracklet, which stand in `path` afterwards."""
-    if not path.exists():
-        scores = [locator.scores(tracklet.frames) for tracklet in
-                  tqdm(data.tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
-        unfinished = path.with_suffix(".partial.npz")
-        np.savez(unfinished, *scores)
-        os.replace(unfinished, path)
-    with np.load(path) as stored:
-        return [stored[f"arr_{k}"] for k in range(len(data.tracklets))]
+    """DESIGN's step 2: the scores [T, 3] of each tracklet, which stand in `path` afterwards; each process locates in
+    its part of the tracklets."""
+    lengths = [len(tracklet) for tracklet in data.tracklets]
+    share = sum(len(part) for part in itertools.islice(bounds(lengths), hosts.index(), None, hosts.count()))
+    with tqdm(total=share, desc="locating", unit="tracklet", dynamic_ncols=True, delay=1,
+              disable=not hosts.first()) as bar:
+        def scores(places):
+            found = []
+            for place in places:
+                found.append(locator.scores(data.tracklets[place].frames))
+                bar.update()
+            return found
+
+        return by_shards(path, lengths, scores)
 
 
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:

@@ -7,6 +7,7 @@ A run is one process or several, on one machine or many; each reads the same fil
 import hashlib
 import importlib.util
 import itertools
+import json
 import os
 import platform
 import signal
@@ -31,7 +32,11 @@ HEARTBEAT_SECONDS = 30
 # wait at once.
 _SHUTDOWN_SECONDS = 3600
 _BARRIER_MILLISECONDS = 7 * 24 * 3600 * 1000
-_calls, _barriers = itertools.count(1), Counter()
+_calls, _barriers, _told = itertools.count(1), Counter(), itertools.count(1)
+
+
+class AnotherFailed(Exception):
+    """Process 0 failed at what it did for all; it says itself how."""
 
 
 def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
@@ -142,6 +147,43 @@ def barrier(name: str) -> None:
         distributed.global_state.client.wait_at_barrier(f"vrstc/{name}/{_barriers[name]}", _BARRIER_MILLISECONDS)
 
 
+def once(make: Callable):
+    """Calls `make` in process 0 alone, while the others wait for it; all return what it gave, anything JSON has.
+
+    Every process must come to the same calls in the same order. What a call decides on, such as whether a file
+    stands, belongs into `make`: the others may look later than process 0, and see something else.
+
+    Raises:
+      InputError: `make` raised one in process 0; then all do, with the same words.
+      AnotherFailed: in the others, where `make` raised anything else.
+    """
+    if count() == 1:
+        return make()
+    key, client = f"vrstc/once/{next(_told)}", distributed.global_state.client
+    if first():
+        try:
+            given = make()
+            answer = {"given": given}
+            client.key_value_set(key, json.dumps(answer))
+        except BaseException as error:
+            client.key_value_set(key, json.dumps({
+                "wrong" if isinstance(error, InputError) else "failed": str(error)}))
+            raise
+        return given
+    answer = json.loads(client.blocking_key_value_get(key, _BARRIER_MILLISECONDS))
+    if "wrong" in answer:
+        raise InputError(answer["wrong"])
+    if "failed" in answer:
+        raise AnotherFailed(answer["failed"])
+    return answer["given"]
+
+
+def divided(items: int) -> range:
+    """Which of so many pieces of work this process does: every `count()`-th. What a piece is, and what comes of it,
+    must not depend on the number of processes."""
+    return range(index(), items, count())
+
+
 @contextmanager
 def preemption_notice() -> Iterator[Callable[[], bool]]:
     """While it lasts, SIGTERM does not end this process: the function it gives says whether to make room now.
@@ -186,6 +228,8 @@ def leave(code: int, *, patience: float = 5.0) -> None:
 
 def is_of_another(error: BaseException) -> bool:
     """Whether an error of JAX says that another process of the run is gone, and nothing of this one."""
+    if isinstance(error, AnotherFailed):
+        return True
     signs = ("gloo", "connection", "coordination service", "heartbeat", "another task", "unavailable", "nccl")
     return (count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
             and any(sign in str(error).lower() for sign in signs))

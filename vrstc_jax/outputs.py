@@ -5,7 +5,8 @@
     DIR/scores/<tracklet>.json         for each frame what was hidden, and what it was filled from
     DIR/run.json                       what made it, so that the same command goes on
 
-A tracklet's scores are written last: it is complete when they are there.
+A tracklet's scores are written last: it is complete when they are there. Several processes write to one folder, each
+whole tracklets of its own.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vrstc_jax import hosts
 from vrstc_jax.complete import CompletedFrame, Plan
 from vrstc_jax.data.images import (
     read_image,
@@ -43,6 +45,10 @@ class OutputFolder:
 
     def __init__(self, directory, run: dict):
         self.path = Path(directory)
+        self.work = self.path / "work"
+        hosts.once(lambda: self._claim(run))
+
+    def _claim(self, run):
         require_writable_directory(self.path)
         record = self.path / "run.json"
         run = json.loads(json.dumps(run))
@@ -55,7 +61,6 @@ class OutputFolder:
                              "give an empty or a new folder.")
         else:
             replace_file(record, json.dumps(run, indent=1).encode())
-        self.work = self.path / "work"
         self.work.mkdir(exist_ok=True)
 
     def require_names(self, tracklets: Iterable[Tracklet]) -> None:
@@ -90,7 +95,7 @@ class OutputFolder:
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
         """Writes a tracklet as its frames come; returns what its scores file says."""
-        unfinished = self.work / "tracklet"
+        unfinished = self.work / f"tracklet{hosts.index()}"  # one for each process
         shutil.rmtree(unfinished, ignore_errors=True)
         rows, names = [], tracklet.frame_names
         for done in frames:
@@ -109,8 +114,9 @@ class OutputFolder:
         return result
 
     def finish(self) -> None:
-        """Removes what was only needed on the way."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        """Removes what was only needed on the way, when every process has come here."""
+        hosts.barrier("folder")
+        hosts.once(lambda: shutil.rmtree(self.work, ignore_errors=True))
 
     def _mask(self, tracklet, index):
         return read_mask(self.path / "masks" / tracklet.name / f"{tracklet.frame_names[index]}.png")

@@ -1,0 +1,75 @@
+"""Bulk jobs over tracklets, divided between the processes of a run and gone on from where they stopped.
+
+Tracklets are divided into shards by their lengths alone, and each shard is one file; so what comes of them is the
+same whatever the number of processes, and what stands is not done again.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vrstc_jax import hosts
+
+_FRAMES = 2048  # in a shard, or one tracklet that is longer: a minute's work or so
+
+
+def bounds(lengths: Sequence[int], *, frames: int = _FRAMES) -> list[range]:
+    """The tracklets of each shard, in runs of at most so many frames."""
+    shards, room = [], 0
+    for place, length in enumerate(lengths):
+        if not shards or length > room:
+            shards.append(range(place, place))
+            room = frames
+        shards[-1] = range(shards[-1].start, place + 1)
+        room -= length
+    return shards
+
+
+def by_shards(path: Path, lengths: Sequence[int], make: Callable[[range], Sequence[np.ndarray]], *,
+              frames: int = _FRAMES) -> list[np.ndarray]:
+    """One array for each tracklet, which stand in the file `path` (.npz) afterwards.
+
+    Every process calls it, makes its part of the shards, and waits for the others.
+
+    Args:
+      lengths: of the tracklets, in frames.
+      make: gives the arrays of a range of tracklets.
+    """
+    parts, shards = path.with_name(f".{path.stem}.parts"), bounds(lengths, frames=frames)
+
+    def whole():
+        if path.exists():
+            shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed just before its end
+            return True
+        parts.mkdir(parents=True, exist_ok=True)
+        return False
+
+    def join():
+        _save(path, [array for number in range(len(shards)) for array in _load(_part(parts, number))])
+        shutil.rmtree(parts)
+
+    if not hosts.once(whole):
+        for number in hosts.divided(len(shards)):
+            if not _part(parts, number).exists():
+                _save(_part(parts, number), make(shards[number]))
+        hosts.barrier("shards")
+        hosts.once(join)
+    return _load(path)
+
+
+def _part(parts, number):
+    return parts / f"{number:05}.npz"
+
+
+def _save(path, arrays):
+    unfinished = path.with_suffix(".partial.npz")
+    np.savez(unfinished, *arrays)
+    os.replace(unfinished, path)
+
+
+def _load(path):
+    with np.load(path) as stored:
+        return [stored[f"arr_{k}"] for k in range(len(stored.files))]
