@@ -636,7 +636,7 @@ class TestGalleries:
         """What features were asked for; they are angles, which the tracklets' names say."""
         asked = []
 
-        def features_of(model, tracklets):
+        def features_of(model, tracklets, path=None):
             asked.append([t.name for t in tracklets])
             angles = np.array([float(t.name) for t in tracklets])
             return np.stack([np.cos(angles), np.sin(angles)], 1)

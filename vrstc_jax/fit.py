@@ -5,7 +5,6 @@ call goes on where it was interrupted and ends with the same model.
 """
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ from vrstc_jax.held_out import HeldOut, hold_out_runs
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.model import Model
 from vrstc_jax.networks import Generators
-from vrstc_jax.shards import bounds, by_shards
+from vrstc_jax.shards import by_shards, progress
 from vrstc_jax.training import loop, reid, stcnet
 
 # What fits into 10 minutes on two cores.
@@ -208,9 +207,7 @@ def located(path: Path, data: TrackletSet, locator: Locator) -> list[np.ndarray]
     """DESIGN's step 2: the scores [T, 3] of each tracklet, which stand in `path` afterwards; each process locates in
     its part of the tracklets."""
     lengths = [len(tracklet) for tracklet in data.tracklets]
-    share = sum(len(part) for part in itertools.islice(bounds(lengths), hosts.index(), None, hosts.count()))
-    with tqdm(total=share, desc="locating", unit="tracklet", dynamic_ncols=True, delay=1,
-              disable=not hosts.first()) as bar:
+    with progress("locating", lengths) as bar:
         def scores(places):
             found = []
             for place in places:

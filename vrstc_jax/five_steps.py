@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
-from vrstc_jax import fit, retrieval
+from vrstc_jax import fit, hosts, retrieval
 from vrstc_jax.complete import Completer, plan_from_scores
 from vrstc_jax.data.datasets import gallery_with_queries
 from vrstc_jax.data.images import replace_file, require_writable_directory
@@ -50,8 +50,8 @@ _LEFT_BY = {  # what each step leaves in the work directory; first what says tha
     "locate": ("locating.json", "scores"),
     "stcnet": ("model.safetensors", "stcnet"),
     "complete": ("completed", "completed.unfinished", "completed_frames"),
-    "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features.npz",
-             "ranked.png", "cmc.png"),
+    "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features",
+             "features.npz", "ranked.png", "cmc.png"),
 }
 _GALLERIES = {True: "with the queries", False: "without the queries"}
 
@@ -92,6 +92,9 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
         backbone: Callable[[], dict] | None = None, say: Callable[[str], None] = print) -> dict:
     """Takes the five steps, each unless its result stands.
 
+    Every process of a run calls it with the same arguments, and all must see the same `work`. They train together,
+    locate, complete and extract features each for its part, and process 0 does the rest.
+
     Args:
       work: directory for everything.
       write: writes the data set of step 0 to the path it is given, under another name first.
@@ -112,43 +115,52 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     if start is not None and start not in STEPS:
         raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
     results = work / "results.json"
-    done = start is None and results.exists()
+    done = hosts.once(lambda: start is None and results.exists())
+    if not hosts.first():
+        say = lambda text: None
     start_from = None if backbone is None or done else backbone()
-    require_writable_directory(work)
-    claim(work, {"config": configs.to_dict(config), "options": dataclasses.asdict(options), "inputs": inputs or {}})
-    _clean(work, options)
-    if start is not None:
-        # The last first: were this cut off, nothing would stand on what is gone.
-        for step in reversed(STEPS[STEPS.index(start):]):
-            for name in _LEFT_BY[step]:
-                _remove(work / name)
+
+    def take():
+        require_writable_directory(work)
+        claim(work, {"config": configs.to_dict(config), "options": dataclasses.asdict(options),
+                     "inputs": inputs or {}})
+        _clean(work, options)
+        if start is not None:
+            # The last first: were this cut off, nothing would stand on what is gone.
+            for step in reversed(STEPS[STEPS.index(start):]):
+                for name in _LEFT_BY[step]:
+                    _remove(work / name)
+
+    hosts.once(take)
     if done:
         say(f"{results}: stands; nothing is left to do (--from STEP does steps again).")
         return json.loads(results.read_text())
 
     def step(name, path, make):
         began = time.perf_counter()
-        if path.exists():
+        if hosts.once(path.exists):
             say(f"{name}: stands ({path}).")
             return
         make()
         say(f"{name}: done in {time.perf_counter() - began:.0f} s ({path}).")
 
     try:
-        step("data", work / "data", lambda: write(work / "data"))
+        step("data", work / "data", lambda: hosts.once(lambda: write(work / "data")))
         raw = read_splits(work / "data")
+        hosts.barrier("data")  # all have read it before one may give it back
         require_usable(raw, options)
     except InputError:  # another attempt, with the right data, may have the directory
-        _give_back(work)
+        if hosts.first():
+            _give_back(work)
         raise
-    step("reid", work / "reid.safetensors", lambda: save_reid(
-        work / "reid.safetensors", first_network(raw["train"], config, work / "reid", command=command,
-                                                 start_from=start_from)))
+    step("reid", work / "reid.safetensors", lambda: _save_once(
+        save_reid, work / "reid.safetensors", first_network(raw["train"], config, work / "reid", command=command,
+                                                            start_from=start_from)))
     first = load_reid(work / "reid.safetensors")
     step("locate", work / "locating.json", lambda: locate(raw, config, first, work))
     found = read_located(work)
-    step("stcnet", work / "model.safetensors", lambda: save_model(
-        work / "model.safetensors",
+    step("stcnet", work / "model.safetensors", lambda: _save_once(
+        save_model, work / "model.safetensors",
         generators(raw["train"], config, first, found, work / "stcnet", options=options, command=command)))
     model = load_model(work / "model.safetensors")
     step("complete", work / "completed", lambda: complete_sets(raw, model, found, work, options=options))
@@ -156,6 +168,10 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     step("rank", results, lambda: rank_sets(raw, completed, config, first, found, work, options=options,
                                             command=command, start_from=start_from))
     return json.loads(results.read_text())
+
+
+def _save_once(save, path, what):
+    hosts.once(lambda: save(path, what))
 
 
 def read_splits(directory) -> dict[str, TrackletSet]:
@@ -184,7 +200,7 @@ def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: Rei
     """Step 2: scores/<split>.npz and locating.json, which says τ and, where masks are known, how good it is."""
     work = Path(work)
     locator = Locator(network.config, network.variables, len(network.identities))
-    (work / "scores").mkdir(exist_ok=True)
+    hosts.once(lambda: (work / "scores").mkdir(exist_ok=True))
     scores = {split: fit.located(work / "scores" / f"{split}.npz", data, locator) for split, data in sets.items()}
     tau = config.tau if config.tau is not None else choose_tau(scores["train"], config.tau_quantile)
     record = {"tau": float(tau), "tau_quantile": config.tau_quantile if config.tau is None else None}
@@ -192,7 +208,7 @@ def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: Rei
     quality = locating_table(sets, scores, (tau, other))
     if quality:
         record["quality"] = [dataclasses.asdict(row) for row in quality]
-    write_json(work / "locating.json", record)
+    hosts.once(lambda: write_json(work / "locating.json", record))
 
 
 def locating_table(sets: Mapping[str, TrackletSet], scores: Mapping[str, Sequence[np.ndarray]],
@@ -238,17 +254,20 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
 def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located, work, *,
                   options: Options = Options(), name: str = "completed") -> None:
     """Step 4: WORK/completed, by way of WORK/completed_frames, where each tracklet that stands is not done again.
+
+    Each process completes every so many-th tracklet; process 0 then makes the set.
     """
     work = Path(work)
     folders = _folders(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden}, sets)
     completer = Completer(model)
     done = {}
-    with tqdm(total=sum(len(t) for data in sets.values() for t in data.tracklets), desc="completing",
-              unit="frame", dynamic_ncols=True) as bar:
+    with tqdm(total=sum(len(t) for data in sets.values() for t in data.tracklets[hosts.index()::hosts.count()]),
+              desc="completing", unit="frame", dynamic_ncols=True, disable=not hosts.first()) as bar:
         for split, data in sets.items():
             folder = folders[split]
             folder.require_names(data.tracklets)
-            for tracklet, scores in zip(data.tracklets, found.scores[split]):
+            for place in hosts.divided(len(data.tracklets)):
+                tracklet, scores = data.tracklets[place], found.scores[split][place]
                 if not folder.has(tracklet):
                     given = options.hidden == "given"
                     plan = completer.plan(tracklet) if given else plan_from_scores(scores, model.tau)
@@ -257,9 +276,13 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
             done[split] = [folder.completed(tracklet) for tracklet in data.tracklets]
     for folder in folders.values():
         folder.finish()
-    write_set(work / name, done)
-    if not options.keep_folder:
-        _remove(work / f"{name}_frames")
+
+    def join():
+        write_set(work / name, done)
+        if not options.keep_folder:
+            _remove(work / f"{name}_frames")
+
+    hosts.once(join)
 
 
 def _folders(path, run, sets):
@@ -281,11 +304,18 @@ def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSe
                                   start_from=start_from, command=command,
                                   name=f"final network, {name} completion")
               for name, data in networks.items()}
-    rankings = {}
+    rankings, features = {}, work / "features"  # there until they are ranked by
     if options.compare:
-        rankings["first network, before completion"] = evaluate_galleries(first, raw, options)
-        rankings["before completion"] = evaluate_galleries(models["before"], raw, options)
-    rankings["after completion"] = evaluate_galleries(models["after"], completed, options)
+        rankings["first network, before completion"] = evaluate_galleries(first, raw, options,
+                                                                          path=features / "first.npz")
+        rankings["before completion"] = evaluate_galleries(models["before"], raw, options,
+                                                           path=features / "before.npz")
+    rankings["after completion"] = evaluate_galleries(models["after"], completed, options,
+                                                      path=features / "after.npz")
+    hosts.once(lambda: _write_ranking(raw, completed, rankings, work, options, command))
+
+
+def _write_ranking(raw, completed, rankings, work, options, command):
     evaluations = {name: found[options.queries_in_gallery] for name, found in rankings.items()}
     picture = None
     if options.compare:
@@ -294,6 +324,7 @@ def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSe
     retrieval.write_pictures(work, evaluations, picture)
     retrieval.save_features(work / "features.npz", evaluations["after completion"],
                             *tracklets_to_rank(completed, options))
+    _remove(work / "features")
     write_json(work / "results.json", _figures(rankings, options) | {
         "locating": json.loads((work / "locating.json").read_text()), "command": command})
 
@@ -315,10 +346,10 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
                   start_from: dict | None = None, command: str = "", name: str = "final network") -> ReidModel:
     """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
     path = directory.with_name(f"{directory.name}.safetensors")
-    if not path.exists():
+    if not hosts.once(path.exists):
         begin = _without_locating(first.variables) if config.final_from_first else start_from
-        save_reid(path, first_network(train, configs.of_final(config), directory, start_from=begin,
-                                      command=command, name=name))
+        _save_once(save_reid, path, first_network(train, configs.of_final(config), directory, start_from=begin,
+                                                  command=command, name=name))
     return load_reid(path)
 
 
@@ -335,17 +366,19 @@ def tracklets_to_rank(sets: Mapping[str, TrackletSet], options: Options = Option
 
 
 def evaluate(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(), *,
-             keep: Mapping[str, np.ndarray] | None = None) -> retrieval.Evaluation:
-    """The ranking of a set by a network; `keep` as of `retrieval.evaluate`."""
-    return retrieval.evaluate(model, *tracklets_to_rank(sets, options), keep=keep)
+             keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> retrieval.Evaluation:
+    """The ranking of a set by a network; `keep` and `path` as of `retrieval.evaluate`."""
+    return retrieval.evaluate(model, *tracklets_to_rank(sets, options), keep=keep, path=path)
 
 
-def evaluate_galleries(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(),
-                       ) -> dict[bool, retrieval.Evaluation]:
+def evaluate_galleries(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(), *,
+                       path: Path | None = None) -> dict[bool, retrieval.Evaluation]:
     """As `evaluate`, {whether the queries have joined the gallery: the ranking}: `options.queries_in_gallery`,
-    and the other too where both are in use (`Options`), unless no query has a match in it."""
+    and the other too where both are in use (`Options`), unless no query has a match in it; `path` as of
+    `retrieval.features_of`."""
     query, gallery = tracklets_to_rank(sets, dataclasses.replace(options, queries_in_gallery=False))
-    features = retrieval.features_of(model, [*query, *gallery])  # and so in the order of `gallery_with_queries`
+    # In the order of `gallery_with_queries`.
+    features = retrieval.features_of(model, [*query, *gallery], path=path)
     found = {}
     for joined in (True, False):
         query, gallery = tracklets_to_rank(sets, dataclasses.replace(options, queries_in_gallery=joined))

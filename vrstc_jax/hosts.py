@@ -33,6 +33,7 @@ HEARTBEAT_SECONDS = 30
 _SHUTDOWN_SECONDS = 3600
 _BARRIER_MILLISECONDS = 7 * 24 * 3600 * 1000
 _calls, _barriers, _told = itertools.count(1), Counter(), itertools.count(1)
+_alone = False  # this is process 0, in what it does for all
 
 
 class AnotherFailed(Exception):
@@ -142,6 +143,7 @@ def share(batch: int) -> int:
 
 def barrier(name: str) -> None:
     """Waits until every process has come here, for days if need be; a process that dies ends the wait."""
+    _require_together()
     if count() > 1:
         _barriers[name] += 1
         distributed.global_state.client.wait_at_barrier(f"vrstc/{name}/{_barriers[name]}", _BARRIER_MILLISECONDS)
@@ -156,19 +158,25 @@ def once(make: Callable):
     Raises:
       InputError: `make` raised one in process 0; then all do, with the same words.
       AnotherFailed: in the others, where `make` raised anything else.
+      RuntimeError: `make` comes to another `once`, or to a `barrier`, which the others do not.
     """
+    global _alone
+    _require_together()
     if count() == 1:
         return make()
     key, client = f"vrstc/once/{next(_told)}", distributed.global_state.client
     if first():
+        _alone = True
         try:
             given = make()
-            answer = {"given": given}
-            client.key_value_set(key, json.dumps(answer))
+            answer = json.dumps({"given": given})
         except BaseException as error:
             client.key_value_set(key, json.dumps({
                 "wrong" if isinstance(error, InputError) else "failed": str(error)}))
             raise
+        finally:
+            _alone = False
+        client.key_value_set(key, answer)
         return given
     answer = json.loads(client.blocking_key_value_get(key, _BARRIER_MILLISECONDS))
     if "wrong" in answer:
@@ -176,6 +184,21 @@ def once(make: Callable):
     if "failed" in answer:
         raise AnotherFailed(answer["failed"])
     return answer["given"]
+
+
+def _require_together():
+    if _alone:
+        raise RuntimeError("process 0 does this for all, so it cannot wait for the others in it")
+
+
+def require_one(what: str) -> None:
+    """Checks that the run has one process.
+
+    Raises:
+      InputError: it has several, and `what` is for one.
+    """
+    if count() > 1:
+        raise InputError(f"{what} runs in one process, and this run has {count()}; start one of it.")
 
 
 def divided(items: int) -> range:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vrstc_jax import hosts
 from vrstc_jax.data.images import replace_file, write_png
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
@@ -22,6 +23,7 @@ from vrstc_jax.evaluation.features import tracklet_features
 from vrstc_jax.evaluation.ranking_pictures import RankedList, ranked_lists, write_cmc_plot
 from vrstc_jax.model import ReidModel
 from vrstc_jax.report import Table
+from vrstc_jax.shards import bounds, by_shards, progress
 
 RANKS = (1, 5, 10, 20)
 _HEADER = ["", *(f"rank-{k}" for k in RANKS), "mAP"]
@@ -51,18 +53,19 @@ class Evaluation:
 
 
 def evaluate(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Tracklet], *,
-             keep: Mapping[str, np.ndarray] | None = None) -> Evaluation:
+             keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> Evaluation:
     """Ranks the gallery for each query by the cosine distance of the tracklets' features.
 
     Args:
       query, gallery: with `person` and `camera`.
       keep: {tracklet's name: bool [T]}, the frames to use of it; all of those that are not named.
+      path: for the features, as of `features_of`.
 
     Raises:
       InputError: a tracklet without a person or a camera, or no query with a match in the gallery.
     """
     require_rankable(query, gallery)
-    features = features_of(model, [*query, *gallery], keep=keep)
+    features = features_of(model, [*query, *gallery], keep=keep, path=path)
     return evaluate_features(features[:len(query)], features[len(query):], query, gallery)
 
 
@@ -105,11 +108,25 @@ def has_match(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> bool:
 
 
 def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
-                keep: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-    """`tracklet_features`, with a progress bar."""
-    with tqdm(total=len(tracklets), desc="features", unit="tracklet", dynamic_ncols=True, delay=1) as bar:
-        kept = None if keep is None else [keep.get(tracklet.name) for tracklet in tracklets]
-        return tracklet_features(model, tracklets, keep=kept, progress=bar.update)
+                keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> np.ndarray:
+    """`tracklet_features`, shard by shard, with a progress bar.
+
+    Args:
+      path: a file for them (.npz), which stands afterwards; the processes of a run then share the work, and what
+        stands is not done again. None: each process that calls this does all of it.
+    """
+    lengths = [len(tracklet) for tracklet in tracklets]
+    bar = tqdm(total=len(tracklets), desc="features", unit="tracklet", dynamic_ncols=True, delay=1,
+               disable=not hosts.first()) if path is None else progress("features", lengths)
+    with bar:
+        def features(places):
+            part = tracklets[places.start:places.stop]
+            kept = None if keep is None else [keep.get(tracklet.name) for tracklet in part]
+            return tracklet_features(model, part, keep=kept, progress=bar.update)
+
+        if path is not None:
+            return np.stack(by_shards(path, lengths, features))
+        return np.concatenate([features(places) for places in bounds(lengths)])
 
 
 def evaluate_features(query_features: np.ndarray, gallery_features: np.ndarray, query: Sequence[Tracklet],

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from vrstc_jax import hosts
 
@@ -26,6 +27,13 @@ def bounds(lengths: Sequence[int], *, frames: int = _FRAMES) -> list[range]:
         shards[-1] = range(shards[-1].start, place + 1)
         room -= length
     return shards
+
+
+def progress(name: str, lengths: Sequence[int]) -> tqdm:
+    """A bar over the tracklets of this process' shards; process 0 alone shows its own."""
+    shards = bounds(lengths)
+    return tqdm(total=sum(len(shards[number]) for number in hosts.divided(len(shards))), desc=name, unit="tracklet",
+                dynamic_ncols=True, delay=1, disable=not hosts.first())
 
 
 def by_shards(path: Path, lengths: Sequence[int], make: Callable[[range], Sequence[np.ndarray]], *,

@@ -6,6 +6,7 @@ weighed by its number of frames, which with average pooling is the mean over the
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 import jax
@@ -43,13 +44,8 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
     if model.network != "ReidNet":
         raise InputError(f"A {model.network} has no features of tracklets; it compares pairs "
                          "(evaluation.pairs.pair_distances).")
-    network = ReidNet(model.config, len(model.identities))
+    features = _of_clips(model.config, len(model.identities))
     variables = jax.device_put(model.variables)
-
-    @jax.jit
-    def features(variables, clips, valid):
-        return network.apply(variables, to_float(clips), valid=valid, method="features")
-
     size = model.config.height, model.config.width
     result = None
     waiting: dict[int, list] = {}
@@ -79,6 +75,18 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
     for length in sorted(waiting):
         flush(length)
     return np.zeros((0, 0), np.float32) if result is None else result.astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _of_clips(config, identities):
+    """Kept, so that a call for each of many shards compiles once."""
+    network = ReidNet(config, identities)
+
+    @jax.jit
+    def features(variables, clips, valid):
+        return network.apply(variables, to_float(clips), valid=valid, method="features")
+
+    return features
 
 
 def _frames(tracklet, name, keep) -> Sequence[np.ndarray]:
