@@ -1,8 +1,12 @@
 """Bulk jobs in shards: what is in which, what is done again, and that one process or several leave the same file."""
 
+import re
+import signal
+
 import numpy as np
 import pytest
 
+from training_processes import Server
 from vrstc_jax import hosts
 from vrstc_jax.shards import bounds, by_shards
 
@@ -52,3 +56,90 @@ def test_any_number_of_processes_divides_all_the_work(monkeypatch):
             monkeypatch.setattr(hosts, "index", lambda: index)
             done += hosts.divided(4)
         assert sorted(done) == [0, 1, 2, 3]
+
+
+def test_what_is_done_once_cannot_wait_for_others(monkeypatch):
+    """In process 0 of several it would wait for ever."""
+    monkeypatch.setattr(hosts, "_alone", True)
+    for wait in (lambda: hosts.once(int), lambda: hosts.barrier("here")):
+        with pytest.raises(RuntimeError, match="process 0 does this for all"):
+            wait()
+
+
+@pytest.fixture(scope="module")
+def server(compiled):
+    server = Server(compiled)
+    yield server
+    server.close()
+
+
+def files(*places):
+    """{path: bytes} of all files in some folders."""
+    return {str(path.relative_to(place.parent)): path.read_bytes()
+            for place in places for path in place.rglob("*") if path.is_file()}
+
+
+def ends_by_itself(codes, said, killed):
+    """One was killed, and the other ended with a message."""
+    assert codes[killed] == -signal.SIGKILL, (codes, said)
+    assert codes[1 - killed] in (1, -signal.SIGABRT), (codes, said)
+    assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
+
+
+class TestBulkJobs:
+    """Locating, completing and extracting features, by stand-ins of trained networks (`tools.kill_tally` trains)."""
+
+    @pytest.fixture(scope="class")
+    def by_one(self, server, tmp_path_factory):
+        return self.leaves(server, tmp_path_factory.mktemp("one"), processes=1)
+
+    def leaves(self, server, place, processes, **options):
+        codes, said = server.run("bulk", place, processes=processes, **options)
+        assert codes == [0] * processes, said
+        for index, text in enumerate(said):
+            assert ("rank: done in" in text) == ("completing: " in text) == (index == 0), text
+        assert {path.name for path in place.iterdir()} - {"log0", "log1"} == {"work", "queries"}
+        left = files(place / "work", place / "queries")
+        assert {"work/features.npz", "work/completed/tracklets.json", "work/scores/train.npz", "work/results.json",
+                "queries/report.html", "queries/metrics.json"} <= set(left)
+        assert not [name for name in left if "partial" in name or "parts" in name or "completed_frames" in name]
+        return left
+
+    def killed(self, server, place, killed, moment, **options):
+        """Kills one of two in a call of a function."""
+        codes, said = server.run("bulk", place, processes=2, only={killed: {"kill": moment}}, **options)
+        assert codes[killed] == -signal.SIGKILL, (codes, said)
+        assert codes[1 - killed] in (1, -signal.SIGABRT), (codes, said)  # by itself, with a message
+        assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
+
+    def test_killed_and_run_again(self, server, by_one, tmp_path):
+        self.killed(server, tmp_path, 1, ("vrstc_jax.outputs:write_png", 23))  # in the middle of a tracklet
+        assert not (tmp_path / "work/completed").exists()
+        assert self.leaves(server, tmp_path, 2) == by_one
+
+    @pytest.mark.slow
+    def test_two_do_as_one(self, server, by_one, tmp_path):
+        assert self.leaves(server, tmp_path, 2) == by_one
+
+    @pytest.mark.slow
+    def test_killed_in_everything(self, server, by_one, tmp_path):
+        """One after the other; then one process ends what two began."""
+        for killed, moment in (
+                (1, ("vrstc_jax.locate:Locator.scores", 2)),
+                (0, ("vrstc_jax.shards:_save", 3)),
+                (0, ("vrstc_jax.outputs:OutputFolder.write", 3)),
+                (0, ("vrstc_jax.five_steps:write_set", 1)),
+                (1, ("vrstc_jax.retrieval:tracklet_features", 2)),
+                (0, ("vrstc_jax.five_steps:_write_ranking", 1)),
+                (1, ("vrstc_jax.outputs:write_png", 1)),
+                (0, ("vrstc_jax.pipeline:write_summary", 1))):
+            self.killed(server, tmp_path, killed, moment)
+        assert self.leaves(server, tmp_path, 1) == by_one
+
+    @pytest.mark.slow
+    def test_two_hundred_tracklets(self, server, tmp_path):
+        options = {"people": 51}  # 102 tracklets of them, 34 queries, and 34 and 34 more in the gallery
+        one = self.leaves(server, tmp_path / "one", 1, **options)
+        assert self.leaves(server, tmp_path / "two", 2, **options) == one
+        self.killed(server, tmp_path / "killed", 1, ("vrstc_jax.outputs:write_png", 403), **options)
+        assert self.leaves(server, tmp_path / "killed", 2, **options) == one

@@ -113,7 +113,7 @@ def _serve():
     import training_processes  # by this name for `_find`, and imported before the first fork
 
     assert training_processes
-    for module in ("vrstc_jax.training.pairs", "tools.kill_tally", "vrstc_jax.data.walkers", "vrstc_jax.data.pipeline",
+    for module in ("vrstc_jax.training.pairs", "vrstc_jax.five_steps", "tools.kill_tally", "vrstc_jax.data.walkers", "vrstc_jax.data.pipeline",
                    "tensorboardX.summary", "tensorboardX.event_file_writer"):
         __import__(module)
     for line in sys.stdin:
@@ -227,6 +227,35 @@ def networks(directory, *, steps, heartbeat=30, **options):
     train(Path(directory), steps=steps, watch=watch, **options)
     if hosts.first():
         np.savez(Path(directory) / "moments.npz", **seen)
+
+
+def bulk(directory, *, people=3, heartbeat=10, kill=None):
+    """The five steps with random variables for what would be trained, and `vrstc complete`'s job with the model and the
+    queries of it. Leaves work/ and queries/."""
+    import dataclasses
+
+    from commands import _kill_in
+    from test_five_steps import CONFIG, PROTOCOL, StandIns
+    from vrstc_jax import five_steps, hosts, pipeline, shards
+    from vrstc_jax.data.sources import Source
+    from vrstc_jax.data.tracklet_set import read_set, write_set
+    from vrstc_jax.data.walkers import walker_splits
+    from vrstc_jax.model import load_model
+
+    if kill:
+        _kill_in(*kill)
+    hosts.initialize(heartbeat=heartbeat)
+    stand_ins, directory = StandIns(), Path(directory)
+    five_steps.fit.train_reid, five_steps.fit.train_stcnet = stand_ins.reid, stand_ins.stcnet
+    for function in (shards.bounds, shards.by_shards):
+        function.__kwdefaults__["frames"] = 8  # two tracklets
+    protocol = dataclasses.replace(PROTOCOL, train_people=people, test_people=people - people // 3,
+                                   distractors=people // 3)
+    five_steps.run(directory / "work", CONFIG, lambda path: write_set(path, walker_splits(protocol)),
+                   options=five_steps.Options(compare=False))
+    source = Source(read_set(directory / "work/data", "query").tracklets, "folder", directory / "work/data")
+    pipeline.complete_source(load_model(directory / "work/model.safetensors"), source, directory / "queries",
+                             command="", run={})
 
 
 if __name__ == "__main__":

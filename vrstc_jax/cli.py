@@ -49,8 +49,10 @@ class Demo:
     def run(self) -> None:
         """Makes, learns, completes, judges and reports."""
         from vrstc_jax.demo import demo
+        from vrstc_jax.hosts import require_one
 
         use_cores(configs.get(self.size))
+        require_one("vrstc demo")
         summary = demo(self.output, config=dataclasses.replace(configs.get(self.size), seed=self.seed),
                        command=_command())
         print(summary)
@@ -91,6 +93,7 @@ class Fit:
 
     def run(self) -> None:
         """Fits and writes the model."""
+        from vrstc_jax import hosts
         from vrstc_jax.data.images import require_writable_directory
         from vrstc_jax.fit import fit
         from vrstc_jax.model import load_model, save_model
@@ -104,12 +107,14 @@ class Fit:
         work = Path(f"{self.output}.work")
         start = self._start()
         with _taken_back(work):
-            require_writable_directory(self.output.absolute().parent)
+            hosts.once(lambda: require_writable_directory(self.output.absolute().parent))
             source = _source(self.input, self.footage, work / "spool")
         _tell(source.warnings)
         model = fit(source.tracklets, work, config=self._config(start), start_from=start, hold_out=self.hold_out,
                     command=_command(), inputs=_identity(self.input, self.footage))
-        save_model(self.output, model)
+        hosts.once(lambda: save_model(self.output, model))
+        if not hosts.first():
+            return
         if self.hold_out and not model.provenance["held_out"]:
             _tell([f"nothing was held out: no tracklet has a clean run of {self.hold_out} frames with as many "
                    "before and after it."])
@@ -165,13 +170,11 @@ class Complete:
 
     def run(self) -> None:
         """Completes everything in the input."""
+        from vrstc_jax import hosts
         from vrstc_jax.complete import Completer
-        from vrstc_jax.data.images import require_writable_directory
-        from vrstc_jax.data.tracklet_set import require_replaceable
         from vrstc_jax.judge import has_held_out
         from vrstc_jax.outputs import OutputFolder
         from vrstc_jax.pipeline import complete_source, judge, model_identity
-        from vrstc_jax.render import require_renderable
 
         start_jax()
         model = _model(self.model)
@@ -180,11 +183,7 @@ class Complete:
                              f"{self.input} is a folder of crops.")
         run = {"input": _identity(self.input, self.footage)}
         with _taken_back(self.output / "run.json", self.output / "work", (self.render or self.output).parent):
-            if self.render:
-                require_renderable(self.render)
-            if self.dataset:
-                require_writable_directory(self.dataset.absolute().parent)
-                require_replaceable(self.dataset)
+            hosts.once(self._require_places)
             folder = OutputFolder(self.output, run | model_identity(model))
             source = _source(self.input, self.footage, folder.work / "spool")
             folder.require_names(source.tracklets)
@@ -193,14 +192,27 @@ class Complete:
         verdict = None
         # Tracks of other footage bear the same numbers, so names alone do not tell whose frames they are.
         fitted_to = model.provenance.get("inputs", {}).get("input")
-        if fitted_to == run["input"]["input"] and has_held_out(model, source.tracklets):
+        if hosts.first() and fitted_to == run["input"]["input"] and has_held_out(model, source.tracklets):
             verdict = judge(completer, source.tracklets)
             print(verdict.format())
         metrics = complete_source(model, source, self.output, command=_command(), run=run, verdict=verdict,
                                   completer=completer, finish=lambda: self._finish(source, folder))
+        if not hosts.first():
+            return
         print(f"{self.output}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
               f"{metrics['frames_by_how']['stcnet'] + metrics['frames_by_how']['spatial']} completed; "
               f"open {self.output / 'report.html'}")
+
+    def _require_places(self) -> None:
+        from vrstc_jax.data.images import require_writable_directory
+        from vrstc_jax.data.tracklet_set import require_replaceable
+        from vrstc_jax.render import require_renderable
+
+        if self.render:
+            require_renderable(self.render)
+        if self.dataset:
+            require_writable_directory(self.dataset.absolute().parent)
+            require_replaceable(self.dataset)
 
     def _finish(self, source, folder) -> None:
         from tqdm import tqdm
@@ -439,6 +451,11 @@ def _hosts():
     return sys.modules.get("vrstc_jax.hosts")
 
 
+def _speaks():
+    """Whether this process is the one of its run that tells what all know."""
+    return _hosts() is None or _hosts().first()
+
+
 def start_jax():
     """Connects the processes of a run (`hosts.initialize`), keeps what is compiled for the next start, and has SIGTERM
     end the command as preempted, wherever it is: what it has done so far stands.
@@ -487,8 +504,8 @@ def _command():
 @contextmanager
 def _taken_back(*places):
     """If the input is refused meanwhile, whatever of these places was not there before goes, and the folders
-    made above it."""
-    made = {_highest_missing(place.absolute()) for place in places if not place.exists()}
+    made above it. Process 0 makes them, so it is the one to know, and to remove them."""
+    made = {_highest_missing(place.absolute()) for place in places if not place.exists()} if _speaks() else set()
     try:
         yield
     except InputError:
@@ -512,21 +529,30 @@ def _model(path, *, what="using"):
     from vrstc_jax.model import load_model
 
     model = load_model(path)
-    if path is None:
+    if path is None and _speaks():
         print(f"vrstc: {what} the default model, made on made-up walkers alone (`vrstc model show`)", file=sys.stderr)
     return model
 
 
 def _tell(warnings):
-    for warning in warnings:
+    for warning in warnings if _speaks() else ():
         print(f"vrstc: warning: {warning}", file=sys.stderr)
 
 
 def _source(path, footage, spool, *, truth=None):
+    from vrstc_jax import hosts
     from vrstc_jax.data.sources import open_source
 
-    return open_source(path, boxes=footage.boxes, masks=footage.masks, truth=truth, pattern=footage.pattern,
-                       spool=spool)
+    opened = []
+
+    def look():
+        opened.append(open_source(path, boxes=footage.boxes, masks=footage.masks, truth=truth,
+                                  pattern=footage.pattern, spool=spool))
+
+    hosts.once(look)  # process 0 lays out the crops of a video; the others then find them
+    if not opened:
+        look()
+    return opened[0]
 
 
 def _identity(path, footage):

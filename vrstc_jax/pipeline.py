@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
+from vrstc_jax import hosts
 from vrstc_jax.complete import Completer, left_warnings
 from vrstc_jax.data.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
@@ -17,6 +18,7 @@ from vrstc_jax.model import Model
 from vrstc_jax.outputs import OutputFolder
 from vrstc_jax.pictures import STRIPS, attention_pictures, completed_strip, judged_strips, training_curves
 from vrstc_jax.report import Table, write_json, write_report
+from vrstc_jax.report.writing import plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +73,15 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
                     finish: Callable | None = None) -> dict:
     """Completes all tracklets of a source into a folder, with report.html and metrics.json.
 
-    Tracklets that stand already are not done again.
+    Tracklets that stand already are not done again. Every process of a run calls it with the same arguments, and
+    completes every so many-th tracklet; process 0 does the rest.
 
     Args:
       run: what identifies this run, beside the model; a folder made by another run is refused.
-      verdict: what `judge` found, for the report.
+      verdict: what `judge` found, for the report; process 0's counts.
       summary: folder for report.html and metrics.json; None: `output`.
-      conclude: called when all tracklets stand; gives further metrics, and tables for the report.
-      finish: called at the end, before what was needed on the way is removed.
+      conclude: called by process 0 when all tracklets stand; gives further metrics, and tables for the report.
+      finish: called by process 0 at the end, before what was needed on the way is removed.
 
     Returns:
       The metrics, as written.
@@ -86,37 +89,55 @@ def complete_source(model: Model, source: Source, output, *, command: str, run: 
     folder = OutputFolder(output, run | model_identity(model))
     folder.require_names(source.tracklets)
     completer = completer or Completer(model)
-    counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
-    strips, attention, warnings = [], [], list(source.warnings)
-    with tqdm(total=sum(map(len, source.tracklets)), desc="completing", unit="frame", dynamic_ncols=True) as bar:
-        for tracklet in source.tracklets:
+    _complete(completer, [source.tracklets[place] for place in hosts.divided(len(source.tracklets))], folder)
+    hosts.barrier("completed")
+
+    def summarise():
+        counts, strips, attention, warnings = _seen(completer, source, folder)
+        metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
+                   "tau": model.tau, "warnings": len(warnings)} | (verdict.metrics() if verdict else {})
+        more, tables = conclude(folder) if conclude else ({}, [])
+        metrics |= more
+        write_summary(summary or folder.path, title=title, metrics=metrics, model=model, command=command,
+                      strips=strips, attention=attention, warnings=warnings, verdict=verdict, tables=tables)
+        if finish:
+            finish()
+        return plain(metrics)
+
+    metrics = hosts.once(summarise)
+    folder.finish()
+    return metrics
+
+
+def _complete(completer, tracklets, folder):
+    """Completes those tracklets that do not stand."""
+    with tqdm(total=sum(map(len, tracklets)), desc="completing", unit="frame", dynamic_ncols=True,
+              disable=not hosts.first()) as bar:
+        for tracklet in tracklets:
             if folder.has(tracklet):
-                result = folder.read_scores(tracklet)
                 bar.update(len(tracklet))
             else:
                 plan = completer.plan(tracklet)
-                result = folder.write(tracklet, plan, _seen(completer.stream(tracklet, plan), bar))
-            hows = [row["how"] for row in result["frames"]]
-            for how in hows:
-                counts[how] += 1
-            warnings += [f"Tracklet {tracklet.name}: {w}" for w in
-                         (*result["warnings"], *left_warnings(hows))]
-            strip = completed_strip(tracklet, result, folder) if len(strips) < STRIPS else None
-            if strip:
-                strips.append(strip)
-                if len(attention) < 4 and "stcnet" in hows and model.config.stcnet.temporal_form == "attention":
-                    attention += attention_pictures(completer, tracklet, completer.plan(tracklet),
-                                                    hows.index("stcnet"))
-    metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
-               "tau": model.tau, "warnings": len(warnings)} | (verdict.metrics() if verdict else {})
-    more, tables = conclude(folder) if conclude else ({}, [])
-    metrics |= more
-    write_summary(summary or folder.path, title=title, metrics=metrics, model=model, command=command, strips=strips,
-                  attention=attention, warnings=warnings, verdict=verdict, tables=tables)
-    if finish:
-        finish()
-    folder.finish()
-    return metrics
+                folder.write(tracklet, plan, _counted(completer.stream(tracklet, plan), bar))
+
+
+def _seen(completer, source, folder):
+    """What there is to tell of a folder in which all stands: (frames by how, strips, attention pictures, warnings)."""
+    counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
+    strips, attention, warnings = [], [], list(source.warnings)
+    for tracklet in source.tracklets:
+        result = folder.read_scores(tracklet)
+        hows = [row["how"] for row in result["frames"]]
+        for how in hows:
+            counts[how] += 1
+        warnings += [f"Tracklet {tracklet.name}: {w}" for w in (*result["warnings"], *left_warnings(hows))]
+        strip = completed_strip(tracklet, result, folder) if len(strips) < STRIPS else None
+        if strip:
+            strips.append(strip)
+            if (len(attention) < 4 and "stcnet" in hows
+                    and completer.model.config.stcnet.temporal_form == "attention"):
+                attention += attention_pictures(completer, tracklet, completer.plan(tracklet), hows.index("stcnet"))
+    return counts, strips, attention, warnings
 
 
 def model_identity(model: Model) -> dict:
@@ -149,7 +170,7 @@ def write_summary(directory, *, title, metrics, model, command, strips=(), atten
         tables=tables, warnings=warnings)
 
 
-def _seen(frames, bar):
+def _counted(frames, bar):
     for done in frames:
         bar.update()
         yield done
