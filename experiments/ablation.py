@@ -36,7 +36,7 @@ import tyro
 from experiments.ablation_table import ceiling_of, format_table, rows_over_seeds, write_plot
 from experiments.vrstc import beginning
 from vrstc_jax import config as configs
-from vrstc_jax import five_steps, retrieval
+from vrstc_jax import five_steps, hosts, retrieval
 from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import plan_from_scores
 from vrstc_jax.data.images import require_writable_directory
@@ -47,7 +47,7 @@ from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.pairs import pair_distances
 from vrstc_jax.locate import choose_tau
-from vrstc_jax.model import ReidModel, load_model, load_reid, save_model, save_reid
+from vrstc_jax.model import ReidModel, load_model, load_reid
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
 from vrstc_jax.training import loop, pairs
@@ -72,6 +72,7 @@ POOLINGS = {"maximum": "maximum", "temporal attention": "temporal_attention",
 PAIRS = "ASTPN, pairs"
 STCNET = "+ ID guider (STCnet)"
 TRUE_MASKS, TRUTH = "STCnet, true masks", "truth where located"
+_FEATURES = "features.npz"  # of a row, until it is ranked
 QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of bands; the τ to discard by
 
 
@@ -126,23 +127,31 @@ def main(arguments: Arguments) -> list[dict]:
     amount = _amount(arguments)
     config = configs.get(amount.networks)
     use_cores(_halved(config))
-    require_writable_directory(arguments.workdir)
     config, start, begins_with = beginning(config, fresh=arguments.fresh)
-    five_steps.claim(arguments.workdir, {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config),
-                                         "begins_with": begins_with,
-                                         "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": QUANTILES})
+
+    def take():
+        require_writable_directory(arguments.workdir)
+        five_steps.claim(arguments.workdir, {
+            "amount": dataclasses.asdict(amount), "config": configs.to_dict(config), "begins_with": begins_with,
+            "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": QUANTILES})
+
+    hosts.once(take)
     # Rows of other seeds, and some of the same, run the same programs.
     jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
     results = []
     for seed in range(arguments.seeds):
         results.append(_Seed(arguments, amount, config, seed, start).rows())
         table = rows_over_seeds(results, PAPER)
-        write_json(arguments.workdir / "table.json", {"seeds": seed + 1, "rows": [row.as_dict() for row in table]})
-        text = format_table(table)
-        write_text(arguments.workdir / "table.md", text)
-        print(text, flush=True)
-        write_plot(arguments.workdir / "plot.png", table)
+        hosts.once(lambda: _write(arguments.workdir, table, seed + 1))
     return [row.as_dict() for row in table]
+
+
+def _write(directory, table, seeds):
+    write_json(directory / "table.json", {"seeds": seeds, "rows": [row.as_dict() for row in table]})
+    text = format_table(table)
+    write_text(directory / "table.md", text)
+    print(text, flush=True)
+    write_plot(directory / "plot.png", table)
 
 
 def row_names() -> list[str]:
@@ -213,7 +222,7 @@ class _Seed:
 
         def row(name, make, framed_by=None, tau=None):
             # What stands is shown, asked for or not: a table of few rows must not take the place of a whole one.
-            if self.only and name not in self.only and not self._result(name).exists():
+            if self.only and name not in self.only and not hosts.once(self._result(name).exists):
                 return
             found[name] = self._row(name, make) | {"framed_by": framed_by, "tau": tau}
 
@@ -232,7 +241,7 @@ class _Seed:
                 row(_discarding(network, quantile),
                     lambda work, name=network, tau=self._tau(quantile): five_steps.evaluate(
                         load_reid(self.work / "rows" / _folder(name) / "final.safetensors"), self.raw,
-                        keep=self._kept(tau)), network, tau=self._tau(quantile))
+                        keep=self._kept(tau), path=work / _FEATURES), network, tau=self._tau(quantile))
         for name, pooling in POOLINGS.items():
             changes = {"non_local": (), "pooling": pooling}
             framing(name, lambda work, sets, changes=changes: self._network(work, sets, changes))
@@ -242,25 +251,27 @@ class _Seed:
     def _prepare(self):
         """The data, step 1 and step 2, which all rows share."""
         for name, change in (("data", lambda t: t), ("truth", unoccluded)):
-            if not (self.work / name).exists():
-                write_set(self.work / name, {split: [change(t) for t in tracklets]
-                                             for split, tracklets in walker_splits(self.protocol).items()})
+            _written_once(self.work / name, lambda: {split: [change(t) for t in tracklets] for split, tracklets
+                                                     in walker_splits(self.protocol).items()})
         self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
-        path = self.work / "reid.safetensors"
-        if not path.exists():
-            save_reid(path, five_steps.first_network(self.raw["train"], self.config, self.work / "reid",
-                                                     start_from=self.start and self.start()))
-        self.first = load_reid(path)
-        if not (self.work / "locating.json").exists():
+        self.first = five_steps.kept(self.work / "reid.safetensors", lambda: five_steps.first_network(
+            self.raw["train"], self.config, self.work / "reid", start_from=self.start and self.start()))
+        if not hosts.once((self.work / "locating.json").exists):
             five_steps.locate(self.raw, self.config, self.first, self.work)
         self.found = five_steps.read_located(self.work)
 
     def _row(self, name, make) -> dict:
         result = self._result(name)
-        if not result.exists():
-            print(f"{self.work.name}: {name}", flush=True)
-            require_writable_directory(result.parent)
-            write_json(result, make(result.parent).figures())
+        if not hosts.once(result.exists):
+            hosts.say(f"{self.work.name}: {name}")
+            hosts.once(lambda: require_writable_directory(result.parent))
+            figures = make(result.parent).figures()
+
+            def write():
+                (result.parent / _FEATURES).unlink(missing_ok=True)
+                write_json(result, figures)
+
+            hosts.once(write)
         return json.loads(result.read_text())
 
     def _result(self, name):
@@ -271,7 +282,7 @@ class _Seed:
         config = dataclasses.replace(self.config, final=dataclasses.replace(self.config.final, **(changes or {})))
         model = five_steps.final_network(sets["train"], config, self._start(), work / "final",
                                          name=f"{self.work.name}, {work.name}")
-        return five_steps.evaluate(model, sets)
+        return five_steps.evaluate(model, sets, path=work / _FEATURES)
 
     def _start(self):
         """What every row's network starts from: step 1's backbone, so that no row has a head start."""
@@ -281,29 +292,26 @@ class _Seed:
     def _completed(self, work, changes):
         config = dataclasses.replace(self.config, **{
             part: dataclasses.replace(getattr(self.config, part), **fields) for part, fields in changes.items()})
-        path = work / "model.safetensors"
-        if not path.exists():
-            save_model(path, five_steps.generators(self.raw["train"], config, self.first, self.found,
-                                                   work / "stcnet"))
-        if not (work / "completed").exists():
-            five_steps.complete_sets(self.raw, load_model(path), self.found, work)
+        model = five_steps.kept_model(work / "model.safetensors", lambda: five_steps.generators(
+            self.raw["train"], config, self.first, self.found, work / "stcnet"))
+        if not hosts.once((work / "completed").exists):
+            five_steps.complete_sets(self.raw, model, self.found, work)
         return self._network(work, five_steps.read_splits(work / "completed"))
 
     def _by_true_masks(self, work):
         """STCnet's own generators, told what is hidden: what is lost beside it, completion loses."""
         model = load_model(self.work / "rows" / _folder(STCNET) / "model.safetensors")
-        if not (work / "completed").exists():
+        if not hosts.once((work / "completed").exists):
             five_steps.complete_sets(self.raw, model, self.found, work,
                                      options=five_steps.Options(hidden="given"))
         return five_steps.read_splits(work / "completed")
 
     def _truth_where_located(self, work):
         """The truth in place of completion: what is lost beside it, locating loses."""
-        if not (work / "completed").exists():
-            write_set(work / "completed", {
-                split: [_filled(tracklet, true, plan_from_scores(scores, self.found.tau)) for tracklet, true, scores
-                        in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.found.scores[split])]
-                for split in self.raw})
+        _written_once(work / "completed", lambda: {
+            split: [_filled(tracklet, true, plan_from_scores(scores, self.found.tau)) for tracklet, true, scores
+                    in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.found.scores[split])]
+            for split in self.raw})
         return five_steps.read_splits(work / "completed")
 
     def _tau(self, quantile):
@@ -314,11 +322,11 @@ class _Seed:
                 for tracklet, scores in zip(self.raw[split].tracklets, self.found.scores[split])}
 
     def _pairs(self, work, sets):
-        path = work / "final.safetensors"
         config = configs.of_final(dataclasses.replace(
             self.config, final=dataclasses.replace(self.config.final, non_local=()),
             final_training=dataclasses.replace(self.config.final_training, clips_per_identity=2)))
-        if not path.exists():
+
+        def trained():
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
             state = loop.train(f"{self.work.name}, {work.name}",
@@ -326,10 +334,15 @@ class _Seed:
                                pairs.pmap_step(config, len(identities)),
                                lambda start: reid_batches(train, seen, config, start=start),
                                steps=config.reid_training.steps, directory=work / "final", config=config)
-            save_reid(path, ReidModel(config.reid, jax.device_get(state.result), identities,
-                                      network="PairScorer"))
+            return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
+
+        model = five_steps.kept(work / "final.safetensors", trained)
         query, gallery = five_steps.tracklets_to_rank(sets)
-        return retrieval.judge_distances(pair_distances(load_reid(path), query, gallery), query, gallery)
+        return retrieval.judge_distances(pair_distances(model, query, gallery), query, gallery)
+
+
+def _written_once(path, sets):
+    hosts.once(lambda: None if path.exists() else write_set(path, sets()))
 
 
 def _filled(tracklet, true, plan):

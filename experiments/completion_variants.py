@@ -17,6 +17,8 @@ from typing import Literal
 import tyro
 
 from vrstc_jax import config as configs
+from vrstc_jax import hosts
+from vrstc_jax.cli import run_as_command, start_jax
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.sources import open_source
 from vrstc_jax.fit import fit
@@ -63,6 +65,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict:
     """Runs the variants and returns {variant: {method: scores}}."""
+    start_jax()
+    hosts.require_one("experiments.completion_variants")
     spool = arguments.workdir / "spool" if arguments.boxes else None
     source = open_source(arguments.input, boxes=arguments.boxes, spool=spool)
     table = {}
@@ -100,4 +104,4 @@ def _share(first: Path, work: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))

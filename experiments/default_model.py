@@ -39,7 +39,7 @@ import tyro
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
-from vrstc_jax import fit, five_steps
+from vrstc_jax import fit, five_steps, hosts
 from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
@@ -49,7 +49,7 @@ from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, Wal
 from vrstc_jax.errors import InputError
 from vrstc_jax.locate import Locator
 from vrstc_jax.locating_quality import format_locating, judge_locating
-from vrstc_jax.model import Model, load_model, load_reid, save_model, save_reid
+from vrstc_jax.model import Model, load_model, save_model
 from vrstc_jax.pipeline import judge
 from vrstc_jax.report import write_json
 
@@ -122,24 +122,26 @@ def main(arguments: Arguments) -> Path:
     variety = Variety(**{kind: kind not in arguments.without for kind in KINDS})
     use_cores(config)
     work = arguments.workdir
-    require_writable_directory(work)
-    five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
-                            "variety": dataclasses.asdict(variety)})
+
+    def take():
+        require_writable_directory(work)
+        five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
+                                "variety": dataclasses.asdict(variety)})
+        if not path.exists() and not (work / "data").exists():
+            write_walkers(work / "data", amount, variety, config)
+        return path.exists()
+
     path = work / "model.safetensors"
-    if path.exists():
-        print(f"{path}: stands; nothing is left to do.")
+    if hosts.once(take):
+        hosts.say(f"{path}: stands; nothing is left to do.")
         return path
-    if not (work / "data").exists():
-        write_walkers(work / "data", amount, variety, config)
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
-    if not (work / "reid.safetensors").exists():
-        save_reid(work / "reid.safetensors", five_steps.first_network(train, config, work / "reid"))
-    first = load_reid(work / "reid.safetensors")
-    if not (work / "head.safetensors").exists():
-        save_reid(work / "head.safetensors", _with_head(first, train, config, amount, work / "head"))
-    head = load_reid(work / "head.safetensors")
-    if not (work / "locating.json").exists():
-        write_json(work / "locating.json", _locating(head, validation))
+    first = five_steps.kept(work / "reid.safetensors",
+                            lambda: five_steps.first_network(train, config, work / "reid"))
+    head = five_steps.kept(work / "head.safetensors",
+                           lambda: _with_head(first, train, config, amount, work / "head"))
+    hosts.once(lambda: (work / "locating.json").exists()
+               or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
     identities, labels = fit.identities_of(train.tracklets)
     usable = [Usable(start, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
@@ -157,14 +159,18 @@ def main(arguments: Arguments) -> Path:
             "reid_steps": config.reid_training.steps, "head_steps": amount.head_steps, "stcnet_steps": config.stcnet_training.steps,
             "locating": locating,
             "curves": first.provenance["curves"] | head.provenance["curves"] | {"STCnet": fit.curves(work / "stcnet")}})
-    unjudged = work / "unjudged.safetensors"
+    hosts.once(lambda: _save_judged(path, model, amount))
+    return path
+
+
+def _save_judged(path, model, amount):
+    unjudged = path.with_name("unjudged.safetensors")
     save_model(unjudged, model, half=True)
     save_model(path, dataclasses.replace(model, provenance=model.provenance | {
         "reached": judged(load_model(unjudged), amount)}), half=True)
     unjudged.unlink()
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; copy it to vrstc_jax/weights/{config.name}.safetensors to "
-          "ship it.")
-    return path
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; copy it to vrstc_jax/weights/{model.config.name}.safetensors "
+          "to ship it.")
 
 
 def _amount(arguments):

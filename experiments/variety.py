@@ -20,7 +20,7 @@ import tyro
 
 from experiments.default_model import Amount, write_walkers
 from vrstc_jax import config as configs
-from vrstc_jax import fit, five_steps
+from vrstc_jax import fit, five_steps, hosts
 from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
@@ -74,6 +74,7 @@ def main(arguments: Arguments) -> dict[str, dict]:
     locating = load_model(arguments.model)
     config = _config(arguments, amount, locating)
     use_cores(config)
+    hosts.require_one("experiments.variety")
     work = arguments.workdir
     require_writable_directory(work)
     five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),

@@ -43,7 +43,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax import five_steps, retrieval
+from vrstc_jax import five_steps, hosts, retrieval
 from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.data import datasets
 from vrstc_jax.data.images import require_writable_directory
@@ -133,7 +133,7 @@ def main(arguments: Arguments) -> dict:
     if arguments.split == "all":
         return _all_splits(arguments)
     results = _run(arguments)
-    print(format_results(results))
+    hosts.say(format_results(results))
     return results
 
 
@@ -190,26 +190,31 @@ def beginning(config: configs.Config, *, fresh: bool = False,
 def _all_splits(arguments):
     """The ten splits of iLIDS-VID one after another, each an experiment of its own, and their mean."""
     work = arguments.workdir
-    require_writable_directory(work)
-    five_steps.claim(work, {"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
-    if arguments.start:
-        (work / "results.json").unlink(missing_ok=True)
+
+    def take():
+        require_writable_directory(work)
+        five_steps.claim(work, {"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
+        if arguments.start:
+            (work / "results.json").unlink(missing_ok=True)
+
+    use_cores(config_of(arguments))
+    hosts.once(take)
     found = []
     for split in SPLITS:
-        print(f"split {split} of {len(SPLITS)}", flush=True)
+        hosts.say(f"split {split} of {len(SPLITS)}")
         try:
             found.append(_run(dataclasses.replace(arguments, split=split, workdir=work / f"split{split}")))
         except InputError:
-            if not any(work.glob("split*/*")):  # nothing was done: another attempt may have the directory
+            if hosts.first() and not any(work.glob("split*/*")):  # nothing was done: another attempt may have the directory
                 (work / "experiment.json").unlink()
                 for place in work.glob("split*"):
                     place.rmdir()
             raise
-        print(format_results(found[-1]), flush=True)
+        hosts.say(format_results(found[-1]))
     results = {"splits": len(found), "gallery": found[0]["gallery"], "command": _command(),
                "evaluations": retrieval.over_splits([each["evaluations"] for each in found])}
-    write_json(work / "results.json", results)
-    print(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
+    hosts.once(lambda: write_json(work / "results.json", results))
+    hosts.say(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
     return results
 
 

@@ -129,7 +129,7 @@ class TestBulkJobs:
                 (0, ("vrstc_jax.shards:_save", 3)),
                 (0, ("vrstc_jax.outputs:OutputFolder.write", 3)),
                 (0, ("vrstc_jax.five_steps:write_set", 1)),
-                (1, ("vrstc_jax.retrieval:tracklet_features", 2)),
+                (1, ("vrstc_jax.retrieval:tracklet_features", 1)),
                 (0, ("vrstc_jax.five_steps:_write_ranking", 1)),
                 (1, ("vrstc_jax.outputs:write_png", 1)),
                 (0, ("vrstc_jax.pipeline:write_summary", 1))):

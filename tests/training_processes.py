@@ -113,8 +113,8 @@ def _serve():
     import training_processes  # by this name for `_find`, and imported before the first fork
 
     assert training_processes
-    for module in ("vrstc_jax.training.pairs", "vrstc_jax.five_steps", "tools.kill_tally", "vrstc_jax.data.walkers", "vrstc_jax.data.pipeline",
-                   "tensorboardX.summary", "tensorboardX.event_file_writer"):
+    for module in ("vrstc_jax.training.pairs", "vrstc_jax.five_steps", "tools.kill_tally", "vrstc_jax.data.walkers",
+                   "vrstc_jax.data.pipeline", "tensorboardX.summary", "tensorboardX.event_file_writer"):
         __import__(module)
     for line in sys.stdin:
         request = json.loads(line)

@@ -89,7 +89,7 @@ class Located:
 
 def run(work, config: configs.Config, write: Callable[[Path], None], *, options: Options = Options(),
         inputs: dict | None = None, start: str | None = None, command: str = "",
-        backbone: Callable[[], dict] | None = None, say: Callable[[str], None] = print) -> dict:
+        backbone: Callable[[], dict] | None = None, say: Callable[[str], None] = hosts.say) -> dict:
     """Takes the five steps, each unless its result stands.
 
     Every process of a run calls it with the same arguments, and all must see the same `work`. They train together,
@@ -116,8 +116,6 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
         raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
     results = work / "results.json"
     done = hosts.once(lambda: start is None and results.exists())
-    if not hosts.first():
-        say = lambda text: None
     start_from = None if backbone is None or done else backbone()
 
     def take():
@@ -153,15 +151,15 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
         if hosts.first():
             _give_back(work)
         raise
-    step("reid", work / "reid.safetensors", lambda: _save_once(
-        save_reid, work / "reid.safetensors", first_network(raw["train"], config, work / "reid", command=command,
-                                                            start_from=start_from)))
+    step("reid", work / "reid.safetensors", lambda: kept(
+        work / "reid.safetensors", lambda: first_network(raw["train"], config, work / "reid", command=command,
+                                                         start_from=start_from)))
     first = load_reid(work / "reid.safetensors")
     step("locate", work / "locating.json", lambda: locate(raw, config, first, work))
     found = read_located(work)
-    step("stcnet", work / "model.safetensors", lambda: _save_once(
-        save_model, work / "model.safetensors",
-        generators(raw["train"], config, first, found, work / "stcnet", options=options, command=command)))
+    step("stcnet", work / "model.safetensors", lambda: kept_model(
+        work / "model.safetensors",
+        lambda: generators(raw["train"], config, first, found, work / "stcnet", options=options, command=command)))
     model = load_model(work / "model.safetensors")
     step("complete", work / "completed", lambda: complete_sets(raw, model, found, work, options=options))
     completed = read_splits(work / "completed")
@@ -170,8 +168,20 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     return json.loads(results.read_text())
 
 
-def _save_once(save, path, what):
-    hosts.once(lambda: save(path, what))
+def kept(path: Path, make: Callable[[], ReidModel]) -> ReidModel:
+    """The re-ID network in a file; where there is none, all processes make it, and process 0 writes it."""
+    if not hosts.once(path.exists):
+        made = make()
+        hosts.once(lambda: save_reid(path, made))
+    return load_reid(path)
+
+
+def kept_model(path: Path, make: Callable[[], Model]) -> Model:
+    """As `kept`, of a whole model."""
+    if not hosts.once(path.exists):
+        made = make()
+        hosts.once(lambda: save_model(path, made))
+    return load_model(path)
 
 
 def read_splits(directory) -> dict[str, TrackletSet]:
@@ -346,11 +356,9 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
                   start_from: dict | None = None, command: str = "", name: str = "final network") -> ReidModel:
     """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
     path = directory.with_name(f"{directory.name}.safetensors")
-    if not hosts.once(path.exists):
-        begin = _without_locating(first.variables) if config.final_from_first else start_from
-        _save_once(save_reid, path, first_network(train, configs.of_final(config), directory, start_from=begin,
-                                                  command=command, name=name))
-    return load_reid(path)
+    begin = _without_locating(first.variables) if config.final_from_first else start_from
+    return kept(path, lambda: first_network(train, configs.of_final(config), directory, start_from=begin,
+                                            command=command, name=name))
 
 
 def _without_locating(variables):

@@ -191,6 +191,12 @@ def _require_together():
         raise RuntimeError("process 0 does this for all, so it cannot wait for the others in it")
 
 
+def say(text: str) -> None:
+    """Prints a line, in process 0 alone."""
+    if first():
+        print(text, flush=True)
+
+
 def require_one(what: str) -> None:
     """Checks that the run has one process.
 
