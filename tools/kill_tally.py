@@ -1,13 +1,14 @@
-"""Kills one of the processes of a training at random moments, and counts how often the end result is the same.
+"""Kills one of the processes of a run at random moments, and counts how often the end result is the same.
 
     python -m tools.kill_tally --times 20
 
 First two processes of two CPU devices each train the re-ID network and STCnet, size `smoke`, on made-up walkers,
-writing a checkpoint every few steps, and nobody disturbs them; twice, which must give the same. Then, 20 times, the
-same training is started in a new directory, one of the two is killed as `kill -9` does it, the other must end by
-itself with a message, the same command is given again, and what it leaves is compared with the undisturbed result bit
-for bit: the networks, their optimisers and the lines of metrics. Half of the moments are random ones; in the other
-half a checkpoint is just being written. The seed is told, and makes the moments the same again.
+writing a checkpoint every few steps, and with these networks locate in and complete a data set; nobody disturbs them;
+twice, which must give the same. Then, 20 times, the same run is started in a new directory, one of the two is killed
+as `kill -9` does it, the other must end by itself with a message, the same command is given again, and what it leaves
+is compared with the undisturbed result bit for bit: the networks, their optimisers, the lines of metrics, the scores
+and every file of the completed set. A third of the moments are random ones, a third are while a checkpoint is just
+being written, and a third are in the middle of completing. The seed is told, and makes the moments the same again.
 """
 
 import dataclasses
@@ -33,7 +34,8 @@ import tyro
 from vrstc_jax.cli import run_as_command
 from vrstc_jax.errors import InputError
 
-_PATIENCE = 900  # seconds for a whole training
+_PATIENCE = 900  # seconds for a whole run
+_PEOPLE = 12  # whose tracklets in two cameras are completed
 _EVERY = 3  # steps from checkpoint to checkpoint
 
 
@@ -46,7 +48,7 @@ class Arguments:
     seed: int | None = None
     """Of the moments; if left out, another one each time, which is told."""
     steps: int = 12
-    """Of each training."""
+    """Of each training in a run."""
     workdir: Path | None = None
     """For all that is trained; if left out, a temporary directory, removed at the end."""
 
@@ -63,21 +65,23 @@ def main(arguments: Arguments) -> bool:
         # Once more: those to be killed, too, find what the first has compiled.
         again, took = undisturbed(run(work / "again"))
         if again != expected:
-            raise InputError(f"{work}: two undisturbed trainings gave different results; so there is nothing to "
+            raise InputError(f"{work}: two undisturbed runs gave different results; so there is nothing to "
                              "compare with.")
         print(f"undisturbed, twice: the same; {took:.0f} s; seed {seed}", flush=True)
-        drawn = moments(arguments.times, seed, seconds=took, checkpoints=2 * math.ceil(arguments.steps / _EVERY))
+        drawn = moments(arguments.times, seed, seconds=took, checkpoints=2 * math.ceil(arguments.steps / _EVERY),
+                        tracklets=2 * _PEOPLE)
         rows = [kill_once(run(work / f"killed{n}"), moment, expected) for n, moment in enumerate(drawn)]
     same = sum(row["same"] for row in rows)
     alone = sum(row["ended"] for row in rows)
-    busy = sum(row["writing"] for row in rows)
-    print(f"{len(rows)} kills, {busy} of them while a checkpoint was written: {same} end results are the same bit "
+    writing, completing = (sum(row[kind] for row in rows) for kind in ("writing", "completing"))
+    print(f"{len(rows)} kills, {writing} of them while a checkpoint was written and {completing} during a completing "
+          f"job: {same} end results are the same bit "
           f"for bit; {alone} times the other process ended by itself.")
     return same == alone == len(rows)
 
 
 def undisturbed(run: "Run") -> tuple[dict, float]:
-    """(the end result of a training from its start, the seconds that it took).
+    """(the end result of a run from its start, the seconds that it took).
 
     Raises:
       InputError: it failed.
@@ -86,40 +90,47 @@ def undisturbed(run: "Run") -> tuple[dict, float]:
     began = time.monotonic()
     codes = run.start().wait()
     if any(codes):
-        raise InputError(f"{run.directory}: the undisturbed training ended with {codes}; see its log files.")
+        raise InputError(f"{run.directory}: the undisturbed run ended with {codes}; see its log files.")
     return result(run.directory), time.monotonic() - began
 
 
-def moments(times: int, seed: int, *, seconds: float, checkpoints: int) -> list[tuple[int, str, float]]:
-    """(which process, 'any' or 'writing', when) of each kill.
+def moments(times: int, seed: int, *, seconds: float, checkpoints: int, tracklets: int = 0,
+            ) -> list[tuple[int, str, float]]:
+    """(which process, 'any', 'writing' or 'completing', when) of each kill.
 
-    'any' is so many seconds after the start, of a training that takes `seconds`; 'writing' is in the n-th of its
-    checkpoints, while it is being written.
+    'any' is so many seconds after the start, of a run that takes `seconds`; 'writing' is in the n-th of its
+    checkpoints, while it is being written; 'completing' is when n of its tracklets are completed, where there are any.
     """
-    draw = random.Random(seed)
-    return [(draw.randrange(2), "any", draw.uniform(0.2, 0.95) * seconds) if n % 2 == 0
-            else (draw.randrange(2), "writing", draw.randint(1, checkpoints)) for n in range(times)]
+    draw, kinds = random.Random(seed), ("any", "writing", *(["completing"] if tracklets else []))
+
+    def when(kind):
+        if kind == "any":
+            return draw.uniform(0.2, 0.95) * seconds
+        return draw.randint(1, checkpoints) if kind == "writing" else draw.randint(1, tracklets - 1)
+
+    return [(draw.randrange(2), kind, when(kind)) for kind in (kinds[n % len(kinds)] for n in range(times))]
 
 
 def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dict:
-    """Kills one process of a training at a moment, lets the other end, and starts again.
+    """Kills one process of a run at a moment, lets the other end, and starts again.
 
-    A training that is done before the moment comes is done again, with an earlier one.
+    A run that is done before the moment comes is done again, with an earlier one.
 
     Returns:
       {'same': whether the end result is the expected one, 'ended': whether the other process ended by itself,
-      'writing': whether a checkpoint was half-written at that moment}; it is printed too.
+      'writing': whether a checkpoint was half-written at that moment, 'completing': whether the data set was
+      half-completed}; it is printed too.
 
     Raises:
-      InputError: the training failed by itself.
+      InputError: the run failed by itself.
     """
     which, kind, when = moment
     while not _reached(run, kind, when):
         if any(run.wait()):
-            raise InputError(f"{run.directory}: the training failed before it was killed; see its log files.")
-        when = when - 1 if kind == "writing" and when > 1 else when * 0.8
+            raise InputError(f"{run.directory}: the run failed before it was killed; see its log files.")
+        when = when - 1 if kind != "any" and when > 1 else when * 0.8
     run.processes[which].kill()
-    writing = bool(_half_written(run))
+    writing, completing = bool(_half_written(run)), 0 < _completed(run) and not (run.directory / "completed").exists()
     began = time.monotonic()
     codes = run.wait()
     waited = time.monotonic() - began
@@ -127,21 +138,23 @@ def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dic
     again = run.start().wait()
     same = not any(again) and result(run.directory) == expected
     place = ", ".join(f"{path.parent.name} {path.name}" for path in sorted(run.directory.glob("*/checkpoints")))
-    print(f"process {which} killed ({kind} {when:.4g}{', a checkpoint half-written' if writing else ''}); the other "
+    what = ", a checkpoint half-written" if writing else ", the data set half-completed" if completing else ""
+    print(f"process {which} killed ({kind} {when:.4g}{what}); the other "
           f"ended after {waited:.0f} s with {codes[1 - which]}; again: {again}, "
           f"{'the same' if same else 'ANOTHER RESULT in ' + place}", flush=True)
-    return {"same": same, "ended": ended, "writing": writing}
+    return {"same": same, "ended": ended, "writing": writing, "completing": completing}
 
 
 def _reached(run, kind, when):
-    """Starts a training from nothing; whether the moment comes before its end."""
+    """Starts a run from nothing; whether the moment comes before its end."""
     shutil.rmtree(run.directory, ignore_errors=True)
     run.start()
     began, seen = time.monotonic(), set()
     while run.going():
         unfinished = _half_written(run)
         seen |= unfinished
-        if (time.monotonic() - began >= when) if kind == "any" else (unfinished and len(seen) >= when):
+        if {"any": lambda: time.monotonic() - began >= when, "writing": lambda: unfinished and len(seen) >= when,
+                "completing": lambda: _completed(run) >= when}[kind]():
             return True
         time.sleep(0.002)
     return False
@@ -153,8 +166,13 @@ def _half_written(run):
             if not (path / "digests.json").exists()}
 
 
+def _completed(run):
+    """How many tracklets are completed; 0 where the set stands."""
+    return len(list(run.directory.glob("completed_frames/scores/**/*.json")))
+
+
 class Run:
-    """A training by processes of its own, in a directory; their outputs are in log0, log1 and so on there."""
+    """A run by processes of its own, in a directory; their outputs are in log0, log1 and so on there."""
 
     def __init__(self, directory: Path, *, steps: int = 12, processes: int = 2, devices: int = 2,
                  cache: Path | None = None, program: tuple = ("-m", "tools.kill_tally"), heartbeat: int = 20,
@@ -204,12 +222,15 @@ class Run:
 
 
 def result(directory: Path) -> dict:
-    """What a training left: the digest of each network with its optimiser, and the lines of its metrics."""
+    """What a run left: the digest of each network with its optimiser, the lines of its metrics, and the digest of each
+    file that locating and completing made."""
     left = json.loads((directory / "result.json").read_text()) if (directory / "result.json").exists() else {}
     for path in sorted(directory.glob("*/metrics.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         left[path.parent.name, "metrics"] = [{k: v for k, v in line.items() if k != "steps_per_second"}
                                              for line in lines]
+    for path in (directory / "scores.npz", *sorted((directory / "completed").glob("*"))):
+        left[path.name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
     return left
 
 
@@ -268,7 +289,36 @@ def _material():
     return config, InMemory, usable, {"reid": reid_batches, "stcnet": stcnet_batches}
 
 
-def _train_as_one_process(directory, *, heartbeat, **options):
+def complete(directory: Path, states: dict) -> None:
+    """Locates in a data set of made-up walkers and completes it, by the networks that `train` left: data/, scores.npz
+    and completed/."""
+    import jax
+
+    from vrstc_jax import config as configs
+    from vrstc_jax import five_steps, hosts
+    from vrstc_jax.data.tracklet_set import read_set, write_set
+    from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+    from vrstc_jax.fit import located
+    from vrstc_jax.locate import Locator, choose_tau
+    from vrstc_jax.model import Model
+
+    def write():
+        if not (directory / "data").exists():
+            write_set(directory / "data", make_tracklets(people("test", _PEOPLE), cameras=2, config=WalkerConfig(
+                height=40, width=20, frames=8)))
+
+    hosts.once(write)
+    config, data = configs.get("smoke"), read_set(directory / "data")
+    identities = tuple(map(str, range(len(_material()[2]))))
+    reid = jax.device_get(states["reid"].result)
+    scores = located(directory / "scores.npz", data, Locator(config.reid, reid, len(identities)))
+    model = Model(config, jax.device_get(states["stcnet"].result), jax.device_get(states["stcnet"].discriminators),
+                  reid, identities, choose_tau(scores, 0.2))
+    if not hosts.once((directory / "completed").exists):
+        five_steps.complete_sets({"train": data}, model, five_steps.Located({"train": scores}, model.tau), directory)
+
+
+def _run_as_one_process(directory, *, heartbeat, **options):
     """What each process of a `Run` does."""
     import jax
     import numpy as np
@@ -282,6 +332,7 @@ def _train_as_one_process(directory, *, heartbeat, **options):
                for name, state in states.items()}
     if hosts.first():
         replace_file(Path(directory) / "result.json", json.dumps(digests).encode())
+    complete(Path(directory), states)
 
 
 def _free_port():
@@ -293,7 +344,7 @@ def _free_port():
 def _main():
     if sys.argv[1:2] == ["train"]:
         options = json.loads(sys.argv[2])
-        run_as_command(lambda: _train_as_one_process(**options))
+        run_as_command(lambda: _run_as_one_process(**options))
     else:
         run_as_command(lambda: sys.exit(0 if main(tyro.cli(Arguments, description=__doc__)) else 1))
 
