@@ -24,6 +24,7 @@ has four times the people and five times the steps, `--people`, `--stcnet-steps`
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,14 @@ from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import plan_from_scores
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.pipeline import reid_batches
-from vrstc_jax.data.tracklet_set import write_set
+from vrstc_jax.data.tracklet_set import stands, write_set
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.pairs import pair_distances
 from vrstc_jax.locate import choose_tau
 from vrstc_jax.model import ReidModel, load_model, load_reid
+from vrstc_jax.places import as_path
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
 from vrstc_jax.training import loop, pairs
@@ -100,7 +102,7 @@ class Arguments:
     """What to run."""
 
     workdir: Path
-    """For everything that is made on the way, and the table."""
+    """For everything that is made on the way, and the table; gs:// will do."""
     size: Literal["small", "large", "smoke"] = "small"
     """How much is done: `large` has more people and longer training than `small`, with the same networks."""
     seeds: int = 3
@@ -124,6 +126,7 @@ class Arguments:
 def main(arguments: Arguments) -> list[dict]:
     """Does the rows of all seeds and returns the table's rows."""
     _check(arguments)
+    arguments = dataclasses.replace(arguments, workdir=as_path(arguments.workdir))
     amount = _amount(arguments)
     config = configs.get(amount.networks)
     use_cores(_halved(config))
@@ -137,7 +140,7 @@ def main(arguments: Arguments) -> list[dict]:
 
     hosts.once(take)
     # Rows of other seeds, and some of the same, run the same programs.
-    jax.config.update("jax_compilation_cache_dir", str(arguments.workdir.absolute() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", os.fspath(arguments.workdir.resolve() / "compiled"))
     results = []
     for seed in range(arguments.seeds):
         results.append(_Seed(arguments, amount, config, seed, start).rows())
@@ -294,14 +297,14 @@ class _Seed:
             part: dataclasses.replace(getattr(self.config, part), **fields) for part, fields in changes.items()})
         model = five_steps.kept_model(work / "model.safetensors", lambda: five_steps.generators(
             self.raw["train"], config, self.first, self.found, work / "stcnet"))
-        if not hosts.once((work / "completed").exists):
+        if not hosts.once(lambda: stands(work / "completed")):
             five_steps.complete_sets(self.raw, model, self.found, work)
         return self._network(work, five_steps.read_splits(work / "completed"))
 
     def _by_true_masks(self, work):
         """STCnet's own generators, told what is hidden: what is lost beside it, completion loses."""
         model = load_model(self.work / "rows" / _folder(STCNET) / "model.safetensors")
-        if not hosts.once((work / "completed").exists):
+        if not hosts.once(lambda: stands(work / "completed")):
             five_steps.complete_sets(self.raw, model, self.found, work,
                                      options=five_steps.Options(hidden="given"))
         return five_steps.read_splits(work / "completed")
@@ -342,7 +345,7 @@ class _Seed:
 
 
 def _written_once(path, sets):
-    hosts.once(lambda: None if path.exists() else write_set(path, sets()))
+    hosts.once(lambda: None if stands(path) else write_set(path, sets()))
 
 
 def _filled(tracklet, true, plan):

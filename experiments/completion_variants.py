@@ -24,6 +24,7 @@ from vrstc_jax.data.sources import open_source
 from vrstc_jax.fit import fit
 from vrstc_jax.model import load_model, save_model
 from vrstc_jax.pipeline import judge
+from vrstc_jax.places import require_local
 from vrstc_jax.report import write_json
 
 # name: {part of the config: {field: value}}
@@ -65,6 +66,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict:
     """Runs the variants and returns {variant: {method: scores}}."""
+    require_local(arguments.workdir, "what this experiment makes")
     start_jax()
     hosts.require_one("experiments.completion_variants")
     spool = arguments.workdir / "spool" if arguments.boxes else None

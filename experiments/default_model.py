@@ -51,6 +51,7 @@ from vrstc_jax.locate import Locator
 from vrstc_jax.locating_quality import format_locating, judge_locating
 from vrstc_jax.model import Model, load_model, save_model
 from vrstc_jax.pipeline import judge
+from vrstc_jax.places import require_local
 from vrstc_jax.report import write_json
 
 
@@ -118,6 +119,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> Path:
     """Takes the steps; returns the model file."""
+    require_local(arguments.workdir, "what this experiment makes")
     amount, config = _amount(arguments), config_of(arguments)
     variety = Variety(**{kind: kind not in arguments.without for kind in KINDS})
     use_cores(config)
@@ -169,8 +171,8 @@ def _save_judged(path, model, amount):
     save_model(path, dataclasses.replace(model, provenance=model.provenance | {
         "reached": judged(load_model(unjudged), amount)}), half=True)
     unjudged.unlink()
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; copy it to vrstc_jax/weights/{model.config.name}.safetensors "
-          "to ship it.")
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB; copy it to vrstc_jax/weights/{model.config.name}"
+          ".safetensors to ship it.")
 
 
 def _amount(arguments):

@@ -32,6 +32,7 @@ from vrstc_jax.errors import InputError
 from vrstc_jax.judge import held_out_by
 from vrstc_jax.model import Model, load_model, save_model
 from vrstc_jax.pipeline import judge
+from vrstc_jax.places import require_local
 from vrstc_jax.report import write_json
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),
@@ -69,6 +70,7 @@ def main(arguments: Arguments) -> dict[str, dict]:
     if arguments.hold_out <= 0 or arguments.steps is not None and arguments.steps <= 0:
         raise InputError("--hold-out and --steps must be more than 0. "
                          f"Got {arguments.hold_out} and {arguments.steps}.")
+    require_local(arguments.workdir, "what this experiment makes")
     amount = AMOUNTS[arguments.size]
     amount = dataclasses.replace(amount, stcnet_steps=arguments.steps or amount.stcnet_steps)
     locating = load_model(arguments.model)

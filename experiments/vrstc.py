@@ -53,6 +53,7 @@ from vrstc_jax.errors import InputError
 from vrstc_jax.imagenet import load_backbone, require_config
 from vrstc_jax.locating_quality import LocatingScore, format_locating
 from vrstc_jax.model import default_model_path, load_model
+from vrstc_jax.places import as_path, require_local
 from vrstc_jax.pooling import pooling
 from vrstc_jax.report import write_json
 from vrstc_jax.tensor_file import tensors_digest
@@ -72,7 +73,7 @@ class Arguments:
     """What to run, and on what."""
 
     workdir: Path
-    """For every step's result; the same command goes on where it stopped."""
+    """For every step's result, gs:// too; the same command goes on where it stopped."""
     dataset: str = "walkers"
     """walkers, or one of the data sets in vrstc_jax.data.datasets: mars, …"""
     manual_dir: Path | None = None
@@ -189,7 +190,7 @@ def beginning(config: configs.Config, *, fresh: bool = False,
 
 def _all_splits(arguments):
     """The ten splits of iLIDS-VID one after another, each an experiment of its own, and their mean."""
-    work = arguments.workdir
+    work = as_path(arguments.workdir)
 
     def take():
         require_writable_directory(work)
@@ -205,7 +206,8 @@ def _all_splits(arguments):
         try:
             found.append(_run(dataclasses.replace(arguments, split=split, workdir=work / f"split{split}")))
         except InputError:
-            if hosts.first() and not any(work.glob("split*/*")):  # nothing was done: another attempt may have the directory
+            # Where nothing was done, another attempt may have the directory.
+            if hosts.first() and not any(work.glob("split*/*")):
                 (work / "experiment.json").unlink()
                 for place in work.glob("split*"):
                     place.rmdir()
@@ -224,6 +226,8 @@ def _command():
 
 def _check(arguments):
     """Refuses what cannot be meant, before anything is done."""
+    for given in (arguments.manual_dir, arguments.split_file, arguments.imagenet):
+        require_local(given, "what step 0 and --imagenet read")
     if arguments.dataset != "walkers" and arguments.dataset not in datasets.names():
         raise InputError(f"There is no data set '{arguments.dataset}'; choose walkers or one of "
                          f"{', '.join(datasets.names())}.")
@@ -319,7 +323,7 @@ def _weights(path, work):
 
     Of a file that is gone it is what the work directory has on record, so that results can stand without it.
     """
-    path, record = _absolute(path), work / "experiment.json"
+    path, record = _absolute(path), as_path(work) / "experiment.json"
     recorded = json.loads(record.read_text()).get("inputs", {}).get("imagenet") if record.exists() else None
     recorded = recorded if isinstance(recorded, dict) else {}
     if not os.path.isfile(path):

@@ -5,9 +5,12 @@ import signal
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordReader
 
+from people import figures, tracklet
 from training_processes import Server
 from vrstc_jax import hosts
+from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.shards import bounds, by_shards
 
 
@@ -118,6 +121,16 @@ class TestBulkJobs:
         assert self.leaves(server, tmp_path, 2) == by_one
 
     @pytest.mark.slow
+    def test_in_a_bucket(self, server, by_one, tmp_path):
+        """`bucket.py` stands in for one; two processes, killed and run again, leave the same there."""
+        options = {"bucket": str(tmp_path / "buckets")}
+        self.killed(server, tmp_path / "logs", 1, ("vrstc_jax.outputs:write_png", 23), **options)
+        codes, said = server.run("bulk", tmp_path / "logs", processes=2, **options)
+        assert codes == [0, 0], said
+        place = tmp_path / "buckets/here"
+        assert files(place / "work", place / "queries") == by_one
+
+    @pytest.mark.slow
     def test_two_do_as_one(self, server, by_one, tmp_path):
         assert self.leaves(server, tmp_path, 2) == by_one
 
@@ -143,3 +156,15 @@ class TestBulkJobs:
         assert self.leaves(server, tmp_path / "two", 2, **options) == one
         self.killed(server, tmp_path / "killed", 1, ("vrstc_jax.outputs:write_png", 403), **options)
         assert self.leaves(server, tmp_path / "killed", 2, **options) == one
+
+
+def test_a_set_is_the_same_bytes_from_any_process(tmp_path):
+    """A map's fields are in an order that changes from process to process, unless they are put in order."""
+    write_set(tmp_path / "set", [tracklet(figures(3), person="ann", camera="c1")])
+    file, = (tmp_path / "set").glob("*.array_record*")
+    records = ArrayRecordReader(str(file)).read_all()
+    for record in records:
+        places = [record.index(b"\n" + bytes([len(name)]) + name + b"\x12") for name in (
+            b"camera", b"frame", b"has_mask", b"image", b"mask", b"person", b"tracklet")]
+        assert places == sorted(places)
+    assert len(records) == 3

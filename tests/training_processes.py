@@ -229,11 +229,12 @@ def networks(directory, *, steps, heartbeat=30, **options):
         np.savez(Path(directory) / "moments.npz", **seen)
 
 
-def bulk(directory, *, people=3, heartbeat=10, kill=None):
+def bulk(directory, *, people=3, heartbeat=10, kill=None, bucket=None):
     """The five steps with random variables for what would be trained, and `vrstc complete`'s job with the model and the
-    queries of it. Leaves work/ and queries/."""
+    queries of it. Leaves work/ and queries/, in gs://here if there is a folder for a `bucket`."""
     import dataclasses
 
+    import bucket as buckets
     from commands import _kill_in
     from test_five_steps import CONFIG, PROTOCOL, StandIns
     from vrstc_jax import five_steps, hosts, pipeline, shards
@@ -241,11 +242,15 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None):
     from vrstc_jax.data.tracklet_set import read_set, write_set
     from vrstc_jax.data.walkers import walker_splits
     from vrstc_jax.model import load_model
+    from vrstc_jax.places import as_path
 
     if kill:
         _kill_in(*kill)
+    if bucket:
+        buckets.install(bucket)
     hosts.initialize(heartbeat=heartbeat)
-    stand_ins, directory = StandIns(), Path(directory)
+    directory = as_path("gs://here" if bucket else directory)
+    stand_ins = StandIns()
     five_steps.fit.train_reid, five_steps.fit.train_stcnet = stand_ins.reid, stand_ins.stcnet
     for function in (shards.bounds, shards.by_shards):
         function.__kwdefaults__["frames"] = 8  # two tracklets

@@ -18,6 +18,7 @@ import tyro
 
 from vrstc_jax import config as configs
 from vrstc_jax.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.places import require_local
 
 Size = Literal["small", "paper", "paper_literal", "smoke"]
 Input = tyro.conf.Positional[Path]
@@ -408,7 +409,21 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="vrstc", args=arguments,
         description="Finds the hidden parts of walking people and paints them back in (VRSTC, CVPR 2019).")
-    run_as_command(chosen.run)
+
+    def run():
+        _require_local(chosen)
+        chosen.run()
+
+    run_as_command(run)
+
+
+def _require_local(command):
+    """Checks that no path that a command was given is in a bucket."""
+    for name, value in vars(command).items():
+        if dataclasses.is_dataclass(value):
+            _require_local(value)
+        elif isinstance(value, Path):
+            require_local(value, "what `vrstc` reads and writes")
 
 
 def run_as_command(work) -> None:

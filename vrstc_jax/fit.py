@@ -19,13 +19,14 @@ from vrstc_jax import config as configs
 from vrstc_jax import hosts
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.pipeline import Usable, reid_batches, stcnet_batches
-from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set, stands, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
 from vrstc_jax.held_out import HeldOut, hold_out_runs
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.model import Model
 from vrstc_jax.networks import Generators
+from vrstc_jax.places import as_path
 from vrstc_jax.shards import by_shards, progress
 from vrstc_jax.training import loop, reid, stcnet
 
@@ -57,7 +58,7 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_fr
       InputError: there is nothing to learn from, or `work` holds another fit.
       TrainingDiverged: a loss was not finite.
     """
-    work = Path(work)
+    work = as_path(work)
     began = {} if start_from is None else {"started_from": [start_from.digest, start_from.tau]}
 
     def take():
@@ -194,7 +195,7 @@ def _claim(work, tracklets, config, hold_out, inputs):
 
 def _stored(directory, tracklets) -> TrackletSet:
     def store():
-        if not directory.exists():
+        if not stands(directory):
             with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame",
                       dynamic_ncols=True) as bar:
                 write_set(directory, tracklets, progress=bar.update)

@@ -31,14 +31,16 @@ from vrstc_jax.complete import Completer, plan_from_scores
 from vrstc_jax.data.datasets import gallery_with_queries
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.pipeline import Usable
-from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set, stands, write_set
 from vrstc_jax.errors import InputError
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.locating_quality import LocatingScore, judge_locating
 from vrstc_jax.model import Model, ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.outputs import RESERVED, OutputFolder
 from vrstc_jax.pipeline import model_identity
+from vrstc_jax.places import as_path, entries, is_remote, remove
 from vrstc_jax.report import write_json
+from vrstc_jax.shards import read_arrays
 
 STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
 SPLITS = ("train", "query", "gallery")
@@ -96,7 +98,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     locate, complete and extract features each for its part, and process 0 does the rest.
 
     Args:
-      work: directory for everything.
+      work: directory for everything; gs:// will do.
       write: writes the data set of step 0 to the path it is given, under another name first.
       inputs: what identifies the data, for the record; another work directory's is refused.
       start: a step to do again, and all after it.
@@ -111,7 +113,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
       InputError: `work` holds another experiment, or the data cannot be used.
       TrainingDiverged: a loss was not finite.
     """
-    work = Path(work)
+    work = as_path(work)
     if start is not None and start not in STEPS:
         raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
     results = work / "results.json"
@@ -136,7 +138,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
 
     def step(name, path, make):
         began = time.perf_counter()
-        if hosts.once(path.exists):
+        if hosts.once(path.exists if path.suffix else lambda: stands(path)):
             say(f"{name}: stands ({path}).")
             return
         make()
@@ -208,9 +210,9 @@ def all_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[Usable]]:
 
 def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: ReidModel, work) -> None:
     """Step 2: scores/<split>.npz and locating.json, which says τ and, where masks are known, how good it is."""
-    work = Path(work)
+    work = as_path(work)
     locator = Locator(network.config, network.variables, len(network.identities))
-    hosts.once(lambda: (work / "scores").mkdir(exist_ok=True))
+    hosts.once(lambda: (work / "scores").mkdir(parents=True, exist_ok=True))
     scores = {split: fit.located(work / "scores" / f"{split}.npz", data, locator) for split, data in sets.items()}
     tau = config.tau if config.tau is not None else choose_tau(scores["train"], config.tau_quantile)
     record = {"tau": float(tau), "tau_quantile": config.tau_quantile if config.tau is None else None}
@@ -234,11 +236,9 @@ def locating_table(sets: Mapping[str, TrackletSet], scores: Mapping[str, Sequenc
 
 def read_located(work) -> Located:
     """What `locate` left."""
-    scores = {}
-    for split in SPLITS:
-        with np.load(Path(work) / "scores" / f"{split}.npz") as stored:
-            scores[split] = [stored[f"arr_{k}"] for k in range(len(stored.files))]
-    return Located(scores, json.loads((Path(work) / "locating.json").read_text())["tau"])
+    work = as_path(work)
+    scores = {split: read_arrays(work / "scores" / f"{split}.npz") for split in SPLITS}
+    return Located(scores, json.loads((work / "locating.json").read_text())["tau"])
 
 
 def generators(train: TrackletSet, config: configs.Config, network: ReidModel, found: Located, directory, *,
@@ -267,7 +267,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
 
     Each process completes every so many-th tracklet; process 0 then makes the set.
     """
-    work = Path(work)
+    work = as_path(work)
     folders = _folders(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden}, sets)
     completer = Completer(model)
     done = {}
@@ -308,7 +308,7 @@ def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSe
               first: ReidModel, found: Located, work, *, options: Options = Options(), command: str = "",
               start_from: dict | None = None) -> None:
     """Step 5: the final network on completed data, and, to compare with, on the data as they are."""
-    work = Path(work)
+    work = as_path(work)
     networks = {"after": completed} | ({"before": raw} if options.compare else {})
     models = {name: final_network(data["train"], config, first, work / ("final" if name == "after" else name),
                                   start_from=start_from, command=command,
@@ -436,7 +436,7 @@ def claim(work: Path, experiment: dict) -> None:
     mine = _with_defaults(experiment)
     record = work / "experiment.json"
     if not record.exists():
-        if any(entry.name != f".{record.name}.partial" for entry in work.iterdir()):
+        if any(entry.name != f".{record.name}.partial" for entry in entries(work)):
             raise InputError(f"{work}: is not empty, and nothing in it is from this command; give an empty or a new "
                              "work directory.")
         replace_file(record, json.dumps(mine, indent=1).encode())
@@ -466,14 +466,18 @@ def _give_back(work):
 
 def _clean(work, options):
     """Removes what a process left that was killed while it removed something."""
-    for left in work.glob(".*.removed"):
-        shutil.rmtree(left)
-    if (work / "completed").exists() and not options.keep_folder:
+    for left in entries(work):
+        if left.name.startswith(".") and left.name.endswith(".removed"):
+            remove(left)
+    if stands(work / "completed") and not options.keep_folder:
         _remove(work / "completed_frames")
 
 
 def _remove(path):
-    if path.is_dir():
+    if is_remote(path):
+        remove(path / "dataset_info.json")  # what says of a set that it is whole; nothing is renamed there
+        remove(path)
+    elif path.is_dir():
         going = path.with_name(f".{path.name}.removed")  # a half that were left would pass for the whole
         shutil.rmtree(going, ignore_errors=True)
         shutil.rmtree(path.rename(going))

@@ -12,7 +12,6 @@ whole tracklets of its own.
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from vrstc_jax.data.images import (
 )
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
+from vrstc_jax.places import as_path, entries, is_remote, remove
 
 RESERVED = ("masks", "scores", "work")
 
@@ -44,7 +44,7 @@ class OutputFolder:
     """
 
     def __init__(self, directory, run: dict):
-        self.path = Path(directory)
+        self.path = as_path(directory)
         self.work = self.path / "work"
         hosts.once(lambda: self._claim(run))
 
@@ -56,12 +56,12 @@ class OutputFolder:
             if json.loads(record.read_text()) != run:
                 raise InputError(f"{self.path}: holds the results of another run (see its run.json); "
                                  "remove it, or give another output folder.")
-        elif any(entry.name != f".{record.name}.partial" for entry in self.path.iterdir()):
+        elif any(entry.name != f".{record.name}.partial" for entry in entries(self.path)):
             raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; "
                              "give an empty or a new folder.")
         else:
             replace_file(record, json.dumps(run, indent=1).encode())
-        self.work.mkdir(exist_ok=True)
+        self.work.mkdir(parents=True, exist_ok=True)
 
     def require_names(self, tracklets: Iterable[Tracklet]) -> None:
         """Checks that no tracklet would lie where other results do.
@@ -95,20 +95,24 @@ class OutputFolder:
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
         """Writes a tracklet as its frames come; returns what its scores file says."""
-        unfinished = self.work / f"tracklet{hosts.index()}"  # one for each process
-        shutil.rmtree(unfinished, ignore_errors=True)
+        places = {"frames": self.path / tracklet.name, "masks": self.path / "masks" / tracklet.name}
+        unfinished = {part: self.work / f"tracklet{hosts.index()}" / part for part in places}  # of this process
+        if is_remote(self.path):  # nothing is renamed there
+            unfinished = places
+        for before in unfinished.values():
+            remove(before)
         rows, names = [], tracklet.frame_names
         for done in frames:
-            write_png(unfinished / "frames" / f"{names[done.index]}.png", done.frame)
-            write_png(unfinished / "masks" / f"{names[done.index]}.png", done.mask)
+            write_png(unfinished["frames"] / f"{names[done.index]}.png", done.frame)
+            write_png(unfinished["masks"] / f"{names[done.index]}.png", done.mask)
             rows.append({"frame": names[done.index], "how": done.how,
                          "hidden": round(float(done.mask.mean()), 4),
                          "sources": [names[i] if i >= 0 else None for i in done.sources],
                          "scores": _listed(plan.scores[done.index])})
-        for part, place in (("frames", self.path / tracklet.name), ("masks", self.path / "masks" / tracklet.name)):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(unfinished / part, place)
+        for part, final in places.items() if unfinished is not places else ():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            remove(final)
+            os.replace(unfinished[part], final)
         result = {"tracklet": tracklet.name, "frames": rows, "warnings": [*tracklet.warnings, *plan.warnings]}
         replace_file(self._scores(tracklet), json.dumps(result, indent=1).encode())
         return result
@@ -116,7 +120,7 @@ class OutputFolder:
     def finish(self) -> None:
         """Removes what was only needed on the way, when every process has come here."""
         hosts.barrier("folder")
-        hosts.once(lambda: shutil.rmtree(self.work, ignore_errors=True))
+        hosts.once(lambda: remove(self.work))
 
     def _mask(self, tracklet, index):
         return read_mask(self.path / "masks" / tracklet.name / f"{tracklet.frame_names[index]}.png")

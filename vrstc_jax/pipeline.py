@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from vrstc_jax.judge import judge_held_out, judge_truth
 from vrstc_jax.model import Model
 from vrstc_jax.outputs import OutputFolder
 from vrstc_jax.pictures import STRIPS, attention_pictures, completed_strip, judged_strips, training_curves
+from vrstc_jax.places import as_path
 from vrstc_jax.report import Table, write_json, write_report
 from vrstc_jax.report.writing import plain
 
@@ -158,9 +158,9 @@ def write_summary(directory, *, title, metrics, model, command, strips=(), atten
         best = max(overall[m]["psnr"] for m in ("copy", "mean", "telea"))
         figures |= {"PSNR in the hole": f"{overall['stcnet']['psnr']:.1f} dB",
                     "over the best simple filling": f"{overall['stcnet']['psnr'] - best:+.1f} dB"}
-    write_json(Path(directory) / "metrics.json", metrics)
+    write_json(as_path(directory) / "metrics.json", metrics)
     write_report(
-        Path(directory) / "report.html", title=title,
+        as_path(directory) / "report.html", title=title,
         summary="VRSTC looks for the parts of a walking person that something hides, and paints the person back "
                 "in from the frames around. Each strip below shows neighbouring frames of one tracklet.",
         figures=figures, command=command, config=configs.to_dict(model.config),

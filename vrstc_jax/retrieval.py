@@ -22,6 +22,7 @@ from vrstc_jax.evaluation import Ranking, distances, first_entries, rank
 from vrstc_jax.evaluation.features import tracklet_features
 from vrstc_jax.evaluation.ranking_pictures import RankedList, ranked_lists, write_cmc_plot
 from vrstc_jax.model import ReidModel
+from vrstc_jax.places import as_path
 from vrstc_jax.report import Table
 from vrstc_jax.shards import bounds, by_shards, progress
 
@@ -290,9 +291,9 @@ def write_pictures(directory, evaluations: Mapping[str, Evaluation], picture: np
     """ranked.png, and cmc.png where matplotlib is there; returns what was written."""
     written = []
     if picture is not None:
-        write_png(Path(directory) / "ranked.png", picture)
-        written.append(Path(directory) / "ranked.png")
+        write_png(as_path(directory) / "ranked.png", picture)
+        written.append(as_path(directory) / "ranked.png")
     if find_spec("matplotlib"):  # without it there are the figures alone
-        write_cmc_plot(Path(directory) / "cmc.png", {name: e.ranking for name, e in evaluations.items()})
-        written.append(Path(directory) / "cmc.png")
+        write_cmc_plot(as_path(directory) / "cmc.png", {name: e.ranking for name, e in evaluations.items()})
+        written.append(as_path(directory) / "cmc.png")
     return written

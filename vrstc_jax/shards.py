@@ -4,8 +4,7 @@ Tracklets are divided into shards by their lengths alone, and each shard is one 
 same whatever the number of processes, and what stands is not done again.
 """
 
-import os
-import shutil
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax import hosts
+from vrstc_jax.places import as_path, remove, write_whole
 
 _FRAMES = 2048  # in a shard, or one tracklet that is longer: a minute's work or so
 
@@ -46,18 +46,19 @@ def by_shards(path: Path, lengths: Sequence[int], make: Callable[[range], Sequen
       lengths: of the tracklets, in frames.
       make: gives the arrays of a range of tracklets.
     """
+    path = as_path(path)
     parts, shards = path.with_name(f".{path.stem}.parts"), bounds(lengths, frames=frames)
 
     def whole():
         if path.exists():
-            shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed just before its end
+            remove(parts)  # of a process that was killed just before its end
             return True
         parts.mkdir(parents=True, exist_ok=True)
         return False
 
     def join():
-        _save(path, [array for number in range(len(shards)) for array in _load(_part(parts, number))])
-        shutil.rmtree(parts)
+        _save(path, [array for number in range(len(shards)) for array in read_arrays(_part(parts, number))])
+        remove(parts)
 
     if not hosts.once(whole):
         for number in hosts.divided(len(shards)):
@@ -65,7 +66,7 @@ def by_shards(path: Path, lengths: Sequence[int], make: Callable[[range], Sequen
                 _save(_part(parts, number), make(shards[number]))
         hosts.barrier("shards")
         hosts.once(join)
-    return _load(path)
+    return read_arrays(path)
 
 
 def _part(parts, number):
@@ -73,11 +74,12 @@ def _part(parts, number):
 
 
 def _save(path, arrays):
-    unfinished = path.with_suffix(".partial.npz")
-    np.savez(unfinished, *arrays)
-    os.replace(unfinished, path)
+    file = io.BytesIO()
+    np.savez(file, *arrays)
+    write_whole(path, file.getvalue())
 
 
-def _load(path):
-    with np.load(path) as stored:
+def read_arrays(path) -> list[np.ndarray]:
+    """What `by_shards` left in a file."""
+    with np.load(io.BytesIO(as_path(path).read_bytes())) as stored:
         return [stored[f"arr_{k}"] for k in range(len(stored.files))]

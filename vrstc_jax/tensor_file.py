@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from vrstc_jax.data.images import replace_file
 from vrstc_jax.errors import InputError
+from vrstc_jax.places import as_path, local_file
 
 
 def write_tensors(path, parts: dict, description: dict, *, kind: str, version: int) -> None:
@@ -48,15 +49,16 @@ def read_tensors(path, *, kinds: dict[str, int], what: str, make: str) -> tuple[
     Raises:
       InputError: there is no such file, it is damaged, of another kind, or of another version.
     """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such model file; make one with {make}.")
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: this is not a whole model file ({error}); make it again.") from None
+    path = os.fspath(as_path(path))
+    with local_file(path) as here:
+        if not here.is_file():
+            raise InputError(f"{path}: no such model file; make one with {make}.")
+        try:
+            with safetensors.safe_open(here, "numpy") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"{path}: this is not a whole model file ({error}); make it again.") from None
     kind = next((kind for kind in kinds if kind in header), None)
     if kind is None:
         raise InputError(f"{path}: this safetensors file is not {what}; give one made by {make}.")

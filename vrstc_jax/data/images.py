@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vrstc_jax.errors import InputError
+from vrstc_jax.places import as_path, is_remote, write_whole
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -101,23 +102,18 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
 
 
 def replace_file(path: str | Path, data: bytes) -> None:
-    """Writes `data` under a temporary name beside `path`, then renames it: whole, or as it was before.
+    """Writes `data` under a temporary name beside `path`, then renames it: whole, or as it was before. The folder is
+    made where it is not there; gs:// will do too.
 
     Raises:
       InputError: the file cannot be written.
     """
-    path = Path(path)
-    # The same name each time, so that what a killed process left is replaced by the next.
-    temporary = path.with_name(f".{path.name}.partial")
+    path = as_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        try:
-            temporary.unlink(missing_ok=True)
-        except OSError:
-            pass  # The folder that refused the file refuses this too; the first error is the one to tell.
+        if not is_remote(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+    except OSError if not is_remote(path) else Exception as error:
         raise InputError(f"{path}: cannot be written ({_reason(error)}); give another place.") from None
 
 
@@ -129,12 +125,17 @@ def require_writable_directory(path: str | Path) -> None:
     Raises:
       InputError: it cannot be made, is a file, or cannot be written in.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
+        if is_remote(path):
+            probe = path / ".writable"
+            probe.write_bytes(b"x")
+            probe.unlink()
+            return
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"x")
-    except OSError as error:
+    except OSError if not is_remote(path) else Exception as error:
         raise InputError(f"{path}: this folder cannot be written in ({_reason(error)}); "
                          "give another one.") from None
 
@@ -142,7 +143,8 @@ def require_writable_directory(path: str | Path) -> None:
 def _load(source, *, name: str | Path | None = None) -> Image.Image:
     """The decoded picture, upright. Pillow raises where the data end early, unlike cv2, which fills in."""
     try:
-        with Image.open(source) as image:
+        remote = name is None and is_remote(source)
+        with Image.open(io.BytesIO(as_path(source).read_bytes()) if remote else source) as image:
             image.load()
             turn = image.format in ("JPEG", "MPO")
             return ImageOps.exif_transpose(image) if turn else image.copy()

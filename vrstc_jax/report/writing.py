@@ -5,11 +5,12 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
+from vrstc_jax.data.images import replace_file
 from vrstc_jax.errors import InputError
+from vrstc_jax.places import as_path, is_remote
 
 
 def write_json(path: str | os.PathLike, values: Mapping) -> None:
@@ -30,7 +31,10 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     Raises:
       InputError: the file cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
+    if is_remote(path):
+        replace_file(path, text.encode())
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax import hosts
 from vrstc_jax.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.places import is_remote, write_whole
 from vrstc_jax.training.checkpoints import Checkpoints, told_of_a_full_disk
 from vrstc_jax.training.stcnet import AXIS
 
@@ -42,9 +43,9 @@ class MetricsLog:
         kept = [line for line in read_metrics(self.directory) if line["step"] <= start]
         with told_of_a_full_disk(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-            unfinished = self.directory / "metrics.partial"
-            unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            unfinished.replace(self.path)
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            self._remote = text if is_remote(self.path) else ""
+            write_whole(self.path, text.encode())
             self._events = EventsWriter(os.path.join(os.fspath(self.directory), "events"))
             self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what it shows from there on
 
@@ -69,8 +70,13 @@ class MetricsLog:
         from tensorboardX import summary
 
         with told_of_a_full_disk(self.directory):
-            with self.path.open("a") as lines:
-                lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            line = json.dumps({"step": step, **metrics}) + "\n"
+            if is_remote(self.path):  # where nothing is added to a file
+                self._remote += line
+                self.path.write_text(self._remote)
+            else:
+                with self.path.open("a") as lines:
+                    lines.write(line)
             for name, value in metrics.items():
                 self._add(step, summary=summary.scalar(name, value))
             self._events.flush()

@@ -8,8 +8,9 @@ from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import (
     read_set,
     require_replaceable,
     set_splits,
+    stands,
     write_set,
 )
 
 __all__ = ["Builder", "EncodedFrames", "TrackletSet", "prepare_set", "read_set", "require_replaceable",
-           "set_splits", "write_set"]
+           "set_splits", "stands", "write_set"]

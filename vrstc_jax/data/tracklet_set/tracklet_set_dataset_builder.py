@@ -13,20 +13,26 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.writer import ExampleWriter
+from tensorflow_datasets.proto import tf_example_pb2
 
 from vrstc_jax.data.images import decode_image, encode_png
 from vrstc_jax.data.neighbours import thumbnail
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.errors import InputError
+from vrstc_jax.places import as_path, is_remote, remove, require_local, upload
 
 SPLIT = "train"
 INDEX = "tracklets.json"
+_LAST = "dataset_info.json"  # of a set in a bucket: with it, it is whole
 _NO_MASK = np.zeros((1, 1), bool)
 _KEPT = 256 * 2**20
 _SHARD = 16_384  # frames in a file, or one tracklet that is longer: some 100 MB to 1 GB
@@ -62,6 +68,9 @@ class Builder(tfds.core.ShardBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, description="Tracklets of walking people, one record a "
                                      "frame.", features=_features(), disable_shuffling=True)
 
+    def _example_writer(self):
+        return _FieldsInOrder(self.info.file_format)
+
     def _tracklets_of_splits(self, dl_manager) -> Mapping[str, Sequence[Tracklet]]:
         """The tracklets of each split; what another builder puts in its place."""
         return self._tracklets
@@ -75,6 +84,14 @@ class Builder(tfds.core.ShardBasedBuilder):
             json.dump({name: list(map(_row, tracklets)) for name, tracklets in splits.items()}, file)
         return {name: [_Shard(shard, self._progress) for shard in _shards(tracklets)]
                 for name, tracklets in splits.items() if tracklets}
+
+
+class _FieldsInOrder(ExampleWriter):
+    """Makes the same set the same bytes: a record's fields are a map, which each process writes in its own order."""
+
+    def write(self, path, examples):
+        return super().write(path, ((key, tf_example_pb2.Example.FromString(record).SerializeToString(
+            deterministic=True)) for key, record in examples))
 
 
 def _features():
@@ -230,20 +247,40 @@ def prepare_set(directory, builder: type[Builder], *, manual_dir=None, **options
     """Lets a builder write its set to `directory`, under another name first.
 
     Args:
-      directory: where the set will stand; what is there is replaced.
+      directory: where the set will stand, gs:// will do; what is there is replaced.
       manual_dir: the folder that the builder reads, if it reads one.
       options: of the builder.
     """
-    unfinished = f"{os.fspath(directory)}.unfinished"
+    directory = as_path(directory)
+    if is_remote(directory):  # TFDS' writers of array_record know local files, and nothing is renamed there
+        with tempfile.TemporaryDirectory() as near:
+            made = _made(builder, f"{near}/set", manual_dir, options)
+            remove(directory / _LAST)
+            remove(directory)
+            upload(Path(made), directory, last=_LAST)
+        return
+    unfinished = f"{directory}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        with _quiet():
-            made = builder(data_dir=unfinished, **options)
-            made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+        made = _made(builder, unfinished, manual_dir, options)
         shutil.rmtree(directory, ignore_errors=True)
-        os.replace(made.data_dir, directory)
+        os.replace(made, directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _made(builder, directory, manual_dir, options):
+    """Where a builder put its set, in `directory` or below it."""
+    with _quiet():
+        made = builder(data_dir=directory, **options)
+        made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    return made.data_dir
+
+
+def stands(directory) -> bool:
+    """Whether there is anything at a set's place; in a bucket, whether the last file of a set is there."""
+    directory = as_path(directory)
+    return (directory / _LAST if is_remote(directory) else directory).exists()
 
 
 def require_replaceable(directory) -> None:
@@ -252,12 +289,13 @@ def require_replaceable(directory) -> None:
     Raises:
       InputError: something that is not a set is there.
     """
+    require_local(directory, "a set to be written")
     if os.path.lexists(directory) and not _is_set(directory) and not _is_empty(directory):
         raise InputError(f"{directory}: is not empty, and no data set; give a new folder for the set.")
 
 
 def _is_set(directory):
-    return os.path.exists(os.path.join(directory, "dataset_info.json"))
+    return (as_path(directory) / _LAST).exists()
 
 
 def _is_empty(directory):
@@ -310,7 +348,7 @@ def _tracklet(opened, row, first):
 
 def _opened(directory):
     with _quiet():
-        return tfds.builder_from_directory(os.fspath(directory))
+        return tfds.builder_from_directory(os.fspath(as_path(directory)))
 
 
 def _index(directory) -> dict[str, list[dict]] | None:
@@ -318,8 +356,7 @@ def _index(directory) -> dict[str, list[dict]] | None:
     if not _is_set(directory):
         raise InputError(f"{directory}: no data set is here (there is no dataset_info.json).")
     try:
-        with open(os.path.join(directory, INDEX)) as file:
-            return json.load(file)
+        return json.loads((as_path(directory) / INDEX).read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
