@@ -89,6 +89,12 @@ def ends_by_itself(codes, said, killed):
     assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
 
 
+def test_one_computes_and_the_other_waits(server, tmp_path):
+    codes, said = server.run("one_computes", tmp_path, processes=2, seconds=60)
+    assert codes == [0, 0], said
+    assert "in all 10" in said[1]
+
+
 class TestBulkJobs:
     """Locating, completing and extracting features, by stand-ins of trained networks (`tools.kill_tally` trains)."""
 
@@ -100,7 +106,8 @@ class TestBulkJobs:
         codes, said = server.run("bulk", place, processes=processes, **options)
         assert codes == [0] * processes, said
         for index, text in enumerate(said):
-            assert ("rank: done in" in text) == ("completing: " in text) == (index == 0), text
+            told = "rank: done in" in text or "results.json: stands" in text
+            assert told == ("completing: " in text) == (index == 0), text
         assert {path.name for path in place.iterdir()} - {"log0", "log1"} == {"work", "queries"}
         left = files(place / "work", place / "queries")
         assert {"work/features.npz", "work/completed/tracklets.json", "work/scores/train.npz", "work/results.json",
@@ -119,6 +126,22 @@ class TestBulkJobs:
         self.killed(server, tmp_path, 1, ("vrstc_jax.outputs:write_png", 23))  # in the middle of a tracklet
         assert not (tmp_path / "work/completed").exists()
         assert self.leaves(server, tmp_path, 2) == by_one
+
+    def test_what_process_0_refuses_all_refuse(self, server, tmp_path):
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work/mine").write_text("x")
+        codes, said = server.run("bulk", tmp_path, processes=2)
+        assert codes == [2, 2], said
+        for index, text in enumerate(said):
+            assert re.search(f"^vrstc: process {index} of 2: .*/work: is not empty, and nothing in it", text, re.M), text
+            assert "Traceback" not in text
+
+    @pytest.mark.slow
+    def test_what_process_0_fails_at(self, server, tmp_path):
+        codes, said = server.run("bulk", tmp_path, processes=2, only={0: {"fail": "vrstc_jax.five_steps:write_set"}})
+        assert codes == [1, 1], said
+        assert "RuntimeError: made to fail" in said[0] and "takes the others down" in said[0]
+        assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
 
     @pytest.mark.slow
     def test_in_a_bucket(self, server, by_one, tmp_path):

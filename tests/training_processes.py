@@ -229,13 +229,13 @@ def networks(directory, *, steps, heartbeat=30, **options):
         np.savez(Path(directory) / "moments.npz", **seen)
 
 
-def bulk(directory, *, people=3, heartbeat=10, kill=None, bucket=None):
+def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None):
     """The five steps with random variables for what would be trained, and `vrstc complete`'s job with the model and the
     queries of it. Leaves work/ and queries/, in gs://here if there is a folder for a `bucket`."""
     import dataclasses
 
     import bucket as buckets
-    from commands import _kill_in
+    from commands import _find, _kill_in
     from test_five_steps import CONFIG, PROTOCOL, StandIns
     from vrstc_jax import five_steps, hosts, pipeline, shards
     from vrstc_jax.data.sources import Source
@@ -246,6 +246,8 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, bucket=None):
 
     if kill:
         _kill_in(*kill)
+    if fail:
+        setattr(*_find(fail), _failing)
     if bucket:
         buckets.install(bucket)
     hosts.initialize(heartbeat=heartbeat)
@@ -261,6 +263,22 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, bucket=None):
     source = Source(read_set(directory / "work/data", "query").tracklets, "folder", directory / "work/data")
     pipeline.complete_source(load_model(directory / "work/model.safetensors"), source, directory / "queries",
                              command="", run={})
+
+
+def one_computes(directory):
+    """Process 1 alone computes something, while process 0 waits for it."""
+    import jax.numpy as jnp
+
+    from vrstc_jax import hosts
+
+    hosts.initialize()
+    if hosts.index() == 1:
+        print(f"in all {jnp.arange(5).sum()}", flush=True)
+    hosts.barrier("the end")
+
+
+def _failing(*_, **__):
+    raise RuntimeError("made to fail")
 
 
 if __name__ == "__main__":

@@ -145,6 +145,7 @@ def barrier(name: str) -> None:
     """Waits until every process has come here, for days if need be; a process that dies ends the wait."""
     _require_together()
     if count() > 1:
+        _start_devices()
         _barriers[name] += 1
         distributed.global_state.client.wait_at_barrier(f"vrstc/{name}/{_barriers[name]}", _BARRIER_MILLISECONDS)
 
@@ -164,6 +165,7 @@ def once(make: Callable):
     _require_together()
     if count() == 1:
         return make()
+    _start_devices()
     key, client = f"vrstc/once/{next(_told)}", distributed.global_state.client
     if first():
         _alone = True
@@ -184,6 +186,12 @@ def once(make: Callable):
     if "failed" in answer:
         raise AnotherFailed(answer["failed"])
     return answer["given"]
+
+
+def _start_devices():
+    """No process has its devices before all have asked for theirs: one that has nothing to compute, and waits, would
+    keep waiting the one that it waits for."""
+    jax.local_devices()
 
 
 def _require_together():
