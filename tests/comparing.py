@@ -11,11 +11,18 @@ def difference(got, wanted) -> float:
     return np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-30)
 
 
-def assert_trees_close(got, wanted, bound) -> None:
-    """Each leaf of a tree within `bound` by `difference`."""
+def root_mean_square(got, wanted) -> float:
+    """Root mean square of the difference over largest magnitude, of one array."""
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    assert got.shape == wanted.shape, (got.shape, wanted.shape)
+    return np.sqrt(np.mean((got - wanted) ** 2)) / max(np.abs(wanted).max(), 1e-30)
+
+
+def assert_trees_close(got, wanted, bound, *, measure=difference) -> None:
+    """Each leaf of a tree within `bound` by `difference`, or another measure."""
     got, wanted = traverse_util.flatten_dict(got), traverse_util.flatten_dict(wanted)
     assert got.keys() == wanted.keys()
-    differences = {"/".join(path): difference(got[path], wanted[path]) for path in got}
+    differences = {"/".join(path): measure(got[path], wanted[path]) for path in got}
     too_far = {path: value for path, value in differences.items() if not value <= bound}
     assert not too_far, too_far
 

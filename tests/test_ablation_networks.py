@@ -96,7 +96,7 @@ def test_completing_is_the_network_s_own_forward_pass(form):
         assert np.abs(entry.frame.astype(int) - np.asarray(picture).astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["concatenation", *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS[1:])])
 def test_a_step_moves_every_weight_there_is(form):
     config = config_of(form)
     for_generators, _, metrics = step(config)
@@ -104,8 +104,8 @@ def test_a_step_moves_every_weight_there_is(form):
     assert np.isfinite(metrics["generators"])
 
 
-@pytest.mark.parametrize("one, other", [pytest.param("global", "local", marks=pytest.mark.slow),
-                                        ("local", "global")])
+@pytest.mark.slow
+@pytest.mark.parametrize("one, other", [("global", "local"), ("local", "global")])
 def test_one_discriminator_alone(one, other):
     """Its loss is L_r and λ1 times its own, and that one's alone."""
     losses = dataclasses.replace(SMOKE.losses, **{f"{other}_discriminator": False}, adversarial=0.5, identity=0.0)

@@ -33,6 +33,7 @@ def written(tools, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_smoke_size_writes_figures_and_a_plot(tools, written):
     result = json.loads((written / "benchmark.json").read_text(encoding="utf-8"))
     assert result["device"]["jax"] == jax.__version__ and result["device"]["cores"] >= 1

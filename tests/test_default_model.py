@@ -140,6 +140,7 @@ class TestFitGoesOn:
         with pytest.raises(InputError, match="size smoke.*--fresh"):
             starting_from(start, dataclasses.replace(SMOKE, stcnet=dataclasses.replace(SMOKE.stcnet, height=64)))
 
+    @pytest.mark.slow
     def test_after_no_step_it_is_the_model(self, crops, tmp_path, capsys):
         """A learning rate of almost nothing leaves what it began with, where a fresh start would not."""
         save_model(tmp_path / "start", dataclasses.replace(random_model(), tau=-0.99))

@@ -317,6 +317,7 @@ class TestCommand:
         for of_network in lines:
             assert [line["step"] for line in of_network] == [2, 3, 4, 6, 8]
 
+    @pytest.mark.slow
     def test_killed_during_each_training(self, vrstc, crops, uninterrupted):
         self.interrupt(vrstc, crops, uninterrupted, [
             ("vrstc_jax.training.loop:shard", 5),  # re-ID network, between two checkpoints

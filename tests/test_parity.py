@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from comparing import assert_trees_close, difference
+from comparing import assert_trees_close, difference, root_mean_square
 from random_training import (
     IDENTITIES,
     SMOKE,
@@ -31,8 +31,9 @@ quickly = pytest.mark.usefixtures("quick_compilation")
 # twice, and is good to some 1e-6.
 METRICS, GRADIENTS = 5e-6, 1e-5
 # Adam divides a gradient by its own size, so that where a gradient is near nothing its rounding is all that
-# is seen: of weights near 1, moved by 1e-3 a step, a few end up to 1e-5 apart.
-UPDATES = 2e-5
+# is seen: of weights near 1, moved by 1e-3 a step, a few end up to 1e-4 apart, and all others within 1e-6. So their
+# root mean square has a bound that is a fiftieth of a step, and the farthest one of half a step.
+UPDATES, FARTHEST = 2e-5, 5e-4
 # On eight devices the same numbers are summed in another order.
 DEVICES = 1e-5
 
@@ -48,6 +49,12 @@ def assert_same_metrics(got, wanted, bound=METRICS):
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
         assert got[name] == pytest.approx(value, rel=bound), name
+
+
+def assert_moved_alike(got, wanted):
+    """Each leaf of two trees of parameters, after Adam's steps."""
+    assert_trees_close(got, wanted, FARTHEST)
+    assert_trees_close(got, wanted, UPDATES, measure=root_mean_square)
 
 
 # STCnet.
@@ -99,9 +106,8 @@ def test_steps_of_both_players_are_pytorchs(twin, weights, stcnet_on_one_device,
                                weights.gradients(players, state.discriminators), GRADIENTS)
         for adam in adams:
             adam.step()
-        assert_trees_close(state.generators, weights.parameters(generators, state.generators), UPDATES)
-        assert_trees_close(state.discriminators, weights.parameters(players, state.discriminators),
-                           UPDATES)
+        assert_moved_alike(state.generators, weights.parameters(generators, state.generators))
+        assert_moved_alike(state.discriminators, weights.parameters(players, state.discriminators))
         assert state.step == number
 
 
@@ -124,9 +130,9 @@ def test_eight_devices_are_one_for_stcnet(eight_devices, stcnet_on_one_device):
     for ours, theirs in ((state.generators_adam, wanted.generators_adam),
                          (state.discriminators_adam, wanted.discriminators_adam)):
         assert_trees_close(first_gradients(ours), first_gradients(theirs), DEVICES)
-    assert_trees_close(state.generators, wanted.generators, UPDATES)
-    assert_trees_close(state.discriminators, wanted.discriminators, UPDATES)
-    assert_trees_close(state.mean, wanted.mean, UPDATES)
+    assert_moved_alike(state.generators, wanted.generators)
+    assert_moved_alike(state.discriminators, wanted.discriminators)
+    assert_moved_alike(state.mean, wanted.mean)
 
 
 # The re-ID network.
@@ -166,7 +172,7 @@ def test_steps_of_the_reid_network_are_pytorchs(twin, weights, reid_on_one_devic
                                   weights.gradients(network, start.params), start.params)
             assert_trees_close(first_gradients(state.adam), wanted, GRADIENTS)
         adam.step()
-        assert_trees_close(state.params, weights.parameters(network, state.params), UPDATES)
+        assert_moved_alike(state.params, weights.parameters(network, state.params))
         after = weights.statistics(network, state.batch_stats)
         if number == 1:  # later ones carry the other kind of variance on
             assert_trees_close(state.batch_stats, weights.biased_statistics(network, before, after), METRICS)
@@ -180,7 +186,7 @@ def test_eight_devices_are_one_for_the_reid_network(eight_devices, reid_on_one_d
     assert_same_metrics(metrics, wanted_metrics, DEVICES)
     assert_trees_close(first_gradients(state.adam), first_gradients(wanted.adam), DEVICES)
     assert_trees_close(state.batch_stats, wanted.batch_stats, DEVICES)
-    assert_trees_close(state.params, wanted.params, UPDATES)
+    assert_moved_alike(state.params, wanted.params)
 
 
 # The optimiser.
