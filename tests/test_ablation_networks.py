@@ -115,6 +115,7 @@ def test_one_discriminator_alone(one, other):
     assert metrics["generators"] == pytest.approx(float(wanted), rel=1e-6)  # float32
 
 
+@pytest.mark.slow
 def test_without_a_discriminator_none_is_trained():
     losses = dataclasses.replace(SMOKE.losses, global_discriminator=False, local_discriminator=False, identity=0.0)
     config = dataclasses.replace(SMOKE, losses=losses)

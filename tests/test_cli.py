@@ -547,6 +547,7 @@ class TestOddTracklets:
             assert count <= len(list(container.decode(video=0))) < FRAMES
 
 
+@pytest.mark.slow
 class TestKilled:
     """`kill -9` at some moments, and the same command until it is through: the same files, byte for byte."""
 
@@ -570,7 +571,6 @@ class TestKilled:
             ("vrstc_jax.outputs:os.replace", 2),  # between a tracklet's frames and its masks
             ("vrstc_jax.pipeline:write_report", 1)])
 
-    @pytest.mark.slow
     def test_during_complete_on_a_video(self, vrstc, material, tmp_path):
         place = tmp_path / "place"
         self.compare(vrstc, ("complete", material.video, "--boxes", material.boxes, "--model", material.model,

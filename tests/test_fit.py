@@ -337,6 +337,7 @@ class TestCommand:
             ("vrstc_jax.training.loop:os.replace", 1),
             ("vrstc_jax.data.images:os.replace", 1)])
 
+    @pytest.mark.slow
     def test_what_it_leaves(self, uninterrupted):
         place, _, lines = uninterrupted
         model = load_model(place / "m.safetensors")
@@ -356,12 +357,14 @@ class TestCommand:
         assert model.identities == ("0", "1", "2")
         assert model.provenance["held_out"] and model.provenance["command"].startswith("vrstc fit ")
 
+    @pytest.mark.slow
     def test_again_gives_the_same(self, vrstc, crops, uninterrupted):
         place, model, lines = uninterrupted
         done = vrstc(*self.arguments(crops, place), defaults=OFTEN)
         assert done.code == 0 and (place / "m.safetensors").read_bytes() == model
         assert self.lines(place) == lines
 
+    @pytest.mark.slow
     def test_other_settings_are_refused(self, vrstc, crops, uninterrupted):
         place, model, _ = uninterrupted
         done = vrstc(*self.arguments(crops, place), "--seed", 1)

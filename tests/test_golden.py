@@ -62,6 +62,7 @@ def nothing_kept():
     compilation_cache.reset_cache()
 
 
+@pytest.mark.slow
 def test_bit_for_bit_when_compiled_anew(golden, nothing_kept):
     model = load_model()
     first = completed(model, golden["frames"])

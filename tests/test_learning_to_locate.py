@@ -172,6 +172,7 @@ class TestHead:
         scores = Locator(HEAD, network.variables, 3).scores(frames)
         np.testing.assert_allclose(1 - 2 * jax.nn.sigmoid(logits[0]), scores, atol=1e-5)
 
+    @pytest.mark.slow
     def test_training_moves_all_of_it(self):
         config = dataclasses.replace(SMOKE, reid=HEAD)
         state = reid.initial_state(config, 3, start_from=random_reid(HEAD).variables)

@@ -81,7 +81,8 @@ def assert_float32(tree):
     assert {leaf.dtype for leaf in jax.tree.leaves(tree)} <= {np.dtype(np.float32), np.dtype(np.int32)}
 
 
-@pytest.mark.parametrize("network", [pytest.param(stcnet, marks=pytest.mark.slow), reid])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [stcnet, reid])
 def test_a_step_is_nearly_float32s_and_leaves_float32(network):
     before, exact, wanted = first_step(network, CONFIG)
     _, state, metrics = first_step(network, in_bfloat16(CONFIG))

@@ -104,6 +104,7 @@ def test_losses_that_join_on_several_devices_are_those_of_the_whole_batch(eight_
     assert_trees_close(got, wanted, DEVICES)
 
 
+@pytest.mark.slow
 def test_pairs_on_several_devices_are_those_of_the_whole_batch(eight_devices):
     """Neighbours, and each first clip with the second one of the person who follows."""
     of_pairs, labels = config(), batch()["labels"]
