@@ -63,6 +63,7 @@ class Amount:
       people: training people, each in two cameras that few others share.
       validation: further people, to choose τ by.
       frames: of a tracklet.
+      wider_steps: of STCnet, after the others, completing from two frames of each side.
     """
 
     people: int
@@ -71,11 +72,14 @@ class Amount:
     reid_steps: int
     head_steps: int
     stcnet_steps: int
+    wider_steps: int = 0
 
 
-AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, head_steps=3000, stcnet_steps=20000),
+AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, head_steps=3000, stcnet_steps=20000,
+                           wider_steps=5000),
            "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000, stcnet_steps=200000),
-           "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, head_steps=4, stcnet_steps=4)}
+           "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, head_steps=4, stcnet_steps=4,
+                          wider_steps=2)}
 _CAMERAS = 2
 _HEAD_CLIP = 8  # frames: the mean of equation 11 is over a whole tracklet where the head is used
 _SEEN_BY_ONE = 4  # people who pass one camera: cameras are as many as people, nearly
@@ -109,6 +113,8 @@ class Arguments:
     """Training steps of the head that locates, likewise."""
     stcnet_steps: int | None = None
     """Training steps of STCnet, likewise."""
+    wider_steps: int | None = None
+    """Further ones, completing from two frames of each side, likewise."""
     without: tuple[Literal[KINDS], ...] = ()
     """Kinds of variety to leave out."""
     bfloat16: bool = False
@@ -149,8 +155,14 @@ def main(arguments: Arguments) -> Path:
     usable = [Usable(start, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
               for tracklet, start, label in zip(train.tracklets, train.first, labels)]
     state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
+    curves = {"STCnet": fit.curves(work / "stcnet")}
+    if amount.wider_steps:
+        config = wider(config, amount)
+        state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet_wider",
+                                 start_from=jax.device_get((state.result, state.discriminators)))
+        curves["STCnet, two frames a side"] = fit.curves(work / "stcnet_wider")
     model = Model(
-        config=dataclasses.replace(config, reid=head.config), generators=jax.device_get(state.result),
+        config=dataclasses.replace(config, seed=arguments.seed, reid=head.config), generators=jax.device_get(state.result),
         discriminators=jax.device_get(state.discriminators), reid=head.variables, identities=identities,
         tau=locating["tau"],
         provenance={
@@ -158,9 +170,10 @@ def main(arguments: Arguments) -> Path:
             "commit": commit(), "made of": "made-up walkers", "variety": dataclasses.asdict(variety),
             "tracklets": len(train.tracklets), "frames": int(sum(map(len, train.tracklets))),
             "unoccluded_frames": int(sum(len(each.frames) for each in usable)),
-            "reid_steps": config.reid_training.steps, "head_steps": amount.head_steps, "stcnet_steps": config.stcnet_training.steps,
+            "reid_steps": amount.reid_steps, "head_steps": amount.head_steps, "stcnet_steps": amount.stcnet_steps,
+            "wider_steps": amount.wider_steps,
             "locating": locating,
-            "curves": first.provenance["curves"] | head.provenance["curves"] | {"STCnet": fit.curves(work / "stcnet")}})
+            "curves": first.provenance["curves"] | head.provenance["curves"] | curves})
     hosts.once(lambda: _save_judged(path, model, amount))
     return path
 
@@ -176,7 +189,7 @@ def _save_judged(path, model, amount):
 
 
 def _amount(arguments):
-    names = ("people", "reid_steps", "head_steps", "stcnet_steps")
+    names = ("people", "reid_steps", "head_steps", "stcnet_steps", "wider_steps")
     for name in names:
         value = getattr(arguments, name)
         if value is not None and value <= 0:
@@ -195,6 +208,15 @@ def config_of(arguments: Arguments) -> configs.Config:
                                  locating_width=config.reid.locating_width or 64),
         reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
         stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))
+
+
+def wider(config: configs.Config, amount: Amount) -> configs.Config:
+    """For STCnet's last steps. The layers are the same for any number of frames, and most is learned from one a side,
+    in less time."""
+    return dataclasses.replace(
+        config, seed=config.seed + 1, stcnet=dataclasses.replace(config.stcnet, frames_per_side=2),
+        stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.wider_steps,
+                                            learning_rate=config.stcnet_training.learning_rate / 2))
 
 
 def _with_head(first, train, config, amount, directory):

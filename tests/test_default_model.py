@@ -137,6 +137,8 @@ class TestFitGoesOn:
         config = starting_from(dataclasses.replace(start, config=with_head), with_head)
         assert config.reid_training.only == ("classifier",)
         assert config.stcnet_training.steps == 1500 and config.stcnet_training.batch == SMOKE.stcnet_training.batch
+        two = dataclasses.replace(SMOKE, stcnet=dataclasses.replace(SMOKE.stcnet, frames_per_side=2))
+        assert starting_from(dataclasses.replace(start, config=two), SMOKE).stcnet == two.stcnet
         with pytest.raises(InputError, match="size smoke.*--fresh"):
             starting_from(start, dataclasses.replace(SMOKE, stcnet=dataclasses.replace(SMOKE.stcnet, height=64)))
 

@@ -109,11 +109,13 @@ def starting_from(model: Model, config: configs.Config) -> configs.Config:
       InputError: the config's networks are of other shapes.
     """
     ours = model.config
-    if (ours.stcnet, ours.discriminators) != (config.stcnet, config.discriminators):
+    # How many frames it completes from says nothing of its layers.
+    stcnet = dataclasses.replace(config.stcnet, frames_per_side=ours.stcnet.frames_per_side)
+    if (ours.stcnet, ours.discriminators) != (stcnet, config.discriminators):
         raise InputError(f"Training cannot go on with a model of size {ours.name}: the networks of {config.name} have "
                          "other shapes. Fit from nothing (--fresh), or choose the model's size.")
     return dataclasses.replace(
-        config, reid=dataclasses.replace(ours.reid, locating_masks=False, locating_loss=config.reid.locating_loss),
+        config, stcnet=stcnet, reid=dataclasses.replace(ours.reid, locating_masks=False, locating_loss=config.reid.locating_loss),
         tau=model.tau,
         reid_training=dataclasses.replace(config.reid_training, **(
             _CLASSIFIER if ours.reid.locating_width else _GOING_ON["reid"])),
