@@ -70,6 +70,7 @@ def test_the_literal_form_in_jax_is_that_of_pytorch(tools, twin, case):
         assert difference(out, np.moveaxis(wanted.numpy(), 0, -1)) <= 2e-6  # a few units of float32
 
 
+@pytest.mark.slow
 def test_pytorch_is_fed_the_same_and_its_memory_is_counted(tools, torch, case):
     forms = tools[1]
     arrays = forms.features(case, "float32")
@@ -107,6 +108,7 @@ def test_the_bound_is_the_two_products(tools, case):
     assert difference(np.reshape(got, wanted.shape), wanted) <= 2e-6
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_left_out_and_shown(tools, capsys, monkeypatch):
     benchmark, forms = tools
     monkeypatch.setitem(benchmark.CASES, "smoke", benchmark.CASES["smoke"][:1])

@@ -116,6 +116,7 @@ class TestLoss:
         got = cosines(jnp.asarray(features), jnp.asarray(features.mean(1, keepdims=True)))
         np.testing.assert_allclose(got, wanted, atol=1e-6)  # float32 sums
 
+    @pytest.mark.slow
     def test_training_moves_what_only_it_uses(self):
         state = reid.initial_state(LOCATING, 3)
         batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),

@@ -79,6 +79,7 @@ def frames():
     return batch()["clips"].astype(np.float32) / 127.5 - 1
 
 
+@pytest.mark.slow
 def test_losses_that_join_on_several_devices_are_those_of_the_whole_batch(eight_devices):
     """Each with its weight; gradients and metrics."""
     weights = configs.ReidLosses(label_smoothing=0.1, triplet=0.5, margin=5.0, diversity=0.3)
