@@ -38,7 +38,6 @@ from experiments.ablation_table import ceiling_of, format_table, rows_over_seeds
 from experiments.vrstc import beginning
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, hosts, retrieval
-from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import plan_from_scores
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.pipeline import reid_batches
@@ -50,6 +49,7 @@ from vrstc_jax.evaluation.pairs import pair_distances
 from vrstc_jax.locate import choose_tau
 from vrstc_jax.model import ReidModel, load_model, load_reid
 from vrstc_jax.places import as_path
+from vrstc_jax.process import run_as_command, use_cores
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
 from vrstc_jax.training import loop, pairs
@@ -257,7 +257,7 @@ class _Seed:
             _written_once(self.work / name, lambda: {split: [change(t) for t in tracklets] for split, tracklets
                                                      in walker_splits(self.protocol).items()})
         self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
-        self.first = five_steps.kept(self.work / "reid.safetensors", lambda: five_steps.first_network(
+        self.first = five_steps.kept_reid(self.work / "reid.safetensors", lambda: five_steps.first_network(
             self.raw["train"], self.config, self.work / "reid", start_from=self.start and self.start()))
         if not hosts.once((self.work / "locating.json").exists):
             five_steps.locate(self.raw, self.config, self.first, self.work)
@@ -339,7 +339,7 @@ class _Seed:
                                steps=config.reid_training.steps, directory=work / "final", config=config)
             return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
 
-        model = five_steps.kept(work / "final.safetensors", trained)
+        model = five_steps.kept_reid(work / "final.safetensors", trained)
         query, gallery = five_steps.tracklets_to_rank(sets)
         return retrieval.judge_distances(pair_distances(model, query, gallery), query, gallery)
 

@@ -18,13 +18,13 @@ import tyro
 
 from vrstc_jax import config as configs
 from vrstc_jax import hosts
-from vrstc_jax.cli import run_as_command, start_jax
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.sources import open_source
 from vrstc_jax.fit import fit
 from vrstc_jax.model import load_model, save_model
 from vrstc_jax.pipeline import judge
 from vrstc_jax.places import require_local
+from vrstc_jax.process import run_as_command, start_jax
 from vrstc_jax.report import write_json
 
 # name: {part of the config: {field: value}}

@@ -42,7 +42,6 @@ from tqdm import tqdm
 
 from vrstc_jax import config as configs
 from vrstc_jax import fit, five_steps, hosts
-from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.pipeline import Usable
@@ -54,6 +53,7 @@ from vrstc_jax.locating_quality import format_locating, judge_locating
 from vrstc_jax.model import Model, load_model, save_model
 from vrstc_jax.pipeline import judge
 from vrstc_jax.places import require_local
+from vrstc_jax.process import run_as_command, use_cores
 from vrstc_jax.report import write_json
 
 
@@ -79,7 +79,8 @@ class Amount:
 
 AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, head_steps=3000, stcnet_steps=20000,
                            wider_steps=5000),
-           "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000, stcnet_steps=200000),
+           "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000,
+                           stcnet_steps=200000),
            "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, head_steps=4, stcnet_steps=4,
                           wider_steps=2)}
 _CAMERAS = 2
@@ -146,10 +147,10 @@ def main(arguments: Arguments) -> Path:
         hosts.say(f"{path}: stands; nothing is left to do.")
         return path
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
-    first = five_steps.kept(work / "reid.safetensors",
-                            lambda: five_steps.first_network(train, config, work / "reid"))
-    head = five_steps.kept(work / "head.safetensors",
-                           lambda: _with_head(first, train, config, amount, work / "head"))
+    first = five_steps.kept_reid(work / "reid.safetensors",
+                                 lambda: five_steps.first_network(train, config, work / "reid"))
+    head = five_steps.kept_reid(work / "head.safetensors",
+                                lambda: _with_head(first, train, config, amount, work / "head"))
     hosts.once(lambda: (work / "locating.json").exists()
                or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
@@ -164,8 +165,9 @@ def main(arguments: Arguments) -> Path:
                                  start_from=jax.device_get((state.result, state.discriminators)))
         curves["STCnet, two frames a side"] = fit.curves(work / "stcnet_wider")
     model = Model(
-        config=dataclasses.replace(config, seed=arguments.seed, reid=head.config), generators=jax.device_get(state.result),
-        discriminators=jax.device_get(state.discriminators), reid=head.variables, identities=identities,
+        config=dataclasses.replace(config, seed=arguments.seed, reid=head.config),
+        generators=jax.device_get(state.result), discriminators=jax.device_get(state.discriminators),
+        reid=head.variables, identities=identities,
         tau=locating["tau"],
         provenance={
             "command": shlex.join(["python", "-m", "experiments.default_model", *sys.argv[1:]]),

@@ -21,7 +21,6 @@ import tyro
 from experiments.default_model import Amount, write_walkers
 from vrstc_jax import config as configs
 from vrstc_jax import fit, five_steps, hosts
-from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.pipeline import Usable
@@ -33,6 +32,7 @@ from vrstc_jax.judge import held_out_by
 from vrstc_jax.model import Model, load_model, save_model
 from vrstc_jax.pipeline import judge
 from vrstc_jax.places import require_local
+from vrstc_jax.process import run_as_command, use_cores
 from vrstc_jax.report import write_json
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),

@@ -44,7 +44,6 @@ import tyro
 
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, hosts, retrieval
-from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.data import datasets
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.tracklet_set import write_set
@@ -55,6 +54,7 @@ from vrstc_jax.locating_quality import LocatingScore, format_locating
 from vrstc_jax.model import default_model_path, load_model
 from vrstc_jax.places import as_path, require_local
 from vrstc_jax.pooling import pooling
+from vrstc_jax.process import run_as_command, use_cores
 from vrstc_jax.report import write_json
 from vrstc_jax.tensor_file import tensors_digest
 

@@ -17,8 +17,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vrstc_jax import config as configs
-from vrstc_jax.cli import run_as_command, start_jax
 from vrstc_jax.errors import InputError, Preempted
+from vrstc_jax.process import run_as_command, start_jax
 from vrstc_jax.training import loop
 from vrstc_jax.training.checkpoints import Checkpoints
 

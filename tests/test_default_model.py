@@ -17,7 +17,6 @@ from experiments import vrstc as vrstc_experiment
 from people import SMOKE, figures, random_model
 from vrstc_jax import cli, demo
 from vrstc_jax import model as models
-from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.data.walkers import KINDS, Variety, WalkerConfig, make_tracklet, people
@@ -133,7 +132,8 @@ class TestFitGoesOn:
         start = dataclasses.replace(random_model(), tau=0.25)
         config = starting_from(start, SMOKE)
         assert config.tau == 0.25 and config.reid == SMOKE.reid and config.reid_training.only == ()
-        with_head = dataclasses.replace(SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_width=4))
+        headed = dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_width=4)
+        with_head = dataclasses.replace(SMOKE, reid=headed)
         config = starting_from(dataclasses.replace(start, config=with_head), with_head)
         assert config.reid_training.only == ("classifier",)
         assert config.stcnet_training.steps == 1500 and config.stcnet_training.batch == SMOKE.stcnet_training.batch
@@ -155,7 +155,8 @@ class TestFitGoesOn:
             np.testing.assert_allclose(theirs, mine, atol=1e-6)
 
     def test_contradictions(self, crops, tmp_path, capsys):
-        code, _, err = vrstc(capsys, "fit", crops, "--output", tmp_path / "m", "--fresh", "--start-from", tmp_path / "x")
+        code, _, err = vrstc(capsys, "fit", crops, "--output", tmp_path / "m", "--fresh", "--start-from",
+                             tmp_path / "x")
         assert code == 2 and "contradict" in err
 
 

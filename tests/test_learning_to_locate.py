@@ -1,4 +1,4 @@
-"""What the sizes add to locating: bands hidden on purpose, the loss on them, the head, the mean that prefers agreement."""
+"""What the sizes add to locating: bands hidden on purpose, the loss on them, the head, the mean that agrees."""
 
 import dataclasses
 
@@ -301,7 +301,8 @@ def sharp_scores(features, sharpness):
         rows = features[:, k].astype(np.float64)
         mean = rows.mean(0)
         for _ in range(6):
-            weights = [np.exp(sharpness * (row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) - 1)) for row in rows]
+            cosines = [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in rows]
+            weights = [np.exp(sharpness * (cosine - 1)) for cosine in cosines]
             mean = sum(w * row for w, row in zip(weights, rows)) / sum(weights)
         scores[:, k] = [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in rows]
     return scores
@@ -323,6 +324,7 @@ def test_the_sharper_mean_is_not_what_hides_somebody_for_long():
     """Of ten frames four show something else: the plain mean is pulled to it, the sharper one hardly."""
     random = np.random.default_rng(0)
     person, thing = random.standard_normal((2, 1, 64))
-    rows = np.concatenate([np.repeat(person, 6, 0), np.repeat(thing, 4, 0)])[:, None] + 0.1 * random.standard_normal((10, 1, 64))
+    rows = np.concatenate([np.repeat(person, 6, 0), np.repeat(thing, 4, 0)])[:, None]
+    rows = rows + 0.1 * random.standard_normal((10, 1, 64))
     plain, sharp = sharp_scores(rows, 0.0), sharp_scores(rows, 10.0)
     assert sharp[:6].min() - sharp[6:].max() > 1.5 * (plain[:6].min() - plain[6:].max())

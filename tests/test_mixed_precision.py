@@ -42,9 +42,8 @@ COSINE, LEAST_COSINE = 0.998, 0.99
 
 # The paper's options at as few layers as show them: both players and a guider; a re-ID network with a non-local
 # block.
-_NARROW = configs.Autoencoder(widths=(4, 6, 8), strides=(1, 2, 2), dilated_width=8, dilations=(2,), decoder_width=6)
 CONFIG = dataclasses.replace(
-    SMOKE, stcnet=configs.STCnet(height=32, width=16, spatial=_NARROW, temporal=_NARROW),
+    SMOKE, stcnet=configs.STCnet(height=32, width=16, spatial=SMOKE.stcnet.spatial, temporal=SMOKE.stcnet.temporal),
     discriminators=configs.Discriminators(widths=(4, 8)),
     reid=dataclasses.replace(SMOKE.reid, blocks=(1, 1), non_local=(0, 1)))
 

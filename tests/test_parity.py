@@ -38,11 +38,9 @@ UPDATES, FARTHEST = 2e-5, 5e-4
 DEVICES = 1e-5
 
 # The paper's options, at as few layers as show them.
-NARROW = configs.Autoencoder(widths=(4, 6, 8), strides=(1, 2, 2), dilated_width=8, dilations=(2,),
-                             decoder_width=6)
 PLAIN = dataclasses.replace(
     SMOKE, discriminators=configs.Discriminators(widths=(4, 8)),
-    stcnet=configs.STCnet(height=32, width=16, spatial=NARROW, temporal=NARROW))
+    stcnet=configs.STCnet(height=32, width=16, spatial=SMOKE.stcnet.spatial, temporal=SMOKE.stcnet.temporal))
 
 
 def assert_same_metrics(got, wanted, bound=METRICS):

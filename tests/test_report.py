@@ -308,7 +308,7 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 
-@pytest.mark.parametrize("where", ["missing/report.html", "file/report.html"])
+@pytest.mark.parametrize("where", ["file/report.html", "file/below/report.html"])
 def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, where):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as raised:

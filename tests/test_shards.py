@@ -133,7 +133,8 @@ class TestBulkJobs:
         codes, said = server.run("bulk", tmp_path, processes=2)
         assert codes == [2, 2], said
         for index, text in enumerate(said):
-            assert re.search(f"^vrstc: process {index} of 2: .*/work: is not empty, and nothing in it", text, re.M), text
+            refusal = f"^vrstc: process {index} of 2: .*/work: is not empty, and nothing in it"
+            assert re.search(refusal, text, re.M), text
             assert "Traceback" not in text
 
     @pytest.mark.slow

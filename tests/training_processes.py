@@ -131,7 +131,7 @@ def _serve():
 def _process(what, devices, environment, log, options):
     import jax
 
-    from vrstc_jax.cli import run_as_command
+    from vrstc_jax.process import run_as_command
 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
@@ -166,8 +166,8 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
     import jax
     import jax.numpy as jnp
     import numpy as np
-
     from commands import _kill_in
+
     from vrstc_jax import hosts
     from vrstc_jax.training import loop
     from vrstc_jax.training.stcnet import AXIS
@@ -237,6 +237,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     import bucket as buckets
     from commands import _find, _kill_in
     from test_five_steps import CONFIG, PROTOCOL, StandIns
+
     from vrstc_jax import five_steps, hosts, pipeline, shards
     from vrstc_jax.data.sources import Source
     from vrstc_jax.data.tracklet_set import read_set, write_set

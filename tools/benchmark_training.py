@@ -37,13 +37,13 @@ from tools.benchmark_attention import device as describe
 from tools.plan_scaling import analysis, example_step, matrix_rate, published, quickest
 from vrstc_jax import config as configs
 from vrstc_jax.attention import temporal_attention
-from vrstc_jax.cli import run_as_command, use_cores
 from vrstc_jax.data.images import replace_file
 from vrstc_jax.data.pipeline import Usable, stcnet_batches
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
 from vrstc_jax.errors import InputError
 from vrstc_jax.networks import Deconvolution, DiscriminatorPair, Generators
+from vrstc_jax.process import run_as_command, use_cores
 from vrstc_jax.training.stcnet import AXIS, pmap_step
 
 OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
@@ -164,7 +164,8 @@ def measured(config: configs.Config, start, guider: dict | None, batch: dict, op
             form.step()
             form.samples.append(time.perf_counter() - began)
     seconds = {form.name: statistics.median(form.samples) for form in forms}
-    return {"compute": config.compute, "guider": guider is not None, "operations": operations, "left_out": {name: why for name, why in left_out.items() if why},
+    return {"compute": config.compute, "guider": guider is not None, "operations": operations,
+            "left_out": {name: why for name, why in left_out.items() if why},
             "metrics": wanted, "forms": {
                 form.name: {"seconds": seconds[form.name], "fastest": min(form.samples), "slowest": max(form.samples),
                             "times_ours": seconds[form.name] / seconds[OURS],

@@ -31,8 +31,8 @@ from typing import Literal
 
 import tyro
 
-from vrstc_jax.cli import run_as_command
 from vrstc_jax.errors import InputError
+from vrstc_jax.process import run_as_command
 
 _PATIENCE = 900  # seconds for a whole run
 _PEOPLE = 12  # whose tracklets in two cameras are completed

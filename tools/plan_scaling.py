@@ -28,9 +28,9 @@ import numpy as np
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax.cli import run_as_command
 from vrstc_jax.data.images import replace_file
 from vrstc_jax.errors import InputError
+from vrstc_jax.process import run_as_command
 from vrstc_jax.reid import initial_variables
 from vrstc_jax.training import loop, reid, stcnet
 
@@ -150,8 +150,8 @@ def main(arguments: Arguments) -> dict:
     here = measured(arguments.network, config, work) if arguments.measure else None
     if here:
         print(f"\nthis CPU: {here['rate'] / 1e9:.0f} GFLOP/s in a matrix product, {here['memory'] / 1e9:.1f} GB/s in a "
-              f"copy; predicted {here['predicted']:.2f} s for a step of {here['batch']}, measured {here['measured']:.2f} s "
-              f"({here['measured'] / here['predicted']:.1f} times as long)")
+              f"copy; predicted {here['predicted']:.2f} s for a step of {here['batch']}, measured "
+              f"{here['measured']:.2f} s ({here['measured'] / here['predicted']:.1f} times as long)")
     result = {"work": dataclasses.asdict(work), "here": here,
               "predictions": [dataclasses.asdict(p) | {"step": p.step, "limit": p.limit} for p in predictions]}
     if arguments.output:

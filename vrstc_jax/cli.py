@@ -1,14 +1,10 @@
 """The command `vrstc`: parses, and calls. `vrstc COMMAND --help` says what each takes."""
 
 import dataclasses
-import math
 import os
 import shlex
 import shutil
-import signal
 import sys
-import threading
-import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +13,9 @@ from typing import Annotated, Literal
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.errors import InputError
 from vrstc_jax.places import require_local
+from vrstc_jax.process import run_as_command, speaks, start_jax, use_cores
 
 Size = Literal["small", "paper", "paper_literal", "smoke"]
 Input = tyro.conf.Positional[Path]
@@ -426,92 +423,6 @@ def _require_local(command):
             require_local(value, "what `vrstc` reads and writes")
 
 
-def run_as_command(work) -> None:
-    """Calls `work`, and exits with a code of its own where it fails: 2 (bad input), 1 (training diverged, or another
-    process of the run is gone), 75 (preempted: the same command goes on) or 130 (interrupted).
-
-    With several processes, one that fails does not leave the others waiting for it.
-    """
-    before, patience = signal.getsignal(signal.SIGTERM), 5.0
-    try:
-        work()
-        return
-    except (TrainingDiverged, Preempted) as error:  # all processes alike, which can wait for each other
-        sys.exit(_complain(error, 1 if isinstance(error, TrainingDiverged) else 75))
-    except InputError as error:
-        code = _complain(error, 2)
-    except KeyboardInterrupt:
-        code = _complain("interrupted; the same command goes on from here", 130)
-    except Exception as error:
-        hosts = _hosts()
-        if hosts is None or hosts.count() == 1:
-            raise
-        if hosts.is_of_another(error):
-            code = _complain("another process of this run is gone, see what it says; the same command goes on from "
-                             "the last checkpoint", 1)
-            patience = 0.0
-        else:
-            traceback.print_exc()
-            code = _complain(f"failed ({type(error).__name__}), and takes the others down", 1)
-    finally:
-        if threading.current_thread() is threading.main_thread() and before is not None:
-            signal.signal(signal.SIGTERM, before)
-    if _hosts() is None:
-        sys.exit(code)
-    _hosts().leave(code, patience=patience)
-
-
-def _hosts():
-    """`vrstc_jax.hosts`, if anything has started JAX through it: commands that need no JAX load none."""
-    return sys.modules.get("vrstc_jax.hosts")
-
-
-def _speaks():
-    """Whether this process is the one of its run that tells what all know."""
-    return _hosts() is None or _hosts().first()
-
-
-def start_jax():
-    """Connects the processes of a run (`hosts.initialize`), keeps what is compiled for the next start, and has SIGTERM
-    end the command as preempted, wherever it is: what it has done so far stands.
-
-    Among several processes it is JAX that hears SIGTERM, and training that heeds it.
-    """
-    import jax
-
-    from vrstc_jax import hosts
-
-    hosts.initialize()
-    hosts.keep_compiled()
-    if not jax.distributed.is_initialized() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _preempted)
-
-
-def _preempted(*_):
-    raise Preempted("preempted; the same command goes on from here")
-
-
-def use_cores(config):
-    """Starts JAX for training (`start_jax`). On CPU it shares a batch between as many devices as there are cores and
-    it divides by: one device leaves cores idle in the small convolutions. The environment has the last word."""
-    import jax
-
-    from vrstc_jax import hosts
-
-    start_jax()
-    batch = math.gcd(config.stcnet_training.batch, config.reid_training.batch, config.final_training.batch)
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        with suppress(RuntimeError):  # JAX has been used already, and its devices are set
-            jax.config.update("jax_num_cpu_devices", math.gcd(batch // hosts.count(), os.cpu_count() or 1))
-
-
-def _complain(error, code):
-    hosts = _hosts()
-    who = f"process {hosts.index()} of {hosts.count()}: " if hosts and hosts.count() > 1 else ""
-    print(f"vrstc: {who}{error}", file=sys.stderr, flush=True)
-    return code
-
-
 def _command():
     return shlex.join(["vrstc", *sys.argv[1:]])
 
@@ -520,7 +431,7 @@ def _command():
 def _taken_back(*places):
     """If the input is refused meanwhile, whatever of these places was not there before goes, and the folders
     made above it. Process 0 makes them, so it is the one to know, and to remove them."""
-    made = {_highest_missing(place.absolute()) for place in places if not place.exists()} if _speaks() else set()
+    made = {_highest_missing(place.absolute()) for place in places if not place.exists()} if speaks() else set()
     try:
         yield
     except InputError:
@@ -544,13 +455,13 @@ def _model(path, *, what="using"):
     from vrstc_jax.model import load_model
 
     model = load_model(path)
-    if path is None and _speaks():
+    if path is None and speaks():
         print(f"vrstc: {what} the default model, made on made-up walkers alone (`vrstc model show`)", file=sys.stderr)
     return model
 
 
 def _tell(warnings):
-    for warning in warnings if _speaks() else ():
+    for warning in warnings if speaks() else ():
         print(f"vrstc: warning: {warning}", file=sys.stderr)
 
 

@@ -31,7 +31,7 @@ from vrstc_jax.complete import Completer, plan_from_scores
 from vrstc_jax.data.datasets import gallery_with_queries
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.pipeline import Usable
-from vrstc_jax.data.tracklet_set import TrackletSet, read_set, stands, write_set
+from vrstc_jax.data.tracklet_set import LAST, TrackletSet, read_set, stands, write_set
 from vrstc_jax.errors import InputError
 from vrstc_jax.locate import Locator, choose_tau
 from vrstc_jax.locating_quality import LocatingScore, judge_locating
@@ -153,7 +153,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
         if hosts.first():
             _give_back(work)
         raise
-    step("reid", work / "reid.safetensors", lambda: kept(
+    step("reid", work / "reid.safetensors", lambda: kept_reid(
         work / "reid.safetensors", lambda: first_network(raw["train"], config, work / "reid", command=command,
                                                          start_from=start_from)))
     first = load_reid(work / "reid.safetensors")
@@ -170,20 +170,21 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     return json.loads(results.read_text())
 
 
-def kept(path: Path, make: Callable[[], ReidModel]) -> ReidModel:
+def kept_reid(path: Path, make: Callable[[], ReidModel]) -> ReidModel:
     """The re-ID network in a file; where there is none, all processes make it, and process 0 writes it."""
-    if not hosts.once(path.exists):
-        made = make()
-        hosts.once(lambda: save_reid(path, made))
-    return load_reid(path)
+    return _kept(path, make, save_reid, load_reid)
 
 
 def kept_model(path: Path, make: Callable[[], Model]) -> Model:
-    """As `kept`, of a whole model."""
+    """As `kept_reid`, of a whole model."""
+    return _kept(path, make, save_model, load_model)
+
+
+def _kept(path, make, save, load):
     if not hosts.once(path.exists):
         made = make()
-        hosts.once(lambda: save_model(path, made))
-    return load_model(path)
+        hosts.once(lambda: save(path, made))
+    return load(path)
 
 
 def read_splits(directory) -> dict[str, TrackletSet]:
@@ -271,12 +272,13 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
     folders = _folders(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden}, sets)
     completer = Completer(model)
     done = {}
-    with tqdm(total=sum(len(t) for data in sets.values() for t in data.tracklets[hosts.index()::hosts.count()]),
-              desc="completing", unit="frame", dynamic_ncols=True, disable=not hosts.first()) as bar:
+    parts = {split: hosts.divided(len(data.tracklets)) for split, data in sets.items()}
+    frames = sum(len(sets[split].tracklets[place]) for split, places in parts.items() for place in places)
+    with tqdm(total=frames, desc="completing", unit="frame", dynamic_ncols=True, disable=not hosts.first()) as bar:
         for split, data in sets.items():
             folder = folders[split]
             folder.require_names(data.tracklets)
-            for place in hosts.divided(len(data.tracklets)):
+            for place in parts[split]:
                 tracklet, scores = data.tracklets[place], found.scores[split][place]
                 if not folder.has(tracklet):
                     given = options.hidden == "given"
@@ -475,7 +477,7 @@ def _clean(work, options):
 
 def _remove(path):
     if is_remote(path):
-        remove(path / "dataset_info.json")  # what says of a set that it is whole; nothing is renamed there
+        remove(path / LAST)  # what says of a set that it is whole; nothing is renamed there
         remove(path)
     elif path.is_dir():
         going = path.with_name(f".{path.name}.removed")  # a half that were left would pass for the whole

@@ -42,8 +42,8 @@ def _what(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _origin(provenance: Mapping) -> Iterator[tuple[str, str]]:
-    for key in ("made of", "command", "commit", "started_from", "tracklets", "frames", "unoccluded_frames", "reid_steps",
-                "head_steps", "stcnet_steps", "wider_steps"):
+    for key in ("made of", "command", "commit", "started_from", "tracklets", "frames", "unoccluded_frames",
+                "reid_steps", "head_steps", "stcnet_steps", "wider_steps"):
         if provenance.get(key):
             yield key.replace("_", " "), str(provenance[key])
     if provenance.get("variety"):

@@ -24,7 +24,7 @@ from vrstc_jax.evaluation.ranking_pictures import RankedList, ranked_lists, writ
 from vrstc_jax.model import ReidModel
 from vrstc_jax.places import as_path
 from vrstc_jax.report import Table
-from vrstc_jax.shards import bounds, by_shards, progress
+from vrstc_jax.shards import by_shards, progress
 
 RANKS = (1, 5, 10, 20)
 _HEADER = ["", *(f"rank-{k}" for k in RANKS), "mAP"]
@@ -110,24 +110,21 @@ def has_match(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> bool:
 
 def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
                 keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> np.ndarray:
-    """`tracklet_features`, shard by shard, with a progress bar.
+    """`tracklet_features` with a progress bar.
 
     Args:
       path: a file for them (.npz), which stands afterwards; the processes of a run then share the work, and what
         stands is not done again. None: each process that calls this does all of it.
     """
+    kept = [None if keep is None else keep.get(tracklet.name) for tracklet in tracklets]
+    if path is None:
+        with tqdm(total=len(tracklets), desc="features", unit="tracklet", dynamic_ncols=True, delay=1,
+                  disable=not hosts.first()) as bar:
+            return tracklet_features(model, tracklets, keep=kept, progress=bar.update)
     lengths = [len(tracklet) for tracklet in tracklets]
-    bar = tqdm(total=len(tracklets), desc="features", unit="tracklet", dynamic_ncols=True, delay=1,
-               disable=not hosts.first()) if path is None else progress("features", lengths)
-    with bar:
-        def features(places):
-            part = tracklets[places.start:places.stop]
-            kept = None if keep is None else [keep.get(tracklet.name) for tracklet in part]
-            return tracklet_features(model, part, keep=kept, progress=bar.update)
-
-        if path is not None:
-            return np.stack(by_shards(path, lengths, features))
-        return np.concatenate([features(places) for places in bounds(lengths)])
+    with progress("features", lengths) as bar:
+        return np.stack(by_shards(path, lengths, lambda places: tracklet_features(
+            model, tracklets[places.start:places.stop], keep=kept[places.start:places.stop], progress=bar.update)))
 
 
 def evaluate_features(query_features: np.ndarray, gallery_features: np.ndarray, query: Sequence[Tracklet],

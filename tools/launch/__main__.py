@@ -8,8 +8,8 @@ from tools import launch
 from tools.launch import gke, slurm, tpu_vm
 from tools.launch.program import program_of
 from tools.launch.steps import CommandFailed, carry_out, sketch
-from vrstc_jax.cli import run_as_command
 from vrstc_jax.errors import InputError
+from vrstc_jax.process import run_as_command
 
 BACKENDS = {"tpu-vm": tpu_vm, "gke": gke, "slurm": slurm}
 

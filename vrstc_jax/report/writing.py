@@ -1,6 +1,5 @@
 """Text and JSON files that are either whole or not there."""
 
-import contextlib
 import json
 import math
 import os
@@ -9,8 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from vrstc_jax.data.images import replace_file
-from vrstc_jax.errors import InputError
-from vrstc_jax.places import as_path, is_remote
 
 
 def write_json(path: str | os.PathLike, values: Mapping) -> None:
@@ -26,24 +23,12 @@ def write_json(path: str | os.PathLike, values: Mapping) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8 text to a temporary name, always the same beside the file, and renames it.
+    """Writes UTF-8 text, as `replace_file` does.
 
     Raises:
       InputError: the file cannot be written.
     """
-    path = as_path(path)
-    if is_remote(path):
-        replace_file(path, text.encode())
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that "
-                         "exists, has room, and that you may write to.") from None
+    replace_file(path, text.encode())
 
 
 def plain(value):

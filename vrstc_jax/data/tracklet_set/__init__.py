@@ -1,6 +1,7 @@
 """A set of tracklets on disk, as a TFDS data set in array_record files; TensorFlow is not needed."""
 
 from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import (
+    LAST,
     Builder,
     EncodedFrames,
     TrackletSet,
@@ -12,5 +13,5 @@ from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import (
     write_set,
 )
 
-__all__ = ["Builder", "EncodedFrames", "TrackletSet", "prepare_set", "read_set", "require_replaceable",
+__all__ = ["LAST", "Builder", "EncodedFrames", "TrackletSet", "prepare_set", "read_set", "require_replaceable",
            "set_splits", "stands", "write_set"]

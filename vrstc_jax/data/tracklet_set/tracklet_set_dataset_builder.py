@@ -32,7 +32,7 @@ from vrstc_jax.places import as_path, is_remote, remove, require_local, upload
 
 SPLIT = "train"
 INDEX = "tracklets.json"
-_LAST = "dataset_info.json"  # of a set in a bucket: with it, it is whole
+LAST = "dataset_info.json"  # of a set in a bucket: with it, it is whole
 _NO_MASK = np.zeros((1, 1), bool)
 _KEPT = 256 * 2**20
 _SHARD = 16_384  # frames in a file, or one tracklet that is longer: some 100 MB to 1 GB
@@ -255,9 +255,9 @@ def prepare_set(directory, builder: type[Builder], *, manual_dir=None, **options
     if is_remote(directory):  # TFDS' writers of array_record know local files, and nothing is renamed there
         with tempfile.TemporaryDirectory() as near:
             made = _made(builder, f"{near}/set", manual_dir, options)
-            remove(directory / _LAST)
+            remove(directory / LAST)
             remove(directory)
-            upload(Path(made), directory, last=_LAST)
+            upload(Path(made), directory, last=LAST)
         return
     unfinished = f"{directory}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -280,7 +280,7 @@ def _made(builder, directory, manual_dir, options):
 def stands(directory) -> bool:
     """Whether there is anything at a set's place; in a bucket, whether the last file of a set is there."""
     directory = as_path(directory)
-    return (directory / _LAST if is_remote(directory) else directory).exists()
+    return (directory / LAST if is_remote(directory) else directory).exists()
 
 
 def require_replaceable(directory) -> None:
@@ -295,7 +295,7 @@ def require_replaceable(directory) -> None:
 
 
 def _is_set(directory):
-    return (as_path(directory) / _LAST).exists()
+    return (as_path(directory) / LAST).exists()
 
 
 def _is_empty(directory):

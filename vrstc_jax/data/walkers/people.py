@@ -77,7 +77,8 @@ def any_person(rng: np.random.Generator) -> Person:
         arms=rng.uniform(0, 0.08) if rng.random() < 0.25 else rng.uniform(0.15, 0.7), skin=np.clip(skin, 0.05, 1),
         hair=any_cloth(rng) if rng.random() < 0.3 else dark * 0.6, top_colours=np.stack([first, second]),
         bottom_colour=np.clip(first + rng.normal(0, 0.04, 3), 0.01, 0.97) if rng.random() < 0.2 else bottom,
-        shoes=any_cloth(rng) if rng.random() < 0.3 else dark, bag_colour=bag, folds=float(np.exp(rng.uniform(np.log(0.06), np.log(0.4)))),
+        shoes=any_cloth(rng) if rng.random() < 0.3 else dark, bag_colour=bag,
+        folds=float(np.exp(rng.uniform(np.log(0.06), np.log(0.4)))),
         creases=int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])), period=float(np.exp(rng.uniform(-1, 0.6))))
 
 
