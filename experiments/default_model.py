@@ -13,12 +13,11 @@ checkpoint, so the same command may be stopped and started at will:
 
 Size `small` is what ships as `vrstc_jax/weights/small.safetensors`, with seed 0, the default: 1,200 people in two
 cameras each, 76,800 frames. On two CPU cores, at the median rate of the steps' logs, `reid` (4,000 steps) takes 0.6
-hours, `head` (3,000) 0.9 and `stcnet` (20,000) 1.6; the 5,000 steps that complete from two frames of each side came
-later, and the weights that ship are those before them. To expect of these, on 40 people that no training saw, as
-`vrstc model show` prints it:
+hours, `head` (3,000) 0.9 and `stcnet` 2.1: 20,000 steps from one frame of each side, and 5,000 from two. To expect, on
+40 people that no training saw, as `vrstc model show` prints it:
 
                           plain walkers                     walkers of every variety
-    hidden pixels, PSNR   stcnet 22.15 dB, spatial 19.07,   stcnet 20.44 dB, spatial 17.25,
+    hidden pixels, PSNR   stcnet 22.37 dB, spatial 19.09,   stcnet 20.62 dB, spatial 17.29,
     (true masks)          mean of two neighbours 19.56      mean of two neighbours 18.03
     bands a third hidden  F1 0.82 (AP 0.90)                 F1 0.78 (AP 0.86)
 
