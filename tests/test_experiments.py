@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from experiments import completion_variants, neighbour_choice, variety
-from people import figures, random_model
+from experiments import completion_variants, fixed_occluder, neighbour_choice, variety
+from people import figures, random_model, tracklet
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import KINDS, WalkerConfig, make_tracklets, people
 from vrstc_jax.data.images import write_png
@@ -56,6 +57,49 @@ def test_neighbour_choice(tmp_path, capsys):
     table = neighbour_choice.main(neighbour_choice.Arguments(tmp_path, hold_out=4))
     assert table[1, 1] < 20 and table[5, 1] == table[20, 1] == table["best"] > 60
     assert "held-out frames" in capsys.readouterr().out
+
+
+class TestFixedOccluder:
+    """A person, 20 x 40, walks to the right by 10 pixels a frame; a pole stands at x 100 to 120, down to y 70."""
+
+    POLE = (100.0, 0.0, 20.0, 70.0)
+    LEFT = (80, 90, 100, 110, 120)
+
+    def walk(self):
+        boxes = np.array([[frame, left, 50, 20, 40] for frame, left in enumerate(self.LEFT, 1)], float)
+        return tracklet(figures(5), name="7", boxes=boxes)
+
+    def test_what_lies_under_it(self):
+        walk = self.walk()
+        masks = [fixed_occluder.under([self.POLE], walk, index) for index in range(5)]
+        assert [int(mask.sum()) for mask in masks] == [0, 200, 400, 200, 0]  # its upper half: 20 rows
+        assert masks[1][:20, 10:].all() and masks[3][:20, :10].all()
+        both = fixed_occluder.under([self.POLE, (0, 80, 300, 100)], walk, 2)
+        assert both[:20].all() and not both[20:30].any() and both[30:].all()
+
+    def test_what_is_found_and_missed(self, monkeypatch, capsys):
+        scores = np.ones((5, 3), np.float32)
+        scores[2, 0] = scores[2, 2] = -1  # of four hidden bands one is found, and one is called that is not
+        monkeypatch.setattr(fixed_occluder, "load_model", lambda path: random_model())
+        monkeypatch.setattr(fixed_occluder, "open_source", lambda *_, **__: SimpleNamespace(tracklets=[self.walk()]))
+        monkeypatch.setattr(fixed_occluder.Completer, "plan", lambda *_: SimpleNamespace(scores=scores))
+        found = fixed_occluder.main(fixed_occluder.Arguments("video", "boxes", (self.POLE,)))
+        # Of the upper band all rows are under it, of the middle one half: 1/2 and 1/4 as it comes and goes.
+        assert (found.hidden, found.called, found.precision, found.recall) == (4, 2, 0.5, 0.25)
+        out = capsys.readouterr().out
+        assert "7       5             4      1  2-4\n" in out
+        with pytest.raises(InputError, match="No box of boxes touches the occluder 500 0 20 70;"):
+            fixed_occluder.main(fixed_occluder.Arguments("video", "boxes", ((500.0, 0.0, 20.0, 70.0),)))
+
+    @pytest.mark.parametrize("occluder, got", [((), "nothing"), (((1.0, 2.0, 0.0, 4.0),), "1 2 0 4"),
+                                               (((1.0, float("nan"), 3.0, 4.0),), "1 nan 3 4")])
+    def test_no_rectangle(self, occluder, got):
+        with pytest.raises(InputError, match=f"width and height above 0. Got {got}"):
+            fixed_occluder.require_rectangles(occluder)
+
+    @pytest.mark.parametrize("numbers, text", [([], ""), ([4], "4"), ([3, 4, 5, 9, 11, 12], "3-5, 9, 11-12")])
+    def test_spans(self, numbers, text):
+        assert fixed_occluder.spans(numbers) == text
 
 
 def test_a_demonstration_of_another_seed_is_refused_before_anything_is_done(tmp_path):

@@ -37,13 +37,14 @@ def test_every_command_is_one_that_the_program_takes():
 
 
 def test_every_experiment_and_tool_takes_its_command(monkeypatch):
-    from experiments import ablation, vrstc
+    from experiments import ablation, fixed_occluder, vrstc
     from tools import import_resnet50
 
     # `tools.launch` has a test of its own, which makes a dry run of each line.
     lines = [line for block in blocks("bash") for line in block.splitlines()
              if line.startswith("python ") and not line.startswith("python -m tools.launch ")]
     kinds = {"-m experiments.vrstc": vrstc.Arguments, "-m experiments.ablation": ablation.Arguments,
+             "-m experiments.fixed_occluder": fixed_occluder.Arguments,
              "tools/import_resnet50.py": import_resnet50.Options}
     seen = set()
     inline = re.findall(r"`(python -m experiments\.ablation[^`]*)`", README.read_text(encoding="utf-8"))

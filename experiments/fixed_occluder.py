@@ -1,0 +1,123 @@
+"""How well locating finds what something fixed in the picture hides: a sign, a pole, a parked car.
+
+    python -m experiments.fixed_occluder video.mp4 --boxes tracks.txt --occluder 414 203 32 41 429 40 8 350
+
+Where camera and occluder stand still, where people are hidden follows from their boxes: no masks need be drawn. The
+occluder is one rectangle or several (left, top, width, height in pixels of the picture). Printed are, for each track
+that it hides by a third of a band or more, the frames in which that is found and those in which it is not; how many
+bands are called hidden by how much of them lies under the rectangles; and precision, recall and F1. Precision is the
+least it can be: other walkers hide people too, and those who pass in front of the occluder are not hidden by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from vrstc_jax.complete import Completer
+from vrstc_jax.data.sources import open_source
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.errors import InputError
+from vrstc_jax.locating_quality import HIDDEN_SHARE, LocatingScore, format_locating, judge_locating
+from vrstc_jax.model import load_model
+from vrstc_jax.process import run_as_command, start_jax
+from vrstc_jax.regions import hidden_share
+
+EDGES = (0.0, 0.15, HIDDEN_SHARE, 0.5, 1.0)
+Rectangle = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """On what."""
+
+    input: tyro.conf.Positional[Path]
+    """A video."""
+    boxes: Path
+    """The people's boxes (MOTChallenge text)."""
+    occluder: tuple[Rectangle, ...]
+    """Rectangles that hide who is under them: left, top, width, height in pixels of the picture."""
+    model: Path | None = None
+    """What locates; the default model if left out."""
+
+
+def main(arguments: Arguments) -> LocatingScore:
+    """Prints the tables; returns the figures over all tracks."""
+    require_rectangles(arguments.occluder)
+    start_jax()
+    model = load_model(arguments.model)
+    completer = Completer(model)
+    with TemporaryDirectory() as spool:
+        tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
+        masks = [[under(arguments.occluder, tracklet, index) for index in range(len(tracklet))]
+                 for tracklet in tracklets]
+        if not any(mask.any() for of_tracklet in masks for mask in of_tracklet):
+            raise InputError(f"No box of {arguments.boxes} touches the occluder {_text(arguments.occluder)}; give its "
+                             "rectangles as left, top, width, height in pixels of the picture.")
+        scores = [completer.plan(tracklet).scores
+                  for tracklet in tqdm(tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
+    shares = [np.array([hidden_share(mask) for mask in of_tracklet]) for of_tracklet in masks]
+    called = [of_tracklet < model.tau for of_tracklet in scores]
+    print("\n".join([*_tracks(tracklets, shares, called), "", *_by_share(shares, called), ""]))
+    figures = judge_locating(scores, masks, model.tau)
+    print(format_locating([figures]))
+    return figures
+
+
+def require_rectangles(occluder: Sequence[Rectangle]) -> None:
+    """Raises InputError unless there is a rectangle, and each has an area."""
+    if not occluder or any(not np.isfinite(r).all() or r[2] <= 0 or r[3] <= 0 for r in occluder):
+        raise InputError("--occluder takes left, top, width and height of each rectangle, width and height above 0. "
+                         f"Got {_text(occluder) or 'nothing'}.")
+
+
+def under(occluder: Sequence[Rectangle], tracklet: Tracklet, index: int) -> np.ndarray:
+    """Which pixels of a crop of a video have their centres under the rectangles: bool [H_t, W_t]."""
+    height, width = tracklet.frames[index].shape[:2]
+    left, top, across, down = tracklet.boxes[index][1:]
+    x, y = left + (np.arange(width) + 0.5) / width * across, top + (np.arange(height) + 0.5) / height * down
+    mask = np.zeros((height, width), bool)
+    for x0, y0, w, h in occluder:
+        mask |= ((y0 <= y) & (y < y0 + h))[:, None] & ((x0 <= x) & (x < x0 + w))
+    return mask
+
+
+def _tracks(tracklets, shares, called):
+    yield f"{'track':>8}  {'frames':>6}  {'hidden bands':>12}  {'found':>5}  missed in frames"
+    for tracklet, share, found in zip(tracklets, shares, called):
+        hidden = share >= HIDDEN_SHARE
+        if hidden.any():
+            missed = tracklet.boxes[(hidden & ~found).any(axis=1), 0].astype(int)
+            yield (f"{tracklet.name:>8}  {len(tracklet):6d}  {hidden.sum():12d}  {(hidden & found).sum():5d}  "
+                   f"{spans(missed) or '-'}")
+
+
+def _by_share(shares, called):
+    share, found = np.concatenate(shares), np.concatenate(called)
+    yield f"{'of a band under it':>20}  {'bands':>6}  called hidden"
+    rows = [("nothing", share == 0)]
+    rows += [(f"{100 * low:.0f} to {100 * high:.0f} %", (share > 0) & (share >= low) & (share < high))
+             for low, high in zip(EDGES[:-2], EDGES[1:-1])]
+    rows.append((f"{100 * EDGES[-2]:.0f} % and more", share >= EDGES[-2]))
+    for name, which in rows:
+        if which.any():
+            yield f"{name:>20}  {which.sum():6d}  {found[which].sum():6d}  {100 * found[which].mean():5.1f} %"
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending whole numbers as text: '3-5, 9'."""
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}"
+                     for run in np.split(np.asarray(numbers, int), breaks) if len(run))
+
+
+def _text(occluder):
+    return " and ".join(" ".join(f"{value:g}" for value in rectangle) for rectangle in occluder)
+
+
+if __name__ == "__main__":
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))
