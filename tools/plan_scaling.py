@@ -32,7 +32,7 @@ from vrstc_jax.data.images import replace_file
 from vrstc_jax.errors import InputError
 from vrstc_jax.process import run_as_command
 from vrstc_jax.reid import initial_variables
-from vrstc_jax.training import loop, reid, stcnet
+from vrstc_jax.training import reid, stcnet
 
 
 @dataclass(frozen=True)

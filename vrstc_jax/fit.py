@@ -141,11 +141,19 @@ def train_reid(data: TrackletSet, seen: Sequence[Usable], config: configs.Config
       start_from: as of `training.reid.initial_state`.
       name: for the progress bar.
     """
+    config = _of_reid(config)
     state = loop.train(
         name, reid.initial_state(config, identities, start_from=start_from), reid.pmap_step(config, identities),
         lambda start: reid_batches(data, seen, config, start=start), steps=config.reid_training.steps,
         directory=directory, config=config, log_every=log_every, checkpoint_every=checkpoint_every)
     return jax.device_get(state.result)
+
+
+def _of_reid(config):
+    """The part that a re-ID network's training sees: the rest may change beside its checkpoints, as where variants of
+    STCnet share one network."""
+    return configs.Config(**{name: getattr(config, name) for name in (
+        "name", "reid", "reid_training", "reid_losses", "compute", "seed")})
 
 
 def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Config, guider: dict,

@@ -359,8 +359,8 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
     """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
     path = directory.with_name(f"{directory.name}.safetensors")
     begin = _without_locating(first.variables) if config.final_from_first else start_from
-    return kept(path, lambda: first_network(train, configs.of_final(config), directory, start_from=begin,
-                                            command=command, name=name))
+    return kept_reid(path, lambda: first_network(train, configs.of_final(config), directory, start_from=begin,
+                                                 command=command, name=name))
 
 
 def _without_locating(variables):
