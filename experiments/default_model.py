@@ -44,12 +44,12 @@ from vrstc_jax import fit, five_steps, hosts
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
 from vrstc_jax.data.pipeline import Usable
-from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, WalkerConfig, make_tracklet, people
 from vrstc_jax.errors import InputError
 from vrstc_jax.locate import Locator
 from vrstc_jax.locating_quality import format_locating, judge_locating
-from vrstc_jax.model import Model, load_model, save_model
+from vrstc_jax.model import Model, ReidModel, load_model, save_model
 from vrstc_jax.pipeline import judge
 from vrstc_jax.places import require_local
 from vrstc_jax.process import run_as_command, use_cores
@@ -146,10 +146,7 @@ def main(arguments: Arguments) -> Path:
         hosts.say(f"{path}: stands; nothing is left to do.")
         return path
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
-    first = five_steps.kept_reid(work / "reid.safetensors",
-                                 lambda: five_steps.first_network(train, config, work / "reid"))
-    head = five_steps.kept_reid(work / "head.safetensors",
-                                lambda: _with_head(first, train, config, amount, work / "head"))
+    first, head = locating_networks(train, config, amount, work)
     hosts.once(lambda: (work / "locating.json").exists()
                or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
@@ -220,6 +217,14 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
         config, seed=config.seed + 1, stcnet=dataclasses.replace(config.stcnet, frames_per_side=2),
         stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.wider_steps,
                                             learning_rate=config.stcnet_training.learning_rate / 2))
+
+
+def locating_networks(train: TrackletSet, config: configs.Config, amount: Amount, work) -> tuple[ReidModel, ReidModel]:
+    """(the network that guides, the same with the head that locates), from WORK or trained there."""
+    first = five_steps.kept_reid(work / "reid.safetensors",
+                                 lambda: five_steps.first_network(train, config, work / "reid"))
+    return first, five_steps.kept_reid(work / "head.safetensors",
+                                       lambda: _with_head(first, train, config, amount, work / "head"))
 
 
 def _with_head(first, train, config, amount, directory):

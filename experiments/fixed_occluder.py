@@ -53,14 +53,10 @@ def main(arguments: Arguments) -> LocatingScore:
     completer = Completer(model)
     with TemporaryDirectory() as spool:
         tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
-        masks = [[under(arguments.occluder, tracklet, index) for index in range(len(tracklet))]
-                 for tracklet in tracklets]
-        if not any(mask.any() for of_tracklet in masks for mask in of_tracklet):
-            raise InputError(f"No box of {arguments.boxes} touches the occluder {_text(arguments.occluder)}; give its "
-                             "rectangles as left, top, width, height in pixels of the picture.")
+        masks = masks_under(arguments.occluder, tracklets)
         scores = [completer.plan(tracklet).scores
                   for tracklet in tqdm(tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
-    shares = [np.array([hidden_share(mask) for mask in of_tracklet]) for of_tracklet in masks]
+    shares = shares_of(masks)
     called = [of_tracklet < model.tau for of_tracklet in scores]
     print("\n".join([*_tracks(tracklets, shares, called), "", *_by_share(shares, called), ""]))
     figures = judge_locating(scores, masks, model.tau)
@@ -84,6 +80,26 @@ def under(occluder: Sequence[Rectangle], tracklet: Tracklet, index: int) -> np.n
     for x0, y0, w, h in occluder:
         mask |= ((y0 <= y) & (y < y0 + h))[:, None] & ((x0 <= x) & (x < x0 + w))
     return mask
+
+
+def masks_under(occluder: Sequence[Rectangle], tracklets: Sequence[Tracklet]) -> list[list[np.ndarray]]:
+    """`under` of every crop.
+
+    Raises:
+      InputError: a tracklet has no boxes, or none touches the rectangles.
+    """
+    if any(tracklet.boxes is None for tracklet in tracklets):
+        raise InputError("--occluder is a place in a video's picture; give a video and its --boxes.")
+    masks = [[under(occluder, tracklet, index) for index in range(len(tracklet))] for tracklet in tracklets]
+    if not any(mask.any() for of_tracklet in masks for mask in of_tracklet):
+        raise InputError(f"No box touches the occluder {_text(occluder)}; give its rectangles as left, top, width, "
+                         "height in pixels of the picture.")
+    return masks
+
+
+def shares_of(masks: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """How much of each band is hidden: [T, 3] in [0, 1] of each tracklet."""
+    return [np.stack([hidden_share(mask) for mask in of_tracklet]) for of_tracklet in masks]
 
 
 def _tracks(tracklets, shares, called):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import completion_variants, fixed_occluder, neighbour_choice, variety
-from people import figures, random_model, tracklet
+from people import figures, random_model, random_reid, tracklet
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import KINDS, WalkerConfig, make_tracklets, people
 from vrstc_jax.data.images import write_png
@@ -88,8 +88,12 @@ class TestFixedOccluder:
         assert (found.hidden, found.called, found.precision, found.recall) == (4, 2, 0.5, 0.25)
         out = capsys.readouterr().out
         assert "7       5             4      1  2-4\n" in out
-        with pytest.raises(InputError, match="No box of boxes touches the occluder 500 0 20 70;"):
+        with pytest.raises(InputError, match="No box touches the occluder 500 0 20 70;"):
             fixed_occluder.main(fixed_occluder.Arguments("video", "boxes", ((500.0, 0.0, 20.0, 70.0),)))
+
+    def test_folders_have_no_picture(self):
+        with pytest.raises(InputError, match="give a video and its --boxes"):
+            fixed_occluder.masks_under([self.POLE], [tracklet(figures(2))])
 
     @pytest.mark.parametrize("occluder, got", [((), "nothing"), (((1.0, 2.0, 0.0, 4.0),), "1 2 0 4"),
                                                (((1.0, float("nan"), 3.0, 4.0),), "1 nan 3 4")])
@@ -121,6 +125,32 @@ class TestVariety:
         scores = {"mean": {"psnr": 15.0}, "stcnet": {"psnr": 16.25, "ssim": 0.5}}
         line = variety.format_table({"every kind": {"footage": scores, "walkers": scores}}).splitlines()[1]
         assert line.split() == ["every", "kind", "16.25", "dB", "+1.25", "dB", "0.500", "16.25", "dB", "+1.25", "dB"]
+        found = {"footage": scores, "walkers": scores, "located": {"footage": 0.5, "walkers": 0.875}}
+        head, line = variety.format_table({"none": found}).splitlines()
+        assert line.endswith("50.0 %           87.5 %") and len(head) == len(line) and head.endswith("walkers: found")
+
+    def test_what_is_found_at_a_rate_of_false_calls(self):
+        # Ten bands that nothing hides score 0 to 9, so 10 % of them are below 0.9; of three hidden ones two are.
+        scores = [np.array([0.0, 1, 2, 3, 4]), np.array([5.0, 6, 7, 8, 9, -1, 0.8, 2, -5])]
+        shares = [np.zeros(5), np.array([0, 0, 0, 0, 0, 0.4, 1, 1, 0.2])]
+        assert variety.found_at(scores, shares) == 2 / 3
+
+    def test_what_locates_is_made_from_the_rows_walkers(self, monkeypatch, tmp_path):
+        asked = {}
+
+        def networks(train, config, amount, work):
+            asked.update(train=train, steps=(config.reid_training.steps, amount.head_steps), work=work)
+            return None, random_reid()
+
+        monkeypatch.setattr(variety, "read_set", lambda path, split: (path, split))
+        monkeypatch.setattr(variety.default_model, "locating_networks", networks)
+        monkeypatch.setattr(variety.Locator, "scores", lambda self, frames: np.array([[-1, 0, 0]] * 2, np.float32))
+        arguments = variety.Arguments(input=tmp_path, workdir=tmp_path, size="smoke")
+        masks = [[np.repeat([[True], [False], [False]], 4, 0)] * 2]
+        found = variety._located(tmp_path, arguments, variety.AMOUNTS["smoke"], {
+            "footage": ([tracklet(figures(2))], masks), "walkers": ([tracklet(figures(2))], [[~masks[0][0]] * 2])})
+        assert found == {"footage": 1.0, "walkers": 0.0}
+        assert asked == {"train": (tmp_path / "data", "train"), "steps": (2, 2), "work": tmp_path}
 
     @pytest.mark.slow
     def test_two_rows(self, tmp_path, capsys):
