@@ -37,7 +37,7 @@ def test_every_command_is_one_that_the_program_takes():
 
 
 def test_every_experiment_and_tool_takes_its_command(monkeypatch):
-    from experiments import ablation, fixed_occluder, vrstc
+    from experiments import ablation, fixed_occluder, variety, vrstc
     from tools import import_resnet50
 
     # `tools.launch` has a test of its own, which makes a dry run of each line.
@@ -45,6 +45,7 @@ def test_every_experiment_and_tool_takes_its_command(monkeypatch):
              if line.startswith("python ") and not line.startswith("python -m tools.launch ")]
     kinds = {"-m experiments.vrstc": vrstc.Arguments, "-m experiments.ablation": ablation.Arguments,
              "-m experiments.fixed_occluder": fixed_occluder.Arguments,
+             "-m experiments.variety": variety.Arguments,
              "tools/import_resnet50.py": import_resnet50.Options}
     seen = set()
     inline = re.findall(r"`(python -m experiments\.ablation[^`]*)`", README.read_text(encoding="utf-8"))
