@@ -150,9 +150,7 @@ def main(arguments: Arguments) -> Path:
     hosts.once(lambda: (work / "locating.json").exists()
                or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
-    identities, labels = fit.identities_of(train.tracklets)
-    usable = [Usable(start, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
-              for tracklet, start, label in zip(train.tracklets, train.first, labels)]
+    identities, usable = unoccluded_frames(train)
     state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
     curves = {"STCnet": fit.curves(work / "stcnet")}
     if amount.wider_steps:
@@ -217,6 +215,13 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
         config, seed=config.seed + 1, stcnet=dataclasses.replace(config.stcnet, frames_per_side=2),
         stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.wider_steps,
                                             learning_rate=config.stcnet_training.learning_rate / 2))
+
+
+def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[Usable]]:
+    """(identities, what STCnet may learn from of each tracklet: the frames of which the masks hide nothing)."""
+    identities, labels = fit.identities_of(train.tracklets)
+    return identities, [Usable(first, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
+                        for tracklet, first, label in zip(train.tracklets, train.first, labels)]
 
 
 def locating_networks(train: TrackletSet, config: configs.Config, amount: Amount, work) -> tuple[ReidModel, ReidModel]:

@@ -18,10 +18,10 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from vrstc_jax.complete import Completer
 from vrstc_jax.data.sources import open_source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
+from vrstc_jax.locate import Locator
 from vrstc_jax.locating_quality import HIDDEN_SHARE, LocatingScore, format_locating, judge_locating
 from vrstc_jax.model import load_model
 from vrstc_jax.process import run_as_command, start_jax
@@ -50,11 +50,11 @@ def main(arguments: Arguments) -> LocatingScore:
     require_rectangles(arguments.occluder)
     start_jax()
     model = load_model(arguments.model)
-    completer = Completer(model)
+    locator = Locator(model.config.reid, model.reid, len(model.identities))
     with TemporaryDirectory() as spool:
         tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
         masks = masks_under(arguments.occluder, tracklets)
-        scores = [completer.plan(tracklet).scores
+        scores = [locator.scores(tracklet.frames)
                   for tracklet in tqdm(tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
     shares = shares_of(masks)
     called = [of_tracklet < model.tau for of_tracklet in scores]

@@ -31,7 +31,6 @@ from vrstc_jax import config as configs
 from vrstc_jax import fit, five_steps, hosts
 from vrstc_jax.complete import Completer
 from vrstc_jax.data.images import require_writable_directory
-from vrstc_jax.data.pipeline import Usable
 from vrstc_jax.data.sources import open_source
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, Variety, WalkerConfig, make_tracklets, people
@@ -136,9 +135,7 @@ def _trained(work, name, config, amount, locating) -> Model:
         print(f"{name}: walkers", flush=True)
         write_walkers(work / "data", amount, ROWS[name], config)
     train = read_set(work / "data", "train")
-    identities, labels = fit.identities_of(train.tracklets)
-    usable = [Usable(start, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
-              for tracklet, start, label in zip(train.tracklets, train.first, labels)]
+    identities, usable = default_model.unoccluded_frames(train)
     state = fit.train_stcnet(train, usable, config, locating.reid, len(identities), work / "stcnet")
     save_model(path, Model(config=config, generators=jax.device_get(state.result),
                            discriminators=jax.device_get(state.discriminators), reid=locating.reid,

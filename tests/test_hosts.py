@@ -178,13 +178,13 @@ ALONE = 1, 1  # processes, and devices of each
 
 
 @pytest.mark.slow  # compiling, in every process, is most of it
-def test_the_same_gradients_and_losses(server, tmp_path, forms=((1, 4), (2, 2), (4, 1)), steps=20):
+def test_the_same_gradients_and_losses(server, tmp_path):
     """STCnet and re-ID, the same global batches, whatever the processes and devices.
 
     Adam's first moments add up the gradients of all steps, so they are compared after each.
     """
-    found = {}
-    for processes, devices in (ALONE, *forms):
+    found, steps = {}, 20
+    for processes, devices in (ALONE, (1, 4), (2, 2), (4, 1)):
         place = tmp_path / f"{processes} x {devices}"
         codes, said = server.run("networks", place, processes=processes, devices=devices, steps=steps,
                                  checkpoint_every=100, seconds=1200)

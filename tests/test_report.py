@@ -308,6 +308,11 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    write_json(tmp_path / "missing/too/metrics.json", {"a": 1})
+    assert json.loads((tmp_path / "missing/too/metrics.json").read_text()) == {"a": 1}
+
+
 @pytest.mark.parametrize("where", ["file/report.html", "file/below/report.html"])
 def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, where):
     (tmp_path / "file").write_text("")
