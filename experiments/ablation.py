@@ -332,10 +332,11 @@ class _Seed:
         def trained():
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
+            devices = hosts.devices(config.reid_training.batch)
             state = loop.train(f"{self.work.name}, {work.name}",
                                pairs.initial_state(config, len(identities), start_from=self._start().variables),
-                               pairs.pmap_step(config, len(identities)),
-                               lambda start: reid_batches(train, seen, config, start=start),
+                               pairs.pmap_step(config, len(identities), devices),
+                               lambda start: reid_batches(train, seen, config, start=start), devices=devices,
                                steps=config.reid_training.steps, directory=work / "final", config=config)
             return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
 

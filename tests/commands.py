@@ -101,14 +101,15 @@ def _run(arguments, kill, defaults):
         os._exit(code)
 
 
-def _kill_in(name, call):
+def _kill_in(name, call, number=signal.SIGKILL):
+    """The process sends itself a signal in a call of a function."""
     holder, last = _find(name)
     original, calls = getattr(holder, last), [0]
 
     def counted(*args, **kwargs):
         calls[0] += 1
         if calls[0] == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return original(*args, **kwargs)
 
     setattr(holder, last, counted)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -265,8 +266,8 @@ class TestLoop:
 
     def test_a_batch_must_divide_by_the_devices(self):
         with pytest.raises(ValueError, match="batch of 12 does not divide by the 8 devices"):
-            loop.shard({"x": np.zeros((12, 3))})
-        assert loop.shard({"x": np.arange(16)})["x"].tolist() == [[2 * i, 2 * i + 1] for i in range(8)]
+            loop.shard({"x": np.zeros((12, 3))}, jax.devices())
+        assert loop.shard({"x": np.arange(16)}, jax.devices())["x"].tolist() == [[2 * i, 2 * i + 1] for i in range(8)]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -161,10 +162,9 @@ class TestRows:
                 np.testing.assert_array_equal(np.concatenate([part[number][key] for part in parts]), rows)
 
     def test_a_batch_that_does_not_divide(self, data, monkeypatch):
-        monkeypatch.setattr(hosts, "count", lambda: 2)
-        training = dataclasses.replace(SMOKE.stcnet_training, batch=12)
-        with pytest.raises(InputError, match="batch of 12 does not divide by the 8 devices of 2 processes"):
-            stcnet_batches(*data, dataclasses.replace(SMOKE, stcnet_training=training))
+        monkeypatch.setattr(hosts, "count", lambda: 3)
+        with pytest.raises(InputError, match="batch of 8 does not divide by 3 processes"):
+            stcnet_batches(*data, SMOKE)
 
 
 @pytest.fixture(scope="module")
@@ -292,11 +292,33 @@ class TestSeveral:
         assert "the checkpoint of step 20 is damaged" in said[0] and "Going on from step 18." in said[0]
         assert "damaged" not in said[1]
 
-    def test_a_batch_that_does_not_divide(self, server, tmp_path):
+    def test_more_devices_than_divide_the_batch(self, server, undisturbed, tmp_path):
+        """Of three devices each process' four rows are on two."""
         codes, said = server.run("toy", tmp_path, processes=2, devices=3, **OFTEN)
-        assert codes == [2, 2], (codes, said)
+        assert codes == [0, 0], (codes, said)
+        assert "toy: on 4 of 6 devices, since the batch divides by no more" in said[0] and "6 devices" not in said[1]
+        np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
+
+    def test_a_batch_that_does_not_divide(self, server, tmp_path):
+        codes, said = server.run("toy", tmp_path, processes=3, **OFTEN)
+        assert codes == [2, 2, 2], (codes, said)
         for text in said:
-            assert "The batch of 8 does not divide by the 6 devices of 2 processes" in text and "Traceback" not in text
+            assert "The batch of 8 does not divide by 3 processes" in text and "Traceback" not in text
+
+    def test_devices_of_a_batch(self, monkeypatch):
+        """By hand: 8 devices of 2 processes."""
+        class Device(NamedTuple):
+            id: int
+            process_index: int
+
+        all_ = [Device(k, k // 2 % 2) for k in range(8)]  # as a pod may number them: 0 0 1 1 0 0 1 1
+        monkeypatch.setattr(hosts, "jax", SimpleNamespace(devices=lambda: all_, local_device_count=lambda: 4))
+        monkeypatch.setattr(hosts, "count", lambda: 2)
+        for batch, expected in ((2, [0, 2]), (4, [0, 1, 2, 3]), (6, [0, 1, 4, 2, 3, 6]), (8, [0, 1, 4, 5, 2, 3, 6, 7]),
+                                (10, [0, 2]), (64, [0, 1, 4, 5, 2, 3, 6, 7])):
+            assert [device.id for device in hosts.devices(batch)] == expected
+        with pytest.raises(InputError, match="batch of 7 does not divide by 2 processes"):
+            hosts.devices(7)
 
 
 def test_other_numbers_of_devices(server, tmp_path):

@@ -16,6 +16,8 @@ from vrstc_jax.errors import InputError
 from vrstc_jax.model import load_reid, save_reid
 from vrstc_jax.report.writing import write_text
 from vrstc_jax.shards import by_shards
+from vrstc_jax.training import loop
+from vrstc_jax.training.loop import MetricsLog, read_metrics
 
 
 @pytest.fixture(params=["local", "gs"])
@@ -30,6 +32,35 @@ def folder(request, tmp_path, monkeypatch):
     bucket.install(tmp_path)
     # As an argument of a command arrives: pathlib makes one slash of two.
     return Path("gs://b/x"), tmp_path / "b/x"
+
+
+class TestMetrics:
+    def test_lines_and_events_are_there(self, folder):
+        there, here = folder
+        with MetricsLog(there) as log:
+            for step in (1, 2, 3):
+                log.write(step, {"loss": step / 2})
+            log.flush()
+            assert [line["step"] for line in read_metrics(there)] == [1, 2, 3]
+            log.write(4, {"loss": 2.0})
+        file, = here.glob("events.out.tfevents.*")
+        assert file.read_bytes().count(b"loss") == 4
+        with MetricsLog(there, start=3) as log:  # goes on from a checkpoint
+            log.write(4, {"loss": 3.0})
+        assert read_metrics(there) == [{"step": step, "loss": loss} for step, loss in enumerate((0.5, 1, 1.5, 3.0), 1)]
+
+    def test_a_bucket_is_not_written_at_every_line(self, folder, monkeypatch):
+        """An object is written as a whole: a line at a time would be its size squared."""
+        written = []
+        monkeypatch.setattr(loop, "write_whole", lambda path, data: written.append(path.name))
+        now = [0.0]
+        monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+        log = MetricsLog(folder[0])
+        for step in range(100):
+            now[0] += 1
+            log.write(step, {"loss": 1.0})
+        # Once at the beginning; in a bucket once a minute too.
+        assert written.count("metrics.jsonl") == (2 if "gs:" in str(folder[0]) else 1)
 
 
 def really(directory):

@@ -82,13 +82,6 @@ def files(*places):
             for place in places for path in place.rglob("*") if path.is_file()}
 
 
-def ends_by_itself(codes, said, killed):
-    """One was killed, and the other ended with a message."""
-    assert codes[killed] == -signal.SIGKILL, (codes, said)
-    assert codes[1 - killed] in (1, -signal.SIGABRT), (codes, said)
-    assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
-
-
 def test_one_computes_and_the_other_waits(server, tmp_path):
     codes, said = server.run("one_computes", tmp_path, processes=2, seconds=60)
     assert codes == [0, 0], said
@@ -124,6 +117,18 @@ class TestBulkJobs:
 
     def test_killed_and_run_again(self, server, by_one, tmp_path):
         self.killed(server, tmp_path, 1, ("vrstc_jax.outputs:write_png", 23))  # in the middle of a tracklet
+        assert not (tmp_path / "work/completed").exists()
+        assert self.leaves(server, tmp_path, 2) == by_one
+
+    def test_sigterm(self, server, by_one, tmp_path):
+        """As launchers send it to all: each leaves with the code that says to go on, whoever waits for whom."""
+        codes, said = server.run("bulk", tmp_path, processes=2, only={
+            0: {"kill": ("vrstc_jax.outputs:write_png", 5, signal.SIGTERM)},
+            1: {"kill": ("vrstc_jax.outputs:write_png", 9, signal.SIGTERM)}})
+        assert codes == [75, 75], (codes, said)
+        for index, text in enumerate(said):
+            assert f"vrstc: process {index} of 2: preempted; the same command goes on from here" in text, text
+            assert "Traceback" not in text
         assert not (tmp_path / "work/completed").exists()
         assert self.leaves(server, tmp_path, 2) == by_one
 

@@ -189,7 +189,9 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
         total = state["total"] * 0.99 + mean
         return {"step": state["step"] + 1, "total": total}, {"loss": mean, "size": jnp.abs(total).max()}
 
-    pmapped = jax.pmap(update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0)
+    devices = hosts.devices(8)
+    pmapped = jax.pmap(update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0,
+                       devices=devices)
 
     def step(state, batch):
         state, metrics = pmapped(state, batch)
@@ -198,7 +200,8 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
         return state, metrics
 
     start = {"step": np.zeros((), np.int32), "total": np.arange(size, dtype=np.float32)}
-    state = loop.train("toy", start, step, batches, steps=steps, directory=directory, **options)
+    state = loop.train("toy", start, step, batches, steps=steps, directory=directory, devices=devices,
+                       **options)
     if hosts.first():
         np.save(Path(directory) / "total.npy", np.asarray(state["total"]))
 
@@ -231,7 +234,11 @@ def networks(directory, *, steps, heartbeat=30, **options):
 
 def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None):
     """The five steps with random variables for what would be trained, and `vrstc complete`'s job with the model and the
-    queries of it. Leaves work/ and queries/, in gs://here if there is a folder for a `bucket`."""
+    queries of it. Leaves work/ and queries/, in gs://here if there is a folder for a `bucket`.
+
+    Args:
+      kill: as of `toy`, and, if there is a third, the number of the signal.
+    """
     import dataclasses
 
     import bucket as buckets
@@ -244,6 +251,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     from vrstc_jax.data.walkers import walker_splits
     from vrstc_jax.model import load_model
     from vrstc_jax.places import as_path
+    from vrstc_jax.process import start_jax
 
     if kill:
         _kill_in(*kill)
@@ -252,6 +260,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     if bucket:
         buckets.install(bucket)
     hosts.initialize(heartbeat=heartbeat)
+    start_jax()
     directory = as_path("gs://here" if bucket else directory)
     stand_ins = StandIns()
     five_steps.fit.train_reid, five_steps.fit.train_stcnet = stand_ins.reid, stand_ins.stcnet

@@ -18,4 +18,11 @@ class Preempted(BaseException):
 
     The command line exits with code 75 (EX_TEMPFAIL of sysexits.h: try again), by which launchers know it. Not an
     `Exception`, as `KeyboardInterrupt` is not: what deals with errors has nothing to do with it.
+
+    Attributes:
+      together: all processes of the run come to this, at the same place, so that they can wait for each other.
     """
+
+    def __init__(self, message: str, *, together: bool = False):
+        super().__init__(message)
+        self.together = together

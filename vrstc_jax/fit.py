@@ -141,11 +141,12 @@ def train_reid(data: TrackletSet, seen: Sequence[Usable], config: configs.Config
       start_from: as of `training.reid.initial_state`.
       name: for the progress bar.
     """
-    config = _of_reid(config)
+    config, devices = _of_reid(config), hosts.devices(config.reid_training.batch)
     state = loop.train(
-        name, reid.initial_state(config, identities, start_from=start_from), reid.pmap_step(config, identities),
-        lambda start: reid_batches(data, seen, config, start=start), steps=config.reid_training.steps,
-        directory=directory, config=config, log_every=log_every, checkpoint_every=checkpoint_every)
+        name, reid.initial_state(config, identities, start_from=start_from),
+        reid.pmap_step(config, identities, devices), lambda start: reid_batches(data, seen, config, start=start),
+        steps=config.reid_training.steps, directory=directory, devices=devices, config=config, log_every=log_every,
+        checkpoint_every=checkpoint_every)
     return jax.device_get(state.result)
 
 
@@ -164,8 +165,9 @@ def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     Args:
       start_from: as of `training.stcnet.initial_state`.
     """
-    step = stcnet.pmap_step(config, identities)
-    placed = loop.replicated(guider) if config.losses.identity else None
+    devices = hosts.devices(config.stcnet_training.batch)
+    step = stcnet.pmap_step(config, identities, devices)
+    placed = loop.replicated(guider, devices) if config.losses.identity else None
     generators = Generators(config.stcnet)
 
     @jax.jit
@@ -183,7 +185,7 @@ def train_stcnet(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
     return loop.train(
         "STCnet", stcnet.initial_state(config, start_from=start_from), lambda state, batch: step(state, placed, batch),
         lambda start: stcnet_batches(data, usable, config, start=start),
-        steps=config.stcnet_training.steps, directory=directory, config=config, log_every=log_every,
+        steps=config.stcnet_training.steps, directory=directory, devices=devices, config=config, log_every=log_every,
         checkpoint_every=checkpoint_every, pictures=pictures)
 
 

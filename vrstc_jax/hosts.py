@@ -4,6 +4,7 @@ A run is one process or several, on one machine or many; each reads the same fil
 0 alone writes metrics and speaks. JAX's own runtime (`jax.distributed`) connects them, and ends all where one dies.
 """
 
+import ctypes
 import hashlib
 import importlib.util
 import itertools
@@ -33,6 +34,9 @@ HEARTBEAT_SECONDS = 30
 _SHUTDOWN_SECONDS = 3600
 _BARRIER_MILLISECONDS = 7 * 24 * 3600 * 1000
 _calls, _barriers, _told = itertools.count(1), Counter(), itertools.count(1)
+_c = ctypes.CDLL(None)
+_c.signal.argtypes, _c.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+_jax_on_sigterm = None  # a function of C, which Python's `signal` cannot give back
 _alone = False  # this is process 0, in what it does for all
 
 
@@ -53,6 +57,7 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
     Raises:
       InputError: the variables are wrong or incomplete, or the processes did not find each other.
     """
+    global _jax_on_sigterm
     if jax.distributed.is_initialized():
         return
     given = _given(os.environ)
@@ -68,6 +73,8 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
                f"{given['num_processes']}" if given else "the cluster that JAX found")
         raise InputError(f"{who}: this process did not reach the others ({_first_line(error)}); "
                          f"{', '.join(_VARIABLES)} say where they are.") from None
+    _jax_on_sigterm = _c.signal(signal.SIGTERM, None)  # None, SIG_DFL, for as long as asking takes
+    _c.signal(signal.SIGTERM, _jax_on_sigterm)
 
 
 def _given(environment) -> dict | None:
@@ -133,12 +140,25 @@ def share(batch: int) -> int:
     """How many rows of a global batch each process takes: process p those from p · share(batch) on.
 
     Raises:
-      InputError: the batch does not divide by the devices of all processes.
+      InputError: the batch does not divide by the number of processes.
     """
-    if count() > 1 and batch % jax.device_count():
-        raise InputError(f"The batch of {batch} does not divide by the {jax.device_count()} devices of {count()} "
-                         "processes; use numbers that divide it, or another batch in the config.")
+    if batch % count():
+        raise InputError(f"The batch of {batch} does not divide by {count()} processes; "
+                         "start a number of them that divides it, or take another batch in the config.")
     return batch // count()
+
+
+def devices(batch: int) -> list[jax.Device]:
+    """The devices that a global batch is divided between, in the order of its rows: of each process as many as divide
+    its share, so that a batch made for a small machine also runs on a large one, on a part of it.
+
+    Raises:
+      InputError: the batch does not divide by the number of processes.
+    """
+    rows = share(batch)
+    of_each = max(k for k in range(1, jax.local_device_count() + 1) if rows % k == 0)
+    return [device for process in range(count())
+            for device in [d for d in jax.devices() if d.process_index == process][:of_each]]
 
 
 def barrier(name: str) -> None:
@@ -164,14 +184,13 @@ def once(make: Callable):
     global _alone
     _require_together()
     if count() == 1:
-        return make()
+        return json.loads(json.dumps(make()))  # as the others would get it
     _start_devices()
     key, client = f"vrstc/once/{next(_told)}", distributed.global_state.client
     if first():
         _alone = True
         try:
-            given = make()
-            answer = json.dumps({"given": given})
+            answer = json.dumps({"given": make()})
         except BaseException as error:
             client.key_value_set(key, json.dumps({
                 "wrong" if isinstance(error, InputError) else "failed": str(error)}))
@@ -179,8 +198,9 @@ def once(make: Callable):
         finally:
             _alone = False
         client.key_value_set(key, answer)
-        return given
-    answer = json.loads(client.blocking_key_value_get(key, _BARRIER_MILLISECONDS))
+    else:
+        answer = client.blocking_key_value_get(key, _BARRIER_MILLISECONDS)
+    answer = json.loads(answer)
     if "wrong" in answer:
         raise InputError(answer["wrong"])
     if "failed" in answer:
@@ -229,8 +249,13 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
     after any of them was told, by SIGTERM or by what else JAX takes for a notice.
     """
     if jax.distributed.is_initialized():
-        # JAX agrees on a number that no process has reached yet, so numbers must rise in all of a process' life.
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(_calls))
+        before = _c.signal(signal.SIGTERM, _jax_on_sigterm)
+        try:
+            # JAX agrees on a number that no process has reached yet, so numbers must rise in all of a process' life.
+            yield lambda: multihost_utils.reached_preemption_sync_point(next(_calls))
+        finally:
+            _c.signal(signal.SIGTERM, before)
+            signal.siginterrupt(signal.SIGTERM, True)  # as Python has it: what waits is interrupted
     elif threading.current_thread() is not threading.main_thread():
         yield lambda: False  # signals are the main thread's
     else:

@@ -26,8 +26,12 @@ def run_as_command(work: Callable[[], None]) -> None:
     try:
         work()
         return
-    except (TrainingDiverged, Preempted) as error:  # all processes alike, which can wait for each other
-        sys.exit(_complain(error, 1 if isinstance(error, TrainingDiverged) else 75))
+    except TrainingDiverged as error:  # all processes alike, which can wait for each other
+        sys.exit(_complain(error, 1))
+    except Preempted as error:
+        code = _complain(error, 75)
+        if error.together:
+            sys.exit(code)
     except InputError as error:
         code = _complain(error, 2)
     except KeyboardInterrupt:
@@ -63,9 +67,8 @@ def speaks() -> bool:
 
 def start_jax() -> None:
     """Connects the processes of a run (`hosts.initialize`), keeps what is compiled for the next start, and has SIGTERM
-    end the command as preempted, wherever it is: what it has done so far stands.
-
-    Among several processes it is JAX that hears SIGTERM, and training that heeds it.
+    end the command as preempted, wherever it is: what it has done so far stands. Training makes more of SIGTERM
+    (`hosts.preemption_notice`).
     """
     import jax
 
@@ -73,7 +76,7 @@ def start_jax() -> None:
 
     hosts.initialize()
     hosts.keep_compiled()
-    if not jax.distributed.is_initialized() and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _preempted)
 
 
@@ -83,16 +86,23 @@ def _preempted(*_):
 
 def use_cores(config: configs.Config) -> None:
     """Starts JAX for training (`start_jax`). On CPU it shares a batch between as many devices as there are cores and
-    it divides by: one device leaves cores idle in the small convolutions. The environment has the last word."""
+    it divides by: one device leaves cores idle in the small convolutions. The environment has the last word.
+
+    Raises:
+      InputError: a batch does not divide by the number of processes.
+    """
     import jax
 
     from vrstc_jax import hosts
 
     start_jax()
-    batch = math.gcd(config.stcnet_training.batch, config.reid_training.batch, config.final_training.batch)
+    batches = (config.stcnet_training.batch, config.reid_training.batch, config.final_training.batch)
+    for batch in batches:
+        hosts.share(batch)  # refused now, and not when the last of the trainings begins
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with suppress(RuntimeError):  # JAX has been used already, and its devices are set
-            jax.config.update("jax_num_cpu_devices", math.gcd(batch // hosts.count(), os.cpu_count() or 1))
+            jax.config.update("jax_num_cpu_devices", math.gcd(*(hosts.share(batch) for batch in batches),
+                                                                   os.cpu_count() or 1))
 
 
 def _complain(error, code):

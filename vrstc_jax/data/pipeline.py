@@ -62,7 +62,7 @@ def stcnet_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.
 
     Raises:
       InputError: no tracklet has two unoccluded frames, so none has a neighbour to learn from; or the batch does not
-        divide by the devices.
+        divide by the number of processes.
     """
     pairs = [(k, i) for k, tracklet in enumerate(usable) if len(tracklet.frames) > 1
              for i in tracklet.frames]
@@ -118,7 +118,8 @@ def reid_batches(data: TrackletSet, usable: Sequence[Usable], config: configs.Co
       `stcnet_batches`.
 
     Raises:
-      InputError: no tracklet has a frame, or the batch does not divide by K or by the devices.
+      InputError: no tracklet has a frame, or the batch does not divide by K or by the number of
+        processes.
     """
     size = config.reid.height, config.reid.width
     training = config.reid_training

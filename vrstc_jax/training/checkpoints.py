@@ -57,9 +57,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = epath.Path(os.path.abspath(directory) if "://" not in str(directory) else directory)
         self._config, self._digesting, self._failure = config, None, None
-        if hosts.first():
-            _tidy(self.directory)
-        hosts.barrier("checkpoints are tidy")
+        hosts.once(lambda: _tidy(self.directory))
         preserved = [policies.LatestN(n=max(keep, 2))]  # of which the newest may have no digests yet
         metric = (lambda metrics: metrics[best]) if best else None
         if best:
@@ -73,12 +71,12 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind, error, _):
         if kind is None:
             self.finish()
             self._manager.close()
         # Closing waits for the other processes, which know nothing of an error that is this one's alone.
-        elif hosts.count() == 1 or issubclass(kind, (TrainingDiverged, Preempted)):
+        elif hosts.count() == 1 or issubclass(kind, TrainingDiverged) or getattr(error, "together", False):
             with suppress(Exception):  # what is being raised already is what there is to tell
                 self.finish()
                 self._manager.close()
@@ -286,10 +284,14 @@ def _sha256(file):
 
 def _for_orbax(array):
     """As Orbax takes it: a global array, of which each process writes a part, where there are several processes;
-    what pmap returns is local to each."""
+    what pmap returns is local to each. It is the same on all of a process' devices, so that the first will do."""
     if hosts.count() == 1:
         return np.asarray(array)
-    return ocp.utils.fully_replicated_host_local_array_to_global_array(array)
+    firsts = hosts.devices(hosts.count())
+    mesh = jax.sharding.Mesh(np.array(firsts), ("process",))
+    local, = (shard.data for shard in array.addressable_shards if shard.device == firsts[hosts.index()])
+    return jax.make_array_from_single_device_arrays(
+        local.shape, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()), [local])
 
 
 def _version(name):

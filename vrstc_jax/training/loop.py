@@ -3,30 +3,34 @@
 import json
 import math
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import jax
 import numpy as np
-from etils import epath
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
 from vrstc_jax import hosts
 from vrstc_jax.errors import InputError, Preempted, TrainingDiverged
-from vrstc_jax.places import is_remote, write_whole
+from vrstc_jax.places import as_path, is_remote, write_whole
 from vrstc_jax.training.checkpoints import Checkpoints, told_of_a_full_disk
 from vrstc_jax.training.stcnet import AXIS
+
+_UPLOAD_SECONDS = 60  # between writings of a whole log into a bucket
 
 
 class MetricsLog:
     """Metrics as JSON lines and as TensorBoard events, in one directory; a context manager.
 
-    On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once.
+    On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once. In a bucket, where
+    nothing is added to a file, both are written anew, once a minute and where `flush` says.
 
     Args:
-      directory: local, or anything that epath knows.
+      directory: local, or in gs://.
       start: the step from which training goes on.
 
     Raises:
@@ -39,14 +43,19 @@ class MetricsLog:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
-        self.directory = epath.Path(directory)
+        self.directory = as_path(directory)
         kept = [line for line in read_metrics(self.directory) if line["step"] <= start]
         with told_of_a_full_disk(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(line) + "\n" for line in kept)
-            self._remote = text if is_remote(self.path) else ""
             write_whole(self.path, text.encode())
-            self._events = EventsWriter(os.path.join(os.fspath(self.directory), "events"))
+            self._remote, self._flushed = is_remote(self.path), time.monotonic()
+            self._here = tempfile.TemporaryDirectory() if self._remote else nullcontext(os.fspath(self.directory))
+            here = self._here.__enter__()
+            self._lines = os.path.join(here, self.path.name)
+            if self._remote:
+                Path(self._lines).write_text(text)
+            self._events = EventsWriter(os.path.join(here, "events"))
             self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what it shows from there on
 
     def __enter__(self):
@@ -54,14 +63,15 @@ class MetricsLog:
 
     def __exit__(self, kind, *_):
         try:
-            with told_of_a_full_disk(self.directory):
+            with self._here, told_of_a_full_disk(self.directory):
                 self._events.close()
+                self._upload()
         except Exception:
             if kind is None:  # else what is being raised already is what there is to tell
                 raise
 
     @property
-    def path(self) -> epath.Path:
+    def path(self) -> Path:
         """The file of JSON lines."""
         return self.directory / "metrics.jsonl"
 
@@ -70,16 +80,20 @@ class MetricsLog:
         from tensorboardX import summary
 
         with told_of_a_full_disk(self.directory):
-            line = json.dumps({"step": step, **metrics}) + "\n"
-            if is_remote(self.path):  # where nothing is added to a file
-                self._remote += line
-                self.path.write_text(self._remote)
-            else:
-                with self.path.open("a") as lines:
-                    lines.write(line)
+            with open(self._lines, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"step": step, **metrics}) + "\n")
             for name, value in metrics.items():
                 self._add(step, summary=summary.scalar(name, value))
             self._events.flush()
+        if time.monotonic() - self._flushed >= _UPLOAD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Puts everything into the bucket, if it is in one: due before each checkpoint, which counts on what it has."""
+        self._flushed = time.monotonic()
+        with told_of_a_full_disk(self.directory):
+            self._events.flush()
+            self._upload()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a picture, uint8 [H, W, 3], to the events."""
@@ -87,6 +101,11 @@ class MetricsLog:
 
         with told_of_a_full_disk(self.directory):
             self._add(step, summary=summary.image(name, image, dataformats="HWC"))
+
+    def _upload(self):
+        if self._remote:
+            for file in Path(self._lines).parent.iterdir():
+                write_whole(self.directory / file.name, file.read_bytes())
 
     def _add(self, step, **what):
         from tensorboardX.proto.event_pb2 import Event
@@ -96,7 +115,7 @@ class MetricsLog:
 
 def read_metrics(directory) -> list[dict]:
     """The lines of a `MetricsLog`, in order; a last line that was cut off is left out."""
-    path = epath.Path(directory) / "metrics.jsonl"
+    path = as_path(directory) / "metrics.jsonl"
     lines = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -107,7 +126,8 @@ def read_metrics(directory) -> list[dict]:
 
 
 def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[dict]], *, steps: int,
-          directory, config: configs.Config | None = None, best: str | None = None, log_every: int = 20,
+          directory, devices: Sequence[jax.Device] | None = None, config: configs.Config | None = None,
+          best: str | None = None, log_every: int = 20,
           checkpoint_every: int = 500, pictures: Callable | None = None, pictures_every: int = 500):
     """Runs `step` until `steps` steps are done, from the last checkpoint in `directory` if there is one.
 
@@ -119,7 +139,8 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
       state: the initial state, with a field `step`.
       step: (state, batch [devices, B/devices, …]) to (state, metrics).
       batches: gives, for a starting step, the batches from that step on.
-      directory: where checkpoints and metrics go; local, or anything that epath knows.
+      directory: where checkpoints and metrics go; local, or in gs://.
+      devices: those of all processes that the step was pmapped for (`hosts.devices`); all there are if left out.
       config: of the run, kept in its checkpoints; those of another config are refused.
       best: a metric; the checkpoint at which it was lowest is kept beside the newest ones.
       pictures: (state, batch) to a picture, uint8 [H, W, 3], of what the network does by now. Process 0 alone calls
@@ -132,15 +153,19 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
       TrainingDiverged: a metric or the state was not finite. The last good checkpoint is kept.
       Preempted: it was told to make room; the same call goes on.
       InputError: the disk is full, the checkpoints are of another config, or the batch does not divide by the
-        devices.
+        devices given.
     """
-    directory = epath.Path(directory)
+    directory = as_path(directory)
     with (Checkpoints(directory / "checkpoints", best=best, config=config) as checkpoints,
           hosts.preemption_notice() as told):
         state, start = checkpoints.restore(state)
         if start >= steps:
             return state
-        state = replicated(state)
+        devices = jax.devices() if devices is None else devices
+        if len(devices) < jax.device_count():
+            hosts.say(f"{name}: on {len(devices)} of {jax.device_count()} devices, since the batch divides by no more; "
+                      "a larger one in the config would use them.")
+        state = replicated(state, devices)
         incoming = batches(start)
         waiting = _pending(checkpoints, start)
         since = time.monotonic(), start
@@ -149,7 +174,7 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
                    disable=not hosts.first()) as bar):
             for number in range(start + 1, steps + 1):
                 batch = next(incoming)
-                state, metrics = step(state, shard(batch))
+                state, metrics = step(state, shard(batch, devices))
                 waiting.append(metrics)
                 stop, last = told(), number == steps
                 due, means = number % checkpoint_every == 0 or last, None
@@ -165,36 +190,43 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
                     log.picture(number, name.replace(" ", "_"), pictures(state, batch))
                 if due or stop:
                     _require_finite(state, name, number, checkpoints)
+                    if log:
+                        log.flush()
                     checkpoints.save(number, state, metrics=means, pending=jax.device_get(waiting))
                 bar.update()
                 if stop:
                     checkpoints.finish()
-                    raise Preempted(f"{name}: preempted at step {number}; the same command goes on from here")
+                    raise Preempted(f"{name}: preempted at step {number}; the same command goes on from here",
+                                    together=True)
         checkpoints.finish()
     return state
 
 
-def replicated(tree):
-    """A tree on all of this process' devices as a pmapped step returns it, so that it compiles once."""
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+def replicated(tree, devices: Sequence[jax.Device]):
+    """A tree on this process' part of the devices as a pmapped step returns it, so that it compiles once."""
+    mesh = jax.sharding.Mesh(np.array(_local(devices)), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-def shard(batch: dict) -> dict:
-    """A batch [B, …] to [devices, B/devices, …].
+def shard(batch: dict, devices: Sequence[jax.Device]) -> dict:
+    """This process' rows of a batch [B, …] to [D, B/D, …], for its D of the devices.
 
     Raises:
-      InputError: the batch does not divide by the number of devices.
+      InputError: the rows do not divide by D.
     """
-    devices = jax.local_device_count()
+    count = len(_local(devices))
 
     def split(array):
-        if array.shape[0] % devices:
-            raise InputError(f"The batch of {array.shape[0]} does not divide by the {devices} devices here; "
+        if array.shape[0] % count:
+            raise InputError(f"The batch of {array.shape[0]} does not divide by the {count} devices here; "
                              "use a number of devices that divides it, or another batch in the config.")
-        return array.reshape(devices, array.shape[0] // devices, *array.shape[1:])
+        return array.reshape(count, array.shape[0] // count, *array.shape[1:])
 
     return jax.tree.map(split, batch)
+
+
+def _local(devices):
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def _pending(checkpoints, start):

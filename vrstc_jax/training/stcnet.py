@@ -1,7 +1,7 @@
 """One training step of STCnet: both players at once (section 3.5, equations 4 to 10).
 
-    step = pmap_step(config, identities)
-    state, metrics = step(state, guider, shard(batch))
+    step = pmap_step(config, identities, devices)
+    state, metrics = step(state, guider, shard(batch, devices))
 
 One forward pass gives both players' losses, and two pullbacks through it their gradients: of the
 generators' loss for the generators, of the discriminators' for the discriminators. Both players thus move
@@ -159,7 +159,7 @@ def update(config: configs.Config, state: State, for_generators, for_discriminat
 
 
 def pmap_step(config: configs.Config, identities: int, devices=None):
-    """The step over all devices: (state, guider, batch [devices, B/devices, …]) to (state, metrics).
+    """The step over the devices (of all processes; all of them if left out): (state, guider, batch [devices, B/devices, …]) to (state, metrics).
 
     The state is not mapped, and it is donated; gradients are averaged over devices (AXIS) after they are
     taken, and so are the metrics, so that every output is the same everywhere.
