@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from vrstc_jax import hosts
 from vrstc_jax.data.sources import open_source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.errors import InputError
@@ -49,6 +50,7 @@ def main(arguments: Arguments) -> LocatingScore:
     """Prints the tables; returns the figures over all tracks."""
     require_rectangles(arguments.occluder)
     start_jax()
+    hosts.require_one("experiments.fixed_occluder")
     model = load_model(arguments.model)
     locator = Locator(model.config.reid, model.reid, len(model.identities))
     with TemporaryDirectory() as spool:

@@ -88,7 +88,9 @@ def test_other_work_is_not_timed(tool):
 
 
 @pytest.mark.parametrize("kind, chip", [("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA A100-SXM4-80GB", "a100"),
-                                        ("TPU v5 lite", "v5e"), ("TPU v6 lite", "v6e"), ("cpu", None)])
+                                        ("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v5", "v5p"),
+                                        ("TPU v5p", "v5p"), ("TPU v6 lite", "v6e"), ("TPU v4", None),
+                                        ("NVIDIA H100 PCIe", None), ("cpu", None)])
 def test_published_peaks_go_by_the_devices_name(tool, kind, chip):
     from tools import plan_scaling
 

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -89,16 +90,20 @@ def test_where_it_is_not_known_whether_the_name_is_free_nothing_is_deleted(launc
     assert standins.calls() == [TPU_LIST]
 
 
-def test_ctrl_c_while_it_is_created_deletes_it(launch, standins, monkeypatch):
+@pytest.mark.parametrize("happens, expected, said", [
+    (lambda: signal.raise_signal(signal.SIGINT), 130, "interrupted; what was made has been taken back"),
+    (lambda: signal.raise_signal(signal.SIGTERM), 130, "interrupted; what was made has been taken back"),
+    (lambda: os.stat("/is/not/there"), 1, "could not be started, No such file or directory; what was made has been")])
+def test_whatever_happens_while_it_is_created_it_is_deleted(launch, standins, monkeypatch, happens, expected, said):
     def run(words, **options):
         if "create" in words:
-            raise KeyboardInterrupt
+            happens()
         return original(words, **options)
 
     original = subprocess.run
     monkeypatch.setattr(steps.subprocess, "run", run)
     code, _, error = launch("tpu-vm", "create", "one", ZONE, "--type", "v4-32")
-    assert code == 130 and "interrupted; what was made has been taken back" in error
+    assert code == expected and said in error
     assert standins.calls() == [TPU_LIST, TPU_DELETE]
 
 

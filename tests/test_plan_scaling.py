@@ -62,8 +62,13 @@ def test_work_of_the_smallest_step(planner, eight_devices):
     params = sum(np.size(leaf) for leaf in jax.tree.leaves(planner.reid.initial_state(config, 10).params))
     # Gradients of all parameters are reduced, besides batch statistics and metrics, which are fewer.
     assert 4 * params <= work.reduced < 1.5 * 4 * params
-    # Convolutions alone, forward, of one clip: the analysis must have at least three times that.
-    assert work.operations[1] > 0 and work.moved[1] > 0 and work.moved[0] > 0
+    # The forward pass of one clip, and the backward one, which takes a product by the weights and one by what they saw.
+    net = planner.reid.ReidNet(config.reid, 10)
+    clips = np.zeros((1, config.reid.clip, config.reid.height, config.reid.width, 3), np.float32)
+    variables = jax.eval_shape(net.init, jax.random.key(0), clips)
+    forward = planner.analysis(jax.jit(net.apply).lower(variables, clips))["flops"]
+    assert 2.5 * forward < work.operations[1] < 4 * forward
+    assert work.moved[1] > 0 and work.moved[0] > 4 * params
 
 
 def test_a_prediction_by_hand(planner):
@@ -83,6 +88,9 @@ def test_a_prediction_by_hand(planner):
     alone = planner.predict(work, "h100", 1, training, arguments)
     assert alone.reducing == 0 and alone.efficiency == pytest.approx(1)
     weak = planner.predict(work, "h100", 16, training, planner.Arguments(reached=0.5, batch_per_chip=32))
+    many = planner.predict(work, "h100", 64, training, arguments)  # more chips than examples: one for each
+    assert many.batch == 64 and many.computing == pytest.approx(2e12 / (495e12 / 2))
+    assert many.hours == pytest.approx(1000 / 2 * many.step / 3600)
     assert weak.batch == 512 and weak.hours == pytest.approx(1000 / 16 * weak.step / 3600)
 
 
@@ -97,10 +105,15 @@ def test_the_whole_plan_at_smoke_size(planner, tmp_path, capsys, eight_devices):
     result = planner.main(planner.Arguments(size="smoke", output=tmp_path / "plan.json"))
     printed = capsys.readouterr().out
     assert "Assumed: 40% of the published rates" in printed and "this CPU:" in printed
-    assert json.loads((tmp_path / "plan.json").read_text())["predictions"] == json.loads(json.dumps(
-        result["predictions"]))
-    pods = {(p["chip"], p["chips"]) for p in result["predictions"]}
-    assert {chips for _, chips in pods} == {1, 2, 4, 8} and {chip for chip, _ in pods} == set(planner.CHIPS)
-    for p in result["predictions"]:
-        assert 0 < p["step"] < math.inf and p["limit"] in ("computing", "memory", "all-reduce")
-    assert result["here"]["measured"] > 0
+    assert json.loads((tmp_path / "plan.json").read_text()) == json.loads(json.dumps(result))
+    pods = {(chip, 2**k) for chip in planner.CHIPS for k in range(11)}
+    for network in planner.NETWORKS:
+        rows = {(p["chip"], p["chips"]): p for p in result[network]["predictions"]}
+        assert set(rows) == pods and result[network]["here"]["measured"] > 0
+        assert all(0 < p["step"] < math.inf and p["limit"] in ("computing", "memory", "all-reduce")
+                   for p in rows.values())
+    hours = {(row["chip"], row["chips"]): row["hours"] for row in result["recipe"]}
+    assert set(hours) == pods
+    assert hours["v5e", 64] == pytest.approx(sum(
+        row["hours"] for network in planner.NETWORKS for row in result[network]["predictions"]
+        if (row["chip"], row["chips"]) == ("v5e", 64)))

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -116,7 +117,8 @@ def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dic
     A run that is done before the moment comes is done again, with an earlier one.
 
     Returns:
-      {'same': whether the end result is the expected one, 'ended': whether the other process ended by itself,
+      {'same': whether the end result is the expected one, 'ended': whether the other process ended by itself, with a
+      message,
       'writing': whether a checkpoint was half-written at that moment, 'completing': whether the data set was
       half-completed}; it is printed too.
 
@@ -133,7 +135,9 @@ def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dic
     began = time.monotonic()
     codes = run.wait()
     waited = time.monotonic() - began
-    ended = codes[1 - which] != -signal.SIGKILL
+    # 0: it had nothing left to do with the one that was killed.
+    ended = codes[1 - which] == 0 or codes[1 - which] != -signal.SIGKILL and bool(
+        re.search("another (task died|process of this run is gone)", run.log(1 - which)))
     again = run.start().wait()
     same = not any(again) and result(run.directory) == expected
     place = ", ".join(f"{path.parent.name} {path.name}" for path in sorted(run.directory.glob("*/checkpoints")))

@@ -1,12 +1,14 @@
 """Predicts a training's step time on pods of 1 to 1,024 chips, from what the compiled step does.
 
-    python -m tools.plan_scaling --network stcnet --size paper
+    python -m tools.plan_scaling
 
-The step is compiled here, for CPU, for two parts of a batch and for two devices. XLA's own analysis says how many
+The steps of the paper's recipe (the re-ID network, STCnet, the final network with its non-local blocks), or of one of
+them, and the hours of all. The step is compiled here, for CPU, for two parts of a batch and for two devices. XLA's own analysis says how many
 operations it has and how many bytes it moves; two sizes tell what grows with the batch from what does not; what is
 all-reduced is read off the compiled program. With each chip's published rates that gives the time of computing, of
 memory and of the all-reduce, and the slowest of the first two plus the third is the step. The global batch is the
-config's on one chip and stays it on many (strong scaling), or is that many for each chip (`--batch-per-chip`).
+config's and stays it on many chips (strong scaling) while each has an example; on more, each has one. Or it is that
+many for each chip (`--batch-per-chip`).
 
 A prediction for this CPU, from rates measured here, stands beside the step as it is measured here.
 """
@@ -67,22 +69,25 @@ CHIPS = {
 }
 _BETWEEN_TPU_SLICES = 12.5e9  # bytes a second for each chip, beyond one slice: the data-centre network
 _TPUS = ("v5e", "v5p", "v6e")
-_DEVICES = {"h100": "h100", "h200": "h100", "a100": "a100", "v5 lite": "v5e", "v5p": "v5p", "v6": "v6e"}
+# By what JAX calls them; of v5p it says "TPU v5" too. PCIe cards of the H100 have other rates.
+_DEVICES = {"h100 80gb hbm3": "h100", "h200": "h100", "a100": "a100", "tpu v5 lite": "v5e", "tpu v5e": "v5e",
+            "tpu v5": "v5p", "tpu v6": "v6e"}
 PODS = tuple(2**k for k in range(11))
+NETWORKS = ("reid", "stcnet", "final")
 
 
 @dataclass(frozen=True)
 class Arguments:
     """What to plan."""
 
-    network: Literal["stcnet", "reid"] = "stcnet"
-    """STCnet with its discriminators and guider, or the re-ID network."""
+    network: Literal["recipe", "reid", "stcnet", "final"] = "recipe"
+    """The re-ID network, STCnet with its discriminators and guider, the final network, or all three."""
     size: Literal["paper", "small", "smoke"] = "paper"
     """Of the networks."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the matrix units are given."""
     batch_per_chip: int | None = None
-    """Examples for each chip; if left out, the config's batch is shared between all."""
+    """Examples for each chip; if left out, the config's batch is shared between all, of whom each has one at least."""
     reached: float = 0.4
     """The share of the published rates that is reached, of operations and of memory."""
     measure: bool = True
@@ -135,35 +140,50 @@ class Prediction:
 
 
 def main(arguments: Arguments) -> dict:
-    """Prints the plan; returns {'work', 'predictions', 'here'}."""
+    """Prints the plan; returns {network: {'work', 'predictions', 'here'}, 'recipe': [{'chip', 'chips', 'hours'}]}."""
     _check(arguments)
     config = configs.get(arguments.size)
-    training = config.stcnet_training if arguments.network == "stcnet" else config.reid_training
-    work = analysed(arguments.network, config)
-    print(f"{arguments.network}, size {arguments.size}: {work.operations[1] / 1e9:.2f} GFLOP and "
-          f"{work.moved[1] / 1e6:.1f} MB for each example, {work.operations[0] / 1e9:.3f} GFLOP and "
-          f"{work.moved[0] / 1e6:.1f} MB besides; {work.reduced / 1e6:.1f} MB all-reduced a step")
-    predictions = [predict(work, name, chips, training, arguments) for name in CHIPS for chips in PODS
-                   if arguments.batch_per_chip or chips <= training.batch]
-    print(format_plan(predictions, training.steps))
+    networks = NETWORKS if arguments.network == "recipe" else (arguments.network,)
+    result = {network: _planned(network, config, arguments) for network in networks}
     print(ASSUMPTIONS.format(reached=arguments.reached, precision=arguments.precision))
-    here = measured(arguments.network, config, work) if arguments.measure else None
-    if here:
-        print(f"\nthis CPU: {here['rate'] / 1e9:.0f} GFLOP/s in a matrix product, {here['memory'] / 1e9:.1f} GB/s in a "
-              f"copy; predicted {here['predicted']:.2f} s for a step of {here['batch']}, measured "
-              f"{here['measured']:.2f} s ({here['measured'] / here['predicted']:.1f} times as long)")
-    result = {"work": dataclasses.asdict(work), "here": here,
-              "predictions": [dataclasses.asdict(p) | {"step": p.step, "limit": p.limit} for p in predictions]}
+    for network in networks:
+        if here := result[network]["here"]:
+            print(f"\n{network} on this CPU: {here['rate'] / 1e9:.0f} GFLOP/s in a matrix product, "
+                  f"{here['memory'] / 1e9:.1f} GB/s in a copy; predicted {here['predicted']:.2f} s for a step of "
+                  f"{here['batch']}, measured {here['measured']:.2f} s "
+                  f"({here['measured'] / here['predicted']:.1f} times as long)")
+    if len(networks) > 1:
+        hours = {}
+        for network in networks:
+            for row in result[network]["predictions"]:
+                hours[row["chip"], row["chips"]] = hours.get((row["chip"], row["chips"]), 0) + row["hours"]
+        result["recipe"] = [{"chip": chip, "chips": chips, "hours": sum_} for (chip, chips), sum_ in hours.items()]
+        print(format_hours(hours))
     if arguments.output:
         replace_file(arguments.output, json.dumps(result, indent=1).encode())
     return result
 
 
+def _planned(network, config, arguments):
+    config = configs.of_final(config) if network == "final" else config
+    kind = "stcnet" if network == "stcnet" else "reid"
+    training = config.stcnet_training if network == "stcnet" else config.reid_training
+    work = analysed(kind, config)
+    print(f"\n{network}, size {arguments.size}: {work.operations[1] / 1e9:.2f} GFLOP and "
+          f"{work.moved[1] / 1e6:.1f} MB for each example, {work.operations[0] / 1e9:.3f} GFLOP and "
+          f"{work.moved[0] / 1e6:.1f} MB besides; {work.reduced / 1e6:.1f} MB all-reduced a step")
+    predictions = [predict(work, name, chips, training, arguments) for name in CHIPS for chips in PODS]
+    print(format_plan(predictions, training.steps), flush=True)
+    return {"work": dataclasses.asdict(work), "here": measured(kind, config, work) if arguments.measure else None,
+            "predictions": [dataclasses.asdict(p) | {"step": p.step, "limit": p.limit} for p in predictions]}
+
+
 ASSUMPTIONS = """
-Assumed: {reached:.0%} of the published rates is reached; {precision}. Computing and memory overlap, the all-reduce
-(a ring within a group, then one between groups) overlaps with neither. The bytes are those of the program compiled for
-CPU, where fewer operations are fused than on an accelerator: memory is overstated. Input keeps up. The step does the
-same wherever it runs: a chip has at least one whole example."""
+Assumed: {reached:.0%} of the published rates is reached; {precision}, but bytes as in float32. Computing and memory
+overlap, the all-reduce (a ring within a group, then one between groups) overlaps with neither, and is one, though the
+sums of batch norms are several. The bytes are those of the program compiled for CPU, where fewer operations are fused
+than on an accelerator: memory is overstated. Input keeps up. The step does the same wherever it runs: a chip has at
+least one whole example, and where that makes the batch larger, there are fewer steps, for as many examples."""
 
 
 def published(device_kind: str) -> Chip | None:
@@ -241,7 +261,7 @@ def all_reduced(program: str) -> int:
 def predict(work: Work, chip: str, chips: int, training: configs.Training, arguments: Arguments) -> Prediction:
     """The step on `chips` chips."""
     rates = CHIPS[chip]
-    each = arguments.batch_per_chip or training.batch / chips
+    each = arguments.batch_per_chip or max(1.0, training.batch / chips)
     batch = round(each * chips)
     operations, moved = work.of(each)
     rate = getattr(rates, arguments.precision) * arguments.reached
@@ -316,6 +336,14 @@ def format_plan(predictions: Sequence[Prediction], steps: int) -> str:
     for p in predictions:
         lines.append(f"{p.chip:>6}{p.chips:>6}{p.batch:>8}{1000 * p.step:11.2f}{p.limit:>12}{p.batch / p.step:12,.0f}"
                      f"{p.efficiency:12.0%}{p.hours:9.2f}")
+    return "\n".join(lines)
+
+
+def format_hours(hours: dict[tuple[str, int], float]) -> str:
+    """Hours of the whole recipe, a row for each number of chips."""
+    chips = sorted({count for _, count in hours})
+    lines = [f"\nhours of the recipe{''.join(f'{name:>10}' for name in CHIPS)}"]
+    lines += [f"{count:>12} chips{''.join(f'{hours[name, count]:10.2f}' for name in CHIPS)}" for count in chips]
     return "\n".join(lines)
 
 

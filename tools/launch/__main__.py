@@ -1,5 +1,6 @@
 """The command `python -m tools.launch`: parses, and prints or carries out the plan."""
 
+import signal
 import sys
 
 import tyro
@@ -41,6 +42,7 @@ def _launch(words):
     if verb.dry_run:
         print(sketch(plan))
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is taken back then too
     try:
         carry_out(plan, keep=verb.keep)
     except CommandFailed as error:

@@ -101,13 +101,14 @@ def carry_out(plan: Plan, *, keep: bool = False) -> None:
     for number, step in enumerate(plan.steps):
         try:
             _do(step)
-        except (CommandFailed, KeyboardInterrupt) as error:
+        except BaseException as error:  # whatever it is, what was made costs money
             undone = ""
             if plan.undo and number >= plan.made:
                 undone = "; what was made is kept, as --keep says" if keep else _undo(plan.undo)
-            if isinstance(error, KeyboardInterrupt):
+            if not isinstance(error, CommandFailed):
                 if undone:
-                    print(f"launch: interrupted{undone}", file=sys.stderr)
+                    how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    print(f"launch: {how}{undone}", file=sys.stderr)
                 raise
             hint = f"; {plan.hint}" if plan.hint else ""
             raise CommandFailed(f"{error}{undone}{hint}.") from None
@@ -124,8 +125,11 @@ def _do(step):
     print(f"+ {step}", file=sys.stderr, flush=True)
     until = time.monotonic() + step.patience
     while True:
-        done = subprocess.run(step.words, stdout=subprocess.PIPE if step.check else None, check=False,
-                              encoding="utf-8", errors="replace")
+        try:
+            done = subprocess.run(step.words, stdout=subprocess.PIPE if step.check else None, check=False,
+                                  encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise CommandFailed(f"{_name(step)} could not be started, {error.strerror}") from None
         if done.returncode and not step.optional:
             raise CommandFailed(f"{_name(step)} failed with exit code {done.returncode}")
         if step.check is None or (not done.returncode and step.check(done.stdout)):
