@@ -302,8 +302,10 @@ def _layers(config, each):
 
 
 def input_rate(config: configs.Config, batches: int = 12) -> float:
-    """Batches a second of the input pipeline alone, on made-up walkers; the first, which start it, left out. Every frame
-    is read and decoded each time, as in a data set of which little can be kept."""
+    """Batches a second of the input pipeline alone, on made-up walkers; the first, which start it, left out.
+
+    Every frame is read and decoded each time, as in a data set of which little can be kept.
+    """
     look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width, frames=16)
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder) / "data", make_tracklets(people("train", 8), config=look))

@@ -3,12 +3,12 @@
     python -m tools.plan_scaling
 
 The steps of the paper's recipe (the re-ID network, STCnet, the final network with its non-local blocks), or of one of
-them, and the hours of all. The step is compiled here, for CPU, for two parts of a batch and for two devices. XLA's own analysis says how many
-operations it has and how many bytes it moves; two sizes tell what grows with the batch from what does not; what is
-all-reduced is read off the compiled program. With each chip's published rates that gives the time of computing, of
-memory and of the all-reduce, and the slowest of the first two plus the third is the step. The global batch is the
-config's and stays it on many chips (strong scaling) while each has an example; on more, each has one. Or it is that
-many for each chip (`--batch-per-chip`).
+them, and the hours of all. A step is compiled here, for CPU, for two parts of a batch and for two devices. XLA's own
+analysis says how many operations it has and how many bytes it moves; two sizes tell what grows with the batch from
+what does not; what is all-reduced is read off the compiled program. With each chip's published rates that gives the
+time of computing, of memory and of the all-reduce, and the slowest of the first two plus the third is the step. The
+global batch is the config's and stays it on many chips (strong scaling) while each has an example; on more, each has
+one. Or it is that many for each chip (`--batch-per-chip`).
 
 A prediction for this CPU, from rates measured here, stands beside the step as it is measured here.
 """

@@ -70,8 +70,6 @@ def start_jax() -> None:
     end the command as preempted, wherever it is: what it has done so far stands. Training makes more of SIGTERM
     (`hosts.preemption_notice`).
     """
-    import jax
-
     from vrstc_jax import hosts
 
     hosts.initialize()

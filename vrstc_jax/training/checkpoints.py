@@ -28,7 +28,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from vrstc_jax import config as configs
 from vrstc_jax import hosts
-from vrstc_jax.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.errors import InputError, TrainingDiverged
 
 _STATE, _ABOUT, _DIGESTS = "state", "about", "digests.json"
 _STATE_ALONE = "default"  # what checkpoints held before there were digests

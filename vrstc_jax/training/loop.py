@@ -26,8 +26,8 @@ _UPLOAD_SECONDS = 60  # between writings of a whole log into a bucket
 class MetricsLog:
     """Metrics as JSON lines and as TensorBoard events, in one directory; a context manager.
 
-    On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once. In a bucket, where
-    nothing is added to a file, both are written anew, once a minute and where `flush` says.
+    On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once. In a bucket,
+    where nothing is added to a file, both are written anew, once a minute and where `flush` says.
 
     Args:
       directory: local, or in gs://.

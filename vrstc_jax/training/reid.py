@@ -141,7 +141,8 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
 
 
 def pmap_step(config: configs.Config, identities: int, devices=None):
-    """The step over the devices (of all processes; all of them if left out): (state, batch [devices, B/devices, …]) to (state, metrics).
+    """The step over the devices, of all processes, or all there are: (state, batch [devices, B/devices, …]) to
+    (state, metrics).
 
     Raises:
       ValueError: a triplet loss is asked for, and batches that would hold no two clips of a person.

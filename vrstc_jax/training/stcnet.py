@@ -159,7 +159,8 @@ def update(config: configs.Config, state: State, for_generators, for_discriminat
 
 
 def pmap_step(config: configs.Config, identities: int, devices=None):
-    """The step over the devices (of all processes; all of them if left out): (state, guider, batch [devices, B/devices, …]) to (state, metrics).
+    """The step over the devices, of all processes, or all there are: (state, guider, batch [devices, B/devices, …])
+    to (state, metrics).
 
     The state is not mapped, and it is donated; gradients are averaged over devices (AXIS) after they are
     taken, and so are the metrics, so that every output is the same everywhere.
