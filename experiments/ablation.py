@@ -332,7 +332,7 @@ class _Seed:
         def trained():
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
-            devices = hosts.devices(config.reid_training.batch)
+            devices = hosts.devices(config.reid_training.batch // 2)  # none has half a pair
             state = loop.train(f"{self.work.name}, {work.name}",
                                pairs.initial_state(config, len(identities), start_from=self._start().variables),
                                pairs.pmap_step(config, len(identities), devices),

@@ -45,7 +45,7 @@ import tyro
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, hosts, retrieval
 from vrstc_jax.data import datasets
-from vrstc_jax.data.images import require_writable_directory
+from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
 from vrstc_jax.errors import InputError
@@ -163,6 +163,8 @@ def _run(arguments):
     config, start, begins_with = beginning(config, fresh=arguments.fresh or arguments.imagenet is not None)
     if begins_with:
         inputs["begins_with"] = begins_with
+        if arguments.tau_quantile:  # which is asked for, in place of its τ
+            config = dataclasses.replace(config, tau=None)
     if arguments.imagenet:
         start = lambda: _backbone(arguments.imagenet, config)
     return five_steps.run(arguments.workdir, config, write, options=options, inputs=inputs, command=_command(),
@@ -191,20 +193,24 @@ def beginning(config: configs.Config, *, fresh: bool = False,
 def _all_splits(arguments):
     """The ten splits of iLIDS-VID one after another, each an experiment of its own, and their mean."""
     work = as_path(arguments.workdir)
+    again = work / "again.json"
 
     def take():
         require_writable_directory(work)
         five_steps.claim(work, {"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
-        if arguments.start:
+        if arguments.start and not (again.exists() and json.loads(again.read_text())["from"] == arguments.start):
             (work / "results.json").unlink(missing_ok=True)
+            replace_file(again, json.dumps({"from": arguments.start, "splits": list(SPLITS)}).encode())
 
     use_cores(config_of(arguments))
     hosts.once(take)
-    found = []
+    pending = hosts.once(lambda: json.loads(again.read_text()) if again.exists() else {"from": None, "splits": []})
+    left, found = pending["splits"], []
     for split in SPLITS:
         hosts.say(f"split {split} of {len(SPLITS)}")
         try:
-            found.append(_run(dataclasses.replace(arguments, split=split, workdir=work / f"split{split}")))
+            found.append(_run(dataclasses.replace(arguments, split=split, workdir=work / f"split{split}",
+                                                  start=pending["from"] if split in left else None)))
         except InputError:
             # Where nothing was done, another attempt may have the directory.
             if hosts.first() and not any(work.glob("split*/*")):
@@ -213,9 +219,17 @@ def _all_splits(arguments):
                     place.rmdir()
             raise
         hosts.say(format_results(found[-1]))
+        if split in left:
+            left.remove(split)
+            hosts.once(lambda: replace_file(again, json.dumps(pending).encode()))
     results = {"splits": len(found), "gallery": found[0]["gallery"], "command": _command(),
                "evaluations": retrieval.over_splits([each["evaluations"] for each in found])}
-    hosts.once(lambda: write_json(work / "results.json", results))
+
+    def store():
+        write_json(work / "results.json", results)
+        again.unlink(missing_ok=True)
+
+    hosts.once(store)
     hosts.say(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
     return results
 

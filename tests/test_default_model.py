@@ -183,6 +183,17 @@ class TestStepOneBeginsWithIt:
         default.unlink()
         assert vrstc_experiment.beginning(SMOKE) == (SMOKE, None, None)
 
+    def test_a_quantile_is_taken_before_its_tau(self, default, monkeypatch, tmp_path):
+        monkeypatch.setattr(vrstc_experiment, "default_model_path", lambda: default)
+        asked = []
+        monkeypatch.setattr(vrstc_experiment.five_steps, "run", lambda work, config, write, **_: asked.append(config))
+        monkeypatch.setattr(vrstc_experiment, "format_results", lambda results: "")
+        for given in ({}, {"tau_quantile": 0.2}):
+            vrstc_experiment.main(vrstc_experiment.Arguments(tmp_path, size="smoke", **given))
+        assert [(config.tau, config.tau_quantile) for config in asked] == [
+            (-0.99, SMOKE.tau_quantile), (None, 0.2)]
+        assert all(config.reid_training.only == ("classifier",) for config in asked)
+
 
 class TestRecipe:
     ARGUMENTS = default_model.Arguments(workdir=Path("unused"), size="smoke")

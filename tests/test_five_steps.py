@@ -297,6 +297,33 @@ class TestAgain:
         assert not left & set(gone) and not any(name.startswith(".") for name in left)
         assert {PLACES[earlier] for earlier in STEPS[:STEPS.index(step)]} <= left
 
+    def test_from_a_step_goes_on_where_it_stopped(self, done, again, trained, monkeypatch):
+        """Typed again after a kill, it does not begin again with that step."""
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(five_steps, "rank_sets", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(again, start="locate")
+        trained.calls.clear()
+        results, said = run(again, write=never, start="locate")
+        assert [line.partition(":")[2].split()[0] for line in said] == ["stands"] * 5 + ["done"]
+        assert results == done.results and contents(again) == contents(done.work)
+        _, said = run(again, write=never, start="rank")  # and when it is done, again means again
+        assert said[-1].startswith("rank: done")
+
+    def test_new_data_are_there_before_the_old_go(self, done, again, trained):
+        def gone(path):
+            raise InputError("no such folder")
+
+        with pytest.raises(InputError, match="no such folder"):
+            run(again, write=gone, start="data")
+        assert contents(again) == contents(done.work) and not trained.calls
+        results, said = run(again, start="data")
+        assert results == done.results and contents(again) == contents(done.work)
+        assert said[0].startswith("data: stands") and said[1].startswith("reid: done")
+
     def test_stopped_while_removing(self, done, again, trained, monkeypatch):
         """Half of a set does not pass for a set, and results do not outlive what they were made of."""
         removed = []

@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -244,6 +245,21 @@ def test_less_than_one_block_is_held_beyond_the_matrix():
     assert peak_bytes(rank, matrix, *labels) < block * gallery * 4 < matrix.nbytes / 2
     features = rng.random((queries, 4), np.float32), rng.random((gallery, 4), np.float32)
     assert peak_bytes(distances, *features) < matrix.nbytes + 1.1 * block * gallery * 4
+
+
+def test_one_block_is_on_the_device_at_a_time(monkeypatch):
+    before = []
+
+    def block(*arguments, **options):
+        before.append(sum(array.shape == (16, 333) for array in jax.live_arrays()))
+        return original(*arguments, **options)
+
+    module = sys.modules[distances.__module__]
+    original = module._block
+    monkeypatch.setattr(module, "_block", block)
+    rng = np.random.default_rng(0)
+    distances(rng.random((64, 5)), rng.random((333, 5)), block=16)
+    assert before == [0] * 4
 
 
 # --- distances

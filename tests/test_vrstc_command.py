@@ -316,13 +316,14 @@ class TestAllSplits:
     @pytest.fixture
     def asked(self, monkeypatch):
         """What the ten runs are asked; of `fails` the last one ends in an error."""
-        asked = SimpleNamespace(works=[], inputs=[], fails=None)
+        asked = SimpleNamespace(works=[], inputs=[], starts=[], fails=None)
 
-        def run(work, config, write, *, inputs, **_):
+        def run(work, config, write, *, inputs, start, **_):
             if inputs["split"] == asked.fails:
                 raise InputError("no such folder.")
             asked.works.append(work)
             asked.inputs.append(inputs)
+            asked.starts.append(start)
             work.mkdir(exist_ok=True)
             (work / "experiment.json").write_text("{}")
             return {"gallery": "without the queries", "locating": {}, "evaluations": figures_of(inputs["split"])}
@@ -364,7 +365,10 @@ class TestAllSplits:
         with pytest.raises(InputError, match="no such folder"):
             vrstc.main(self.arguments(tmp_path / "work", start="rank"))
         assert not (tmp_path / "work/results.json").exists()
-        asked.fails = None
+        asked.fails, before = None, len(asked.starts)
+        assert vrstc.main(self.arguments(tmp_path / "work", start="rank"))["splits"] == 10
+        assert asked.starts[before:] == [None] + ["rank"] * 9  # the first was done again before
+        assert not (tmp_path / "work/again.json").exists()
         for place in ("theirs", "single"):
             (tmp_path / place).mkdir()
             (tmp_path / place / "results.json").write_text("theirs")

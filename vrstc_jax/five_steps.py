@@ -55,6 +55,7 @@ _LEFT_BY = {  # what each step leaves in the work directory; first what says tha
     "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features",
              "features.npz", "ranked.png", "cmc.png"),
 }
+_AGAIN = "again.json"  # while steps are done again: from which one
 _GALLERIES = {True: "with the queries", False: "without the queries"}
 
 
@@ -101,7 +102,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
       work: directory for everything; gs:// will do.
       write: writes the data set of step 0 to the path it is given, under another name first.
       inputs: what identifies the data, for the record; another work directory's is refused.
-      start: a step to do again, and all after it.
+      start: a step to do again, and all after it; until that is done, the same call goes on with it.
       backbone: reads variables of `ReidNet` to begin with, such as ImageNet's; called before anything is done,
         and not where the results stand. None: networks begin fresh.
       say: is told which steps are done and which stand.
@@ -117,7 +118,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     if start is not None and start not in STEPS:
         raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
     results = work / "results.json"
-    done = hosts.once(lambda: start is None and results.exists())
+    done = hosts.once(lambda: results.exists() and (start is None or _going_on(work, start)))
     start_from = None if backbone is None or done else backbone()
 
     def take():
@@ -125,14 +126,12 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
         claim(work, {"config": configs.to_dict(config), "options": dataclasses.asdict(options),
                      "inputs": inputs or {}})
         _clean(work, options)
-        if start is not None:
-            # The last first: were this cut off, nothing would stand on what is gone.
-            for step in reversed(STEPS[STEPS.index(start):]):
-                for name in _LEFT_BY[step]:
-                    _remove(work / name)
+        if start is not None and not _going_on(work, start):
+            _begin_again(work, start, write)
 
     hosts.once(take)
     if done:
+        hosts.once(lambda: _remove(work / _AGAIN))
         say(f"{results}: stands; nothing is left to do (--from STEP does steps again).")
         return json.loads(results.read_text())
 
@@ -167,6 +166,7 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
     completed = read_splits(work / "completed")
     step("rank", results, lambda: rank_sets(raw, completed, config, first, found, work, options=options,
                                             command=command, start_from=start_from))
+    hosts.once(lambda: _remove(work / _AGAIN))
     return json.loads(results.read_text())
 
 
@@ -466,11 +466,37 @@ def _give_back(work):
         (work / "experiment.json").unlink()
 
 
+def _going_on(work, start):
+    """Whether what stands is already of doing a step again."""
+    record = work / _AGAIN
+    return record.exists() and json.loads(record.read_text())["from"] == start
+
+
+def _begin_again(work, start, write):
+    """Removes what a step and those after it left; new data are there before the old ones go, and all made of them."""
+    again = work / "data.again"
+    if start == "data":
+        write(again)
+    # The last first: were this cut off, nothing would stand on what is gone.
+    for step in reversed(STEPS[STEPS.index(start):]):
+        for name in _LEFT_BY[step]:
+            _remove(work / name)
+    if start == "data":
+        if is_remote(work):  # nothing is renamed there
+            write(work / "data")
+            _remove(again)
+        else:
+            again.rename(work / "data")
+    replace_file(work / _AGAIN, json.dumps({"from": start}).encode())
+
+
 def _clean(work, options):
     """Removes what a process left that was killed while it removed something."""
     for left in entries(work):
         if left.name.startswith(".") and left.name.endswith(".removed"):
             remove(left)
+    for name in ("data.again", "data.again.unfinished"):
+        _remove(work / name)
     if stands(work / "completed") and not options.keep_folder:
         _remove(work / "completed_frames")
 

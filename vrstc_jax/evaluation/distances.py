@@ -34,6 +34,7 @@ def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
     result = np.empty((len(query), len(gallery)), np.float32)
     for start, rows in distance_blocks(query, gallery, metric=metric, block=block):
         result[start:start + len(rows)] = rows
+        del rows  # or the next block is made while this one is on the device
     return result
 
 

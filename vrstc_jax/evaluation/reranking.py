@@ -111,6 +111,7 @@ def _neighbours(features, *, queries: int, count: int) -> tuple[np.ndarray, np.n
         if start < queries:
             own = slice(start, min(start + len(squared), queries))  # a block may reach into the gallery
             result[own] = np.asarray(squared)[:own.stop - start, queries:] / largest[own, None]
+        del squared  # or the next block is made while this one is on the device
     return result, neighbours, largest
 
 
