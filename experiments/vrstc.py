@@ -104,8 +104,8 @@ class Arguments:
     """Rank in a gallery that the queries have joined; if left out, as is official practice of the data set. MARS
     and LS-VID are ranked both ways; this then says of which features.npz and the pictures are."""
     keep_folder: bool | None = None
-    """Leave the completed frames as a folder of PNGs too, WORKDIR/completed_frames/TRACKLET/FRAME.png with masks/
-    and scores/ beside them (a tree for each split, where two use one name); if left out, where the data came
+    """Leave the completed frames as a folder of PNGs too, WORKDIR/completed_frames/TRACKLET/FRAME.png, with masks/
+    and scores/ in completed_details/ (trees for each split, where two use one name); if left out, where the data came
     from such a folder."""
     pooling: str | None = None
     """Of the final network over a clip: average (the paper's), maximum, temporal_attention, diverse_attention or

@@ -22,6 +22,7 @@ from people import SMOKE, figures, random_model, random_reid, tracklet
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps
 from vrstc_jax.complete import plan_from_scores
+from vrstc_jax.data.folders import read_folder
 from vrstc_jax.data.images import read_image, read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
@@ -498,12 +499,19 @@ class TestOptions:
         expected = {f"{t.name}/{name}.png" for data in completed.values() for t in data.tracklets
                     for name in t.frame_names}
         found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
-        assert found == expected | {f"masks/{name}" for name in expected}
+        assert found == expected and {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}
+        details = given.work / "completed_details"
+        assert {path.name for path in details.iterdir()} == {"masks", "scores", "run.json"}
+        # What reads such folders reads this one.
+        read = {t.name: t for t in read_folder(folder, pattern="person/camera/tracklet/frame")}
         for data in completed.values():
-            tracklet = data.tracklets[-1]
-            picture, mask = (folder / part / tracklet.name / "000002.png" for part in ("", "masks"))
-            np.testing.assert_array_equal(read_image(picture), tracklet.frames[1])
-            np.testing.assert_array_equal(read_mask(mask), tracklet.masks[1])
+            for tracklet in data.tracklets:
+                mine = read.pop(tracklet.name)
+                assert (mine.person, mine.camera) == (tracklet.person, tracklet.camera)
+                np.testing.assert_array_equal(np.stack(mine.frames[:]), np.stack(tracklet.frames[:]))
+                np.testing.assert_array_equal(read_mask(details / "masks" / tracklet.name / "000002.png"),
+                                              tracklet.masks[1])
+        assert not read
 
     def test_without_comparison(self, given):
         assert list(given.results["evaluations"]) == ["after completion"]
@@ -558,8 +566,8 @@ def test_two_splits_may_use_a_name_for_two_tracklets(done, tmp_path):
         for mine, theirs in zip(found, wanted[split].tracklets):
             np.testing.assert_array_equal(np.stack(mine.frames[:]), np.stack(theirs.frames[:]))
         assert (tmp_path / "completed_frames" / split / "1/000004.png").exists()
-        assert (tmp_path / "completed_frames" / split / "masks/0/000001.png").exists()
-        assert (tmp_path / "completed_frames" / split / "scores/0.json").exists()
+        assert (tmp_path / "completed_details" / split / "masks/0/000001.png").exists()
+        assert (tmp_path / "completed_details" / split / "scores/0.json").exists()
     assert {path.name for path in (tmp_path / "completed_frames").iterdir()} == set(SPLITS)
 
 

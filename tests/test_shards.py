@@ -105,7 +105,7 @@ class TestBulkJobs:
         left = files(place / "work", place / "queries")
         assert {"work/features.npz", "work/completed/tracklets.json", "work/scores/train.npz", "work/results.json",
                 "queries/report.html", "queries/metrics.json"} <= set(left)
-        assert not [name for name in left if "partial" in name or "parts" in name or "completed_frames" in name]
+        assert not [name for name in left if "partial" in name or "parts" in name or "completed_" in name]
         return left
 
     def killed(self, server, place, killed, moment, **options):

@@ -171,7 +171,7 @@ def _half_written(run):
 
 def _completed(run):
     """How many tracklets are completed; 0 where the set stands."""
-    return len(list(run.directory.glob("completed_frames/scores/**/*.json")))
+    return len(list(run.directory.glob("completed_details/scores/**/*.json")))
 
 
 class Run:

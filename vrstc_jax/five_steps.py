@@ -51,7 +51,7 @@ _LEFT_BY = {  # what each step leaves in the work directory; first what says tha
     "reid": ("reid.safetensors", "reid"),
     "locate": ("locating.json", "scores"),
     "stcnet": ("model.safetensors", "stcnet"),
-    "complete": ("completed", "completed.unfinished", "completed_frames"),
+    "complete": ("completed", "completed.unfinished", "completed_frames", "completed_details"),
     "rank": ("results.json", "final.safetensors", "final", "before.safetensors", "before", "features",
              "features.npz", "ranked.png", "cmc.png"),
 }
@@ -71,8 +71,9 @@ class Options:
         queries; then the other gallery is ranked in as well, and results.json says which is official. None:
         there is one gallery, as `queries_in_gallery` has it.
       keep_folder: leave the completed frames as a folder of PNGs too, in the tree of the tracklets' names:
-        WORK/completed_frames/<tracklet>/<frame>.png, with masks/ and scores/ beside them. Where tracklets of
-        two splits share a name, each split has such a tree of its own, WORK/completed_frames/<split>.
+        WORK/completed_frames/<tracklet>/<frame>.png, and in WORK/completed_details what was hidden (masks/) and why
+        (scores/). Where tracklets of two splits share a name, each split has such trees of its own,
+        WORK/completed_frames/<split>.
     """
 
     hidden: str = "located"
@@ -264,17 +265,18 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
 
 def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located, work, *,
                   options: Options = Options(), name: str = "completed") -> None:
-    """Step 4: WORK/completed, by way of WORK/completed_frames, where each tracklet that stands is not done again.
+    """Step 4: WORK/completed, by way of folders of frames, where each tracklet that stands is not done again.
 
     Each process completes every so many-th tracklet; process 0 then makes the set.
     """
     work = as_path(work)
-    folders = _folders(work / f"{name}_frames", model_identity(model) | {"hidden": options.hidden}, sets)
+    frames, details = work / f"{name}_frames", work / f"{name}_details"
+    folders = _folders(frames, details, model_identity(model) | {"hidden": options.hidden}, sets)
     completer = Completer(model)
     done = {}
     parts = {split: hosts.divided(len(data.tracklets)) for split, data in sets.items()}
-    frames = sum(len(sets[split].tracklets[place]) for split, places in parts.items() for place in places)
-    with tqdm(total=frames, desc="completing", unit="frame", dynamic_ncols=True, disable=not hosts.first()) as bar:
+    total = sum(len(sets[split].tracklets[place]) for split, places in parts.items() for place in places)
+    with tqdm(total=total, desc="completing", unit="frame", dynamic_ncols=True, disable=not hosts.first()) as bar:
         for split, data in sets.items():
             folder = folders[split]
             folder.require_names(data.tracklets)
@@ -292,18 +294,19 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
     def join():
         write_set(work / name, done)
         if not options.keep_folder:
-            _remove(work / f"{name}_frames")
+            _remove(frames)
+            _remove(details)
 
     hosts.once(join)
 
 
-def _folders(path, run, sets):
+def _folders(frames, details, run, sets):
     """One folder for all splits, in the tree of the tracklets' names, or one for each where names clash
     (`Options.keep_folder`)."""
     names = [tracklet.name for data in sets.values() for tracklet in data.tracklets]
     if len(set(names)) == len(names):
-        return dict.fromkeys(sets, OutputFolder(path, run))
-    return {split: OutputFolder(path / split, run) for split in sets}
+        return dict.fromkeys(sets, OutputFolder(details, run, frames=frames))
+    return {split: OutputFolder(details / split, run, frames=frames / split) for split in sets}
 
 
 def rank_sets(raw: Mapping[str, TrackletSet], completed: Mapping[str, TrackletSet], config: configs.Config,
@@ -499,6 +502,7 @@ def _clean(work, options):
         _remove(work / name)
     if stands(work / "completed") and not options.keep_folder:
         _remove(work / "completed_frames")
+        _remove(work / "completed_details")
 
 
 def _remove(path):

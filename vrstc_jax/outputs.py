@@ -38,13 +38,15 @@ class OutputFolder:
 
     Args:
       run: what makes the results: model, input, options. A folder made by another run is refused.
+      frames: where the completed crops go, if not into the same folder.
 
     Raises:
       InputError: the folder cannot be written, or holds something else.
     """
 
-    def __init__(self, directory, run: dict):
+    def __init__(self, directory, run: dict, *, frames=None):
         self.path = as_path(directory)
+        self.frames = self.path if frames is None else as_path(frames)
         self.work = self.path / "work"
         hosts.once(lambda: self._claim(run))
 
@@ -95,7 +97,7 @@ class OutputFolder:
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict:
         """Writes a tracklet as its frames come; returns what its scores file says."""
-        places = {"frames": self.path / tracklet.name, "masks": self.path / "masks" / tracklet.name}
+        places = {"frames": self.frames / tracklet.name, "masks": self.path / "masks" / tracklet.name}
         unfinished = {part: self.work / f"tracklet{hosts.index()}" / part for part in places}  # of this process
         if is_remote(self.path):  # nothing is renamed there
             unfinished = places
@@ -126,7 +128,7 @@ class OutputFolder:
         return read_mask(self.path / "masks" / tracklet.name / f"{tracklet.frame_names[index]}.png")
 
     def _frame(self, tracklet, index):
-        return read_image(self.path / tracklet.name / f"{tracklet.frame_names[index]}.png")
+        return read_image(self.frames / tracklet.name / f"{tracklet.frame_names[index]}.png")
 
     def _scores(self, tracklet):
         return self.path / "scores" / f"{tracklet.name}.json"
