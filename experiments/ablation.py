@@ -16,7 +16,7 @@ the rows before have no attention to add it to, and `Spa+Tem, nothing added` is 
 
 What counts is the share of the gap between a network's two framing rows that a row wins back. The table is
 printed and written to WORKDIR/table.md and table.json, with mean and standard deviation over seeds and the
-paper's MARS figures beside them; plot.png needs matplotlib. Rows that stand are not done again, so the same
+paper's MARS figures beside them, and drawn in plot.png. Rows that stand are not done again, so the same
 command goes on where it stopped. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--size large`
 has four times the people and five times the steps, `--people`, `--stcnet-steps` and the like change one thing,
 `--size smoke` shows that it runs.

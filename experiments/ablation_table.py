@@ -103,12 +103,10 @@ def format_table(rows: Sequence[Row]) -> str:
     return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", *lines, "", *notes])
 
 
-def write_plot(path, rows: Sequence[Row]) -> bool:
-    """mAP of all rows as bars with their spread; false where matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
+def write_plot(path, rows: Sequence[Row]) -> None:
+    """mAP of all rows as bars with their spread."""
+    from matplotlib.figure import Figure
+
     figure = Figure((8, 0.28 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))[::-1]
@@ -125,4 +123,3 @@ def write_plot(path, rows: Sequence[Row]) -> bool:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=120)
     replace_file(Path(path), written.getvalue())
-    return True

@@ -27,7 +27,6 @@ def tools():
 @pytest.fixture(scope="module")
 def written(tools, tmp_path_factory):
     """What the smoke size writes, without PyTorch."""
-    pytest.importorskip("matplotlib", reason="the plot needs matplotlib: pip install -e '.[benchmark]'")
     folder = tmp_path_factory.mktemp("out") / "attention"
     tools[0].main(["--sizes", "smoke", "--repeats", "2", "--no-torch", "--output", str(folder)])
     return folder

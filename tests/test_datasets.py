@@ -8,6 +8,7 @@ import os
 import pickle
 import weakref
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -501,16 +502,8 @@ class TestLsVid:
             read_ls_vid(ls_vid(tmp_path))
 
     def test_a_table_of_version_73(self, tmp_path):
-        """The official table is HDF5: read with h5py, or said to need it."""
+        """The official table is HDF5."""
         mat = ls_vid(tmp_path) / "test/data/info_test.mat"
-        try:
-            import h5py
-        except ImportError:
-            header = b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM"
-            mat.write_bytes(header.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n" + bytes(600))
-            with refused(mat, "pip install h5py", "-v7"):
-                read_ls_vid(tmp_path, check_counts=False)
-            return
         with h5py.File(mat, "w", userblock_size=512) as file:
             file["query"] = np.array([[1.0, 3.0]])  # a column in MATLAB
         with open(mat, "r+b") as file:

@@ -251,11 +251,9 @@ def _find(rows, form, part):
 
 
 def draw(results, title):
-    """The plot as PNG bytes, or None where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
+    """The plot as PNG bytes."""
+    from matplotlib.figure import Figure
+
     panels = [(part, f"{part}, ms", "milliseconds", 1) for part in PARTS]
     panels += [(part, f"{part}, temporary MB", "temporary_bytes", 1e-6) for part in PARTS]
     figure = Figure((14, 1.5 + 1.5 * len(results)), layout="constrained")
@@ -339,11 +337,7 @@ def _write(options, about, title, results):
     written = {"device": about, "options": settings, "cases": results}
     written = json.dumps(written, indent=1, ensure_ascii=False).encode()
     replace_file(options.output / "benchmark.json", written)
-    picture = draw(results, title)
-    if picture:
-        replace_file(options.output / "benchmark.png", picture)
-    else:
-        print("No plot: matplotlib is not installed (pip install -e '.[benchmark]').")
+    replace_file(options.output / "benchmark.png", draw(results, title))
 
 
 def _memory_limit():

@@ -8,7 +8,6 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -285,12 +284,10 @@ def save_features(path, evaluation: Evaluation, query: Sequence[Tracklet], galle
 
 
 def write_pictures(directory, evaluations: Mapping[str, Evaluation], picture: np.ndarray | None) -> list[Path]:
-    """ranked.png, and cmc.png where matplotlib is there; returns what was written."""
+    """cmc.png, and ranked.png where there is a picture; returns what was written."""
     written = []
     if picture is not None:
         write_png(as_path(directory) / "ranked.png", picture)
         written.append(as_path(directory) / "ranked.png")
-    if find_spec("matplotlib"):  # without it there are the figures alone
-        write_cmc_plot(as_path(directory) / "cmc.png", {name: e.ranking for name, e in evaluations.items()})
-        written.append(as_path(directory) / "cmc.png")
-    return written
+    write_cmc_plot(as_path(directory) / "cmc.png", {name: e.ranking for name, e in evaluations.items()})
+    return [*written, as_path(directory) / "cmc.png"]

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from vrstc_jax.data.images import replace_file
-from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.ranking import Ranking
 
 _RIGHT, _WRONG, _PLAIN = (0, 140, 90), (205, 60, 30), (110, 110, 110)
@@ -112,15 +111,13 @@ def write_cmc_plot(path: str | Path, rankings: Mapping[str, Ranking], *, ranks: 
     """Draws CMC curves up to `ranks` into a PNG file; the legend has each one's name, rank-1 and mAP in %.
 
     Raises:
-      InputError: matplotlib is not installed, or the file cannot be written.
+      InputError: the file cannot be written.
       ValueError: no rankings, or no ranks.
     """
     if not rankings or ranks < 1:
         raise ValueError(f"give at least one ranking and one rank. Got {len(rankings)} and {ranks}.")
-    try:
-        from matplotlib.figure import Figure  # without pyplot: nothing of the user's is touched
-    except ImportError:
-        raise InputError(f"{path}: a CMC plot needs matplotlib; pip install matplotlib gets it.") from None
+    from matplotlib.figure import Figure  # without pyplot: nothing of the user's is touched
+
     figure = Figure((6, 4), layout="constrained")
     axes = figure.subplots()
     lines = ("-", "--", ":", "-.")

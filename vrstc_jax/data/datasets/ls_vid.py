@@ -24,8 +24,8 @@ def read_ls_vid(manual_dir, *, check_counts: bool = True) -> Splits:
     A line of `list_seq_train.txt` or `list_seq_test.txt` is what a tracklet's files begin with and its
     identity, such as 'tracklet_test/0012/0012_003 12'. The camera, "1" to "15", is the third part of the
     files' names between underlines. The variable `query` of `info_test.mat` numbers the queries among the
-    lines of the test list; the gallery is the other lines. The file is of MATLAB's version 7.3, so reading
-    it needs h5py. A tracklet is called by the beginning of its files, less the first folder.
+    lines of the test list; the gallery is the other lines. The file is of MATLAB's version 7.3 (HDF5).
+    A tracklet is called by the beginning of its files, less the first folder.
 
     Raises:
       InputError: the folder is not there or incomplete, or its lists do not fit together.

@@ -11,7 +11,7 @@ from vrstc_jax.errors import InputError
 def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.ndarray:
     """A variable of a .mat file, int64 [rows, columns], as MATLAB has it; or [N] where `columns` is None.
 
-    Files of version 7.3 are HDF5, which the package h5py reads.
+    Files of version 7.3 are HDF5.
 
     Raises:
       InputError: the file cannot be read, has no such variable, or it is not such a table.
@@ -38,11 +38,8 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
 
 
 def _read_hdf5(path):
-    try:
-        import h5py
-    except ImportError:
-        raise InputError(f"{path}: is a MATLAB file of version 7.3; install h5py to read it (pip install "
-                         "h5py), or save it again with MATLAB's option '-v7'.") from None
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
