@@ -321,8 +321,7 @@ class _Seed:
         return choose_tau(self.found.scores["train"], quantile)
 
     def _kept(self, tau):
-        return {tracklet.name: (scores >= tau).all(axis=1) for split in ("query", "gallery")
-                for tracklet, scores in zip(self.raw[split].tracklets, self.found.scores[split])}
+        return [(scores >= tau).all(axis=1) for split in ("query", "gallery") for scores in self.found.scores[split]]
 
     def _pairs(self, work, sets):
         config = configs.of_final(dataclasses.replace(

@@ -144,3 +144,5 @@ def test_each_network_is_asked_for_what_it_has(tmp_path):
         tracklet_features(load_reid(tmp_path / "pairs.safetensors"), [figures(1)])
     with pytest.raises(InputError, match="tracklet_features"):
         pair_distances(random_reid(AVERAGE), [tracklet(figures(1))], [tracklet(figures(1))])
+    with pytest.raises(InputError, match="Pairs need queries and a gallery. Got 1 and 0 tracklets."):
+        pair_distances(scorer, [tracklet(figures(1))], [])

@@ -379,7 +379,7 @@ def tracklets_to_rank(sets: Mapping[str, TrackletSet], options: Options = Option
 
 
 def evaluate(model: ReidModel, sets: Mapping[str, TrackletSet], options: Options = Options(), *,
-             keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> retrieval.Evaluation:
+             keep: Sequence[np.ndarray | None] | None = None, path: Path | None = None) -> retrieval.Evaluation:
     """The ranking of a set by a network; `keep` and `path` as of `retrieval.evaluate`."""
     return retrieval.evaluate(model, *tracklets_to_rank(sets, options), keep=keep, path=path)
 

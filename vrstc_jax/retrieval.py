@@ -53,12 +53,12 @@ class Evaluation:
 
 
 def evaluate(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Tracklet], *,
-             keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> Evaluation:
+             keep: Sequence[np.ndarray | None] | None = None, path: Path | None = None) -> Evaluation:
     """Ranks the gallery for each query by the cosine distance of the tracklets' features.
 
     Args:
       query, gallery: with `person` and `camera`.
-      keep: {tracklet's name: bool [T]}, the frames to use of it; all of those that are not named.
+      keep: for each of the queries and then of the gallery the frames to use, bool [T], or None: all.
       path: for the features, as of `features_of`.
 
     Raises:
@@ -108,14 +108,15 @@ def has_match(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> bool:
 
 
 def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
-                keep: Mapping[str, np.ndarray] | None = None, path: Path | None = None) -> np.ndarray:
+                keep: Sequence[np.ndarray | None] | None = None, path: Path | None = None) -> np.ndarray:
     """`tracklet_features` with a progress bar.
 
     Args:
+      keep: for each tracklet the frames to use, bool [T], or None: all.
       path: a file for them (.npz), which stands afterwards; the processes of a run then share the work, and what
         stands is not done again. None: each process that calls this does all of it.
     """
-    kept = [None if keep is None else keep.get(tracklet.name) for tracklet in tracklets]
+    kept = [None] * len(tracklets) if keep is None else keep
     if path is None:
         with tqdm(total=len(tracklets), desc="features", unit="tracklet", dynamic_ncols=True, delay=1,
                   disable=not hosts.first()) as bar:

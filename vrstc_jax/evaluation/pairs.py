@@ -21,10 +21,15 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
 
     Args:
       query, gallery: tracklets, whose frames are uint8 [H_t, W_t, 3].
+
+    Raises:
+      InputError: the model is no `PairScorer`, or there is nothing to compare.
     """
     if model.network != "PairScorer":
         raise InputError(f"Pairs are compared by a PairScorer; a {model.network} has features of tracklets "
                          "(evaluation.features.tracklet_features).")
+    if not query or not gallery:
+        raise InputError(f"Pairs need queries and a gallery. Got {len(query)} and {len(gallery)} tracklets.")
     network, size = PairScorer(model.config, len(model.identities)), (model.config.height, model.config.width)
     variables = jax.device_put(model.variables)
     longest = max(len(tracklet) for tracklet in [*query, *gallery])
