@@ -94,13 +94,12 @@ def use_cores(config: configs.Config) -> None:
     from vrstc_jax import hosts
 
     start_jax()
-    batches = (config.stcnet_training.batch, config.reid_training.batch, config.final_training.batch)
-    for batch in batches:
-        hosts.share(batch)  # refused now, and not when the last of the trainings begins
+    # Of all three: what does not divide is refused now, and not when the last of the trainings begins.
+    shares = [hosts.share(training.batch) for training in (
+        config.stcnet_training, config.reid_training, config.final_training)]
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with suppress(RuntimeError):  # JAX has been used already, and its devices are set
-            jax.config.update("jax_num_cpu_devices", math.gcd(*(hosts.share(batch) for batch in batches),
-                                                                   os.cpu_count() or 1))
+            jax.config.update("jax_num_cpu_devices", math.gcd(*shares, os.cpu_count() or 1))
 
 
 def _complain(error, code):
