@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A room imports from floors below, and on its own floor from rooms named before it. `__init__` stands for
 # the public names, which only the ways in may import from the top.
 FLOORS = (
-    ("errors", "config", "places", "hosts", "process", "shards", "attention", "regions", "precision"),
+    ("errors", "config", "places", "hosts", "process", "shards", "attention", "convolution", "regions",
+     "precision"),
     ("networks", "non_local", "resnet", "pooling", "losses", "hidden_bands", "reid", "data", "tensor_file",
      "imagenet"),
     ("training", "model", "evaluation", "locate", "locating_quality", "held_out", "model_card"),

@@ -7,11 +7,14 @@ count in the mean as much as their cell looks like a person's, and the verdict s
 cells are as large as what hides a person in part, or larger; the head over all stages looks at finer ones.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vrstc_jax import config as configs
+from vrstc_jax.convolution import convolution
 from vrstc_jax.regions import band_means, band_weights, cosines
 
 
@@ -53,7 +56,8 @@ class HiddenCells(nn.Module):
         self.look, self.worths = nn.Dense(self.width), nn.Dense(1, kernel_init=nn.initializers.zeros)
         self.compare, self.verdict = nn.Dense(self.width), nn.Dense(1, bias_init=nn.initializers.constant(-2.0))
         if self.stages:
-            self.look_around, self.compare_around = nn.Conv(self.width, (3, 3)), nn.Conv(self.width // 2, (3, 3))
+            conv = partial(nn.Conv, kernel_size=(3, 3), conv_general_dilated=convolution)
+            self.look_around, self.compare_around = conv(self.width), conv(self.width // 2)
 
     def features(self, stages):
         """What is compared, of the stages' feature maps [..., h, w, C]: [..., h, w, width]."""

@@ -14,52 +14,20 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import DTypeLike
 
 from vrstc_jax import config as configs
 from vrstc_jax.attention import attention_weights, temporal_attention
+from vrstc_jax.convolution import convolution, deconvolution
 from vrstc_jax.precision import promote_all_but_bias
 from vrstc_jax.regions import copy_back, crop_to_mask
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PIXELS = 4.0  # a flow's unit, so that what the optimiser does in a step moves pixels
 _KERNEL_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
-def _strided(y, kernel):
-    """The convolution whose transpose is `deconvolution`: [B, 2H, 2W, O] to [B, H, W, I]."""
-    return lax.conv_general_dilated(y, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
-
-
-@jax.custom_vjp
-def deconvolution(x, kernel):
-    """4×4 deconvolution of stride 2: [B, H, W, I] with kernel [4, 4, O, I] to [B, 2H, 2W, O].
-
-    It is the transpose of the strided convolution with the same kernel. Its weight gradient, left to
-    autodiff, is a convolution over an input dilated with zeros, which XLA runs tens of times too slowly on
-    CPU; the same numbers are the weight gradient of the strided convolution, which is used instead.
-    """
-    return lax.conv_general_dilated(
-        x, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2),
-        dimension_numbers=_LAYOUT)
-
-
-def _deconvolution_forward(x, kernel):
-    return deconvolution(x, kernel), (x, kernel)
-
-
-def _deconvolution_backward(saved, gradient):
-    x, kernel = saved
-    _, pullback = jax.vjp(lambda k: _strided(gradient, k), kernel)
-    return _strided(gradient, kernel), *pullback(x)
-
-
-deconvolution.defvjp(_deconvolution_forward, _deconvolution_backward)
-
-
 class Deconvolution(nn.Module):
-    """`deconvolution` with a kernel [4, 4, features, I] and a bias."""
+    """`convolution.deconvolution` with a kernel [4, 4, features, I] and a bias."""
 
     features: int
     dtype: DTypeLike | None = None
@@ -76,7 +44,8 @@ class Deconvolution(nn.Module):
 
 def _conv(features, *, stride=1, dilation=1, dtype=None, name=None, init=_KERNEL_INIT):
     return nn.Conv(features, (3, 3), (stride, stride), padding=dilation, kernel_dilation=dilation,
-                   dtype=dtype, promote_dtype=promote_all_but_bias, kernel_init=init, name=name)
+                   dtype=dtype, promote_dtype=promote_all_but_bias, kernel_init=init,
+                   conv_general_dilated=convolution, name=name)
 
 
 class Encoder(nn.Module):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from vrstc_jax import config as configs
+from vrstc_jax.convolution import convolution
 from vrstc_jax.non_local import NonLocal
 
 EXPANSION = 4  # a bottleneck's output over its width
@@ -120,7 +121,7 @@ def _shortcut(x, y, stride, conv, norm):
 
 def _conv(features, size, stride=1, *, dtype, name):
     return nn.Conv(features, (size, size), (stride, stride), padding=size // 2, use_bias=False, dtype=dtype,
-                   kernel_init=_INIT, name=name)
+                   kernel_init=_INIT, conv_general_dilated=convolution, name=name)
 
 
 def normalise(frames):
