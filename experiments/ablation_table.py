@@ -1,14 +1,30 @@
-"""The ablation's table: means over seeds, spreads, and the share of the gap that a row wins back."""
+"""The ablation's table: means over seeds, spreads, and the share of the gap that a row wins back.
+
+    python -m experiments.ablation_table A/results.json B/results.json --output DIR
+
+makes one of what `experiments.ablation` left on several machines, each with seeds of its own.
+"""
 
 import dataclasses
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
-from vrstc_jax.data.images import replace_file
+from vrstc_jax.data.images import replace_file, require_writable_directory
+from vrstc_jax.errors import InputError
+from vrstc_jax.process import run_as_command
+from vrstc_jax.report import write_json
+from vrstc_jax.report.writing import write_text
+
+# The paper's MARS figures, rank-1 (mAP).
+PAPER = {"baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
+         "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7), "+ global D": (87.9, 81.9),
+         "+ ID guider (STCnet)": (88.5, 82.3)}
 
 _PAPERS_DISCARDING = "rank-1 84.4 with all frames, 84.8 at τ 0.88, 84.9 at 0.89, 84.2 at 0.91, 83.6 at 0.93"
 
@@ -123,3 +139,86 @@ def write_plot(path, rows: Sequence[Row]) -> None:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=120)
     replace_file(Path(path), written.getvalue())
+
+
+def format_claims(rows: Sequence[Row]) -> str:
+    """Whether STCnet is ahead of what it is compared with, in mAP over the seeds; nothing for rows that are missing."""
+    by_name = {row.name: row for row in rows}
+    ours = by_name.get("+ ID guider (STCnet)")
+    if ours is None:
+        return ""
+    ceilings = {ceiling_of(name) for name in by_name}
+    others = {"NL on the data as they are": [by_name[name] for name in ("NL",) if name in by_name],
+              "discarding frames at the best τ": [row for row in rows if row.tau is not None],
+              "the best pooling": [row for row in rows if row.framed_by is None and row.name not in {"NL", *ceilings}]}
+    lines = []
+    for what, candidates in others.items():
+        if candidates:
+            best = max(candidates, key=lambda row: row.mean_ap.mean)
+            ahead = 100 * (ours.mean_ap.mean - best.mean_ap.mean)
+            lines.append(f"STCnet and {what} ({best.name}, {100 * best.mean_ap.mean:.1f}): "
+                         f"{abs(ahead):.1f} points {'ahead' if ahead > 0 else 'NOT ahead, behind' if ahead else 'apart'}")
+    if ours.share is not None:
+        enough = "at least" if ours.share.mean >= 0.5 else "LESS than"
+        lines.append(f"STCnet wins back {ours.share.mean:.0%} of NL's gap, {enough} half")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def read_results(path: Path) -> dict:
+    """{'of': what was done, 'seeds': {seed: {row: {'rank1', 'map', …}}}}, as `experiments.ablation` leaves it.
+
+    Raises:
+      InputError: there is no such file, or it holds something else.
+    """
+    try:
+        results = json.loads(path.read_text())
+        assert results["of"] and all(isinstance(rows, dict) and int(seed) >= 0
+                                     for seed, rows in results["seeds"].items())
+        return results
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise InputError(f"{path}: is no results.json of experiments.ablation ({type(error).__name__}).") from None
+
+
+def show_table(seeds: Mapping[str, Mapping[str, Mapping]], directory: Path) -> list[Row]:
+    """Prints the table of some seeds' results and writes table.md, table.json and plot.png."""
+    ordered = [seeds[seed] for seed in sorted(seeds, key=int)]
+    rows = rows_over_seeds(sorted(ordered, key=len, reverse=True), PAPER)  # the first one's rows are all
+    write_json(directory / "table.json", {"seeds": len(ordered), "rows": [row.as_dict() for row in rows]})
+    text = "\n".join(part for part in (format_table(rows), format_claims(rows)) if part)
+    write_text(directory / "table.md", text + "\n")
+    print(text, flush=True)
+    write_plot(directory / "plot.png", rows)
+    return rows
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Whose results to show."""
+
+    results: tyro.conf.Positional[tuple[Path, ...]]
+    """results.json of one work directory or several, each with seeds of its own."""
+    output: Path
+    """For results.json of all, table.md, table.json and plot.png."""
+
+
+def main(arguments: Arguments) -> list[Row]:
+    """One table of several files."""
+    if not arguments.results:
+        raise InputError("Give one results.json or more.")
+    first, seeds = read_results(arguments.results[0]), {}
+    for path in arguments.results:
+        found = read_results(path)
+        if found["of"] != first["of"]:
+            raise InputError(f"{path}: was made with other data or settings than {arguments.results[0]}; one table of "
+                             "both would say nothing.")
+        if twice := seeds.keys() & found["seeds"].keys():
+            raise InputError(f"{path}: seed {min(twice, key=int)} is in another file, too; give each once "
+                             "(--first-seed).")
+        seeds |= found["seeds"]
+    require_writable_directory(arguments.output)
+    write_json(arguments.output / "results.json", {"of": first["of"], "seeds": seeds})
+    return show_table(seeds, arguments.output)
+
+
+if __name__ == "__main__":
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))

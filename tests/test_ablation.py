@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import ablation
-from experiments.ablation_table import Row, Spread, ceiling_of, format_table, rows_over_seeds, write_plot
+from experiments import ablation, ablation_table
+from experiments.ablation_table import (
+    Row, Spread, ceiling_of, format_claims, format_table, rows_over_seeds, write_plot)
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps
 from vrstc_jax.complete import plan_from_scores
@@ -82,6 +83,60 @@ class TestTable:
         assert rows[0]["share"] is None
 
 
+class TestClaims:
+    def test_each_is_told_whether_it_holds_or_not(self):
+        pooled = {"maximum": figures(0.5, 0.6), "maximum, nothing hidden": figures(0.9, 0.99)}
+        best = {"NL, discarding 5% of bands": figures(0.5, 0.9, "NL", 0.8),
+                "baseline, discarding 5% of bands": figures(0.5, 0.85, "baseline", 0.8)}
+        rows = rows_over_seeds([SEEDS[0] | pooled | best | {"+ ID guider (STCnet)": figures(0.7, 0.8, "NL")}], PAPER)
+        assert format_claims(rows).splitlines() == [
+            "- STCnet and NL on the data as they are (NL, 50.0): 30.0 points ahead",
+            "- STCnet and discarding frames at the best τ (NL, discarding 5% of bands, 90.0): 10.0 points NOT ahead, "
+            "behind",
+            "- STCnet and the best pooling (maximum, 60.0): 20.0 points ahead",
+            "- STCnet wins back 75% of NL's gap, at least half"]
+        weak = rows_over_seeds([SEEDS[0] | {"+ ID guider (STCnet)": figures(0.7, 0.54, "NL")}], PAPER)
+        assert "10% of NL's gap, LESS than half" in format_claims(weak)
+
+    def test_nothing_without_stcnet(self):
+        assert format_claims(rows_over_seeds(SEEDS, PAPER)) == ""
+
+
+class TestSeedsOfSeveralMachines:
+    def written(self, folder, seeds, **of):
+        folder.mkdir()
+        path = folder / "results.json"
+        path.write_text(json.dumps({"of": {"amount": 1} | of, "seeds": seeds}))
+        return path
+
+    def shown(self, tmp_path, *paths):
+        return ablation_table.main(ablation_table.Arguments(paths, tmp_path / "both"))
+
+    def test_one_table(self, tmp_path):
+        later, earlier = self.written(tmp_path / "a", {"1": SEEDS[1]}), self.written(tmp_path / "b", {"0": SEEDS[0]})
+        assert self.shown(tmp_path, later, earlier) == rows_over_seeds(SEEDS, ablation_table.PAPER)
+        assert sorted(os.listdir(tmp_path / "both")) == ["plot.png", "results.json", "table.json", "table.md"]
+        assert ablation_table.read_results(tmp_path / "both/results.json")["seeds"] == {"0": SEEDS[0], "1": SEEDS[1]}
+
+    def test_rows_that_only_a_later_seed_has(self, tmp_path):
+        few = {"NL": SEEDS[0]["NL"]}
+        rows = self.shown(tmp_path, self.written(tmp_path / "a", {"0": few, "1": SEEDS[1]}))
+        assert {row.name: row.seeds for row in rows} == dict.fromkeys(SEEDS[1], 1) | {"NL": 2}
+
+    def test_what_does_not_go_together(self, tmp_path):
+        one, again = (self.written(tmp_path / name, {"0": SEEDS[0]}) for name in "ab")
+        other = self.written(tmp_path / "c", {"1": SEEDS[1]}, amount=2)
+        no_results = tmp_path / "table.json"
+        no_results.write_text('{"seeds": 1, "rows": []}')
+        for second, said in ((again, "seed 0 is in another file"), (other, "other data or settings"),
+                             (no_results, "is no results.json"), (tmp_path / "none", "is no results.json")):
+            with pytest.raises(InputError, match=said):
+                self.shown(tmp_path, one, second)
+        with pytest.raises(InputError, match="one results.json or more"):
+            self.shown(tmp_path)
+        assert not (tmp_path / "both").exists()
+
+
 class TestPlot:
     def test_bars(self, tmp_path):
         def row(name, mean_ap, framed_by=None):
@@ -134,11 +189,11 @@ class TestRows:
 
     def test_the_paper_s_figures_for_mars(self):
         """DESIGN, section 2."""
-        assert ablation.PAPER == {
+        assert ablation_table.PAPER == {
             "baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
             "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7),
             "+ global D": (87.9, 81.9), "+ ID guider (STCnet)": (88.5, 82.3)}
-        assert list(ablation.PAPER) == ["baseline", "NL", *(name for name in ablation.COMPLETIONS
+        assert list(ablation_table.PAPER) == ["baseline", "NL", *(name for name in ablation.COMPLETIONS
                                                             if name != "Spa+Tem, nothing added")]
 
     def test_all_rows(self, tmp_path, monkeypatch):
@@ -179,6 +234,17 @@ def command(work, *more):
             "JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def test_seeds_that_stand_stay_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation._Seed, "rows", lambda self: SEEDS[self.protocol.seed])
+    monkeypatch.setattr(ablation, "use_cores", lambda config: None)
+    monkeypatch.setattr(ablation.jax.config, "update", lambda *setting: None)
+    for first_seed, seeds in ((1, 1), (0, 1)):
+        rows = ablation.main(ablation.Arguments(tmp_path, size="smoke", seeds=seeds, first_seed=first_seed))
+    wanted = [row.as_dict() for row in rows_over_seeds(SEEDS, ablation_table.PAPER)]
+    assert rows == json.loads(json.dumps(wanted))
+    assert json.loads((tmp_path / "table.json").read_text()) == {"seeds": 2, "rows": rows}
 
 
 @pytest.mark.slow
@@ -223,7 +289,7 @@ class TestArguments:
         assert ablation._with_needed(("STCnet, true masks",)) == {"STCnet, true masks", ablation.STCNET}
         assert ablation._with_needed(("NL, discarding 10% of bands",)) == {"NL, discarding 10% of bands", "NL"}
 
-    @pytest.mark.parametrize("change, said", [({"rows": ("typo",)}, "typo"), ({"seeds": 0}, "--seeds"),
+    @pytest.mark.parametrize("change, said", [({"rows": ("typo",)}, "typo"), ({"seeds": 0}, "--seeds"), ({"first_seed": -1}, "--first-seed"),
                                               ({"stcnet_steps": -1}, "--stcnet-steps")])
     def test_bad_input_is_one_line_before_anything_is_done(self, tmp_path, change, said):
         with pytest.raises(InputError) as raised:
