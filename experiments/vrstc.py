@@ -89,7 +89,8 @@ class Arguments:
     start: Annotated[Literal[five_steps.STEPS] | None, tyro.conf.arg(name="from")] = None
     """Do this step and all after it again."""
     fresh: bool = False
-    """Step 1 from nothing; else size small begins with the default model's network, which made-up walkers trained."""
+    """Step 1 from nothing; else size small begins with the default model's network, which made-up walkers trained, and
+    mars_paper must have --imagenet."""
     imagenet: Path | None = None
     """Weights to start from, made by tools/import_resnet50.py."""
     tau_quantile: float | None = None
@@ -246,6 +247,17 @@ def _check(arguments):
     if arguments.dataset != "walkers" and arguments.dataset not in datasets.names():
         raise InputError(f"There is no data set '{arguments.dataset}'; choose walkers or one of "
                          f"{', '.join(datasets.names())}.")
+    for name, of, asked in (("occlusion", "walkers", arguments.occlusion != "usual"),
+                            ("split_file", "folder", arguments.split_file is not None)):
+        if asked and arguments.dataset != of:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: is for the data set '{of}', and "
+                             f"this is '{arguments.dataset}'; leave it out.")
+    if arguments.dataset == "walkers" and arguments.manual_dir is not None:
+        raise InputError(f"--manual-dir {arguments.manual_dir}: walkers are made up, and read from nowhere; say with "
+                         f"--dataset what lies there: {', '.join(datasets.names())}.")
+    if arguments.size == "mars_paper" and not (arguments.imagenet or arguments.fresh):
+        raise InputError("--size mars_paper is the paper's recipe to the letter, and that begins with ImageNet weights: "
+                         "give --imagenet (see tools/import_resnet50.py), or --fresh to begin with none.")
     for name in ("reid_steps", "stcnet_steps", "final_steps"):
         value = getattr(arguments, name)
         if value is not None and value <= 0:

@@ -175,10 +175,14 @@ def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
     ({"label_smoothing": 1.0}, "--label-smoothing"), ({"label_smoothing": -0.1}, "--label-smoothing"),
     ({"label_smoothing": math.nan}, "--label-smoothing"), ({"triplet": -1.0}, "--triplet"),
     ({"triplet": math.inf}, "--triplet"), ({"imagenet": Path("typo.safetensors")}, "typo.safetensors: no such file"),
+    ({"dataset": "mars", "occlusion": "light"}, "--occlusion light: is for the data set 'walkers', and this is 'mars'"),
+    ({"split_file": Path("splits.json")}, "--split-file splits.json: is for the data set 'folder'"),
+    ({"manual_dir": Path("mars")}, "--manual-dir mars: walkers are made up"),
+    ({"dataset": "mars", "size": "mars_paper"}, "give --imagenet (see tools/import_resnet50.py), or --fresh"),
 ])
 def test_bad_arguments_are_one_line_before_anything_is_done(tmp_path, arguments, said):
     with pytest.raises(InputError) as raised:
-        vrstc.main(vrstc.Arguments(workdir=tmp_path / "w", size="smoke", **arguments))
+        vrstc.main(vrstc.Arguments(workdir=tmp_path / "w", **{"size": "smoke"} | arguments))
     assert said in str(raised.value) and "\n" not in str(raised.value)
     assert not (tmp_path / "w").exists()
 
@@ -436,7 +440,8 @@ configs.SIZES["mars_paper"] = dataclasses.replace(config, **{
     part: dataclasses.replace(getattr(config, part), batch=2)
     for part in ("reid_training", "stcnet_training", "final_training")})
 vrstc.main(vrstc.Arguments(Path(sys.argv[2]), dataset="mars", size="mars_paper", manual_dir=Path(sys.argv[1]),
-                           check_counts=False, compare=False, reid_steps=1, stcnet_steps=1, final_steps=1))
+                           check_counts=False, compare=False, fresh=True, reid_steps=1, stcnet_steps=1,
+                           final_steps=1))
 """
 
 
