@@ -156,8 +156,9 @@ def format_claims(rows: Sequence[Row]) -> str:
         if candidates:
             best = max(candidates, key=lambda row: row.mean_ap.mean)
             ahead = 100 * (ours.mean_ap.mean - best.mean_ap.mean)
+            told = "ahead" if ahead > 0 else "NOT ahead, behind"
             lines.append(f"STCnet and {what} ({best.name}, {100 * best.mean_ap.mean:.1f}): "
-                         f"{abs(ahead):.1f} points {'ahead' if ahead > 0 else 'NOT ahead, behind' if ahead else 'apart'}")
+                         f"{abs(ahead):.1f} points {told}")
     if ours.share is not None:
         enough = "at least" if ours.share.mean >= 0.5 else "LESS than"
         lines.append(f"STCnet wins back {ours.share.mean:.0%} of NL's gap, {enough} half")

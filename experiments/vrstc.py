@@ -256,7 +256,7 @@ def _check(arguments):
         raise InputError(f"--manual-dir {arguments.manual_dir}: walkers are made up, and read from nowhere; say with "
                          f"--dataset what lies there: {', '.join(datasets.names())}.")
     if arguments.size == "mars_paper" and not (arguments.imagenet or arguments.fresh):
-        raise InputError("--size mars_paper is the paper's recipe to the letter, and that begins with ImageNet weights: "
+        raise InputError("--size mars_paper is the paper's recipe to the letter, which begins with ImageNet weights: "
                          "give --imagenet (see tools/import_resnet50.py), or --fresh to begin with none.")
     for name in ("reid_steps", "stcnet_steps", "final_steps"):
         value = getattr(arguments, name)
