@@ -42,7 +42,11 @@ def convolution(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dilat
         padding = lax.padtype_to_pads(x.shape[1:3], reach, strides, padding)
     axes = [_seeing(*sizes) for sizes in zip(x.shape[1:3], kernel.shape[:2], strides, padding, dilation)]
     (rows, above_below), (columns, left_right) = axes
-    return _convolution(x, kernel[rows, columns], strides, (above_below, left_right), dilation, precision)
+    kernel, padding = kernel[rows, columns], (above_below, left_right)
+    plain = partial(_plain, strides=strides, padding=padding, dilation=dilation, precision=precision)
+    if not _is_tiny(x) and len(_parts(x, jax.eval_shape(plain, x, kernel))) == 1:
+        return plain(x, kernel)
+    return _convolution(x, kernel, strides, padding, dilation, precision)
 
 
 def _seeing(size, taps, stride, padding, dilation):
@@ -59,14 +63,14 @@ def _seeing(size, taps, stride, padding, dilation):
 def _convolution(x, kernel, strides, padding, dilation, precision):
     plain = partial(_plain, strides=strides, padding=padding, dilation=dilation, precision=precision)
 
-    def on_cpu(x, kernel):
-        if _is_tiny(x):
-            return _by_products(x, kernel, strides, padding, dilation, precision)
-        if strides == (1, 1):
-            return plain(x, kernel)
+    def by_products(x, kernel):
+        return _by_products(x, kernel, strides, padding, dilation, precision)
+
+    def in_parts(x, kernel):
         return jnp.concatenate([plain(x[part], kernel) for part in _parts(x)])
 
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+    cpu = by_products if _is_tiny(x) else in_parts if strides != (1, 1) and len(_parts(x)) > 1 else plain
+    return _on_cpus(cpu, plain, x, kernel)
 
 
 def _forward(x, kernel, strides, padding, dilation, precision):
@@ -76,31 +80,37 @@ def _forward(x, kernel, strides, padding, dilation, precision):
 def _backward(strides, padding, dilation, precision, saved, gradient):
     x, kernel = saved
     plain = partial(_plain, strides=strides, padding=padding, dilation=dilation, precision=precision)
+    parts = _parts(x, gradient)
 
     def by_input(x, kernel, gradient):
         return jax.vjp(lambda x: plain(x, kernel), x)[1](gradient)[0]
 
+    def by_input_by_products(x, kernel, gradient):
+        return _by_products_back(x, kernel, gradient, strides, padding, dilation, precision)
+
+    def by_input_in_parts(x, kernel, gradient):
+        return jnp.concatenate([by_input(x[part], kernel, gradient[part]) for part in parts])
+
     def by_kernel(x, kernel, gradient):
         return jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](gradient)[0]
 
-    def by_input_on_cpu(x, kernel, gradient):
-        if _is_tiny(x):
-            return _by_products_back(x, kernel, gradient, strides, padding, dilation, precision)
-        if strides == (1, 1):
-            return by_input(x, kernel, gradient)
-        return jnp.concatenate([by_input(x[part], kernel, gradient[part]) for part in _parts(x, gradient)])
-
-    def by_kernel_on_cpu(x, kernel, gradient):
+    def by_kernel_in_parts(x, kernel, gradient):
         # A sum of roundings to bfloat16 would be another result than the rounding of the sum.
-        total = sum(by_kernel(x[part], kernel, gradient[part]).astype(_summed_in(kernel))
-                    for part in _parts(x, gradient))
+        total = sum(by_kernel(x[part], kernel, gradient[part]).astype(_summed_in(kernel)) for part in parts)
         return total.astype(kernel.dtype)
 
-    return tuple(lax.platform_dependent(x, kernel, gradient, cpu=cpu, default=default)
-                 for cpu, default in ((by_input_on_cpu, by_input), (by_kernel_on_cpu, by_kernel)))
+    whole = len(parts) == 1
+    for_input = by_input_by_products if _is_tiny(x) else by_input if strides == (1, 1) or whole else by_input_in_parts
+    return (_on_cpus(for_input, by_input, x, kernel, gradient),
+            _on_cpus(by_kernel if whole else by_kernel_in_parts, by_kernel, x, kernel, gradient))
 
 
 _convolution.defvjp(_forward, _backward)
+
+
+def _on_cpus(function, other, *arrays):
+    """`function` of arrays on CPUs, and `other` elsewhere."""
+    return other(*arrays) if function is other else lax.platform_dependent(*arrays, cpu=function, default=other)
 
 
 def _plain(x, kernel, *, strides, padding, dilation, precision):
