@@ -2,6 +2,12 @@
 
 import dataclasses
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +109,54 @@ def test_painted_ahead_they_are_the_same():
             assert (ahead.name, ahead.person, ahead.frame_names) == (plain.name, plain.person, plain.frame_names)
             for one, other in zip(parts(ahead), parts(plain)):
                 np.testing.assert_array_equal(one, other)
+
+
+_READS_ON = """
+import time
+from vrstc_jax.data.walkers import PaintedAhead, WalkerConfig
+
+if __name__ == "__main__":
+    with PaintedAhead([(1, 0)], seed=0, config=WalkerConfig(height=32, width=16, frames=2)) as tracklets:
+        tracklets[0].frames[0]
+        print("ready", flush=True)
+        time.sleep(600)
+"""
+
+
+def test_who_paints_ahead_ends_with_a_reader_that_is_killed(tmp_path):
+    script = tmp_path / "reads.py"
+    script.write_text(_READS_ON)
+    root = Path(__file__).resolve().parents[1]
+    reader = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
+                              env=os.environ | {"PYTHONPATH": str(root)})
+    try:
+        assert reader.stdout.readline() == "ready\n"
+        painters = children(reader.pid)
+        assert painters
+        reader.send_signal(signal.SIGKILL)
+        reader.wait()
+        until = time.monotonic() + 30
+        while any(lives(painter) for painter in painters):
+            assert time.monotonic() < until, painters
+            time.sleep(0.05)
+    finally:
+        reader.kill()
+
+
+def children(parent):
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("this system lists no processes in /proc")
+    return [int(place.name) for place in Path("/proc").iterdir()
+            if place.name.isdigit() and stat(place)[1] == str(parent)]
+
+
+def lives(process):
+    return stat(Path("/proc") / str(process))[0] not in ("", "Z")
+
+
+def stat(place):
+    """(state, parent) of a process, or ("", "") where it is gone."""
+    try:
+        return tuple((place / "stat").read_text().rpartition(")")[2].split()[:2])
+    except OSError:
+        return "", ""

@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
@@ -33,7 +34,7 @@ class PaintedAhead:
 
     def __enter__(self) -> list[Tracklet]:
         # A new interpreter for each: forking one that runs JAX's threads may hang.
-        self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"))
+        self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"), _end_with_the_reader)
         return [self._tracklet(number) for number in range(len(self._places))]
 
     def __exit__(self, *_):
@@ -54,6 +55,15 @@ class PaintedAhead:
                 self._waiting.pop(passed).cancel()
             self._last = number, self._waiting.pop(number).result()
         return self._last[1]
+
+
+def _end_with_the_reader():
+    """A reader that is killed tells nobody; whoever waits for more to paint would wait, and hold memory, for ever."""
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _paint(person, camera, seed, config):
