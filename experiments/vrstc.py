@@ -2,10 +2,10 @@
 
     python -m experiments.vrstc --dataset walkers --workdir out-vrstc
 
-Made-up walkers, size `small`: about 40 minutes on two CPU cores. Each step leaves its result in WORKDIR and is
-skipped when that stands; `--from STEP` does it and all after it again (data, reid, locate, stcnet, complete,
-rank). At the end it prints rank-1 and mAP before and after completion; results.json, ranked.png and
-cmc.png lie in WORKDIR. `--size smoke` shows that it runs.
+Made-up walkers, size `small`: about 11 minutes on two cores of a recent CPU. Each step leaves its result in WORKDIR
+and is skipped when that stands; `--from STEP` does it and all after it again (data, reid, locate, stcnet, complete,
+rank). At the end it prints rank-1 and mAP before and after completion; results.json, ranked.png and cmc.png lie in
+WORKDIR. `--size smoke` shows that it runs.
 
 The public sets must be had from their owners; `--manual-dir` is where they lie:
 
