@@ -6,6 +6,7 @@ A float32 sum of a few hundred products is good to some 1e-7 of the largest; BOU
 from functools import partial
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,10 +25,13 @@ CASES = {
     "in parts": ((5, 8, 6), 3, 1, 1, 1, 4000),
     "an example at a time": ((3, 8, 6), 3, 1, 1, 1, 1),
     "strided": ((3, 9, 7), 3, 2, 1, 1, 3000),
-    "strided, small at the border": ((2, 8, 6), 7, 2, 3, 1, WHOLE),
-    "one tap, strided": ((2, 8, 6), 1, 2, 0, 1, WHOLE),
-    "dilated": ((2, 12, 6), 3, 1, 2, 2, WHOLE),
+    "strided, small at the border": ((2, 8, 6), 7, 2, 3, 1, 1),
+    "one tap, strided": ((2, 8, 6), 1, 2, 0, 1, 1),
+    "dilated": ((2, 12, 6), 3, 1, 2, 2, 1),
     "taps that see padding alone": ((2, 12, 6), 3, 1, 8, 8, WHOLE),
+    "taps that see padding alone, in parts": ((2, 12, 6), 3, 1, 8, 8, 1),
+    "tiny, dilated": ((2, 6, 5), 3, 1, 2, 2, WHOLE),
+    "tiny, taps that see padding alone": ((2, 6, 4), 3, 1, 4, 4, WHOLE),
     "tiny": ((2, 4, 2), 3, 1, 1, 1, WHOLE),
     "tiny, strided": ((2, 4, 2), 3, 2, 1, 1, WHOLE),
     "tiny, one tap": ((2, 4, 2), 1, 2, 0, 1, WHOLE),
@@ -102,8 +106,8 @@ def test_what_is_of_another_kind_goes_to_lax_as_it_is(change):
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 6), (4, 4, 2)], ids=["in parts", "tiny"])
-def test_bfloat16_is_not_rounded_between_parts(monkeypatch, shape):
-    """Half a unit in the last place is 2^-9; XLA's own forward pass is rounded more than once, too."""
+def test_bfloat16_gradients_by_the_kernel_are_rounded_once(monkeypatch, shape):
+    """As of float32 throughout; XLA's own other passes round more than once."""
     monkeypatch.setattr(room, "_AT_A_TIME", 1)
     x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in given(shape, 3))
     function = partial(convolution, **options(1, 1, 1))
@@ -111,9 +115,31 @@ def test_bfloat16_is_not_rounded_between_parts(monkeypatch, shape):
     wide = [a.astype(jnp.float32) for a in (x, kernel, gradient)]
     out, pullback = jax.vjp(function, x, kernel)
     wanted, wanted_pullback = jax.vjp(function, *wide[:2])
-    for got, array in zip((out, *pullback(gradient)), (wanted, *wanted_pullback(wide[2])), strict=True):
-        assert got.dtype == jnp.bfloat16
-        assert difference(got, array) <= 2**-8
+    (by_x, by_kernel), (wanted_by_x, wanted_by_kernel) = pullback(gradient), wanted_pullback(wide[2])
+    assert out.dtype == by_x.dtype == by_kernel.dtype == jnp.bfloat16
+    # Sums in another order may fall on the other side of a rounding, one in hundreds.
+    assert np.mean(by_kernel != wanted_by_kernel.astype(jnp.bfloat16)) < 0.01
+    assert difference(out, wanted) <= 2**-8 and difference(by_x, wanted_by_x) <= 2**-8
+
+
+def test_on_a_mesh_with_a_batch_of_any_size_and_with_nothing(monkeypatch):
+    x, kernel = given((2, 4, 4), 3)
+    function = partial(convolution, **options(1, 1, 1))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("b",))
+    rows, all_alike = jax.sharding.PartitionSpec("b"), jax.sharding.PartitionSpec()
+
+    def gradient(x, kernel):
+        return jax.grad(lambda x: jnp.sum(function(x, kernel) ** 2))(x)
+
+    on_mesh = jax.jit(jax.shard_map(gradient, mesh=mesh, in_specs=(rows, all_alike), out_specs=rows))
+    assert difference(on_mesh(x, kernel), gradient(x, kernel)) <= BOUND
+
+    size, = jax.export.symbolic_shape("size")
+    exported = jax.export.export(jax.jit(function))(
+        jax.ShapeDtypeStruct((size, 4, 4, 5), x.dtype), jax.ShapeDtypeStruct(kernel.shape, kernel.dtype))
+    assert difference(exported.call(x, kernel), function(x, kernel)) <= BOUND
+
+    assert convolution(x, kernel, **options(1, 0, 2)).shape == (2, 0, 0, 7)
 
 
 def test_vmap_and_second_derivatives(monkeypatch):

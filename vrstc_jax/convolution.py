@@ -28,7 +28,8 @@ def convolution(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dilat
     """As `lax.conv_general_dilated`, for `flax.linen.Conv(conv_general_dilated=convolution)`.
 
     x [B, H, W, I] with kernel [h, w, I, O] to [B, H', W', O]; what is not of this kind (other layouts, groups, a
-    dilated input) goes to `lax.conv_general_dilated` as it is. Differentiable in reverse mode, any number of times.
+    dilated input) goes to `lax.conv_general_dilated` as it is. Differentiable in reverse mode, any number of times; in
+    forward mode only where a map is neither tiny nor the batch too large for the caches.
     """
     numbers = lax.conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
     usual = lax.conv_dimension_numbers(x.shape, kernel.shape, _LAYOUT) if x.ndim == 4 else None
@@ -44,7 +45,10 @@ def convolution(x, kernel, window_strides, padding, lhs_dilation=None, rhs_dilat
     (rows, above_below), (columns, left_right) = axes
     kernel, padding = kernel[rows, columns], (above_below, left_right)
     plain = partial(_plain, strides=strides, padding=padding, dilation=dilation, precision=precision)
-    if not _is_tiny(x) and len(_parts(x, jax.eval_shape(plain, x, kernel))) == 1:
+    out = jax.eval_shape(plain, x, kernel)
+    if not isinstance(x.shape[0], int) or 0 in out.shape:  # a batch of any size, as `jax.export` has it; nothing
+        return plain(x, kernel)
+    if not _is_tiny(x) and len(_parts(x, out)) == 1:
         return plain(x, kernel)
     return _convolution(x, kernel, strides, padding, dilation, precision)
 
@@ -96,8 +100,8 @@ def _backward(strides, padding, dilation, precision, saved, gradient):
 
     def by_kernel_in_parts(x, kernel, gradient):
         # A sum of roundings to bfloat16 would be another result than the rounding of the sum.
-        total = sum(by_kernel(x[part], kernel, gradient[part]).astype(_summed_in(kernel)) for part in parts)
-        return total.astype(kernel.dtype)
+        wide = [array.astype(_summed_in(array)) for array in (x, kernel, gradient)]
+        return sum(by_kernel(wide[0][part], wide[1], wide[2][part]) for part in parts).astype(kernel.dtype)
 
     whole = len(parts) == 1
     for_input = by_input_by_products if _is_tiny(x) else by_input if strides == (1, 1) or whole else by_input_in_parts
@@ -151,8 +155,8 @@ def _by_products_back(x, kernel, gradient, strides, padding, dilation, precision
     def lay_back(x):
         return _seen(x, kernel.shape, strides, padding, dilation)
 
-    empty = jnp.zeros(x.shape, _summed_in(x))
-    return jax.vjp(lay_back, empty)[1](seen)[0].astype(x.dtype)
+    # Linear: what it is differentiated at does not matter, but where it lies does, under shard_map.
+    return jax.vjp(lay_back, x.astype(_summed_in(x)))[1](seen)[0].astype(x.dtype)
 
 
 def _seen(x, shape, strides, padding, dilation):
