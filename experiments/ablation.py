@@ -18,10 +18,14 @@ What counts is the share of the gap between a network's two framing rows that a 
 printed and written to WORKDIR/table.md and table.json, with mean and standard deviation over seeds and the
 paper's MARS figures beside them, and drawn in plot.png. Below it stands whether STCnet is ahead of what it is
 compared with. Rows that stand are not done again, so the same command goes on where it stopped, and seeds that stand
-in WORKDIR/results.json are in the table, asked for or not. Seeds may be done on several machines, by `--first-seed`:
-`python -m experiments.ablation_table A/results.json B/results.json --output DIR` makes one table of them. Size
-`small`, three seeds: sized for 3 hours on two CPU cores; `--size large` has four times the people and five times the
-steps, `--people`, `--stcnet-steps` and the like change one thing, `--size smoke` shows that it runs.
+in WORKDIR/results.json are in the table, asked for or not. Seeds may be done on several machines, by `--first-seed`,
+each with a WORKDIR of its own:
+
+    python -m experiments.ablation_table A/results.json B/results.json --output DIR
+
+makes one table of them. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--size large` has four times
+the people and five times the steps, `--people`, `--stcnet-steps` and the like change one thing, `--size smoke` shows
+that it runs.
 """
 
 import dataclasses
@@ -139,6 +143,8 @@ def main(arguments: Arguments) -> list[dict]:
     def take():
         require_writable_directory(arguments.workdir)
         five_steps.claim(arguments.workdir, of)
+        if path.exists():
+            read_results(path)
 
     hosts.once(take)
     # Rows of other seeds, and some of the same, run the same programs.

@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from vrstc_jax import five_steps
 from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.errors import InputError
+from vrstc_jax.places import as_path
 from vrstc_jax.process import run_as_command
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
@@ -71,9 +73,12 @@ class Row:
 
 
 def rows_over_seeds(results: Sequence[Mapping[str, Mapping]], paper: Mapping[str, tuple[float, float]]) -> list[Row]:
-    """Rows from {row: {'rank1', 'map', 'framed_by', 'tau'}} of each seed, in the order of the first seed's."""
-    rows = []
-    for name, first in results[0].items():
+    """Rows from {row: {'rank1', 'map', 'framed_by', 'tau'}} of each seed: all that any has, as they come."""
+    rows, firsts = [], {}
+    for result in results:
+        firsts = result | firsts if len(result) > len(firsts) else firsts | {
+            name: row for name, row in result.items() if name not in firsts}
+    for name, first in firsts.items():
         mine = [result for result in results if name in result]
         framed_by = first["framed_by"]
         taus = [tau for result in mine if (tau := result[name].get("tau")) is not None]
@@ -105,15 +110,16 @@ def format_table(rows: Sequence[Row]) -> str:
             return ""
         return f"{100 * spread.mean:.{digits}f} ± {100 * spread.deviation:.{digits}f}"
 
+    seeds = max(row.seeds for row in rows)
     cells = [["", "rank-1, %", "mAP, %", "of the gap, %", "τ", "paper, MARS: rank-1 (mAP)"]]
     for row in rows:
         theirs = "" if row.paper is None else f"{row.paper[0]:.1f} ({row.paper[1]:.1f})"
-        cells.append([row.name, percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
+        fewer = "" if row.seeds == seeds else f" ({row.seeds} of the seeds)"
+        cells.append([row.name + fewer, percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
                       "" if row.tau is None else f"{row.tau.mean:.3f}", theirs])
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    seeds = max(row.seeds for row in rows)
     notes = [f"The paper discards by τ with the baseline, MARS: {_PAPERS_DISCARDING}.", ""] if any(
         row.tau is not None for row in rows) else []
     return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", *lines, "", *notes])
@@ -141,51 +147,63 @@ def write_plot(path, rows: Sequence[Row]) -> None:
     replace_file(Path(path), written.getvalue())
 
 
-def format_claims(rows: Sequence[Row]) -> str:
-    """Whether STCnet is ahead of what it is compared with, in mAP over the seeds; nothing for rows that are missing."""
-    by_name = {row.name: row for row in rows}
-    ours = by_name.get("+ ID guider (STCnet)")
-    if ours is None:
-        return ""
-    ceilings = {ceiling_of(name) for name in by_name}
-    others = {"NL on the data as they are": [by_name[name] for name in ("NL",) if name in by_name],
-              "discarding frames at the best τ": [row for row in rows if row.tau is not None],
-              "the best pooling": [row for row in rows if row.framed_by is None and row.name not in {"NL", *ceilings}]}
-    lines = []
-    for what, candidates in others.items():
+def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
+    """Whether STCnet is ahead of what it is compared with, in mAP over the seeds that have both; results as
+    `rows_over_seeds` takes them. Nothing where rows are missing."""
+    ours, lines = "+ ID guider (STCnet)", []
+    others = {"NL on the data as they are": lambda name, row: name == "NL",
+              "discarding frames at the best τ": lambda name, row: row.get("tau") is not None,
+              "the best other pooling or pair scorer": lambda name, row: not (
+                  row["framed_by"] or name in ("NL", "baseline") or name.endswith(ceiling_of("")))}
+    for what, is_one in others.items():
+        candidates = {}
+        for name in dict.fromkeys(name for result in results for name, row in result.items() if is_one(name, row)):
+            shared = [result for result in results if {name, ours} <= set(result)]
+            if shared:
+                theirs, own = (np.mean([100 * result[each]["map"] for result in shared]) for each in (name, ours))
+                candidates[name] = theirs, own, len(shared)
         if candidates:
-            best = max(candidates, key=lambda row: row.mean_ap.mean)
-            ahead = 100 * (ours.mean_ap.mean - best.mean_ap.mean)
-            told = "ahead" if ahead > 0 else "NOT ahead, behind"
-            lines.append(f"STCnet and {what} ({best.name}, {100 * best.mean_ap.mean:.1f}): "
-                         f"{abs(ahead):.1f} points {told}")
-    if ours.share is not None:
-        enough = "at least" if ours.share.mean >= 0.5 else "LESS than"
-        lines.append(f"STCnet wins back {ours.share.mean:.0%} of NL's gap, {enough} half")
+            name = max(candidates, key=lambda name: candidates[name][0] - candidates[name][1])
+            theirs, own, seeds = candidates[name]
+            apart = f"{abs(own - theirs):.1f} points"
+            told = "level" if apart == "0.0 points" else f"{apart} {'ahead' if own > theirs else 'NOT ahead, behind'}"
+            lines.append(f"STCnet ({own:.1f}) and {what} ({name}, {theirs:.1f}; {seeds} "
+                         f"seed{'s' if seeds > 1 else ''}): {told}")
+    share = _share([result for result in results if ours in result], ours, "NL")
+    if share is not None:
+        enough = "at least" if share.mean >= 0.5 else "LESS than"
+        lines.append(f"STCnet wins back {share.mean:.1%} of NL's gap, {enough} half")
     return "\n".join(f"- {line}" for line in lines)
 
 
-def read_results(path: Path) -> dict:
+def read_results(path) -> dict:
     """{'of': what was done, 'seeds': {seed: {row: {'rank1', 'map', …}}}}, as `experiments.ablation` leaves it.
 
     Raises:
       InputError: there is no such file, or it holds something else.
     """
+    path = as_path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; experiments.ablation leaves one in its work directory.")
     try:
         results = json.loads(path.read_text())
-        assert results["of"] and all(isinstance(rows, dict) and int(seed) >= 0
-                                     for seed, rows in results["seeds"].items())
-        return results
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        raise InputError(f"{path}: is no results.json of experiments.ablation ({type(error).__name__}).") from None
+        rows = [row for seed, rows in results["seeds"].items() for row in rows.values() if int(seed) >= 0]
+        good = bool(rows) and isinstance(results["of"], dict) and all(
+            isinstance(row[figure], int | float) for row in rows for figure in ("rank1", "map")) and all(
+            "framed_by" in row for row in rows)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise InputError(f"{path}: is no results.json of experiments.ablation, or a damaged one.")
+    return results
 
 
 def show_table(seeds: Mapping[str, Mapping[str, Mapping]], directory: Path) -> list[Row]:
     """Prints the table of some seeds' results and writes table.md, table.json and plot.png."""
-    ordered = [seeds[seed] for seed in sorted(seeds, key=int)]
-    rows = rows_over_seeds(sorted(ordered, key=len, reverse=True), PAPER)  # the first one's rows are all
-    write_json(directory / "table.json", {"seeds": len(ordered), "rows": [row.as_dict() for row in rows]})
-    text = "\n".join(part for part in (format_table(rows), format_claims(rows)) if part)
+    results = [seeds[seed] for seed in sorted(seeds, key=int)]
+    rows = rows_over_seeds(results, PAPER)
+    write_json(directory / "table.json", {"seeds": len(results), "rows": [row.as_dict() for row in rows]})
+    text = "\n".join(part for part in (format_table(rows), format_claims(results)) if part)
     write_text(directory / "table.md", text + "\n")
     print(text, flush=True)
     write_plot(directory / "plot.png", rows)
@@ -206,19 +224,22 @@ def main(arguments: Arguments) -> list[Row]:
     """One table of several files."""
     if not arguments.results:
         raise InputError("Give one results.json or more.")
+    output = as_path(arguments.output) / "results.json"
     first, seeds = read_results(arguments.results[0]), {}
     for path in arguments.results:
         found = read_results(path)
-        if found["of"] != first["of"]:
-            raise InputError(f"{path}: was made with other data or settings than {arguments.results[0]}; one table of "
-                             "both would say nothing.")
+        if as_path(path).resolve() == output.resolve():
+            raise InputError(f"{path}: would be replaced by the results of all; give another --output.")
+        if apart := five_steps.differing(found["of"], first["of"]):
+            raise InputError(f"{path}: was made with other data or settings ('{apart[0]}') than "
+                             f"{arguments.results[0]}; one table of both would say nothing.")
         if twice := seeds.keys() & found["seeds"].keys():
             raise InputError(f"{path}: seed {min(twice, key=int)} is in another file, too; give each once "
                              "(--first-seed).")
         seeds |= found["seeds"]
-    require_writable_directory(arguments.output)
-    write_json(arguments.output / "results.json", {"of": first["of"], "seeds": seeds})
-    return show_table(seeds, arguments.output)
+    require_writable_directory(output.parent)
+    write_json(output, {"of": first["of"], "seeds": seeds})
+    return show_table(seeds, output.parent)
 
 
 if __name__ == "__main__":

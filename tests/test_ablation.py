@@ -88,18 +88,28 @@ class TestClaims:
         pooled = {"maximum": figures(0.5, 0.6), "maximum, nothing hidden": figures(0.9, 0.99)}
         best = {"NL, discarding 5% of bands": figures(0.5, 0.9, "NL", 0.8),
                 "baseline, discarding 5% of bands": figures(0.5, 0.85, "baseline", 0.8)}
-        rows = rows_over_seeds([SEEDS[0] | pooled | best | {"+ ID guider (STCnet)": figures(0.7, 0.8, "NL")}], PAPER)
-        assert format_claims(rows).splitlines() == [
-            "- STCnet and NL on the data as they are (NL, 50.0): 30.0 points ahead",
-            "- STCnet and discarding frames at the best τ (NL, discarding 5% of bands, 90.0): 10.0 points NOT ahead, "
-            "behind",
-            "- STCnet and the best pooling (maximum, 60.0): 20.0 points ahead",
-            "- STCnet wins back 75% of NL's gap, at least half"]
-        weak = rows_over_seeds([SEEDS[0] | {"+ ID guider (STCnet)": figures(0.7, 0.54, "NL")}], PAPER)
-        assert "10% of NL's gap, LESS than half" in format_claims(weak)
+        results = [SEEDS[0] | pooled | best | {"+ ID guider (STCnet)": figures(0.7, 0.8, "NL")}]
+        assert format_claims(results).splitlines() == [
+            "- STCnet (80.0) and NL on the data as they are (NL, 50.0; 1 seed): 30.0 points ahead",
+            "- STCnet (80.0) and discarding frames at the best τ (NL, discarding 5% of bands, 90.0; 1 seed): "
+            "10.0 points NOT ahead, behind",
+            "- STCnet (80.0) and the best other pooling or pair scorer (maximum, 60.0; 1 seed): 20.0 points ahead",
+            "- STCnet wins back 75.0% of NL's gap, at least half"]
+        weak = [SEEDS[0] | {"+ ID guider (STCnet)": figures(0.7, 0.5, "NL")}]
+        assert "(NL, 50.0; 1 seed): level" in format_claims(weak)
+        assert "0.0% of NL's gap, LESS than half" in format_claims(weak)
+
+    def test_over_the_seeds_that_have_both(self):
+        ours = [{"+ ID guider (STCnet)": figures(0, mean_ap, "NL")} for mean_ap in (0.6, 0.4)]
+        assert format_claims([ours[0] | {"maximum": figures(0, 0.55)}, ours[1]]) == (
+            "- STCnet (60.0) and the best other pooling or pair scorer (maximum, 55.0; 1 seed): 5.0 points ahead")
+
+    def test_a_ceiling_is_no_rival(self):
+        assert format_claims([{"maximum, nothing hidden": figures(0, 0.9),
+                               "+ ID guider (STCnet)": figures(0, 0.6, "NL")}]) == ""
 
     def test_nothing_without_stcnet(self):
-        assert format_claims(rows_over_seeds(SEEDS, PAPER)) == ""
+        assert format_claims(SEEDS) == ""
 
 
 class TestSeedsOfSeveralMachines:
@@ -122,14 +132,37 @@ class TestSeedsOfSeveralMachines:
         few = {"NL": SEEDS[0]["NL"]}
         rows = self.shown(tmp_path, self.written(tmp_path / "a", {"0": few, "1": SEEDS[1]}))
         assert {row.name: row.seeds for row in rows} == dict.fromkeys(SEEDS[1], 1) | {"NL": 2}
+        assert "| Spa (1 of the seeds)" in (tmp_path / "both/table.md").read_text()
+
+    def test_rows_that_each_has_alone(self, tmp_path):
+        one, other = ({name: seed[name] for name in names} for seed, names in zip(SEEDS, (
+            ("NL", "Spa"), ("NL, nothing hidden", "NL", "baseline, discarding 5% of bands"))))
+        paths = self.written(tmp_path / "a", {"0": one}), self.written(tmp_path / "b", {"1": other})
+        rows = self.shown(tmp_path, *paths)
+        assert {row.name: row.seeds for row in rows} == dict.fromkeys(SEEDS[0], 1) | {"NL": 2}
+
+    def test_settings_that_came_later_were_by_default_as_before(self, tmp_path):
+        now = configs.to_dict(configs.get("small"))
+        before = {name: value for name, value in now.items() if name != "compute"}
+        paths = [self.written(tmp_path / name, {str(k): SEEDS[k]}, config=config)
+                 for k, (name, config) in enumerate({"a": now, "b": before}.items())]
+        assert len(self.shown(tmp_path, *paths)) == len(SEEDS[0])
+
+    def test_inputs_are_not_replaced(self, tmp_path):
+        one, other = self.written(tmp_path / "both", {"0": SEEDS[0]}), self.written(tmp_path / "b", {"1": SEEDS[1]})
+        with pytest.raises(InputError, match="would be replaced"):
+            self.shown(tmp_path, other, one)
+        assert ablation_table.read_results(one)["seeds"] == {"0": SEEDS[0]}
 
     def test_what_does_not_go_together(self, tmp_path):
         one, again = (self.written(tmp_path / name, {"0": SEEDS[0]}) for name in "ab")
         other = self.written(tmp_path / "c", {"1": SEEDS[1]}, amount=2)
         no_results = tmp_path / "table.json"
         no_results.write_text('{"seeds": 1, "rows": []}')
-        for second, said in ((again, "seed 0 is in another file"), (other, "other data or settings"),
-                             (no_results, "is no results.json"), (tmp_path / "none", "is no results.json")):
+        for second, said in ((again, "seed 0 is in another file"), (other, r"settings \('amount'\)"),
+                             (no_results, "is no results.json"), (tmp_path / "none", "no such file"),
+                             (self.written(tmp_path / "d", {}), "is no results.json"),
+                             (self.written(tmp_path / "e", {"1": {"NL": {"map": None}}}), "is no results.json")):
             with pytest.raises(InputError, match=said):
                 self.shown(tmp_path, one, second)
         with pytest.raises(InputError, match="one results.json or more"):

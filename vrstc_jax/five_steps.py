@@ -438,16 +438,21 @@ def claim(work: Path, experiment: dict) -> None:
     Raises:
       InputError: it is another's.
     """
-    mine = _with_defaults(experiment)
     record = work / "experiment.json"
     if not record.exists():
         if any(entry.name != f".{record.name}.partial" for entry in entries(work)):
             raise InputError(f"{work}: is not empty, and nothing in it is from this command; give an empty or a new "
                              "work directory.")
-        replace_file(record, json.dumps(mine, indent=1).encode())
-    elif _with_defaults(json.loads(record.read_text())) != mine:
+        replace_file(record, json.dumps(_with_defaults(experiment), indent=1).encode())
+    elif differing(json.loads(record.read_text()), experiment):
         raise InputError(f"{work}: holds an experiment with other data or settings (see its experiment.json); "
                          "remove it, or choose another work directory.")
+
+
+def differing(one: dict, other: dict) -> list[str]:
+    """In what two experiments, as `claim` records them, are not the same."""
+    one, other = _with_defaults(one), _with_defaults(other)
+    return [name for name in one | other if one.get(name) != other.get(name)]
 
 
 def _with_defaults(experiment):
