@@ -102,7 +102,12 @@ def test_whatever_happens_while_it_is_created_it_is_deleted(launch, standins, mo
 
     original = subprocess.run
     monkeypatch.setattr(steps.subprocess, "run", run)
-    code, _, error = launch("tpu-vm", "create", "one", ZONE, "--type", "v4-32")
+    # What a shell starts in the background does not hear SIGINT unless it asks to.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, _, error = launch("tpu-vm", "create", "one", ZONE, "--type", "v4-32")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == expected and said in error
     assert standins.calls() == [TPU_LIST, TPU_DELETE]
 
