@@ -64,6 +64,18 @@ def test_a_fresh_block_changes_nothing(train):
     np.testing.assert_array_equal(got, x)
 
 
+@pytest.mark.parametrize("deviation, wanted", [(0.01, 0.01), (0.05, 0.05), (0.0, 64 ** -0.5)])
+def test_kernels_begin_as_wide_as_asked(deviation, wanted):
+    """0: 1/√(inputs). Of 64 · 32 normal numbers the deviation is known to 2 %; 4 times that."""
+    config = configs.Reid(height=8, width=8, blocks=(1, 1), bottleneck=False, base_width=32, stem_pool=False,
+                          non_local=(0, 1), non_local_deviation=deviation)
+    params = jax.jit(ResNet(config).init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]["stage2_non_local1"]
+    for name in ("query", "key", "value"):
+        kernel = params[name]["kernel"]
+        assert kernel.shape == (64, 32)
+        assert float(kernel.std()) == pytest.approx(wanted, rel=0.08)
+
+
 def test_padding_says_nothing():
     variables, x = random_variables(3), pictures(4, *SHAPE)
     lengths = np.array([2, 3])

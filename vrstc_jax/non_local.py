@@ -11,7 +11,7 @@ from vrstc_jax.precision import promote_all_but_bias
 
 # Positions of a clip whose weights for one another are held at once; with more, a frame's at a time.
 _WHOLE = 4096
-_INIT = nn.initializers.normal(0.01)  # as in the authors' code
+_PRESERVING = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class NonLocal(nn.Module):
@@ -26,10 +26,12 @@ class NonLocal(nn.Module):
 
     Attributes:
       norm: makes the batch norm; takes `scale_init` and `name`.
+      deviation: of the normal distribution that kernels begin with; 0: 1/√(inputs) (`config.Reid`).
       dtype: what it is computed in, as of Flax's layers; the softmax is taken in float32 at least.
     """
 
     norm: partial
+    deviation: float = 0.01
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -42,7 +44,8 @@ class NonLocal(nn.Module):
         """
         batch, frames, height, width, channels = x.shape
         inner = max(channels // 2, 1)
-        dense = partial(nn.Dense, kernel_init=_INIT, dtype=self.dtype, promote_dtype=promote_all_but_bias)
+        init = nn.initializers.normal(self.deviation) if self.deviation else _PRESERVING
+        dense = partial(nn.Dense, kernel_init=init, dtype=self.dtype, promote_dtype=promote_all_but_bias)
         asked = x.reshape(batch, frames, height * width, channels)
         told = asked.reshape(batch, -1, channels)
         usable = None

@@ -62,7 +62,8 @@ class ResNet(nn.Module):
                 if i + 1 in after:
                     name = f"stage{stage + 1}_non_local{after.index(i + 1) + 1}"
                     clips = x.reshape(-1, frames, *x.shape[1:])
-                    x = NonLocal(norm, self.dtype, name=name)(clips, valid=valid).reshape(x.shape)
+                    non_local = NonLocal(norm, c.non_local_deviation, self.dtype, name=name)
+                    x = non_local(clips, valid=valid).reshape(x.shape)
             stages.append(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
         return stages if every_stage else stages[-1]
 
