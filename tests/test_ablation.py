@@ -323,7 +323,8 @@ class TestArguments:
         assert ablation._with_needed(("NL, discarding 10% of bands",)) == {"NL, discarding 10% of bands", "NL"}
 
     @pytest.mark.parametrize("change, said", [({"rows": ("typo",)}, "typo"), ({"seeds": 0}, "--seeds"),
-                                              ({"first_seed": -1}, "--first-seed"), ({"tau_quantile": 1.0}, "--tau-quantile"),
+                                              ({"first_seed": -1}, "--first-seed"),
+                                              ({"tau_quantile": 1.0}, "--tau-quantile"),
                                               ({"stcnet_steps": -1}, "--stcnet-steps")])
     def test_bad_input_is_one_line_before_anything_is_done(self, tmp_path, change, said):
         with pytest.raises(InputError) as raised:
