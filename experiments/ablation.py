@@ -296,14 +296,9 @@ class _Seed:
     def _network(self, work, sets, changes: Mapping | None = None):
         """A final network, trained on one set and ranked on it."""
         config = dataclasses.replace(self.config, final=dataclasses.replace(self.config.final, **(changes or {})))
-        model = five_steps.final_network(sets["train"], config, self._start(), work / "final",
+        model = five_steps.final_network(sets["train"], config, self.first, work / "final",
                                          name=f"{self.work.name}, {work.name}")
         return five_steps.evaluate(model, sets, path=work / _FEATURES)
-
-    def _start(self):
-        """What every row's network starts from: step 1's backbone, so that no row has a head start."""
-        variables = {collection: {"backbone": tree["backbone"]} for collection, tree in self.first.variables.items()}
-        return dataclasses.replace(self.first, variables=variables)
 
     def _completed(self, work, changes):
         config = dataclasses.replace(self.config, **{
@@ -346,7 +341,8 @@ class _Seed:
             identities, seen = five_steps.all_frames(train)
             devices = hosts.devices(config.reid_training.batch // 2)  # none has half a pair
             state = loop.train(f"{self.work.name}, {work.name}",
-                               pairs.initial_state(config, len(identities), start_from=self._start().variables),
+                               pairs.initial_state(config, len(identities),
+                                                   start_from=five_steps.backbone_of(self.first.variables)),
                                pairs.pmap_step(config, len(identities), devices),
                                lambda start: reid_batches(train, seen, config, start=start), devices=devices,
                                steps=config.reid_training.steps, directory=work / "final", config=config)

@@ -234,9 +234,9 @@ class TestAWholeRun:
         clean = [np.flatnonzero((scores >= found.tau).all(1)).tolist() for scores in found.scores["train"]]
         assert [each.frames.tolist() for each in stcnet.seen] == clean
         assert 0 < sum(map(len, clean)) < 24
-        # `final_from_first`: the last networks begin with the first, less what only locating needs.
-        begin = load_reid(done.work / "reid.safetensors").variables
-        del begin["params"]["hidden_bands"]
+        # `final_from_first`: the last networks begin with the first's backbone, and learn who is who anew.
+        trained = load_reid(done.work / "reid.safetensors").variables
+        begin = {part: {"backbone": trained[part]["backbone"]} for part in ("params", "batch_stats")}
         for call in (after, before):
             assert jax.tree.all(jax.tree.map(np.array_equal, call.start_from, begin))
 

@@ -214,9 +214,9 @@ class TestWhatFlagsChange:
         assert config == dataclasses.replace(given, final=dataclasses.replace(given.final, pooling=name))
         final = configs.of_final(config).reid
         assert isinstance(pooling(final), type(pooling(configs.Reid(pooling=name))))
-        # It begins with the first network, whose pooling is another.
+        # It begins with the first network's backbone; that one's pooling is another.
         first = random_reid(given.reid)
-        begin = five_steps._without_locating(first.variables)
+        begin = five_steps.backbone_of(first.variables)
         state = jax.eval_shape(lambda: initial_variables(final, 3, jax.random.key(0)))
         assert begin["params"].keys() <= state["params"].keys()
 

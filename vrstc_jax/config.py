@@ -171,7 +171,7 @@ class Config:
                                        weight_decay=5e-4, each_once=True)
     reid_losses: ReidLosses = ReidLosses()
     final: Reid = Reid(non_local=(0, 2, 3, 0))
-    final_from_first: bool = False  # it starts from the first network's weights, where ImageNet's do not fit
+    final_from_first: bool = False  # it starts from the first network's backbone, where ImageNet's does not fit
     final_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
                                         weight_decay=5e-4, each_once=True)
     tau: float | None = 0.89  # a band is occluded where its score is lower; None: choose by tau_quantile

