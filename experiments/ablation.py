@@ -256,7 +256,7 @@ class _Seed:
             for quantile in QUANTILES:
                 row(_discarding(network, quantile),
                     lambda work, name=network, tau=self._tau(quantile): five_steps.evaluate(
-                        load_reid(self.work / "rows" / _folder(name) / "final.safetensors"), self.raw,
+                        load_reid(self.work / "rows" / folder_of(name) / "final.safetensors"), self.raw,
                         keep=self._kept(tau), path=work / _FEATURES), network, tau=self._tau(quantile))
         for name, pooling in POOLINGS.items():
             changes = {"non_local": (), "pooling": pooling}
@@ -291,7 +291,7 @@ class _Seed:
         return json.loads(result.read_text())
 
     def _result(self, name):
-        return self.work / "rows" / _folder(name) / "result.json"
+        return self.work / "rows" / folder_of(name) / "result.json"
 
     def _network(self, work, sets, changes: Mapping | None = None):
         """A final network, trained on one set and ranked on it."""
@@ -311,7 +311,7 @@ class _Seed:
 
     def _by_true_masks(self, work):
         """STCnet's own generators, told what is hidden: what is lost beside it, completion loses."""
-        model = load_model(self.work / "rows" / _folder(STCNET) / "model.safetensors")
+        model = load_model(self.work / "rows" / folder_of(STCNET) / "model.safetensors")
         if not hosts.once(lambda: stands(work / "completed")):
             five_steps.complete_sets(self.raw, model, self.found, work,
                                      options=five_steps.Options(hidden="given"))
@@ -368,7 +368,8 @@ def _filled(tracklet, true, plan):
     return dataclasses.replace(tracklet, frames=LazySequence(len(tracklet), frame), masks=None)
 
 
-def _folder(name):
+def folder_of(name: str) -> str:
+    """What a row's directory is called."""
     return "".join(c if c.isalnum() else "_" for c in name)
 
 

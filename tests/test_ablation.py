@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import ablation, ablation_table
+from experiments import ablation, ablation_faults, ablation_table
 from experiments.ablation_table import (
     Row, Spread, ceiling_of, format_claims, format_table, rows_over_seeds, write_plot)
 from vrstc_jax import config as configs
@@ -240,7 +240,7 @@ class TestRows:
         monkeypatch.setattr(ablation._Seed, "_row", lambda self, name, make: made.append(name) or {"map": 1})
         arguments = ablation.Arguments(tmp_path, size="smoke")
         rows = ablation._Seed(arguments, ablation.AMOUNTS["smoke"], configs.get("smoke"), 0).rows()
-        assert list(rows) == made and len({ablation._folder(name) for name in rows}) == len(rows)
+        assert list(rows) == made and len({ablation.folder_of(name) for name in rows}) == len(rows)
         framed = ["baseline", "NL", *ablation.POOLINGS, ablation.PAIRS]
         assert all(name in rows and ceiling_of(name) in rows for name in framed)
         assert {rows[name]["framed_by"] for name in ablation.COMPLETIONS} == {"NL"}
@@ -283,6 +283,27 @@ def test_seeds_that_stand_stay_in_the_table(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "table.json").read_text()) == {"seeds": 2, "rows": rows}
 
 
+class TestFaults:
+    def test_parts_by_hand(self):
+        painted, truth = np.array([1, 0.5, np.nan, 0.2]), np.array([1, 0.25, np.nan, 0.8])
+        few = np.array([False, False, True, True])
+        part = ablation_faults.Part
+        assert ablation_faults.parts_of(painted, truth, few) == {
+            "all": part(3, pytest.approx(1.7 / 3), pytest.approx(2.05 / 3)), "enough": part(2, 0.75, 0.625),
+            "few": part(1, 0.2, 0.8)}
+        assert list(ablation_faults.parts_of(painted[:2], truth[:2], few[:2])) == ["all", "enough"]
+
+    def test_frames_that_are_and_are_taken_for_unoccluded(self):
+        masks = np.zeros((4, 3, 2), bool)
+        masks[1, 0, 0] = True
+        scores = np.array([[1, 1, 1], [1, 1, 1], [1, 0.4, 1], [0.5, 0.5, 0.5]])
+        assert ablation_faults.unoccluded_frames(masks, scores, 0.5) == 2
+
+    def test_without_the_rows(self, tmp_path):
+        with pytest.raises(InputError, match="no seed has both rows"):
+            ablation_faults.main(ablation_faults.Arguments(tmp_path))
+
+
 @pytest.mark.slow
 def test_some_rows_of_one_seed(tmp_path):
     said = command(tmp_path, "--rows", *ROWS[:4])
@@ -314,6 +335,11 @@ def test_some_rows_of_one_seed(tmp_path):
             np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
             hidden = np.stack(raw[split].tracklets[k].masks[:])
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
+
+    parts = ablation_faults.main(ablation_faults.Arguments(tmp_path))["seed0"]
+    stcnet = json.loads((work / "rows" / ablation.folder_of(ablation.STCNET) / "result.json").read_text())
+    assert parts["all"].painted == pytest.approx(stcnet["map"])  # the same network on the same frames
+    assert parts["all"].queries == sum(parts[name].queries for name in ("enough", "few") if name in parts)
 
 
 class TestArguments:
