@@ -9,6 +9,7 @@ Rows, each a network trained and ranked by itself; of a seed, all share the data
     discarding      frames with a hidden band thrown away before comparing, for several τ (baseline and NL);
                     training keeps them
     completion      NL on completed data: Spa, Spa+AE, Spa+TAE, Spa+Tem, + local D, + global D, + ID guider
+    like for like   the baseline on STCnet's completed data, beside the baseline discarding
     who is at fault NL on data completed with the true masks, and with the truth where something was located
 
 Rows from Spa+Tem on have what `small` adds to attention (pixels carried over, a learned scale, a last stage);
@@ -40,7 +41,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.ablation_table import ceiling_of, read_results, show_table
+from experiments.ablation_table import BASELINE_COMPLETED, ceiling_of, read_results, show_table
 from experiments.vrstc import beginning
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, hosts, retrieval
@@ -170,7 +171,8 @@ def row_names() -> list[str]:
     """All rows, in the order in which they are done."""
     framed = ["baseline", "NL"]
     rivals = [*POOLINGS, PAIRS]
-    return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS, TRUE_MASKS, TRUTH,
+    return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS, BASELINE_COMPLETED, TRUE_MASKS,
+            TRUTH,
             *(_discarding(base, quantile) for base in framed for quantile in QUANTILES),
             *(name for base in rivals for name in (base, ceiling_of(base)))]
 
@@ -196,7 +198,7 @@ def _check(arguments):
 def _with_needed(rows):
     """The rows, and those whose networks they use."""
     needed = set(rows)
-    if TRUE_MASKS in needed:
+    if needed & {TRUE_MASKS, BASELINE_COMPLETED}:
         needed.add(STCNET)
     for network in ("baseline", "NL"):
         if any(_discarding(network, quantile) in needed for quantile in QUANTILES):
@@ -250,6 +252,8 @@ class _Seed:
         framing("NL", self._network)
         for name, changes in COMPLETIONS.items():
             row(name, lambda work, changes=changes: self._completed(work, changes), "NL")
+        row(BASELINE_COMPLETED, lambda work: self._network(work, five_steps.read_splits(
+            self.work / "rows" / folder_of(STCNET) / "completed"), {"non_local": ()}), "baseline")
         row(TRUE_MASKS, lambda work: self._network(work, self._by_true_masks(work)), "NL")
         row(TRUTH, lambda work: self._network(work, self._truth_where_located(work)), "NL")
         for network in ("baseline", "NL"):
