@@ -171,8 +171,8 @@ def row_names() -> list[str]:
     """All rows, in the order in which they are done."""
     framed = ["baseline", "NL"]
     rivals = [*POOLINGS, PAIRS]
-    return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS, BASELINE_COMPLETED, TRUE_MASKS,
-            TRUTH,
+    return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS,
+            BASELINE_COMPLETED, TRUE_MASKS, TRUTH,
             *(_discarding(base, quantile) for base in framed for quantile in QUANTILES),
             *(name for base in rivals for name in (base, ceiling_of(base)))]
 

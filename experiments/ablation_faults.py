@@ -2,10 +2,10 @@
 
     python -m experiments.ablation_faults out-ablation
 
-For each seed whose rows `+ ID guider (STCnet)` and `truth where located` stand in the ablation's work directory: the mAP
-of STCnet's own network on what STCnet painted, and on the truth in the same places. Queries are told apart by their
-own tracklet and those to be found: whether each has at least two frames that locating takes for unoccluded, and that
-are. Where one has not, what is hidden is seen nowhere, and the truth shows what no completion can know.
+For each seed whose rows `+ ID guider (STCnet)` and `truth where located` stand in the ablation's work directory: the
+mAP of STCnet's own network on what STCnet painted, and on the truth in the same places. Queries are told apart by
+their own tracklet and those to be found: whether each has at least two frames that locating takes for unoccluded, and
+that are. Where one has not, what is hidden is seen nowhere, and the truth shows what no completion can know.
 """
 
 from dataclasses import dataclass

@@ -93,8 +93,8 @@ class TestClaims:
                                                "baseline on STCnet's data": figures(0.7, 0.7, "baseline")}]
         assert format_claims(results).splitlines() == [
             "- STCnet (80.0) and NL on the data as they are (NL, 50.0; 1 seed): 30.0 points ahead",
-            "- STCnet (80.0) and discarding at the best τ with the baseline, as the paper does (baseline, discarding 5% "
-            "of bands, 75.0; 1 seed): 5.0 points ahead",
+            "- STCnet (80.0) and discarding at the best τ with the baseline, as the paper does (baseline, discarding "
+            "5% of bands, 75.0; 1 seed): 5.0 points ahead",
             "- STCnet (80.0) and discarding at the best τ with NL (NL, discarding 5% of bands, 90.0; 1 seed): "
             "10.0 points NOT ahead, behind",
             "- The baseline on STCnet's data (70.0) and discarding at the best τ with the baseline (baseline, "
