@@ -175,8 +175,8 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
             apart = f"{abs(own - theirs):.1f} points"
             told = "level" if apart == "0.0 points" else f"{apart} {'ahead' if own > theirs else 'NOT ahead, behind'}"
             mine = "STCnet" if ours == stcnet else f"The {ours}"
-            lines.append(f"{mine} ({own:.1f}) and {what} ({name}, {theirs:.1f}; {seeds} seed{'s' if seeds > 1 else ''}): "
-                         f"{told}")
+            lines.append(f"{mine} ({own:.1f}) and {what} ({name}, {theirs:.1f}; "
+                         f"{seeds} seed{'s' if seeds > 1 else ''}): {told}")
     share = _share([result for result in results if stcnet in result], stcnet, "NL")
     if share is not None:
         enough = "at least" if share.mean >= 0.5 else "LESS than"
