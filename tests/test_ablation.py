@@ -287,6 +287,15 @@ def test_seeds_that_stand_stay_in_the_table(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "table.json").read_text()) == {"seeds": 2, "rows": rows}
 
 
+def test_the_documented_table_is_of_the_documented_results():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    seeds = ablation_table.read_results(docs / "ablation.json")["seeds"]
+    results = [seeds[seed] for seed in sorted(seeds)]
+    page = (docs / "ablation.md").read_text()
+    assert format_table(rows_over_seeds(results, ablation_table.PAPER)).strip() in page
+    assert format_claims(results) in page
+
+
 class TestFaults:
     def test_parts_by_hand(self):
         painted, truth = np.array([1, 0.5, np.nan, 0.2]), np.array([1, 0.25, np.nan, 0.8])
