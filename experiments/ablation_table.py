@@ -115,8 +115,7 @@ def format_table(rows: Sequence[Row]) -> str:
     cells = [["", "rank-1, %", "mAP, %", "of the gap, %", "τ", "paper, MARS: rank-1 (mAP)"]]
     for row in rows:
         theirs = "" if row.paper is None else f"{row.paper[0]:.1f} ({row.paper[1]:.1f})"
-        fewer = "" if row.seeds == seeds else f" ({row.seeds} of the seeds)"
-        cells.append([row.name + fewer, percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
+        cells.append([_named(row, seeds), percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
                       "" if row.tau is None else f"{row.tau.mean:.3f}", theirs])
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
@@ -124,6 +123,10 @@ def format_table(rows: Sequence[Row]) -> str:
     notes = [f"The paper discards by τ with the baseline, MARS: {_PAPERS_DISCARDING}.", ""] if any(
         row.tau is not None for row in rows) else []
     return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", *lines, "", *notes])
+
+
+def _named(row, seeds):
+    return row.name if row.seeds == seeds else f"{row.name} ({row.seeds} of the seeds)"
 
 
 def write_plot(path, rows: Sequence[Row]) -> None:
@@ -137,7 +140,8 @@ def write_plot(path, rows: Sequence[Row]) -> None:
                for row in rows]
     axes.barh(places, [100 * row.mean_ap.mean for row in rows], color=colours,
               xerr=[100 * row.mean_ap.deviation for row in rows], error_kw={"elinewidth": 1})
-    axes.set_yticks(places, [row.name for row in rows], fontsize=8)
+    seeds = max(row.seeds for row in rows)
+    axes.set_yticks(places, [_named(row, seeds) for row in rows], fontsize=8)
     axes.set_xlabel("mAP, %")
     low = min(100 * (row.mean_ap.mean - row.mean_ap.deviation) for row in rows)
     axes.set_xlim(left=max(0.0, low - 5))
