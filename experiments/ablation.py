@@ -24,9 +24,10 @@ each with a WORKDIR of its own:
 
     python -m experiments.ablation_table A/results.json B/results.json --output DIR
 
-makes one table of them. Size `small`, three seeds: sized for 3 hours on two CPU cores; `--size large` has four times
-the people and five times the steps, `--people`, `--stcnet-steps` and the like change one thing, `--size smoke` shows
-that it runs.
+makes one table of them, and `experiments.ablation_faults` says where painting falls short of the truth.
+
+Size `small`, three seeds: sized for 3 hours on two CPU cores; `--size large` has four times the people and five times
+the steps, `--people`, `--stcnet-steps` and the like change one thing, `--size smoke` shows that it runs.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.ablation_table import BASELINE_COMPLETED, ceiling_of, read_results, show_table
+from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of, read_results, show_table
 from experiments.vrstc import beginning
 from vrstc_jax import config as configs
 from vrstc_jax import five_steps, hosts, retrieval
@@ -70,12 +71,11 @@ COMPLETIONS = {
     "Spa+Tem": {"losses": _PLAIN},
     "+ local D": {"losses": {"identity": 0.0, "global_discriminator": False}},
     "+ global D": {"losses": {"identity": 0.0}},
-    "+ ID guider (STCnet)": {},
+    STCNET: {},
 }
 POOLINGS = {"maximum": "maximum", "temporal attention": "temporal_attention",
             "diverse attention": "diverse_attention", "ASTPN, one sequence": "astpn_one_sequence"}
 PAIRS = "ASTPN, pairs"
-STCNET = "+ ID guider (STCnet)"
 TRUE_MASKS, TRUTH = "STCnet, true masks", "truth where located"
 _FEATURES = "features.npz"  # of a row, until it is ranked
 QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of bands; the τ to discard by
@@ -124,7 +124,7 @@ class Arguments:
     """Training steps of each row's STCnet, likewise."""
     tau_quantile: float = 0.2
     """The share of the training bands to call hidden. For ranking it is worse to miss something than to paint what
-    was seen: at the default model's τ, 0.12 of them, completion won back half as much."""
+    was seen; the default model's τ calls some 0.12 of them hidden."""
     fresh: bool = False
     """Step 1 from nothing, and not from the default model's network."""
     occlusion: str = "usual"

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.ablation import STCNET, TRUTH, folder_of
+from experiments.ablation import TRUTH, folder_of
+from experiments.ablation_table import STCNET
 from vrstc_jax import five_steps
 from vrstc_jax.data.tracklet_set import stands
 from vrstc_jax.errors import InputError

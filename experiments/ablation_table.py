@@ -23,11 +23,11 @@ from vrstc_jax.process import run_as_command
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
 
+STCNET = "+ ID guider (STCnet)"
 # The paper's MARS figures, rank-1 (mAP).
 PAPER = {"baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
          "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7), "+ global D": (87.9, 81.9),
-         "+ ID guider (STCnet)": (88.5, 82.3)}
-
+         STCNET: (88.5, 82.3)}
 BASELINE_COMPLETED = "baseline on STCnet's data"
 _PAPERS_DISCARDING = "rank-1 84.4 with all frames, 84.8 at τ 0.88, 84.9 at 0.89, 84.2 at 0.91, 83.6 at 0.93"
 
@@ -155,16 +155,16 @@ def write_plot(path, rows: Sequence[Row]) -> None:
 def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
     """Whether STCnet is ahead of what it is compared with, in mAP over the seeds that have both, and the baseline on
     its data of the baseline discarding; results as `rows_over_seeds` takes them. Nothing where rows are missing."""
-    stcnet, lines = "+ ID guider (STCnet)", []
+    lines = []
 
     def discards(network):
         return lambda name, row: row.get("tau") is not None and row["framed_by"] == network
 
-    others = (("NL on the data as they are", stcnet, lambda name, row: name == "NL"),
-              ("discarding at the best τ with the baseline, as the paper does", stcnet, discards("baseline")),
-              ("discarding at the best τ with NL", stcnet, discards("NL")),
+    others = (("NL on the data as they are", STCNET, lambda name, row: name == "NL"),
+              ("discarding at the best τ with the baseline, as the paper does", STCNET, discards("baseline")),
+              ("discarding at the best τ with NL", STCNET, discards("NL")),
               ("discarding at the best τ with the baseline", BASELINE_COMPLETED, discards("baseline")),
-              ("the best other pooling or pair scorer", stcnet, lambda name, row: not (
+              ("the best other pooling or pair scorer", STCNET, lambda name, row: not (
                   row["framed_by"] or name in ("NL", "baseline") or name.endswith(ceiling_of("")))))
     for what, ours, is_one in others:
         candidates = {}
@@ -178,10 +178,10 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
             theirs, own, seeds = candidates[name]
             apart = f"{abs(own - theirs):.1f} points"
             told = "level" if apart == "0.0 points" else f"{apart} {'ahead' if own > theirs else 'NOT ahead, behind'}"
-            mine = "STCnet" if ours == stcnet else f"The {ours}"
+            mine = "STCnet" if ours == STCNET else f"The {ours}"
             lines.append(f"{mine} ({own:.1f}) and {what} ({name}, {theirs:.1f}; "
                          f"{seeds} seed{'s' if seeds > 1 else ''}): {told}")
-    share = _share([result for result in results if stcnet in result], stcnet, "NL")
+    share = _share([result for result in results if STCNET in result], STCNET, "NL")
     if share is not None:
         enough = "at least" if share.mean >= 0.5 else "LESS than"
         lines.append(f"STCnet wins back {share.mean:.1%} of NL's gap, {enough} half")
