@@ -173,12 +173,18 @@ def row_names() -> list[str]:
     rivals = [*POOLINGS, PAIRS]
     return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS,
             BASELINE_COMPLETED, TRUE_MASKS, TRUTH,
-            *(_discarding(base, quantile) for base in framed for quantile in QUANTILES),
+            *(discarding(base, quantile) for base in framed for quantile in QUANTILES),
             *(name for base in rivals for name in (base, ceiling_of(base)))]
 
 
-def _discarding(network, quantile):
+def discarding(network: str, quantile: float) -> str:
+    """The row of a network that throws frames away."""
     return f"{network}, discarding {quantile:.0%} of bands"
+
+
+def frames_kept(located: five_steps.Located, tau: float) -> list[np.ndarray]:
+    """Of each of the queries and then of the gallery the frames whose bands all score τ or more, bool [T]."""
+    return [(scores >= tau).all(axis=1) for split in ("query", "gallery") for scores in located.scores[split]]
 
 
 def _check(arguments):
@@ -201,7 +207,7 @@ def _with_needed(rows):
     if needed & {TRUE_MASKS, BASELINE_COMPLETED}:
         needed.add(STCNET)
     for network in ("baseline", "NL"):
-        if any(_discarding(network, quantile) in needed for quantile in QUANTILES):
+        if any(discarding(network, quantile) in needed for quantile in QUANTILES):
             needed.add(network)
     return needed
 
@@ -258,10 +264,10 @@ class _Seed:
         row(TRUTH, lambda work: self._network(work, self._truth_where_located(work)), "NL")
         for network in ("baseline", "NL"):
             for quantile in QUANTILES:
-                row(_discarding(network, quantile),
+                row(discarding(network, quantile),
                     lambda work, name=network, tau=self._tau(quantile): five_steps.evaluate(
                         load_reid(self.work / "rows" / folder_of(name) / "final.safetensors"), self.raw,
-                        keep=self._kept(tau), path=work / _FEATURES), network, tau=self._tau(quantile))
+                        keep=frames_kept(self.found, tau), path=work / _FEATURES), network, tau=self._tau(quantile))
         for name, pooling in POOLINGS.items():
             changes = {"non_local": (), "pooling": pooling}
             framing(name, lambda work, sets, changes=changes: self._network(work, sets, changes))
@@ -331,9 +337,6 @@ class _Seed:
 
     def _tau(self, quantile):
         return choose_tau(self.found.scores["train"], quantile)
-
-    def _kept(self, tau):
-        return [(scores >= tau).all(axis=1) for split in ("query", "gallery") for scores in self.found.scores[split]]
 
     def _pairs(self, work, sets):
         config = configs.of_final(dataclasses.replace(

@@ -1,30 +1,50 @@
-"""Where completion falls short of the truth in the ablation, by what there was to complete from.
+"""Where completion falls short of the truth and of discarding in the ablation, by what there was to complete from.
 
     python -m experiments.ablation_faults out-ablation
 
-For each seed whose rows `+ ID guider (STCnet)` and `truth where located` stand in the ablation's work directory: the
-mAP of STCnet's own network on what STCnet painted, and on the truth in the same places. Queries are told apart by
-their own tracklet and those to be found: whether each has at least two frames that locating takes for unoccluded, and
-that are. Where one has not, what is hidden is seen nowhere, and the truth shows what no completion can know.
+For each seed whose rows `+ ID guider (STCnet)` and `truth where located` stand in the ablation's work directory, the
+mAP of
+
+    STCnet        its own network, on what STCnet painted
+    truth         the same network, on the truth in the same places
+    NL discards   the row `NL, discarding …` that is best over these seeds, where such rows stand
+    b. completed  `baseline on STCnet's data`, likewise
+    b. discards   the best of `baseline, discarding …`, likewise
+
+Queries are told apart by their own tracklet and those to be found: whether each has at least two frames that locating
+takes for unoccluded, and that are. Where one has not, what is hidden is seen nowhere, and the truth shows what no
+completion can know.
+
+Below stand the differences over all seeds, with the range of 95 % of 10,000 resamplings: the queries of each seed are
+drawn anew with replacement, the same for both sides. How much another training of the networks would change is not in
+it, so the range is narrower than chance.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 
-from experiments.ablation import TRUTH, folder_of
-from experiments.ablation_table import STCNET
+from experiments.ablation import QUANTILES, TRUTH, discarding, folder_of, frames_kept
+from experiments.ablation_table import BASELINE_COMPLETED, STCNET
 from vrstc_jax import five_steps
 from vrstc_jax.data.tracklet_set import stands
 from vrstc_jax.errors import InputError
+from vrstc_jax.locate import choose_tau
 from vrstc_jax.model import load_reid
 from vrstc_jax.places import as_path
 from vrstc_jax.process import run_as_command
 from vrstc_jax.retrieval import aligned
 
 ENOUGH = 2  # unoccluded frames
+PAINTED, TRUE, COMPLETED = "STCnet", "truth", "b. completed"
+DISCARDING = {"NL": "NL discards", "baseline": "b. discards"}
+_COMPARED = ((PAINTED, TRUE), (PAINTED, DISCARDING["NL"]), (PAINTED, DISCARDING["baseline"]),
+             (COMPLETED, DISCARDING["baseline"]))
+_RESAMPLINGS = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,40 +57,93 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Part:
-    """Some queries of a seed: how many, and their mAP by what was painted and by the truth."""
+    """Some queries of a seed: how many, and their mAP, in [0, 1], by each of what is compared."""
 
     queries: int
-    painted: float
-    truth: float
+    mean_ap: dict[str, float]
 
 
-def main(arguments: Arguments) -> dict[str, dict[str, Part]]:
-    """{seed: {'all', 'enough', 'few': Part}}, printed as a table."""
+@dataclass(frozen=True)
+class Difference:
+    """In mAP, the mean over seeds, and the range of 95 % of the resamplings of the queries."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[str, str], Difference]]:
+    """{seed: {'all', 'enough', 'few': Part}} and {(one, other): how far one is ahead}, printed."""
     work = as_path(arguments.workdir)
-    found = {seed.name: faults(seed) for seed in sorted(work.glob("seed*")) if _done(seed)}
-    if not found:
+    seeds = [seed for seed in sorted(work.glob("seed*")) if _done(seed)]
+    if not seeds:
         raise InputError(f"{work}: no seed has both rows, '{STCNET}' and '{TRUTH}'; experiments.ablation makes them "
                          f"(--rows '{STCNET}' '{TRUTH}').")
+    quantiles = {network: quantile for network in DISCARDING
+                 if (quantile := best_quantile([_results(seed) for seed in seeds], network)) is not None}
+    precisions, parts = [], {}
+    for seed in seeds:
+        compared, few = average_precisions(seed, quantiles, completed=all(
+            BASELINE_COMPLETED in _results(each) for each in seeds))
+        precisions.append(compared)
+        parts[seed.name] = parts_of(compared, few)
     names = {"all": "all", "enough": f"{ENOUGH} frames or more", "few": "fewer"}
-    rows = [(seed, names[name], part.queries, *(f"{100 * value:.1f}" for value in (part.painted, part.truth)))
-            for seed, parts in found.items() for name, part in parts.items()]
-    print("\n".join(aligned(("", "unoccluded", "queries", "painted, mAP", "truth, mAP"), rows)), flush=True)
-    return found
+    columns = list(precisions[0])
+    rows = [(seed, names[name], part.queries, *(f"{100 * part.mean_ap[column]:.1f}" for column in columns))
+            for seed, of_seed in parts.items() for name, part in of_seed.items()]
+    print("\n".join(aligned(("mAP, %", "unoccluded", "queries", *columns), rows)), flush=True)
+    apart = {(one, other): difference([each[one] for each in precisions], [each[other] for each in precisions])
+             for one, other in _COMPARED if {one, other} <= set(columns)}
+    for network, quantile in quantiles.items():
+        print(f"{DISCARDING[network]}: {discarding(network, quantile)}")
+    for (one, other), found in apart.items():
+        print(f"{one} - {other}: {100 * found.mean:+.1f} points, 95 % of resamplings {100 * found.low:+.1f} to "
+              f"{100 * found.high:+.1f}", flush=True)
+    return parts, apart
 
 
-def faults(seed: Path) -> dict[str, Part]:
-    """The parts of one seed's directory."""
+def average_precisions(seed: Path, quantiles: Mapping[str, float], *,
+                       completed: bool = True) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Of one seed's directory.
+
+    Args:
+      quantiles: {network: by which of its rows to discard}.
+      completed: whether the baseline on STCnet's data is among what is compared.
+
+    Returns:
+      {what is compared: [Q]}, NaN for queries without a match, and bool [Q], which have few frames to go by.
+    """
     raw, located = five_steps.read_splits(seed / "data"), five_steps.read_located(seed)
     rows = seed / "rows"
-    network = load_reid(rows / folder_of(STCNET) / "final.safetensors")
-    painted, truth = (five_steps.evaluate(network, five_steps.read_splits(rows / folder_of(name) / "completed"))
-                      .ranking.average_precision for name in (STCNET, TRUTH))
+
+    def found(row, sets, **how):
+        network = load_reid(rows / folder_of(row) / "final.safetensors")
+        return five_steps.evaluate(network, sets, **how).ranking.average_precision
+
+    painted, truth = (five_steps.read_splits(rows / folder_of(row) / "completed") for row in (STCNET, TRUTH))
+    compared = {PAINTED: found(STCNET, painted), TRUE: found(STCNET, truth)}
+    if completed:
+        compared[COMPLETED] = found(BASELINE_COMPLETED, painted)
+    for network, quantile in quantiles.items():
+        tau = choose_tau(located.scores["train"], quantile)
+        compared[DISCARDING[network]] = found(network, raw, keep=frames_kept(located, tau))
     query, gallery = five_steps.tracklets_to_rank(raw)
     free = [unoccluded_frames(tracklet.masks, scores, located.tau) for split in ("query", "gallery")
             for tracklet, scores in zip(raw[split].tracklets, located.scores[split])]
     least = [min([own, *(count for other, count in zip(gallery, free[len(query):]) if other.person == tracklet.person
                          and other.camera != tracklet.camera)]) for tracklet, own in zip(query, free)]
-    return parts_of(painted, truth, np.array(least) < ENOUGH)
+    return compared, np.array(least) < ENOUGH
+
+
+def best_quantile(results: Sequence[Mapping[str, Mapping]], network: str) -> float | None:
+    """By which of its rows a network discards best over seeds, of those that all have; None where there is none.
+
+    Args:
+      results: of each seed {row: {'map', …}}.
+    """
+    rows = {quantile: discarding(network, quantile) for quantile in QUANTILES}
+    there = [quantile for quantile, row in rows.items() if all(row in result for result in results)]
+    return max(there, key=lambda quantile: sum(result[rows[quantile]]["map"] for result in results), default=None)
 
 
 def unoccluded_frames(masks, scores: np.ndarray, tau: float) -> int:
@@ -78,12 +151,27 @@ def unoccluded_frames(masks, scores: np.ndarray, tau: float) -> int:
     return sum(not mask.any() for mask, free in zip(masks, (scores >= tau).all(1)) if free)
 
 
-def parts_of(painted: np.ndarray, truth: np.ndarray, few: np.ndarray) -> dict[str, Part]:
+def parts_of(compared: Mapping[str, np.ndarray], few: np.ndarray) -> dict[str, Part]:
     """From average precisions [Q] (NaN: no match) and which queries have few frames to go by."""
-    counted = ~np.isnan(painted)
+    counted = ~np.isnan(next(iter(compared.values())))
     places = {"all": counted, "enough": counted & ~few, "few": counted & few}
-    return {name: Part(int(of.sum()), *(float(values[of].mean()) for values in (painted, truth)))
+    return {name: Part(int(of.sum()), {column: float(values[of].mean()) for column, values in compared.items()})
             for name, of in places.items() if of.any()}
+
+
+def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], *, seed: int = 0) -> Difference:
+    """How far one is ahead of the other, from the average precisions of each seed [Q], NaN: no match."""
+    random = np.random.default_rng(seed)
+    apart = [(one - other)[~np.isnan(one)] for one, other in zip(ours, theirs)]
+    drawn = np.mean([random.choice(values, (_RESAMPLINGS, len(values))).mean(1) for values in apart], axis=0)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Difference(float(np.mean([values.mean() for values in apart])), float(low), float(high))
+
+
+def _results(seed):
+    names = [BASELINE_COMPLETED, *(discarding(network, quantile) for network in DISCARDING for quantile in QUANTILES)]
+    paths = {name: seed / "rows" / folder_of(name) / "result.json" for name in names}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 def _done(seed):

@@ -300,11 +300,44 @@ class TestFaults:
     def test_parts_by_hand(self):
         painted, truth = np.array([1, 0.5, np.nan, 0.2]), np.array([1, 0.25, np.nan, 0.8])
         few = np.array([False, False, True, True])
-        part = ablation_faults.Part
-        assert ablation_faults.parts_of(painted, truth, few) == {
-            "all": part(3, pytest.approx(1.7 / 3), pytest.approx(2.05 / 3)), "enough": part(2, 0.75, 0.625),
-            "few": part(1, 0.2, 0.8)}
-        assert list(ablation_faults.parts_of(painted[:2], truth[:2], few[:2])) == ["all", "enough"]
+
+        def part(queries, painted, truth):
+            return ablation_faults.Part(queries, {"painted": pytest.approx(painted), "truth": pytest.approx(truth)})
+
+        assert ablation_faults.parts_of({"painted": painted, "truth": truth}, few) == {
+            "all": part(3, 1.7 / 3, 2.05 / 3), "enough": part(2, 0.75, 0.625), "few": part(1, 0.2, 0.8)}
+        assert list(ablation_faults.parts_of({"painted": painted[:2]}, few[:2])) == ["all", "enough"]
+
+    def test_differences_against_the_normal_range(self):
+        # Of many queries the mean is normal: 1.96 σ/√n to both sides. 10,000 draws place its ends within 3 % of σ/√n;
+        # 15 % is what they were given. Two seeds' means have 1/√2 of that.
+        random = np.random.default_rng(3)
+        ours, theirs = random.uniform(0, 1, (2, 400)), random.uniform(0, 1, (2, 400))
+        ours[1, 7] = theirs[1, 7] = np.nan
+        found = ablation_faults.difference(list(ours), list(theirs))
+        means, errors = zip(*((np.nanmean(d), np.nanstd(d) / np.isfinite(d).sum() ** 0.5) for d in ours - theirs))
+        error = np.hypot(*errors) / 2
+        assert found.mean == pytest.approx(np.mean(means))
+        assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.15 * error)
+        assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.15 * error)
+        assert found == ablation_faults.difference(list(ours), list(theirs))
+
+    def test_queries_are_drawn_alike_for_both(self):
+        # Far apart from query to query, and always by 0.1: nothing is left to chance.
+        theirs = [np.linspace(0, 0.9, 20)]
+        found = ablation_faults.difference([theirs[0] + 0.1], theirs)
+        assert (found.mean, found.low, found.high) == (pytest.approx(0.1),) * 3
+
+    def test_the_best_of_what_all_seeds_have(self):
+        def row(mean_ap):
+            return {"map": mean_ap}
+
+        seeds = [{"NL, discarding 5% of bands": row(0.9), "NL, discarding 10% of bands": row(0.5),
+                  "NL, discarding 20% of bands": row(0.6)},
+                 {"NL, discarding 10% of bands": row(0.8), "NL, discarding 20% of bands": row(0.6)}]
+        assert ablation_faults.best_quantile(seeds, "NL") == 0.1
+        assert ablation_faults.best_quantile(seeds[:1], "NL") == 0.05
+        assert ablation_faults.best_quantile(seeds, "baseline") is None
 
     def test_frames_that_are_and_are_taken_for_unoccluded(self):
         masks = np.zeros((4, 3, 2), bool)
@@ -349,9 +382,17 @@ def test_some_rows_of_one_seed(tmp_path):
             hidden = np.stack(raw[split].tracklets[k].masks[:])
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
 
-    parts = ablation_faults.main(ablation_faults.Arguments(tmp_path))["seed0"]
-    stcnet = json.loads((work / "rows" / ablation.folder_of(ablation.STCNET) / "result.json").read_text())
-    assert parts["all"].painted == pytest.approx(stcnet["map"])  # the same network on the same frames
+    parts, apart = ablation_faults.main(ablation_faults.Arguments(tmp_path))
+    parts = parts["seed0"]
+    # The same networks on the same frames as in their rows.
+    mine = {"STCnet": ablation.STCNET, "b. completed": ablation.BASELINE_COMPLETED,
+            "b. discards": "baseline, discarding 10% of bands"}
+    rows = {name: json.loads((work / "rows" / ablation.folder_of(row) / "result.json").read_text())["map"]
+            for name, row in mine.items()}
+    assert {name: parts["all"].mean_ap[name] for name in mine} == pytest.approx(rows)
+    assert set(parts["all"].mean_ap) == {*mine, "truth"}  # nothing discarded with NL
+    assert set(apart) == {("STCnet", "truth"), ("STCnet", "b. discards"), ("b. completed", "b. discards")}
+    assert apart["STCnet", "b. discards"].mean == pytest.approx(rows["STCnet"] - rows["b. discards"])
     assert parts["all"].queries == sum(parts[name].queries for name in ("enough", "few") if name in parts)
 
 
