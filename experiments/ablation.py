@@ -33,7 +33,7 @@ the steps, `--people`, `--stcnet-steps` and the like change one thing, `--size s
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,7 +78,7 @@ POOLINGS = {"maximum": "maximum", "temporal attention": "temporal_attention",
 PAIRS = "ASTPN, pairs"
 TRUE_MASKS, TRUTH = "STCnet, true masks", "truth where located"
 _FEATURES = "features.npz"  # of a row, until it is ranked
-QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of bands; the τ to discard by
+QUANTILES = (0.05, 0.1, 0.15, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ class Arguments:
     tau_quantile: float = 0.2
     """The share of the training bands to call hidden. For ranking it is worse to miss something than to paint what
     was seen; the default model's τ calls some 0.12 of them hidden."""
+    discard: tuple[float, ...] = QUANTILES
+    """Shares of the training bands, likewise: by the τ of each a row discards."""
     fresh: bool = False
     """Step 1 from nothing, and not from the default model's network."""
     occlusion: str = "usual"
@@ -142,7 +144,7 @@ def main(arguments: Arguments) -> list[dict]:
     config = dataclasses.replace(config, tau=None, tau_quantile=arguments.tau_quantile)
 
     of = {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config), "begins_with": begins_with,
-          "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": QUANTILES}
+          "completions": COMPLETIONS, "poolings": POOLINGS, "quantiles": arguments.discard}
     path = arguments.workdir / "results.json"
 
     def take():
@@ -167,13 +169,13 @@ def main(arguments: Arguments) -> list[dict]:
     return rows
 
 
-def row_names() -> list[str]:
-    """All rows, in the order in which they are done."""
+def row_names(quantiles: Sequence[float] = QUANTILES) -> list[str]:
+    """All rows, in the order in which they are done; quantiles: to discard by."""
     framed = ["baseline", "NL"]
     rivals = [*POOLINGS, PAIRS]
     return [*(name for base in framed for name in (base, ceiling_of(base))), *COMPLETIONS,
             BASELINE_COMPLETED, TRUE_MASKS, TRUTH,
-            *(discarding(base, quantile) for base in framed for quantile in QUANTILES),
+            *(discarding(base, quantile) for base in framed for quantile in quantiles),
             *(name for base in rivals for name in (base, ceiling_of(base)))]
 
 
@@ -196,18 +198,24 @@ def _check(arguments):
         raise InputError(f"--tau-quantile must lie between 0 and 1. Got {arguments.tau_quantile}.")
     if arguments.first_seed < 0:
         raise InputError(f"--first-seed must be 0 or more. Got {arguments.first_seed}.")
-    unknown = [name for name in arguments.rows if name not in row_names()]
+    if not all(0 < quantile < 1 for quantile in arguments.discard):
+        raise InputError("--discard takes shares between 0 and 1. Got " +
+                         f"{' '.join(f'{quantile:g}' for quantile in arguments.discard)}.")
+    names = row_names(arguments.discard)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"--discard asks for two rows called '{twice[0]}'; give shares that differ in whole percents.")
+    unknown = [name for name in arguments.rows if name not in names]
     if unknown:
-        raise InputError(f"There is no row '{unknown[0]}'; the rows are {'; '.join(row_names())}.")
+        raise InputError(f"There is no row '{unknown[0]}'; the rows are {'; '.join(names)}.")
 
 
-def _with_needed(rows):
+def _with_needed(rows, quantiles=QUANTILES):
     """The rows, and those whose networks they use."""
     needed = set(rows)
     if needed & {TRUE_MASKS, BASELINE_COMPLETED}:
         needed.add(STCNET)
     for network in ("baseline", "NL"):
-        if any(discarding(network, quantile) in needed for quantile in QUANTILES):
+        if any(discarding(network, quantile) in needed for quantile in quantiles):
             needed.add(network)
     return needed
 
@@ -232,7 +240,8 @@ class _Seed:
     def __init__(self, arguments: Arguments, amount: Amount, config: configs.Config, seed: int, start=None):
         self.start = start
         self.work = arguments.workdir / f"seed{seed}"
-        self.only = _with_needed(arguments.rows)
+        self.only = _with_needed(arguments.rows, arguments.discard)
+        self.quantiles = arguments.discard
         steps = {"reid_training": amount.reid_steps, "final_training": amount.final_steps,
                  "stcnet_training": amount.stcnet_steps}
         self.config = dataclasses.replace(config, seed=seed, **{
@@ -263,7 +272,7 @@ class _Seed:
         row(TRUE_MASKS, lambda work: self._network(work, self._by_true_masks(work)), "NL")
         row(TRUTH, lambda work: self._network(work, self._truth_where_located(work)), "NL")
         for network in ("baseline", "NL"):
-            for quantile in QUANTILES:
+            for quantile in self.quantiles:
                 row(discarding(network, quantile),
                     lambda work, name=network, tau=self._tau(quantile): five_steps.evaluate(
                         load_reid(self.work / "rows" / folder_of(name) / "final.safetensors"), self.raw,

@@ -18,6 +18,9 @@ completion can know.
 Below stand the differences over all seeds, with the range of 95 % of 10,000 resamplings: the queries of each seed are
 drawn anew with replacement, the same for both sides. How much another training of the networks would change is not in
 it, so the range is narrower than chance.
+
+What discarding can lose at all is told last: the mAP of `baseline, nothing hidden`, where that row stands, from all
+frames of every tracklet and from a few of them, taken at random.
 """
 
 import json
@@ -28,8 +31,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.ablation import QUANTILES, TRUTH, discarding, folder_of, frames_kept
-from experiments.ablation_table import BASELINE_COMPLETED, STCNET
+from experiments.ablation import TRUTH, discarding, folder_of, frames_kept
+from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of
 from vrstc_jax import five_steps
 from vrstc_jax.data.tracklet_set import stands
 from vrstc_jax.errors import InputError
@@ -44,6 +47,7 @@ PAINTED, TRUE, COMPLETED = "STCnet", "truth", "b. completed"
 DISCARDING = {"NL": "NL discards", "baseline": "b. discards"}
 _COMPARED = ((PAINTED, TRUE), (PAINTED, DISCARDING["NL"]), (PAINTED, DISCARDING["baseline"]),
              (COMPLETED, DISCARDING["baseline"]))
+_CLEAR = ceiling_of("baseline")
 _RESAMPLINGS = 10_000
 
 
@@ -79,12 +83,14 @@ def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[s
     if not seeds:
         raise InputError(f"{work}: no seed has both rows, '{STCNET}' and '{TRUTH}'; experiments.ablation makes them "
                          f"(--rows '{STCNET}' '{TRUTH}').")
+    shares = json.loads((work / "experiment.json").read_text())["quantiles"]
+    results = [_results(seed, shares) for seed in seeds]
     quantiles = {network: quantile for network in DISCARDING
-                 if (quantile := best_quantile([_results(seed) for seed in seeds], network)) is not None}
+                 if (quantile := best_quantile(results, network, shares)) is not None}
     precisions, parts = [], {}
     for seed in seeds:
-        compared, few = average_precisions(seed, quantiles, completed=all(
-            BASELINE_COMPLETED in _results(each) for each in seeds))
+        compared, few = average_precisions(seed, quantiles,
+                                           completed=all(BASELINE_COMPLETED in result for result in results))
         precisions.append(compared)
         parts[seed.name] = parts_of(compared, few)
     names = {"all": "all", "enough": f"{ENOUGH} frames or more", "few": "fewer"}
@@ -99,7 +105,27 @@ def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[s
     for (one, other), found in apart.items():
         print(f"{one} - {other}: {100 * found.mean:+.1f} points, 95 % of resamplings {100 * found.low:+.1f} to "
               f"{100 * found.high:+.1f}", flush=True)
+    if all(_CLEAR in result for result in results):
+        each = [from_few_frames(seed) for seed in seeds]
+        print(f"{_CLEAR}, mAP from " + ", ".join(
+            f"{frames} frame{'s' if frames > 1 else ''}: {100 * np.mean([of_seed[frames] for of_seed in each]):.1f}"
+            for frames in each[0]), flush=True)
     return parts, apart
+
+
+def from_few_frames(seed: Path) -> dict[int, float]:
+    """{frames of each tracklet: mAP} where nothing is hidden, by the baseline; 1, 2, 4 and so on, at random."""
+    sets = five_steps.read_splits(seed / "truth")
+    network = load_reid(seed / "rows" / folder_of(_CLEAR) / "final.safetensors")
+    query, gallery = five_steps.tracklets_to_rank(sets)
+    lengths = [len(tracklet) for tracklet in (*query, *gallery)]
+    random = np.random.default_rng(0)
+    orders = [random.permutation(length) for length in lengths]  # fewer frames are some of the more
+    found = {}
+    for frames in [*(2 ** k for k in range(max(lengths).bit_length()) if 2 ** k < max(lengths)), max(lengths)]:
+        keep = [np.isin(np.arange(len(order)), order[:frames]) for order in orders]
+        found[frames] = five_steps.evaluate(network, sets, keep=keep).ranking.mean_ap
+    return found
 
 
 def average_precisions(seed: Path, quantiles: Mapping[str, float], *,
@@ -135,13 +161,15 @@ def average_precisions(seed: Path, quantiles: Mapping[str, float], *,
     return compared, np.array(least) < ENOUGH
 
 
-def best_quantile(results: Sequence[Mapping[str, Mapping]], network: str) -> float | None:
+def best_quantile(results: Sequence[Mapping[str, Mapping]], network: str,
+                  quantiles: Sequence[float]) -> float | None:
     """By which of its rows a network discards best over seeds, of those that all have; None where there is none.
 
     Args:
       results: of each seed {row: {'map', …}}.
+      quantiles: to choose from.
     """
-    rows = {quantile: discarding(network, quantile) for quantile in QUANTILES}
+    rows = {quantile: discarding(network, quantile) for quantile in quantiles}
     there = [quantile for quantile, row in rows.items() if all(row in result for result in results)]
     return max(there, key=lambda quantile: sum(result[rows[quantile]]["map"] for result in results), default=None)
 
@@ -168,8 +196,9 @@ def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], *, seed
     return Difference(float(np.mean([values.mean() for values in apart])), float(low), float(high))
 
 
-def _results(seed):
-    names = [BASELINE_COMPLETED, *(discarding(network, quantile) for network in DISCARDING for quantile in QUANTILES)]
+def _results(seed, quantiles):
+    names = [BASELINE_COMPLETED, _CLEAR,
+             *(discarding(network, quantile) for network in DISCARDING for quantile in quantiles)]
     paths = {name: seed / "rows" / folder_of(name) / "result.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 

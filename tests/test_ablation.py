@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -335,9 +336,25 @@ class TestFaults:
         seeds = [{"NL, discarding 5% of bands": row(0.9), "NL, discarding 10% of bands": row(0.5),
                   "NL, discarding 20% of bands": row(0.6)},
                  {"NL, discarding 10% of bands": row(0.8), "NL, discarding 20% of bands": row(0.6)}]
-        assert ablation_faults.best_quantile(seeds, "NL") == 0.1
-        assert ablation_faults.best_quantile(seeds[:1], "NL") == 0.05
-        assert ablation_faults.best_quantile(seeds, "baseline") is None
+        assert ablation_faults.best_quantile(seeds, "NL", ablation.QUANTILES) == 0.1
+        assert ablation_faults.best_quantile(seeds[:1], "NL", ablation.QUANTILES) == 0.05
+        assert ablation_faults.best_quantile(seeds[:1], "NL", (0.1, 0.2)) == 0.2
+        assert ablation_faults.best_quantile(seeds, "baseline", ablation.QUANTILES) is None
+
+    def test_few_frames_are_some_of_more(self, tmp_path, monkeypatch):
+        asked = []
+
+        def evaluate(network, sets, *, keep):
+            asked.append(keep)
+            return SimpleNamespace(ranking=SimpleNamespace(mean_ap=len(asked) / 10))
+
+        monkeypatch.setattr(five_steps, "read_splits", lambda path: {})
+        monkeypatch.setattr(five_steps, "tracklets_to_rank", lambda sets: (["abcdef", "ab"], ["abcde"]))
+        monkeypatch.setattr(five_steps, "evaluate", evaluate)
+        monkeypatch.setattr(ablation_faults, "load_reid", lambda path: None)
+        assert ablation_faults.from_few_frames(tmp_path) == {1: 0.1, 2: 0.2, 4: 0.3, 6: 0.4}
+        assert [[kept.sum() for kept in keep] for keep in asked] == [[1, 1, 1], [2, 2, 2], [4, 2, 4], [6, 2, 5]]
+        assert all((more | fewer == more).all() for one, two in zip(asked, asked[1:]) for fewer, more in zip(one, two))
 
     def test_frames_that_are_and_are_taken_for_unoccluded(self):
         masks = np.zeros((4, 3, 2), bool)
@@ -405,10 +422,15 @@ class TestArguments:
         assert ablation._with_needed(("STCnet, true masks",)) == {"STCnet, true masks", ablation.STCNET}
         assert ablation._with_needed((ablation.BASELINE_COMPLETED,)) == {ablation.BASELINE_COMPLETED, ablation.STCNET}
         assert ablation._with_needed(("NL, discarding 10% of bands",)) == {"NL, discarding 10% of bands", "NL"}
+        assert ablation._with_needed(("NL, discarding 45% of bands",), (0.1, 0.45)) == {
+            "NL, discarding 45% of bands", "NL"}
 
     @pytest.mark.parametrize("change, said", [({"rows": ("typo",)}, "typo"), ({"seeds": 0}, "--seeds"),
                                               ({"first_seed": -1}, "--first-seed"),
                                               ({"tau_quantile": 1.0}, "--tau-quantile"),
+                                              ({"discard": (0.2, 1.2)}, "--discard"),
+                                              ({"discard": (0.2, 0.201)}, "whole percents"),
+                                              ({"rows": ("NL, discarding 40% of bands",)}, "no row"),
                                               ({"stcnet_steps": -1}, "--stcnet-steps")])
     def test_bad_input_is_one_line_before_anything_is_done(self, tmp_path, change, said):
         with pytest.raises(InputError) as raised:
