@@ -2,18 +2,17 @@
 
     python -m experiments.ablation_faults out-ablation
 
-For each seed whose rows `+ ID guider (STCnet)` and `truth where located` stand in the ablation's work directory, the
-mAP of
+For each seed in the ablation's results.json with the rows `+ ID guider (STCnet)` and `truth where located`, the mAP of
 
     STCnet        its own network, on what STCnet painted
     truth         the same network, on the truth in the same places
-    NL discards   the row `NL, discarding …` that is best over these seeds, where such rows stand
+    NL discards   the row `NL, discarding …` that is best over these seeds, where they all have such a row
     b. completed  `baseline on STCnet's data`, likewise
     b. discards   the best of `baseline, discarding …`, likewise
 
-Queries are told apart by their own tracklet and those to be found: whether each has at least two frames that locating
-takes for unoccluded, and that are. Where one has not, what is hidden is seen nowhere, and the truth shows what no
-completion can know.
+Queries are told apart by their own tracklet and those to be found, the worst of these: whether it has two unoccluded
+frames or more; whether, if so, locating leaves it fewer (what it takes for hidden is neither compared nor completed
+from); or whether it has fewer, so that what is hidden is seen in hardly any frame, or in none.
 
 Below stand the differences over all seeds, with the range of 95 % of 10,000 resamplings: the queries of each seed are
 drawn anew with replacement, the same for both sides. How much another training of the networks would change is not in
@@ -23,7 +22,6 @@ What discarding can lose at all is told last: the mAP of `baseline, nothing hidd
 frames of every tracklet and from a few of them, taken at random.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +29,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.ablation import TRUTH, discarding, folder_of, frames_kept
-from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of
+from experiments.ablation import TRUTH, folder_of, frames_kept
+from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of, read_results
 from vrstc_jax import five_steps
-from vrstc_jax.data.tracklet_set import stands
 from vrstc_jax.errors import InputError
-from vrstc_jax.locate import choose_tau
 from vrstc_jax.model import load_reid
 from vrstc_jax.places import as_path
 from vrstc_jax.process import run_as_command
@@ -77,36 +73,36 @@ class Difference:
 
 
 def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[str, str], Difference]]:
-    """{seed: {'all', 'enough', 'few': Part}} and {(one, other): how far one is ahead}, printed."""
+    """{seed: {'all', 'enough', 'lost', 'few': Part}} and {(one, other): how far one is ahead}, printed."""
     work = as_path(arguments.workdir)
-    seeds = [seed for seed in sorted(work.glob("seed*")) if _done(seed)]
-    if not seeds:
+    results = {work / f"seed{seed}": rows for seed, rows in read_results(work / "results.json")["seeds"].items()
+               if {STCNET, TRUTH} <= set(rows)}
+    if not results:
         raise InputError(f"{work}: no seed has both rows, '{STCNET}' and '{TRUTH}'; experiments.ablation makes them "
                          f"(--rows '{STCNET}' '{TRUTH}').")
-    shares = json.loads((work / "experiment.json").read_text())["quantiles"]
-    results = [_results(seed, shares) for seed in seeds]
-    quantiles = {network: quantile for network in DISCARDING
-                 if (quantile := best_quantile(results, network, shares)) is not None}
+    shared = [name for name in next(iter(results.values())) if all(name in rows for rows in results.values())]
+    best = {network: row for network in DISCARDING
+            if (row := best_discarding([{name: rows[name] for name in shared} for rows in results.values()], network))}
     precisions, parts = [], {}
-    for seed in seeds:
-        compared, few = average_precisions(seed, quantiles,
-                                           completed=all(BASELINE_COMPLETED in result for result in results))
+    for seed, rows in results.items():
+        compared, least = average_precisions(seed, {network: (row, rows[row]["tau"]) for network, row in best.items()},
+                                             completed=BASELINE_COMPLETED in shared)
         precisions.append(compared)
-        parts[seed.name] = parts_of(compared, few)
-    names = {"all": "all", "enough": f"{ENOUGH} frames or more", "few": "fewer"}
+        parts[seed.name] = parts_of(compared, *least)
+    names = {"all": "all", "enough": f"{ENOUGH} frames or more", "lost": f"{ENOUGH} or more, not found", "few": "fewer"}
     columns = list(precisions[0])
     rows = [(seed, names[name], part.queries, *(f"{100 * part.mean_ap[column]:.1f}" for column in columns))
             for seed, of_seed in parts.items() for name, part in of_seed.items()]
     print("\n".join(aligned(("mAP, %", "unoccluded", "queries", *columns), rows)), flush=True)
     apart = {(one, other): difference([each[one] for each in precisions], [each[other] for each in precisions])
              for one, other in _COMPARED if {one, other} <= set(columns)}
-    for network, quantile in quantiles.items():
-        print(f"{DISCARDING[network]}: {discarding(network, quantile)}")
+    for network, row in best.items():
+        print(f"{DISCARDING[network]}: {row}")
     for (one, other), found in apart.items():
         print(f"{one} - {other}: {100 * found.mean:+.1f} points, 95 % of resamplings {100 * found.low:+.1f} to "
               f"{100 * found.high:+.1f}", flush=True)
-    if all(_CLEAR in result for result in results):
-        each = [from_few_frames(seed) for seed in seeds]
+    if _CLEAR in shared:
+        each = [from_few_frames(seed) for seed in results]
         print(f"{_CLEAR}, mAP from " + ", ".join(
             f"{frames} frame{'s' if frames > 1 else ''}: {100 * np.mean([of_seed[frames] for of_seed in each]):.1f}"
             for frames in each[0]), flush=True)
@@ -128,16 +124,16 @@ def from_few_frames(seed: Path) -> dict[int, float]:
     return found
 
 
-def average_precisions(seed: Path, quantiles: Mapping[str, float], *,
-                       completed: bool = True) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def average_precisions(seed: Path, discards: Mapping[str, tuple[str, float]], *, completed: bool = True):
     """Of one seed's directory.
 
     Args:
-      quantiles: {network: by which of its rows to discard}.
+      discards: {network: (its row, the τ to discard by)}.
       completed: whether the baseline on STCnet's data is among what is compared.
 
     Returns:
-      {what is compared: [Q]}, NaN for queries without a match, and bool [Q], which have few frames to go by.
+      {what is compared: [Q]}, NaN for queries without a match; and two arrays [Q], how many unoccluded frames the
+      tracklets of a query have at least, and how many of them locating leaves.
     """
     raw, located = five_steps.read_splits(seed / "data"), five_steps.read_located(seed)
     rows = seed / "rows"
@@ -150,39 +146,38 @@ def average_precisions(seed: Path, quantiles: Mapping[str, float], *,
     compared = {PAINTED: found(STCNET, painted), TRUE: found(STCNET, truth)}
     if completed:
         compared[COMPLETED] = found(BASELINE_COMPLETED, painted)
-    for network, quantile in quantiles.items():
-        tau = choose_tau(located.scores["train"], quantile)
+    for network, (_, tau) in discards.items():
         compared[DISCARDING[network]] = found(network, raw, keep=frames_kept(located, tau))
     query, gallery = five_steps.tracklets_to_rank(raw)
-    free = [unoccluded_frames(tracklet.masks, scores, located.tau) for split in ("query", "gallery")
-            for tracklet, scores in zip(raw[split].tracklets, located.scores[split])]
-    least = [min([own, *(count for other, count in zip(gallery, free[len(query):]) if other.person == tracklet.person
-                         and other.camera != tracklet.camera)]) for tracklet, own in zip(query, free)]
-    return compared, np.array(least) < ENOUGH
+    counts = [unoccluded_frames(tracklet.masks, scores, located.tau) for split in ("query", "gallery")
+              for tracklet, scores in zip(raw[split].tracklets, located.scores[split])]
+    least = [np.min([own, *(count for other, count in zip(gallery, counts[len(query):])
+                            if other.person == tracklet.person and other.camera != tracklet.camera)], axis=0)
+             for tracklet, own in zip(query, counts)]
+    return compared, tuple(np.transpose(least))
 
 
-def best_quantile(results: Sequence[Mapping[str, Mapping]], network: str,
-                  quantiles: Sequence[float]) -> float | None:
-    """By which of its rows a network discards best over seeds, of those that all have; None where there is none.
+def best_discarding(results: Sequence[Mapping[str, Mapping]], network: str) -> str | None:
+    """The row by which a network discards best over seeds that have the same rows; None where there is none.
 
     Args:
-      results: of each seed {row: {'map', …}}.
-      quantiles: to choose from.
+      results: of each seed {row: {'map', 'framed_by', 'tau'}}.
     """
-    rows = {quantile: discarding(network, quantile) for quantile in quantiles}
-    there = [quantile for quantile, row in rows.items() if all(row in result for result in results)]
-    return max(there, key=lambda quantile: sum(result[rows[quantile]]["map"] for result in results), default=None)
+    rows = [name for name, row in results[0].items() if row.get("tau") is not None and row["framed_by"] == network]
+    return max(rows, key=lambda name: sum(result[name]["map"] for result in results), default=None)
 
 
-def unoccluded_frames(masks, scores: np.ndarray, tau: float) -> int:
-    """How many frames nothing hides, of those whose bands all score τ or more."""
-    return sum(not mask.any() for mask, free in zip(masks, (scores >= tau).all(1)) if free)
+def unoccluded_frames(masks, scores: np.ndarray, tau: float) -> tuple[int, int]:
+    """How many frames nothing hides, and in how many of them all bands score τ or more."""
+    free = np.array([not mask.any() for mask in masks])
+    return int(free.sum()), int((free & (scores >= tau).all(1)).sum())
 
 
-def parts_of(compared: Mapping[str, np.ndarray], few: np.ndarray) -> dict[str, Part]:
-    """From average precisions [Q] (NaN: no match) and which queries have few frames to go by."""
+def parts_of(compared: Mapping[str, np.ndarray], there: np.ndarray, found: np.ndarray) -> dict[str, Part]:
+    """From average precisions [Q] (NaN: no match), and how many unoccluded frames there are and are found."""
     counted = ~np.isnan(next(iter(compared.values())))
-    places = {"all": counted, "enough": counted & ~few, "few": counted & few}
+    places = {"all": counted, "enough": counted & (found >= ENOUGH),
+              "lost": counted & (there >= ENOUGH) & (found < ENOUGH), "few": counted & (there < ENOUGH)}
     return {name: Part(int(of.sum()), {column: float(values[of].mean()) for column, values in compared.items()})
             for name, of in places.items() if of.any()}
 
@@ -194,18 +189,6 @@ def difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], *, seed
     drawn = np.mean([random.choice(values, (_RESAMPLINGS, len(values))).mean(1) for values in apart], axis=0)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Difference(float(np.mean([values.mean() for values in apart])), float(low), float(high))
-
-
-def _results(seed, quantiles):
-    names = [BASELINE_COMPLETED, _CLEAR,
-             *(discarding(network, quantile) for network in DISCARDING for quantile in quantiles)]
-    paths = {name: seed / "rows" / folder_of(name) / "result.json" for name in names}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
-
-
-def _done(seed):
-    return all(stands(seed / "rows" / folder_of(name) / "completed") and
-               (seed / "rows" / folder_of(name) / "result.json").exists() for name in (STCNET, TRUTH))
 
 
 if __name__ == "__main__":

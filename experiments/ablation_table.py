@@ -132,19 +132,23 @@ def _named(row, seeds):
 def write_plot(path, rows: Sequence[Row]) -> None:
     """mAP of all rows as bars with their spread."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    figure = Figure((8, 0.28 * len(rows) + 1.2), layout="constrained")
+    figure = Figure((8, 0.28 * len(rows) + 1.4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))[::-1]
-    colours = ["#8a8a8a" if "nothing hidden" in row.name else "#c9673a" if row.framed_by == "NL" else "#4a7fb5"
-               for row in rows]
+    kinds = {"nothing hidden": "#8a8a8a", "completed, or discarding, with NL": "#c9673a", "others": "#4a7fb5"}
+    kind = ["nothing hidden" if "nothing hidden" in row.name else "completed, or discarding, with NL"
+            if row.framed_by == "NL" else "others" for row in rows]
+    colours = [kinds[each] for each in kind]
+    figure.legend(handles=[Patch(color=kinds[each], label=each) for each in kinds if each in kind],
+                  loc="outside upper right", ncols=len(kinds), fontsize=8, frameon=False)
     axes.barh(places, [100 * row.mean_ap.mean for row in rows], color=colours,
               xerr=[100 * row.mean_ap.deviation for row in rows], error_kw={"elinewidth": 1})
     seeds = max(row.seeds for row in rows)
     axes.set_yticks(places, [_named(row, seeds) for row in rows], fontsize=8)
     axes.set_xlabel("mAP, %")
-    low = min(100 * (row.mean_ap.mean - row.mean_ap.deviation) for row in rows)
-    axes.set_xlim(left=max(0.0, low - 5))
+    axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     written = io.BytesIO()
@@ -154,7 +158,10 @@ def write_plot(path, rows: Sequence[Row]) -> None:
 
 def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
     """Whether STCnet is ahead of what it is compared with, in mAP over the seeds that have both, and the baseline on
-    its data of the baseline discarding; results as `rows_over_seeds` takes them. Nothing where rows are missing."""
+    its data of the baseline discarding; results as `rows_over_seeds` takes them. Nothing where rows are missing.
+
+    The best τ is that of the same test people, which favours discarding; that of the other seeds does not.
+    """
     lines = []
 
     def discards(network):
@@ -167,25 +174,42 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
               ("the best other pooling or pair scorer", STCNET, lambda name, row: not (
                   row["framed_by"] or name in ("NL", "baseline") or name.endswith(ceiling_of("")))))
     for what, ours, is_one in others:
-        candidates = {}
-        for name in dict.fromkeys(name for result in results for name, row in result.items() if is_one(name, row)):
-            shared = [result for result in results if {name, ours} <= set(result)]
-            if shared:
-                theirs, own = (np.mean([100 * result[each]["map"] for result in shared]) for each in (name, ours))
-                candidates[name] = theirs, own, len(shared)
-        if candidates:
-            name = max(candidates, key=lambda name: candidates[name][0] - candidates[name][1])
-            theirs, own, seeds = candidates[name]
-            apart = f"{abs(own - theirs):.1f} points"
-            told = "level" if apart == "0.0 points" else f"{apart} {'ahead' if own > theirs else 'NOT ahead, behind'}"
-            mine = "STCnet" if ours == STCNET else f"The {ours}"
-            lines.append(f"{mine} ({own:.1f}) and {what} ({name}, {theirs:.1f}; "
-                         f"{seeds} seed{'s' if seeds > 1 else ''}): {told}")
+        names = dict.fromkeys(name for result in results for name, row in result.items() if is_one(name, row))
+        shared = {name: [k for k, result in enumerate(results) if {name, ours} <= set(result)] for name in names}
+        most = max(map(len, shared.values()), default=0)
+        # Of rows that fewer seeds have, the figures are of other people.
+        names = [name for name in names if len(shared[name]) == most]
+        if most == 0 or any(shared[name] != shared[names[0]] for name in names):
+            continue
+        own = np.array([100 * results[k][ours]["map"] for k in shared[names[0]]])
+        theirs = {name: np.array([100 * results[k][name]["map"] for k in shared[name]]) for name in names}
+        name = max(theirs, key=lambda name: theirs[name].mean())
+        mine = "STCnet" if ours == STCNET else f"The {ours}"
+        line = (f"{mine} ({own.mean():.1f}) and {what} ({name}, {theirs[name].mean():.1f}; "
+                f"{most} seed{'s' if most > 1 else ''}): {_told(own - theirs[name])}")
+        if most > 1:
+            line += f" (by seed {', '.join(f'{apart:+.1f}' for apart in own - theirs[name])})"
+        if most > 1 and "τ" in what:
+            elsewhere = _chosen_elsewhere(list(theirs.values()))
+            line += f"; with the τ that is best on the other seeds ({elsewhere.mean():.1f}): {_told(own - elsewhere)}"
+        lines.append(line)
     share = _share([result for result in results if STCNET in result], STCNET, "NL")
     if share is not None:
         enough = "at least" if share.mean >= 0.5 else "LESS than"
         lines.append(f"STCnet wins back {share.mean:.1%} of NL's gap, {enough} half")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _told(apart):
+    points = f"{abs(apart.mean()):.1f} points"
+    return "level" if points == "0.0 points" else f"{points} {'ahead' if apart.mean() > 0 else 'NOT ahead, behind'}"
+
+
+def _chosen_elsewhere(candidates):
+    """Of each seed the figure of that candidate [seeds] which is best on the mean of the others."""
+    candidates = np.array(candidates)
+    others = candidates.sum(1, keepdims=True) - candidates
+    return candidates[others.argmax(0), np.arange(candidates.shape[1])]
 
 
 def read_results(path) -> dict:
