@@ -146,3 +146,8 @@ def test_each_network_is_asked_for_what_it_has(tmp_path):
         pair_distances(random_reid(AVERAGE), [tracklet(figures(1))], [tracklet(figures(1))])
     with pytest.raises(InputError, match="Pairs need queries and a gallery. Got 1 and 0 tracklets."):
         pair_distances(scorer, [tracklet(figures(1))], [])
+    with pytest.raises(InputError, match="tracklet empty: has no frame"):
+        pair_distances(scorer, [tracklet(figures(1))], [tracklet(figures(1)[:0], name="empty")])
+    with pytest.raises(InputError, match="tracklet floats: frames must be uint8.*float32"):
+        pair_distances(scorer, [tracklet(np.stack(figures(1)) / np.float32(255), name="floats")],
+                       [tracklet(figures(1))])

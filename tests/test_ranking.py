@@ -195,6 +195,15 @@ def test_what_does_not_agree_is_refused():
         rank(matrix.astype(complex), *good)
 
 
+def test_numbers_of_both_kinds_are_not_rounded():
+    """NumPy joins int64 and uint64 as floats, in which these two people are one."""
+    one, other = 2 ** 60, 2 ** 60 + 1
+    found = rank(np.array([[0.1, 0.2]]), np.array([one]), np.array([other, one], np.uint64), [0], [1, 1])
+    assert found.mean_ap == 0.5
+    with pytest.raises(ValueError, match=f"ids of which some are unsigned.*Got {2 ** 63}"):
+        rank(np.zeros((1, 1)), np.array([-1]), np.array([2 ** 63], np.uint64), [0], [1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nan_is_refused_even_among_junk(dtype):
     rng, labels = random_case(9)
@@ -288,6 +297,17 @@ def test_the_cosine_of_very_short_and_very_long_features():
     scales = np.array([1e-30, 1e-20, 1, 1e20, 1e30])[:, None]
     got = distances(query * scales, gallery * 1e25)
     np.testing.assert_allclose(got, exact("cosine", query, gallery), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 3e19, 1e30])
+def test_the_euclidean_distance_of_very_short_and_very_long_features(scale):
+    """Squares of such values are not in float32; the distances themselves are."""
+    rng = np.random.default_rng(2)
+    query, gallery = rng.normal(size=(9, 32)), rng.normal(size=(40, 32))
+    got = distances(query * scale, gallery * scale, metric="euclidean")
+    np.testing.assert_allclose(got, exact("euclidean", query, gallery) * scale, rtol=1e-5)
+    np.testing.assert_allclose(rerank(query * scale, gallery * scale, k1=6, k2=3),
+                               rerank(query, gallery, k1=6, k2=3), rtol=1e-5, atol=1e-6)
 
 
 def test_features_of_length_zero_are_far_from_everything():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Metric = Literal["cosine", "euclidean", "squared"]
+_ORDINARY = 30  # powers of two, up to which sums of millions of squares are far from float32's ends
 
 
 def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
@@ -31,11 +32,14 @@ def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"metric must be 'cosine' or 'euclidean'. Got {metric!r}.")
     query, gallery = checked_features(query_features, gallery_features)
+    exponent = 0
+    if metric == "euclidean":
+        query, gallery, exponent = to_ordinary_size(query, gallery)
     result = np.empty((len(query), len(gallery)), np.float32)
     for start, rows in distance_blocks(query, gallery, metric=metric, block=block):
         result[start:start + len(rows)] = rows
         del rows  # or the next block is made while this one is on the device
-    return result
+    return np.ldexp(result, exponent, out=result) if exponent else result
 
 
 def distance_blocks(query: np.ndarray, gallery: np.ndarray, *, metric: Metric,
@@ -75,6 +79,15 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
                              f"{len(finite)}, first in number {np.argmin(finite)} (from 0).")
         checked.append(features)
     return checked[0], checked[1]
+
+
+def to_ordinary_size(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """(both over 2^e, e): where the largest value is so far from 1 that squares of such values leave float32."""
+    largest = max((float(np.abs(features).max(initial=0)) for features in (query, gallery)))
+    exponent = int(np.frexp(largest)[1]) if largest else 0
+    if abs(exponent) <= _ORDINARY:
+        return query, gallery, 0
+    return np.ldexp(query, -exponent), np.ldexp(gallery, -exponent), exponent
 
 
 @partial(jax.jit, static_argnames="metric")

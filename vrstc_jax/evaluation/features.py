@@ -64,7 +64,7 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
 
     for place, tracklet in enumerate(tracklets):
         name = tracklet.name if isinstance(tracklet, Tracklet) else place
-        frames = _frames(tracklet, name, None if keep is None else keep[place])
+        frames = kept_frames(tracklet, name, None if keep is None else keep[place])
         for clip in _clips(frames, name, model.config.test_clip, size):
             length = _bucket(len(clip), model.config.test_clip)
             waiting.setdefault(length, []).append((place, clip, len(clip) / len(frames)))
@@ -89,7 +89,8 @@ def _of_clips(config, identities):
     return features
 
 
-def _frames(tracklet, name, keep) -> Sequence[np.ndarray]:
+def kept_frames(tracklet, name, keep=None) -> Sequence[np.ndarray]:
+    """A tracklet's frames, or those to keep, bool [T]; an InputError names a tracklet without any."""
     frames = tracklet.frames if isinstance(tracklet, Tracklet) else tracklet
     if not len(frames):
         raise InputError(f"tracklet {name}: has no frame, so there is nothing to compare it by.")
@@ -107,10 +108,11 @@ def _clips(frames, name, length, size) -> Iterator[list[np.ndarray]]:
     edges = np.linspace(0, len(frames), count + 1).round().astype(int)
     frames = iter(frames)
     for a, b in zip(edges, edges[1:]):
-        yield [resize(_checked(frame, name), *size) for frame in islice(frames, int(b - a))]
+        yield [resize(checked_frame(frame, name), *size) for frame in islice(frames, int(b - a))]
 
 
-def _checked(frame, name):
+def checked_frame(frame, name) -> np.ndarray:
+    """uint8 [H, W, 3]; an InputError names the tracklet of any other."""
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
         raise InputError(f"tracklet {name}: frames must be uint8 [H, W, 3]. Got {frame.dtype} {frame.shape}.")

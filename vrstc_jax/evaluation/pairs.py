@@ -7,6 +7,7 @@ import numpy as np
 
 from vrstc_jax.data.pipeline import resize
 from vrstc_jax.errors import InputError
+from vrstc_jax.evaluation.features import checked_frame, kept_frames
 from vrstc_jax.model import ReidModel
 from vrstc_jax.reid import PairScorer
 from vrstc_jax.training.stcnet import to_float
@@ -23,7 +24,8 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
       query, gallery: tracklets, whose frames are uint8 [H_t, W_t, 3].
 
     Raises:
-      InputError: the model is no `PairScorer`, or there is nothing to compare.
+      InputError: the model is no `PairScorer`; there is nothing to compare; or a tracklet has no frame, or others
+        than uint8 [H, W, 3].
     """
     if model.network != "PairScorer":
         raise InputError(f"Pairs are compared by a PairScorer; a {model.network} has features of tracklets "
@@ -32,7 +34,7 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
         raise InputError(f"Pairs need queries and a gallery. Got {len(query)} and {len(gallery)} tracklets.")
     network, size = PairScorer(model.config, len(model.identities)), (model.config.height, model.config.width)
     variables = jax.device_put(model.variables)
-    longest = max(len(tracklet) for tracklet in [*query, *gallery])
+    longest = max(len(kept_frames(tracklet, tracklet.name)) for tracklet in [*query, *gallery])
 
     @jax.jit
     def embedded(variables, clips, valid):
@@ -47,7 +49,8 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
         values, valid = [], np.zeros((len(tracklets), longest), bool)
         for i, tracklet in enumerate(tracklets):
             clip = np.zeros((longest, *size, 3), np.uint8)
-            clip[:len(tracklet)] = [resize(frame, *size) for frame in tracklet.frames]
+            clip[:len(tracklet)] = [resize(checked_frame(frame, tracklet.name), *size)
+                                    for frame in tracklet.frames]
             valid[i, :len(tracklet)] = True
             values.append(np.asarray(embedded(variables, clip[None], valid[i:i + 1]))[0])
         return _blocks(np.stack(values), valid)

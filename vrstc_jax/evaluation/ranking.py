@@ -190,7 +190,17 @@ def _labels(what: str, query, gallery, shape: tuple[int, int]) -> tuple[np.ndarr
     if {kinds.get(a.dtype.kind) for a in (query, gallery) if a.size} not in ({"number"}, {"string"}, set()):
         raise ValueError(f"{what} must be whole numbers or strings, the same in queries and gallery. "
                          f"Got {query.dtype} and {gallery.dtype}.")
+    if np.result_type(query, gallery).kind == "f":  # int64 and uint64: as floats, large ones would become equal
+        query, gallery = (_as_int64(what, labels) for labels in (query, gallery))
     return query, gallery
+
+
+def _as_int64(what, labels):
+    largest = np.iinfo(np.int64).max
+    if labels.size and labels.max() > largest:
+        raise ValueError(f"{what} of which some are unsigned and some are not must be at most {largest}. "
+                         f"Got {labels.max()}.")
+    return labels.astype(np.int64)
 
 
 def _codes(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vrstc_jax.evaluation.distances import checked_features, distance_blocks
+from vrstc_jax.evaluation.distances import checked_features, distance_blocks, to_ordinary_size
 
 _BLOCK = 256  # items whose distances to all others are held at once, as float32
 _SUMS = 64  # items whose vectors are held at once with their zeros, as float64, twice
@@ -58,6 +58,7 @@ def rerank(query_features: np.ndarray, gallery_features: np.ndarray, *, k1: int 
     query, gallery = checked_features(query_features, gallery_features)
     if not len(query) or not len(gallery):
         return np.zeros((len(query), len(gallery)), np.float32)
+    query, gallery, _ = to_ordinary_size(query, gallery)  # distances are relative to an item's largest
     features = np.concatenate([query, gallery])
     result, neighbours, largest = _neighbours(features, queries=len(query), count=max(k1 + 1, k2))
     vectors = _encoded(features, neighbours[:, :k1 + 1], largest, half=round(k1 / 2) + 1)

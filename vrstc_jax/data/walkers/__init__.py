@@ -6,5 +6,5 @@ from vrstc_jax.data.walkers.scene import write_walkers
 from vrstc_jax.data.walkers.tracks import TEST_FIRST, WalkerConfig, make_tracklet, make_tracklets, people
 from vrstc_jax.data.walkers.variety import EVERY_KIND, KINDS, Variety
 
-__all__ = ["EVERY_KIND", "KINDS", "OCCLUSION", "TEST_FIRST", "PaintedAhead", "Variety", "WalkerConfig", "WalkerProtocol",
-           "make_tracklet", "make_tracklets", "people", "unoccluded", "walker_splits", "write_walkers"]
+__all__ = ["EVERY_KIND", "KINDS", "OCCLUSION", "TEST_FIRST", "PaintedAhead", "Variety", "WalkerConfig",
+           "WalkerProtocol", "make_tracklet", "make_tracklets", "people", "unoccluded", "walker_splits", "write_walkers"]
