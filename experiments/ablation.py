@@ -10,8 +10,8 @@ Rows, each a network trained and ranked by itself; of a seed, all share the data
                     training keeps them, while completion's networks learn from completed frames
     completion      NL on completed data: Spa, Spa+AE, Spa+TAE, Spa+Tem, + local D, + global D, + ID guider
     like for like   the baseline on STCnet's completed data, beside the baseline discarding
-    who is at fault NL on data completed with the true masks, pixel by pixel; with the bands that are hidden by a third
-                    or more; and with the truth where something was located
+    who is at fault NL on data completed with the true masks, pixel by pixel; with the bands that a head without fault
+                    would call hidden at the same τ; and with the truth where something was located
 
 What hides people is found by the default model's re-ID network, which learned it from other made-up walkers with
 their masks, and not by the paper's cosine alone; every network of a row begins with its backbone (`--fresh`: step 1
@@ -63,7 +63,6 @@ from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation.pairs import pair_distances
 from vrstc_jax.locate import choose_tau
-from vrstc_jax.locating_quality import HIDDEN_SHARE
 from vrstc_jax.model import ReidModel, load_model, load_reid
 from vrstc_jax.places import as_path
 from vrstc_jax.process import run_as_command, use_cores
@@ -195,10 +194,8 @@ def discarding(network: str, quantile: float) -> str:
 
 
 def true_scores(masks: Iterable[np.ndarray]) -> np.ndarray:
-    """What a network that locates without fault would score, float32 [T, 3]: 1 where a band is free, and below every
-    τ where a third of it or more is hidden, the less the more."""
-    shares = np.array([hidden_share(mask) for mask in masks])
-    return np.where(shares < HIDDEN_SHARE, 1.0, -1.0 - shares).astype(np.float32)
+    """What a locating head without fault would score, float32 [T, 3]: 1 for a free band, 0 for half of one, −1."""
+    return np.array([1 - 2 * hidden_share(mask) for mask in masks], np.float32)
 
 
 def frames_kept(located: five_steps.Located, tau: float) -> list[np.ndarray]:
@@ -355,7 +352,7 @@ class _Seed:
         return five_steps.read_splits(work / "completed")
 
     def _by_true_bands(self, work):
-        """Likewise, told by bands, as locating tells: beside this, locating loses; beside the masks, bands do."""
+        """Likewise, by the scores of a head without fault: beside this, locating loses; beside the masks, bands do."""
         model = load_model(self.work / "rows" / folder_of(STCNET) / "model.safetensors")
         if not hosts.once(lambda: stands(work / "completed")):
             scores = {split: [true_scores(tracklet.masks) for tracklet in data.tracklets]

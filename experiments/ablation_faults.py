@@ -77,6 +77,7 @@ def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[s
     work = as_path(arguments.workdir)
     results = {work / f"seed{seed}": rows for seed, rows in read_results(work / "results.json")["seeds"].items()
                if {STCNET, TRUTH} <= set(rows)}
+    results = {seed: results[seed] for seed in sorted(results, key=lambda seed: int(seed.name.removeprefix("seed")))}
     if not results:
         raise InputError(f"{work}: no seed has both rows, '{STCNET}' and '{TRUTH}'; experiments.ablation makes them "
                          f"(--rows '{STCNET}' '{TRUTH}').")
