@@ -176,13 +176,14 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
     for what, ours, is_one in others:
         names = dict.fromkeys(name for result in results for name, row in result.items() if is_one(name, row))
         shared = {name: [k for k, result in enumerate(results) if {name, ours} <= set(result)] for name in names}
-        most = max(map(len, shared.values()), default=0)
-        # Of rows that fewer seeds have, the figures are of other people.
-        names = [name for name in names if len(shared[name]) == most]
-        if most == 0 or any(shared[name] != shared[names[0]] for name in names):
+        # Rows of other seeds than most have are of other people, and not to be compared with these.
+        seeds = max(shared.values(), key=len, default=[])
+        if not seeds:
             continue
-        own = np.array([100 * results[k][ours]["map"] for k in shared[names[0]]])
-        theirs = {name: np.array([100 * results[k][name]["map"] for k in shared[name]]) for name in names}
+        most = len(seeds)
+        own = np.array([100 * results[k][ours]["map"] for k in seeds])
+        theirs = {name: np.array([100 * results[k][name]["map"] for k in seeds])
+                  for name in names if shared[name] == seeds}
         name = max(theirs, key=lambda name: theirs[name].mean())
         mine = "STCnet" if ours == STCNET else f"The {ours}"
         line = (f"{mine} ({own.mean():.1f}) and {what} ({name}, {theirs[name].mean():.1f}; "
@@ -190,7 +191,7 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
         if most > 1:
             line += f" (by seed {', '.join(f'{apart:+.1f}' for apart in own - theirs[name])})"
         if most > 1 and "τ" in what:
-            elsewhere = _chosen_elsewhere(list(theirs.values()))
+            elsewhere = _chosen_elsewhere(np.array(list(theirs.values())))
             line += f"; with the τ that is best on the other seeds ({elsewhere.mean():.1f}): {_told(own - elsewhere)}"
         lines.append(line)
     share = _share([result for result in results if STCNET in result], STCNET, "NL")
@@ -206,8 +207,7 @@ def _told(apart):
 
 
 def _chosen_elsewhere(candidates):
-    """Of each seed the figure of that candidate [seeds] which is best on the mean of the others."""
-    candidates = np.array(candidates)
+    """[candidates, seeds] to [seeds], of each seed that candidate's which is best on the mean of the others."""
     others = candidates.sum(1, keepdims=True) - candidates
     return candidates[others.argmax(0), np.arange(candidates.shape[1])]
 

@@ -83,7 +83,8 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
 
 def to_ordinary_size(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """(both over 2^e, e): where the largest value is so far from 1 that squares of such values leave float32."""
-    largest = max((float(np.abs(features).max(initial=0)) for features in (query, gallery)))
+    # Without np.abs, which would copy all features.
+    largest = max(float(max(features.max(initial=0), -features.min(initial=0))) for features in (query, gallery))
     exponent = int(np.frexp(largest)[1]) if largest else 0
     if abs(exponent) <= _ORDINARY:
         return query, gallery, 0
