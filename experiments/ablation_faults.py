@@ -75,9 +75,9 @@ class Difference:
 def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[str, str], Difference]]:
     """{seed: {'all', 'enough', 'lost', 'few': Part}} and {(one, other): how far one is ahead}, printed."""
     work = as_path(arguments.workdir)
-    results = {work / f"seed{seed}": rows for seed, rows in read_results(work / "results.json")["seeds"].items()
-               if {STCNET, TRUTH} <= set(rows)}
-    results = {seed: results[seed] for seed in sorted(results, key=lambda seed: int(seed.name.removeprefix("seed")))}
+    seeds = read_results(work / "results.json")["seeds"]
+    results = {work / f"seed{seed}": seeds[seed] for seed in sorted(seeds, key=int)
+               if {STCNET, TRUTH} <= set(seeds[seed])}
     if not results:
         raise InputError(f"{work}: no seed has both rows, '{STCNET}' and '{TRUTH}'; experiments.ablation makes them "
                          f"(--rows '{STCNET}' '{TRUTH}').")
@@ -86,7 +86,7 @@ def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[s
             if (row := best_discarding([{name: rows[name] for name in shared} for rows in results.values()], network))}
     precisions, parts = [], {}
     for seed, rows in results.items():
-        compared, least = average_precisions(seed, {network: (row, rows[row]["tau"]) for network, row in best.items()},
+        compared, least = average_precisions(seed, {network: rows[row]["tau"] for network, row in best.items()},
                                              completed=BASELINE_COMPLETED in shared)
         precisions.append(compared)
         parts[seed.name] = parts_of(compared, *least)
@@ -125,11 +125,11 @@ def from_few_frames(seed: Path) -> dict[int, float]:
     return found
 
 
-def average_precisions(seed: Path, discards: Mapping[str, tuple[str, float]], *, completed: bool = True):
+def average_precisions(seed: Path, taus: Mapping[str, float], *, completed: bool = True):
     """Of one seed's directory.
 
     Args:
-      discards: {network: (its row, the τ to discard by)}.
+      taus: {network: to discard by}.
       completed: whether the baseline on STCnet's data is among what is compared.
 
     Returns:
@@ -147,7 +147,7 @@ def average_precisions(seed: Path, discards: Mapping[str, tuple[str, float]], *,
     compared = {PAINTED: found(STCNET, painted), TRUE: found(STCNET, truth)}
     if completed:
         compared[COMPLETED] = found(BASELINE_COMPLETED, painted)
-    for network, (_, tau) in discards.items():
+    for network, tau in taus.items():
         compared[DISCARDING[network]] = found(network, raw, keep=frames_kept(located, tau))
     query, gallery = five_steps.tracklets_to_rank(raw)
     counts = [unoccluded_frames(tracklet.masks, scores, located.tau) for split in ("query", "gallery")
