@@ -53,22 +53,23 @@ import tyro
 from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of, read_results, show_table
 from experiments.vrstc import beginning
 from vrstc_jax import config as configs
-from vrstc_jax import five_steps, hosts, retrieval
-from vrstc_jax.complete import plan_from_scores
-from vrstc_jax.data.images import require_writable_directory
-from vrstc_jax.data.pipeline import reid_batches
-from vrstc_jax.data.tracklet_set import stands, write_set
+from vrstc_jax.data.batches import reid_batches
+from vrstc_jax.data.tracklet_set import is_complete, write_set
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
-from vrstc_jax.errors import InputError
-from vrstc_jax.evaluation.pairs import pair_distances
-from vrstc_jax.locate import choose_tau
-from vrstc_jax.model import ReidModel, load_model, load_reid
-from vrstc_jax.places import as_path
-from vrstc_jax.process import run_as_command, use_cores
-from vrstc_jax.regions import hidden_share
+from vrstc_jax.evaluation import retrieval
+from vrstc_jax.inference.locate import choose_tau
+from vrstc_jax.inference.pair_distances import pair_distances
+from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.models.model_file import ReidModel, load_model, load_reid
+from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
-from vrstc_jax.training import loop, pairs
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.storage import as_path, require_writable_directory
+from vrstc_jax.training import loop, pair_scorer
 
 # Changes to the config that make each completion of Table 1.
 _PLAIN = {"adversarial": 0.0, "identity": 0.0}
@@ -148,7 +149,7 @@ def main(arguments: Arguments) -> list[dict]:
     arguments = dataclasses.replace(arguments, workdir=as_path(arguments.workdir))
     amount = _amount(arguments)
     config = configs.get(amount.networks)
-    use_cores(_halved(config))
+    start_jax_for_training(_halved(config).batches)
     config, start, begins_with = beginning(config, fresh=arguments.fresh)
     config = dataclasses.replace(config, tau=None, tau_quantile=arguments.tau_quantile)
 
@@ -162,7 +163,7 @@ def main(arguments: Arguments) -> list[dict]:
         if path.exists():
             read_results(path)
 
-    hosts.once(take)
+    distributed.run_on_first(take)
     # Rows of other seeds, and some of the same, run the same programs.
     jax.config.update("jax_compilation_cache_dir", os.fspath(arguments.workdir.resolve() / "compiled"))
     rows = []
@@ -174,7 +175,7 @@ def main(arguments: Arguments) -> list[dict]:
             write_json(path, {"of": of, "seeds": standing | {str(seed): found}})
             return [row.as_dict() for row in show_table(read_results(path)["seeds"], arguments.workdir)]
 
-        rows = hosts.once(write)
+        rows = distributed.run_on_first(write)
     return rows
 
 
@@ -269,7 +270,7 @@ class _Seed:
 
         def row(name, make, framed_by=None, tau=None):
             # What stands is shown, asked for or not: a table of few rows must not take the place of a whole one.
-            if self.only and name not in self.only and not hosts.once(self._result(name).exists):
+            if self.only and name not in self.only and not distributed.run_on_first(self._result(name).exists):
                 return
             found[name] = self._row(name, make) | {"framed_by": framed_by, "tau": tau}
 
@@ -306,22 +307,22 @@ class _Seed:
         self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
         self.first = five_steps.kept_reid(self.work / "reid.safetensors", lambda: five_steps.first_network(
             self.raw["train"], self.config, self.work / "reid", start_from=self.start and self.start()))
-        if not hosts.once((self.work / "locating.json").exists):
+        if not distributed.run_on_first((self.work / "locating.json").exists):
             five_steps.locate(self.raw, self.config, self.first, self.work)
         self.found = five_steps.read_located(self.work)
 
     def _row(self, name, make) -> dict:
         result = self._result(name)
-        if not hosts.once(result.exists):
-            hosts.say(f"{self.work.name}: {name}")
-            hosts.once(lambda: require_writable_directory(result.parent))
+        if not distributed.run_on_first(result.exists):
+            distributed.print_on_first(f"{self.work.name}: {name}")
+            distributed.run_on_first(lambda: require_writable_directory(result.parent))
             figures = make(result.parent).figures()
 
             def write():
                 (result.parent / _FEATURES).unlink(missing_ok=True)
                 write_json(result, figures)
 
-            hosts.once(write)
+            distributed.run_on_first(write)
         return json.loads(result.read_text())
 
     def _result(self, name):
@@ -339,14 +340,14 @@ class _Seed:
             part: dataclasses.replace(getattr(self.config, part), **fields) for part, fields in changes.items()})
         model = five_steps.kept_model(work / "model.safetensors", lambda: five_steps.generators(
             self.raw["train"], config, self.first, self.found, work / "stcnet"))
-        if not hosts.once(lambda: stands(work / "completed")):
+        if not distributed.run_on_first(lambda: is_complete(work / "completed")):
             five_steps.complete_sets(self.raw, model, self.found, work)
         return self._network(work, five_steps.read_splits(work / "completed"))
 
     def _by_true_masks(self, work):
         """STCnet's own generators, told what is hidden: what is lost beside it, completion loses."""
         model = load_model(self.work / "rows" / folder_of(STCNET) / "model.safetensors")
-        if not hosts.once(lambda: stands(work / "completed")):
+        if not distributed.run_on_first(lambda: is_complete(work / "completed")):
             five_steps.complete_sets(self.raw, model, self.found, work,
                                      options=five_steps.Options(hidden="given"))
         return five_steps.read_splits(work / "completed")
@@ -354,7 +355,7 @@ class _Seed:
     def _by_true_bands(self, work):
         """Likewise, by the scores of a head without fault: beside this, locating loses; beside the masks, bands do."""
         model = load_model(self.work / "rows" / folder_of(STCNET) / "model.safetensors")
-        if not hosts.once(lambda: stands(work / "completed")):
+        if not distributed.run_on_first(lambda: is_complete(work / "completed")):
             scores = {split: [true_scores(tracklet.masks) for tracklet in data.tracklets]
                       for split, data in self.raw.items()}
             five_steps.complete_sets(self.raw, model, five_steps.Located(scores, self.found.tau), work)
@@ -379,11 +380,11 @@ class _Seed:
         def trained():
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
-            devices = hosts.devices(config.reid_training.batch // 2)  # none has half a pair
+            devices = distributed.batch_devices(config.reid_training.batch // 2)  # none has half a pair
             state = loop.train(f"{self.work.name}, {work.name}",
-                               pairs.initial_state(config, len(identities),
+                               pair_scorer.initial_state(config, len(identities),
                                                    start_from=five_steps.backbone_of(self.first.variables)),
-                               pairs.pmap_step(config, len(identities), devices),
+                               pair_scorer.pmap_step(config, len(identities), devices),
                                lambda start: reid_batches(train, seen, config, start=start), devices=devices,
                                steps=config.reid_training.steps, directory=work / "final", config=config)
             return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
@@ -394,7 +395,7 @@ class _Seed:
 
 
 def _written_once(path, sets):
-    hosts.once(lambda: None if stands(path) else write_set(path, sets()))
+    distributed.run_on_first(lambda: None if is_complete(path) else write_set(path, sets()))
 
 
 def _filled(tracklet, true, plan):

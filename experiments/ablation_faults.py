@@ -31,12 +31,12 @@ import tyro
 
 from experiments.ablation import TRUTH, folder_of, frames_kept
 from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of, read_results
-from vrstc_jax import five_steps
-from vrstc_jax.errors import InputError
-from vrstc_jax.model import load_reid
-from vrstc_jax.places import as_path
-from vrstc_jax.process import run_as_command
-from vrstc_jax.retrieval import aligned
+from vrstc_jax.models.model_file import load_reid
+from vrstc_jax.recipes import five_steps
+from vrstc_jax.report.ranking_tables import aligned
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.storage import as_path
 
 ENOUGH = 2  # unoccluded frames
 PAINTED, TRUE, COMPLETED = "STCnet", "truth", "b. completed"

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from vrstc_jax import five_steps
-from vrstc_jax.data.images import replace_file, require_writable_directory
-from vrstc_jax.errors import InputError
-from vrstc_jax.places import as_path
-from vrstc_jax.process import run_as_command
+from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
 
 STCNET = "+ ID guider (STCnet)"
 # The paper's MARS figures, rank-1 (mAP).

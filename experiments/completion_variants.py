@@ -17,15 +17,15 @@ from typing import Literal
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax import hosts
-from vrstc_jax.complete import Completer
-from vrstc_jax.data.sources import open_source
-from vrstc_jax.fit import fit
-from vrstc_jax.model import load_model, save_model
-from vrstc_jax.pipeline import judge
-from vrstc_jax.places import require_local
-from vrstc_jax.process import run_as_command, start_jax
+from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.inference.complete import Completer
+from vrstc_jax.models.model_file import load_model, save_model
+from vrstc_jax.recipes.fit import fit
+from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
+from vrstc_jax.runtime.storage import require_local
 
 # name: {part of the config: {field: value}}
 VARIANTS = {
@@ -68,7 +68,7 @@ def main(arguments: Arguments) -> dict:
     """Runs the variants and returns {variant: {method: scores}}."""
     require_local(arguments.workdir, "what this experiment makes")
     start_jax()
-    hosts.require_one("experiments.completion_variants")
+    distributed.require_single_process("experiments.completion_variants")
     spool = arguments.workdir / "spool" if arguments.boxes else None
     source = open_source(arguments.input, boxes=arguments.boxes, spool=spool)
     table = {}

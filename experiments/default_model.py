@@ -40,20 +40,20 @@ import tyro
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
-from vrstc_jax import fit, five_steps, hosts
-from vrstc_jax.complete import Completer
-from vrstc_jax.data.images import require_writable_directory
-from vrstc_jax.data.pipeline import Usable
+from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, WalkerConfig, make_tracklet, people
-from vrstc_jax.errors import InputError
-from vrstc_jax.locate import Locator
-from vrstc_jax.locating_quality import format_locating, judge_locating
-from vrstc_jax.model import Model, ReidModel, load_model, save_model
-from vrstc_jax.pipeline import judge
-from vrstc_jax.places import require_local
-from vrstc_jax.process import run_as_command, use_cores
+from vrstc_jax.evaluation.locating import format_locating, judge_locating
+from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.locate import Locator
+from vrstc_jax.models.model_file import Model, ReidModel, load_model, save_model
+from vrstc_jax.recipes import fit, five_steps
+from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.storage import require_local, require_writable_directory
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def main(arguments: Arguments) -> Path:
     require_local(arguments.workdir, "what this experiment makes")
     amount, config = _amount(arguments), config_of(arguments)
     variety = Variety(**{kind: kind not in arguments.without for kind in KINDS})
-    use_cores(config)
+    start_jax_for_training(config.batches)
     work = arguments.workdir
 
     def take():
@@ -142,12 +142,12 @@ def main(arguments: Arguments) -> Path:
         return path.exists()
 
     path = work / "model.safetensors"
-    if hosts.once(take):
-        hosts.say(f"{path}: stands; nothing is left to do.")
+    if distributed.run_on_first(take):
+        distributed.print_on_first(f"{path}: stands; nothing is left to do.")
         return path
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
     first, head = locating_networks(train, config, amount, work)
-    hosts.once(lambda: (work / "locating.json").exists()
+    distributed.run_on_first(lambda: (work / "locating.json").exists()
                or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
     identities, usable = unoccluded_frames(train)
@@ -172,7 +172,7 @@ def main(arguments: Arguments) -> Path:
             "wider_steps": amount.wider_steps,
             "locating": locating,
             "curves": first.provenance["curves"] | head.provenance["curves"] | curves})
-    hosts.once(lambda: _save_judged(path, model, amount))
+    distributed.run_on_first(lambda: _save_judged(path, model, amount))
     return path
 
 
@@ -217,10 +217,10 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
                                             learning_rate=config.stcnet_training.learning_rate / 2))
 
 
-def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[Usable]]:
+def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[TrainingFrames]]:
     """(identities, what STCnet may learn from of each tracklet: the frames of which the masks hide nothing)."""
     identities, labels = fit.identities_of(train.tracklets)
-    return identities, [Usable(first, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
+    return identities, [TrainingFrames(first, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
                         for tracklet, first, label in zip(train.tracklets, train.first, labels)]
 
 

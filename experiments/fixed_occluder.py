@@ -18,15 +18,15 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from vrstc_jax import hosts
-from vrstc_jax.data.sources import open_source
+from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.errors import InputError
-from vrstc_jax.locate import Locator
-from vrstc_jax.locating_quality import HIDDEN_SHARE, LocatingScore, format_locating, judge_locating
-from vrstc_jax.model import load_model
-from vrstc_jax.process import run_as_command, start_jax
-from vrstc_jax.regions import hidden_share
+from vrstc_jax.evaluation.locating import HIDDEN_SHARE, LocatingScore, format_locating, judge_locating
+from vrstc_jax.inference.locate import Locator
+from vrstc_jax.models.model_file import load_model
+from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 
 EDGES = (0.0, 0.15, HIDDEN_SHARE, 0.5, 1.0)
 Rectangle = tuple[float, float, float, float]
@@ -50,7 +50,7 @@ def main(arguments: Arguments) -> LocatingScore:
     """Prints the tables; returns the figures over all tracks."""
     require_rectangles(arguments.occluder)
     start_jax()
-    hosts.require_one("experiments.fixed_occluder")
+    distributed.require_single_process("experiments.fixed_occluder")
     model = load_model(arguments.model)
     locator = Locator(model.config.reid, model.reid, len(model.identities))
     with TemporaryDirectory() as spool:

@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 import tyro
 
-from vrstc_jax.data.neighbours import around, sides, thumbnail, unlikeness
-from vrstc_jax.data.sources import open_source
+from vrstc_jax.data.held_out import hold_out_runs
+from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.data.neighbours import around, choose_sides, unlikeness
 from vrstc_jax.evaluation.quality import psnr
-from vrstc_jax.held_out import hold_out_runs
-from vrstc_jax.regions import BANDS, bands_mask
+from vrstc_jax.ops.pictures import thumbnail
+from vrstc_jax.ops.regions import BANDS, bands_mask
 
 # (reach, frames a side)
 CHOICES = ((1, 1), (5, 1), (10, 1), (20, 1), (10, 3), (20, 3))
@@ -82,7 +83,7 @@ def _score(tracklet, usable, index, run, hidden, scores):
     for reach, count in CHOICES:
         before, after = around(usable, *run)
         if len(before) >= count and len(after) >= count:
-            picked = sides(usable, *run, count=count, reach=reach, unlike=unlike)
+            picked = choose_sides(usable, *run, count=count, reach=reach, unlike=unlike)
             mean = np.mean([other(i) for side in picked for i in side], 0).round().astype(np.uint8)
             scores[reach, count].append(psnr(mean, frame, mask))
     scores["best"].append(max(psnr(other(i), frame, mask) for i in usable))

@@ -28,21 +28,21 @@ import tyro
 from experiments import default_model, fixed_occluder
 from experiments.default_model import Amount, write_walkers
 from vrstc_jax import config as configs
-from vrstc_jax import fit, five_steps, hosts
-from vrstc_jax.complete import Completer
-from vrstc_jax.data.images import require_writable_directory
-from vrstc_jax.data.sources import open_source
+from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, Variety, WalkerConfig, make_tracklets, people
-from vrstc_jax.errors import InputError
-from vrstc_jax.judge import held_out_by
-from vrstc_jax.locate import Locator
-from vrstc_jax.locating_quality import HIDDEN_SHARE
-from vrstc_jax.model import Model, load_model, save_model
-from vrstc_jax.pipeline import judge
-from vrstc_jax.places import require_local
-from vrstc_jax.process import run_as_command, use_cores
+from vrstc_jax.evaluation.judging import held_out_by
+from vrstc_jax.evaluation.locating import HIDDEN_SHARE
+from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.locate import Locator
+from vrstc_jax.models.model_file import Model, load_model, save_model
+from vrstc_jax.recipes import fit, five_steps
+from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.storage import require_local, require_writable_directory
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),
         **{f"without {kind}": dataclasses.replace(EVERY_KIND, **{kind: False}) for kind in KINDS}}
@@ -89,8 +89,8 @@ def main(arguments: Arguments) -> dict[str, dict]:
     amount = dataclasses.replace(amount, stcnet_steps=arguments.steps or amount.stcnet_steps)
     locating = load_model(arguments.model)
     config = _config(arguments, amount, locating)
-    use_cores(config)
-    hosts.require_one("experiments.variety")
+    start_jax_for_training(config.batches)
+    distributed.require_single_process("experiments.variety")
     work = arguments.workdir
     require_writable_directory(work)
     five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),

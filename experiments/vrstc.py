@@ -43,20 +43,21 @@ from typing import Annotated, Literal
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax import five_steps, hosts, retrieval
 from vrstc_jax.data import datasets
-from vrstc_jax.data.images import replace_file, require_writable_directory
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
-from vrstc_jax.errors import InputError
-from vrstc_jax.imagenet import load_backbone, require_config
-from vrstc_jax.locating_quality import LocatingScore, format_locating
-from vrstc_jax.model import default_model_path, load_model
-from vrstc_jax.places import as_path, require_local
-from vrstc_jax.pooling import pooling
-from vrstc_jax.process import run_as_command, use_cores
+from vrstc_jax.evaluation import retrieval
+from vrstc_jax.evaluation.locating import LocatingScore, format_locating
+from vrstc_jax.models.imagenet import load_backbone, require_config
+from vrstc_jax.models.model_file import default_model_path, load_model
+from vrstc_jax.models.pooling import pooling
+from vrstc_jax.models.tensor_file import tensors_digest
+from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
-from vrstc_jax.tensor_file import tensors_digest
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.storage import as_path, replace_file, require_local, require_writable_directory
 
 # How long walkers are trained, and how many of them there are.
 _WALKERS = {
@@ -135,13 +136,13 @@ def main(arguments: Arguments) -> dict:
     if arguments.split == "all":
         return _all_splits(arguments)
     results = _run(arguments)
-    hosts.say(format_results(results))
+    distributed.print_on_first(format_results(results))
     return results
 
 
 def _run(arguments):
     config = config_of(arguments)
-    use_cores(config)
+    start_jax_for_training(config.batches)
     name = arguments.dataset
     if name == "walkers":
         protocol = protocol_of(arguments)
@@ -204,26 +205,26 @@ def _all_splits(arguments):
             (work / "results.json").unlink(missing_ok=True)
             replace_file(again, json.dumps({"from": arguments.start, "splits": list(SPLITS)}).encode())
 
-    use_cores(config_of(arguments))
-    hosts.once(take)
-    pending = hosts.once(lambda: json.loads(again.read_text()) if again.exists() else {"from": None, "splits": []})
+    start_jax_for_training(config_of(arguments).batches)
+    distributed.run_on_first(take)
+    pending = distributed.run_on_first(lambda: json.loads(again.read_text()) if again.exists() else {"from": None, "splits": []})
     left, found = pending["splits"], []
     for split in SPLITS:
-        hosts.say(f"split {split} of {len(SPLITS)}")
+        distributed.print_on_first(f"split {split} of {len(SPLITS)}")
         try:
             found.append(_run(dataclasses.replace(arguments, split=split, workdir=work / f"split{split}",
                                                   start=pending["from"] if split in left else None)))
         except InputError:
             # Where nothing was done, another attempt may have the directory.
-            if hosts.first() and not any(work.glob("split*/*")):
+            if distributed.is_first() and not any(work.glob("split*/*")):
                 (work / "experiment.json").unlink()
                 for place in work.glob("split*"):
                     place.rmdir()
             raise
-        hosts.say(format_results(found[-1]))
+        distributed.print_on_first(format_results(found[-1]))
         if split in left:
             left.remove(split)
-            hosts.once(lambda: replace_file(again, json.dumps(pending).encode()))
+            distributed.run_on_first(lambda: replace_file(again, json.dumps(pending).encode()))
     results = {"splits": len(found), "gallery": found[0]["gallery"], "command": _command(),
                "evaluations": retrieval.over_splits([each["evaluations"] for each in found])}
 
@@ -231,8 +232,8 @@ def _all_splits(arguments):
         write_json(work / "results.json", results)
         again.unlink(missing_ok=True)
 
-    hosts.once(store)
-    hosts.say(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
+    distributed.run_on_first(store)
+    distributed.print_on_first(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
     return results
 
 

@@ -2,6 +2,7 @@
 """
 
 import ast
+import graphlib
 import inspect
 import subprocess
 import sys
@@ -13,19 +14,18 @@ import vrstc_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A room imports from floors below, and on its own floor from rooms named before it. `__init__` stands for
-# the public names, which only the ways in may import from the top.
+# A room imports from rooms on floors below its own; modules within a room may import each other, without a circle.
 FLOORS = (
-    ("errors", "config", "places", "hosts", "process", "shards", "attention", "convolution", "regions",
-     "precision"),
-    ("networks", "non_local", "resnet", "pooling", "losses", "hidden_bands", "reid", "data", "tensor_file",
-     "imagenet"),
-    ("training", "model", "evaluation", "locate", "locating_quality", "held_out", "model_card"),
-    ("complete", "report", "render", "outputs", "judge", "pictures", "fit", "pipeline", "retrieval",
-     "five_steps"),
-    ("__init__", "demo", "cli", "__main__", "experiments", "tools"),
+    ("attention", "ops", "runtime"),
+    ("config",),
+    ("models", "data"),
+    ("training", "inference"),
+    ("evaluation",),
+    ("report",),
+    ("recipes",),
+    ("cli", "experiments", "tools"),
 )
-ROOMS = [room for floor in FLOORS for room in floor]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 HEAVY = ("orbax", "tensorflow_datasets", "tensorflow", "grain", "matplotlib", "torch", "cv2", "av",
          "tensorboardX", "PIL")
 
@@ -35,13 +35,23 @@ def sources():
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 
-def room_of(path):
+def module_of(path):
+    """The dotted name of a source file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[1] if parts[0] == "vrstc_jax" else parts[0]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_rooms(path):
-    """(line, room) for each import of something of ours, wherever in the file it stands."""
+def room_of(module):
+    """The room of a dotted name: a package or lone module of vrstc_jax, or a folder beside it."""
+    first, *rest = module.split(".")
+    return rest[0] if first == "vrstc_jax" and rest else first
+
+
+MODULES = {module_of(path): path for path in sources()}
+
+
+def imports(path):
+    """(line, module of ours) for each import, also within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
@@ -50,27 +60,32 @@ def imported_rooms(path):
             names = [alias.name for alias in node.names]
         else:
             continue
-        for first, *rest in (name.split(".") for name in names):
-            if first == "vrstc_jax":
-                yield node.lineno, "__init__" if not rest or rest[0] in vrstc_jax.__all__ else rest[0]
-            elif first in ("experiments", "tools"):
-                yield node.lineno, first
+        for name in names:
+            while name and name not in MODULES:
+                name = name.rpartition(".")[0]
+            if name:
+                yield node.lineno, name
 
 
-def test_rooms_import_only_from_below():
+def test_rooms_import_only_from_floors_below():
     wrong = []
-    for path in sources():
-        room = room_of(path)
-        where = path.relative_to(ROOT)
-        if room not in ROOMS:
-            wrong.append(f"{where}: say in FLOORS on which floor this room is")
-            continue
-        if room == "__init__":
-            continue  # it has the public names of all floors, those of the upper ones on demand
-        for line, other in imported_rooms(path):
-            if other not in ROOMS or ROOMS.index(other) > ROOMS.index(room):
-                wrong.append(f"{where}:{line}: {room} must not import {other}")
+    for module, path in MODULES.items():
+        room = room_of(module)
+        if module in ("vrstc_jax", "vrstc_jax.__main__"):
+            continue  # the public names of all floors, imported on demand, and the command
+        assert room in FLOOR_OF, f"{module}: name its room in FLOORS"
+        for line, other in imports(path):
+            if other == "vrstc_jax" and room in FLOORS[-1]:
+                continue  # the ways in use the public names
+            if other == "vrstc_jax" or room_of(other) != room and FLOOR_OF[room_of(other)] >= FLOOR_OF[room]:
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {room} must not import {other}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {module: {other for _, other in imports(path)} - {module} for module, path in MODULES.items()
+             if module != "vrstc_jax"}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def loaded_by(module):
@@ -136,7 +151,9 @@ def test_everything_public_is_described():
 
 
 def test_options_of_the_ground_floors_are_keyword_only():
-    from vrstc_jax import attention, losses, regions
+    from vrstc_jax import attention
+    from vrstc_jax.models import losses
+    from vrstc_jax.ops import regions
 
     for module in (attention, losses, regions):
         for name, function in inspect.getmembers(module, inspect.isfunction):

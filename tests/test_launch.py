@@ -13,8 +13,8 @@ import signal
 import subprocess
 
 import pytest
-
 from launch_standins import NASTY, REPOSITORY, launch, standins  # noqa: F401, fixtures
+
 from tools.launch import hardware, slurm, steps, tpu_vm
 
 ZONE = "--zone=us-central2-b"

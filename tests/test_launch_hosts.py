@@ -7,8 +7,8 @@ import subprocess
 import time
 
 import pytest
-
 from launch_standins import NASTY, REPOSITORY, launch, standins  # noqa: F401, fixtures
+
 from tools.launch import slurm
 
 ZONE = "--zone=us-central2-b"

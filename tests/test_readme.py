@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tyro
-
 from people import random_model
+
 from vrstc_jax.cli import COMMANDS
-from vrstc_jax.model import save_model
+from vrstc_jax.models.model_file import save_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

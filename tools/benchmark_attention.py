@@ -41,8 +41,8 @@ from tools.attention_forms import (
     TorchForms,
     features,
 )
-from vrstc_jax.data.images import replace_file, require_writable_directory
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
 # Which form's time is told as how many times which other's.
 RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE),

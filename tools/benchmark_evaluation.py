@@ -29,9 +29,9 @@ import jax
 import numpy as np
 import tyro
 
-from vrstc_jax.data.images import replace_file
-from vrstc_jax.errors import InputError
 from vrstc_jax.evaluation import distances, rank
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import replace_file
 
 FURTHEST = 1e-6  # of two evaluators' mAP
 

@@ -37,13 +37,15 @@ from tools.benchmark_attention import device as describe
 from tools.plan_scaling import analysis, example_step, matrix_rate, published, quickest
 from vrstc_jax import config as configs
 from vrstc_jax.attention import temporal_attention
-from vrstc_jax.data.images import replace_file
-from vrstc_jax.data.pipeline import Usable, stcnet_batches
+from vrstc_jax.data.batches import TrainingFrames, stcnet_batches
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
-from vrstc_jax.errors import InputError
-from vrstc_jax.networks import Deconvolution, DiscriminatorPair, Generators
-from vrstc_jax.process import run_as_command, use_cores
+from vrstc_jax.models.discriminators import DiscriminatorPair
+from vrstc_jax.models.generators import Generators
+from vrstc_jax.models.layers import Deconvolution
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.training.stcnet import AXIS, pmap_step
 
 OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
@@ -86,7 +88,7 @@ def main(options: Options) -> dict:
     """Measures, prints as it comes, writes and returns what the JSON file holds."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the device too
     config = config_of(options)
-    use_cores(config)
+    start_jax_for_training(config.batches)
     about, torch_why = describe(options.torch)
     types = options.compute or (("float32",) if about["platform"] == "cpu" else configs.COMPUTE)
     batch, devices = config.stcnet_training.batch, devices_for(config)
@@ -310,7 +312,7 @@ def input_rate(config: configs.Config, batches: int = 12) -> float:
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder) / "data", make_tracklets(people("train", 8), config=look))
         data = dataclasses.replace(read_set(Path(folder) / "data"), decoded=_KeepsNothing())
-        usable = [Usable(first, np.arange(len(tracklet)), label)
+        usable = [TrainingFrames(first, np.arange(len(tracklet)), label)
                   for label, (tracklet, first) in enumerate(zip(data.tracklets, data.first))]
         incoming = stcnet_batches(data, usable, config)
         for _ in range(6):  # as many as may lie ready

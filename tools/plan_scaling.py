@@ -30,10 +30,10 @@ import numpy as np
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax.data.images import replace_file
-from vrstc_jax.errors import InputError
-from vrstc_jax.process import run_as_command
-from vrstc_jax.reid import initial_variables
+from vrstc_jax.models.reid import initial_variables
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.training import reid, stcnet
 
 
@@ -242,7 +242,7 @@ def example_step(network: str, config: configs.Config, count: int, devices):
     masks[:, :c.height // 3] = True
     batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
              "following": pictures(*side), "labels": labels}
-    make = stcnet.jit_once(lambda key: initial_variables(config.reid, identities, key))
+    make = stcnet.jit_without_optimisation(lambda key: initial_variables(config.reid, identities, key))
     guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
     return stcnet.pmap_step(config, identities, devices), (stcnet.initial_state(config), guider), batch
 

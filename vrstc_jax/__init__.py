@@ -7,12 +7,12 @@ first used, so that the op and the layer come light.
 from importlib import import_module
 
 from vrstc_jax.attention import TemporalAttention, attention_weights, temporal_attention
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
-_LATER = {"load_model": "vrstc_jax.model", "save_model": "vrstc_jax.model", "Model": "vrstc_jax.model",
-          "load_reid": "vrstc_jax.model", "save_reid": "vrstc_jax.model", "ReidModel": "vrstc_jax.model",
-          "tracklet_features": "vrstc_jax.evaluation.features",
-          "complete_tracklet": "vrstc_jax.complete", "CompletedTracklet": "vrstc_jax.complete"}
+_LATER = {"load_model": "vrstc_jax.models.model_file", "save_model": "vrstc_jax.models.model_file", "Model": "vrstc_jax.models.model_file",
+          "load_reid": "vrstc_jax.models.model_file", "save_reid": "vrstc_jax.models.model_file", "ReidModel": "vrstc_jax.models.model_file",
+          "tracklet_features": "vrstc_jax.inference.features",
+          "complete_tracklet": "vrstc_jax.inference.complete", "CompletedTracklet": "vrstc_jax.inference.complete"}
 
 __all__ = ["InputError", "TemporalAttention", "attention_weights", "temporal_attention", *_LATER]
 __version__ = "0.1.0"

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax.errors import InputError
-from vrstc_jax.places import require_local
-from vrstc_jax.process import run_as_command, speaks, start_jax, use_cores
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import is_first_process, run_as_command, start_jax, start_jax_for_training
+from vrstc_jax.runtime.storage import require_local
 
 Size = Literal["small", "paper", "paper_literal", "smoke"]
 Input = tyro.conf.Positional[Path]
@@ -46,11 +46,11 @@ class Demo:
 
     def run(self) -> None:
         """Makes, learns, completes, judges and reports."""
-        from vrstc_jax.demo import demo
-        from vrstc_jax.hosts import require_one
+        from vrstc_jax.recipes.demo import demo
+        from vrstc_jax.runtime.distributed import require_single_process
 
-        use_cores(configs.get(self.size))
-        require_one("vrstc demo")
+        start_jax_for_training(configs.get(self.size).batches)
+        require_single_process("vrstc demo")
         summary = demo(self.output, config=dataclasses.replace(configs.get(self.size), seed=self.seed),
                        command=_command())
         print(summary)
@@ -91,12 +91,12 @@ class Fit:
 
     def run(self) -> None:
         """Fits and writes the model."""
-        from vrstc_jax import hosts
-        from vrstc_jax.data.images import require_writable_directory
-        from vrstc_jax.fit import fit
-        from vrstc_jax.model import load_model, save_model
+        from vrstc_jax.models.model_file import load_model, save_model
+        from vrstc_jax.recipes.fit import fit
+        from vrstc_jax.runtime import distributed
+        from vrstc_jax.runtime.storage import require_writable_directory
 
-        use_cores(configs.get(self.size))
+        start_jax_for_training(configs.get(self.size).batches)
         _positive(steps=self.steps, reid_steps=self.reid_steps, learning_rate=self.learning_rate)
         if self.hold_out < 0:
             raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
@@ -105,13 +105,13 @@ class Fit:
         work = Path(f"{self.output}.work")
         start = self._start()
         with _taken_back(work):
-            hosts.once(lambda: require_writable_directory(self.output.absolute().parent))
+            distributed.run_on_first(lambda: require_writable_directory(self.output.absolute().parent))
             source = _source(self.input, self.footage, work / "spool")
         _tell(source.warnings)
         model = fit(source.tracklets, work, config=self._config(start), start_from=start, hold_out=self.hold_out,
                     command=_command(), inputs=_identity(self.input, self.footage))
-        hosts.once(lambda: save_model(self.output, model))
-        if not hosts.first():
+        distributed.run_on_first(lambda: save_model(self.output, model))
+        if not distributed.is_first():
             return
         if self.hold_out and not model.provenance["held_out"]:
             _tell([f"nothing was held out: no tracklet has a clean run of {self.hold_out} frames with as many "
@@ -123,7 +123,7 @@ class Fit:
               f"{load_model(self.output).digest}")
 
     def _start(self):
-        from vrstc_jax.model import default_model_path
+        from vrstc_jax.models.model_file import default_model_path
 
         if self.fresh and self.start_from:
             raise InputError(f"--start-from {self.start_from} and --fresh contradict each other; give one of them.")
@@ -132,7 +132,7 @@ class Fit:
         return _model(self.start_from, what="going on with")
 
     def _config(self, start) -> configs.Config:
-        from vrstc_jax.fit import starting_from
+        from vrstc_jax.recipes.fit import starting_from
 
         config = configs.get(self.size)
         if start is not None:
@@ -168,11 +168,12 @@ class Complete:
 
     def run(self) -> None:
         """Completes everything in the input."""
-        from vrstc_jax import hosts
-        from vrstc_jax.complete import Completer
-        from vrstc_jax.judge import has_held_out
-        from vrstc_jax.outputs import OutputFolder
-        from vrstc_jax.pipeline import complete_source, judge, model_identity
+        from vrstc_jax.evaluation.judging import has_held_out
+        from vrstc_jax.inference.complete import Completer
+        from vrstc_jax.inference.results_folder import ResultsFolder
+        from vrstc_jax.recipes.complete import complete_source, model_identity
+        from vrstc_jax.recipes.judge import judge
+        from vrstc_jax.runtime import distributed
 
         start_jax()
         model = _model(self.model)
@@ -181,8 +182,8 @@ class Complete:
                              f"{self.input} is a folder of crops.")
         run = {"input": _identity(self.input, self.footage)}
         with _taken_back(self.output / "run.json", self.output / "work", (self.render or self.output).parent):
-            hosts.once(self._require_places)
-            folder = OutputFolder(self.output, run | model_identity(model))
+            distributed.run_on_first(self._require_places)
+            folder = ResultsFolder(self.output, run | model_identity(model))
             source = _source(self.input, self.footage, folder.work / "spool")
             folder.require_names(source.tracklets)
         _tell(source.warnings)
@@ -190,21 +191,21 @@ class Complete:
         verdict = None
         # Tracks of other footage bear the same numbers, so names alone do not tell whose frames they are.
         fitted_to = model.provenance.get("inputs", {}).get("input")
-        if hosts.first() and fitted_to == run["input"]["input"] and has_held_out(model, source.tracklets):
+        if distributed.is_first() and fitted_to == run["input"]["input"] and has_held_out(model, source.tracklets):
             verdict = judge(completer, source.tracklets)
             print(verdict.format())
         metrics = complete_source(model, source, self.output, command=_command(), run=run, verdict=verdict,
                                   completer=completer, finish=lambda: self._finish(source, folder))
-        if not hosts.first():
+        if not distributed.is_first():
             return
         print(f"{self.output}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
               f"{metrics['frames_by_how']['stcnet'] + metrics['frames_by_how']['spatial']} completed; "
               f"open {self.output / 'report.html'}")
 
     def _require_places(self) -> None:
-        from vrstc_jax.data.images import require_writable_directory
         from vrstc_jax.data.tracklet_set import require_replaceable
-        from vrstc_jax.render import require_renderable
+        from vrstc_jax.report.render import require_renderable
+        from vrstc_jax.runtime.storage import require_writable_directory
 
         if self.render:
             require_renderable(self.render)
@@ -216,7 +217,7 @@ class Complete:
         from tqdm import tqdm
 
         from vrstc_jax.data.tracklet_set import write_set
-        from vrstc_jax.render import CompletedFolder, render_video
+        from vrstc_jax.report.render import CompletedFolder, render_video
 
         if self.render:
             count = render_video(self.input, self.render, CompletedFolder(source, self.output))
@@ -255,10 +256,11 @@ class Judge:
         """Judges and prints the table."""
         import tempfile
 
-        from vrstc_jax.complete import Completer
-        from vrstc_jax.data.images import require_writable_directory
-        from vrstc_jax.judge import held_out_by
-        from vrstc_jax.pipeline import judge, write_summary
+        from vrstc_jax.evaluation.judging import held_out_by
+        from vrstc_jax.inference.complete import Completer
+        from vrstc_jax.recipes.complete import write_summary
+        from vrstc_jax.recipes.judge import judge
+        from vrstc_jax.runtime.storage import require_writable_directory
 
         _positive(hold_out=self.hold_out)
         model = _model(self.model)
@@ -314,8 +316,8 @@ class Rank:
         import tempfile
 
         from vrstc_jax.data.images import write_png
-        from vrstc_jax.model import load_reid
-        from vrstc_jax.retrieval import nearest
+        from vrstc_jax.models.model_file import load_reid
+        from vrstc_jax.recipes.rank import nearest
 
         _positive(count=self.count)
         if self.output and self.output.suffix != ".png":
@@ -336,7 +338,7 @@ class Rank:
 
 def _query(name, source):
     """(the query, the tracklets that it is looked for among)."""
-    from vrstc_jax.data.folders import read_folder
+    from vrstc_jax.data.inputs.folders import read_folder
 
     tracklets = source.tracklets
     found = [tracklet for tracklet in tracklets if tracklet.name == name]
@@ -392,7 +394,7 @@ class ModelCommand:
 
     def run(self) -> None:
         """Prints the model's card."""
-        from vrstc_jax.model_card import model_card
+        from vrstc_jax.models.model_card import model_card
 
         print(model_card(self.path))
 
@@ -431,7 +433,7 @@ def _command():
 def _taken_back(*places):
     """If the input is refused meanwhile, whatever of these places was not there before goes, and the folders
     made above it. Process 0 makes them, so it is the one to know, and to remove them."""
-    made = {_highest_missing(place.absolute()) for place in places if not place.exists()} if speaks() else set()
+    made = {_highest_missing(place.absolute()) for place in places if not place.exists()} if is_first_process() else set()
     try:
         yield
     except InputError:
@@ -452,22 +454,22 @@ def _highest_missing(path):
 
 def _model(path, *, what="using"):
     """The model in a file, or the default one, and then says so."""
-    from vrstc_jax.model import load_model
+    from vrstc_jax.models.model_file import load_model
 
     model = load_model(path)
-    if path is None and speaks():
+    if path is None and is_first_process():
         print(f"vrstc: {what} the default model, made on made-up walkers alone (`vrstc model show`)", file=sys.stderr)
     return model
 
 
 def _tell(warnings):
-    for warning in warnings if speaks() else ():
+    for warning in warnings if is_first_process() else ():
         print(f"vrstc: warning: {warning}", file=sys.stderr)
 
 
 def _source(path, footage, spool, *, truth=None):
-    from vrstc_jax import hosts
-    from vrstc_jax.data.sources import open_source
+    from vrstc_jax.data.inputs.sources import open_source
+    from vrstc_jax.runtime import distributed
 
     opened = []
 
@@ -475,7 +477,7 @@ def _source(path, footage, spool, *, truth=None):
         opened.append(open_source(path, boxes=footage.boxes, masks=footage.masks, truth=truth,
                                   pattern=footage.pattern, spool=spool))
 
-    hosts.once(look)  # process 0 lays out the crops of a video; the others then find them
+    distributed.run_on_first(look)  # process 0 lays out the crops of a video; the others then find them
     if not opened:
         look()
     return opened[0]

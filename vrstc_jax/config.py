@@ -11,7 +11,7 @@ and adds the options that helped there. `smoke` is for tests: it runs, and learn
 import dataclasses
 from dataclasses import dataclass
 
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 COMPUTE = ("float32", "bfloat16")
 
@@ -181,6 +181,11 @@ class Config:
     # trained network.
     compute: str = "float32"
     seed: int = 0
+
+    @property
+    def batches(self) -> tuple[int, int, int]:
+        """The global batches of all three trainings."""
+        return self.stcnet_training.batch, self.reid_training.batch, self.final_training.batch
 
     def __post_init__(self):
         if self.compute not in COMPUTE:

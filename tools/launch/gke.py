@@ -12,8 +12,17 @@ from typing import Any, ClassVar, Literal
 import tyro
 
 from tools.launch.hardware import GPUS, TPUS, Hosts, hosts
-from tools.launch.program import (PREEMPTED, STORAGE, Program, dist, require_name, require_not_negative,
-                                  require_positive, require_worker, source)
+from tools.launch.program import (
+    PREEMPTED,
+    STORAGE,
+    Program,
+    dist,
+    require_name,
+    require_not_negative,
+    require_positive,
+    require_worker,
+    source,
+)
 from tools.launch.steps import Command, File, Plan
 from vrstc_jax.errors import InputError
 

@@ -13,8 +13,7 @@ from typing import ClassVar, Literal
 
 import tyro
 
-from tools.launch.program import (PREEMPTED, STORAGE, Program, dist, require_not_negative, require_positive,
-                                  source)
+from tools.launch.program import PREEMPTED, STORAGE, Program, dist, require_not_negative, require_positive, source
 from tools.launch.steps import Command, File, Plan
 from vrstc_jax.errors import InputError
 

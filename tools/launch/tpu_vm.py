@@ -11,8 +11,15 @@ from typing import ClassVar
 
 import tyro
 
-from tools.launch.program import (STORAGE, Program, require_name, require_not_negative, require_positive,
-                                  require_worker, source)
+from tools.launch.program import (
+    STORAGE,
+    Program,
+    require_name,
+    require_not_negative,
+    require_positive,
+    require_worker,
+    source,
+)
 from tools.launch.steps import Command, CommandFailed, Plan
 from vrstc_jax.errors import InputError
 

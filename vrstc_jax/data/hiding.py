@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vrstc_jax.data.masks import random_mask
+from vrstc_jax.ops.masks import random_mask
 
 _UNTOUCHED = 0.15  # share of clips in which nothing is hidden
 

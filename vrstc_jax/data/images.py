@@ -7,15 +7,14 @@ whole. A file that cannot be read or written raises `InputError` with one line t
 
 import io
 import os
-import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from vrstc_jax.errors import InputError
-from vrstc_jax.places import as_path, is_remote, write_whole
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import as_path, describe_error, is_remote, replace_file
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -101,45 +100,6 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
     replace_file(path, encode_png(array))
 
 
-def replace_file(path: str | Path, data: bytes) -> None:
-    """Writes `data` under a temporary name beside `path`, then renames it: whole, or as it was before. The folder is
-    made where it is not there; gs:// will do too.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
-    path = as_path(path)
-    try:
-        if not is_remote(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
-    except OSError if not is_remote(path) else Exception as error:
-        raise InputError(f"{path}: cannot be written ({_reason(error)}); give another place.") from None
-
-
-def require_writable_directory(path: str | Path) -> None:
-    """Makes the directory `path` where it is not there yet, and tries whether a file can be written in it.
-
-    A file is really written: permissions alone say little to root, or on a read-only file system.
-
-    Raises:
-      InputError: it cannot be made, is a file, or cannot be written in.
-    """
-    path = as_path(path)
-    try:
-        if is_remote(path):
-            probe = path / ".writable"
-            probe.write_bytes(b"x")
-            probe.unlink()
-            return
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path) as probe:
-            probe.write(b"x")
-    except OSError if not is_remote(path) else Exception as error:
-        raise InputError(f"{path}: this folder cannot be written in ({_reason(error)}); "
-                         "give another one.") from None
-
-
 def _load(source, *, name: str | Path | None = None) -> Image.Image:
     """The decoded picture, upright. Pillow raises where the data end early, unlike cv2, which fills in."""
     try:
@@ -173,9 +133,6 @@ def _unreadable(name, error: Exception) -> InputError:
         return InputError(f"{name}: no such file.")
     if isinstance(error, Image.UnidentifiedImageError):
         return InputError(f"{name}: not a picture, or a damaged one; replace it or take it out.")
-    return InputError(f"{name}: this picture cannot be read ({_reason(error)}); replace it or take it out.")
+    return InputError(f"{name}: this picture cannot be read ({describe_error(error)}); replace it or take it out.")
 
 
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split()).rstrip(".")

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from vrstc_jax.ops.pictures import THUMBNAIL
+
 NONE = -1
-_THUMBNAIL = 16, 8  # rows, columns; enough to tell poses apart
 
 
-def sources(usable: Sequence[bool]) -> np.ndarray:
+def nearest_sources(usable: Sequence[bool]) -> np.ndarray:
     """The nearest usable frame before and after each frame of a tracklet.
 
     Args:
@@ -33,7 +34,7 @@ def sources(usable: Sequence[bool]) -> np.ndarray:
     return np.stack([previous, np.where(following == len(usable), NONE, following)], axis=1).astype(int)
 
 
-def sides(usable: np.ndarray, first: int, last: int, *, count: int = 1, step: int = 1, reach: int = 1,
+def choose_sides(usable: np.ndarray, first: int, last: int, *, count: int = 1, step: int = 1, reach: int = 1,
           unlike: Callable[[np.ndarray], np.ndarray] | None = None):
     """The frames attended on each side of a hidden run.
 
@@ -64,17 +65,12 @@ def around(usable: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.nd
     return usable[:np.searchsorted(usable, first)][::-1], usable[np.searchsorted(usable, last, side="right"):]
 
 
-def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """A frame, uint8 [H, W, 3], as little as is needed to tell how alike two are: uint8 [16, 8, 3]."""
-    return cv2.resize(frame, _THUMBNAIL[::-1], interpolation=cv2.INTER_AREA)
-
-
 def unlikeness(hidden: np.ndarray, mask: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Mean squared difference of the visible part: thumbnails [16, 8, 3] and [n, 16, 8, 3] to [n].
 
     Args:
       mask: bool [H, W] at any size, true = hidden. Where nothing is visible, all are equally alike.
     """
-    seen = cv2.resize(mask.astype(np.float32), _THUMBNAIL[::-1], interpolation=cv2.INTER_AREA) < 1e-4
+    seen = cv2.resize(mask.astype(np.float32), THUMBNAIL[::-1], interpolation=cv2.INTER_AREA) < 1e-4
     difference = others[:, seen].astype(np.float32) - hidden[seen].astype(np.float32)
     return np.square(difference).mean((1, 2)) if seen.any() else np.zeros(len(others), np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vrstc_jax.data.images import replace_file
+from vrstc_jax.runtime.storage import replace_file
 
 
 def write_json(path: str | os.PathLike, values: Mapping) -> None:

@@ -1,4 +1,4 @@
-"""Training's own checkpoints, by Orbax. What a user keeps is the model file (`vrstc_jax.model`).
+"""Training's own checkpoints, by Orbax. What a user keeps is the model file (`vrstc_jax.models.model_file`).
 
     DIRECTORY/<step>/state         both players, optimisers and step, as Orbax keeps them
     DIRECTORY/<step>/about         JSON: data position, config, versions of the libraries
@@ -27,8 +27,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vrstc_jax import config as configs
-from vrstc_jax import hosts
-from vrstc_jax.errors import InputError, TrainingDiverged
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError, TrainingDiverged
 
 _STATE, _ABOUT, _DIGESTS = "state", "about", "digests.json"
 _STATE_ALONE = "default"  # what checkpoints held before there were digests
@@ -57,16 +57,16 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = epath.Path(os.path.abspath(directory) if "://" not in str(directory) else directory)
         self._config, self._digesting, self._failure = config, None, None
-        hosts.once(lambda: _tidy(self.directory))
+        distributed.run_on_first(lambda: _tidy(self.directory))
         preserved = [policies.LatestN(n=max(keep, 2))]  # of which the newest may have no digests yet
         metric = (lambda metrics: metrics[best]) if best else None
         if best:
             preserved.append(policies.BestN(get_metric_fn=metric, reverse=True, n=1,
                                             keep_checkpoints_without_metrics=False))
-        with told_of_a_full_disk(self.directory):
+        with full_disk_as_input_error(self.directory):
             self._manager = _Manager(self.directory, options=ocp.CheckpointManagerOptions(
                 create=True, preservation_policy=policies.AnyPreservationPolicy(preserved), best_fn=metric,
-                best_mode="min", single_host_load_and_broadcast=hosts.count() > 1))
+                best_mode="min", single_host_load_and_broadcast=distributed.process_count() > 1))
 
     def __enter__(self):
         return self
@@ -76,7 +76,7 @@ class Checkpoints:
             self.finish()
             self._manager.close()
         # Closing waits for the other processes, which know nothing of an error that is this one's alone.
-        elif hosts.count() == 1 or issubclass(kind, TrainingDiverged) or getattr(error, "together", False):
+        elif distributed.process_count() == 1 or issubclass(kind, TrainingDiverged) or getattr(error, "together", False):
             with suppress(Exception):  # what is being raised already is what there is to tell
                 self.finish()
                 self._manager.close()
@@ -101,7 +101,7 @@ class Checkpoints:
         """
         self._require_written()
         about = {
-            "step": step, "data_position": step, "devices": jax.device_count(), "processes": hosts.count(),
+            "step": step, "data_position": step, "devices": jax.device_count(), "processes": distributed.process_count(),
             "versions": {name: _version(name) for name in _LIBRARIES},
             "pending": [{name: float(value) for name, value in row.items()} for row in pending],
         }
@@ -110,7 +110,7 @@ class Checkpoints:
         with self._told_of_a_full_disk():
             self._manager.save(step, metrics=metrics, args=ocp.args.Composite(**{
                 _STATE: ocp.args.StandardSave(jax.tree.map(_for_orbax, state)), _ABOUT: ocp.args.JsonSave(about)}))
-        if hosts.first():
+        if distributed.is_first():
             self._digesting = threading.Thread(target=self._write_digests, args=(step,))
             self._digesting.start()
 
@@ -189,7 +189,7 @@ class Checkpoints:
     @contextmanager
     def _told_of_a_full_disk(self):
         try:
-            with told_of_a_full_disk(self.directory):
+            with full_disk_as_input_error(self.directory):
                 yield
         except InputError:
             _remove_unfinished(self.directory)  # it is what there is no room for
@@ -203,7 +203,7 @@ class _Manager(ocp.CheckpointManager):
 
 
 @contextmanager
-def told_of_a_full_disk(directory):
+def full_disk_as_input_error(directory):
     """Turns the errors of a disk that is full, or of a spent quota, into an `InputError` that names `directory`."""
     try:
         yield
@@ -285,11 +285,11 @@ def _sha256(file):
 def _for_orbax(array):
     """As Orbax takes it: a global array, of which each process writes a part, where there are several processes;
     what pmap returns is local to each. It is the same on all of a process' devices, so that the first will do."""
-    if hosts.count() == 1:
+    if distributed.process_count() == 1:
         return np.asarray(array)
-    firsts = hosts.devices(hosts.count())
+    firsts = distributed.batch_devices(distributed.process_count())
     mesh = jax.sharding.Mesh(np.array(firsts), ("process",))
-    local, = (shard.data for shard in array.addressable_shards if shard.device == firsts[hosts.index()])
+    local, = (shard.data for shard in array.addressable_shards if shard.device == firsts[distributed.process_index()])
     return jax.make_array_from_single_device_arrays(
         local.shape, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()), [local])
 

@@ -13,10 +13,11 @@ import numpy as np
 from flax import struct, traverse_util
 
 from vrstc_jax import config as configs
-from vrstc_jax import losses
-from vrstc_jax.reid import ReidNet, initial_variables
+from vrstc_jax.models import losses
+from vrstc_jax.models.reid import ReidNet, initial_variables
+from vrstc_jax.ops.pictures import to_float
 from vrstc_jax.training.optimiser import adam, running_mean
-from vrstc_jax.training.stcnet import AXIS, jit_once, to_float
+from vrstc_jax.training.stcnet import AXIS, jit_without_optimisation
 
 
 @struct.dataclass
@@ -66,7 +67,7 @@ def initial_state(config: configs.Config, identities: int, *, start_from: dict |
 
 def first_state(network, training: configs.Training, *, seed: int, start_from: dict | None = None) -> State:
     """As `initial_state`, of any network: `network` is a function of a key to {'params', 'batch_stats'}."""
-    @jit_once
+    @jit_without_optimisation
     def make(key):
         variables = network(key)
         return State(step=jnp.zeros((), jnp.int32), params=variables["params"],

@@ -16,9 +16,11 @@ import numpy as np
 from flax import struct
 
 from vrstc_jax import config as configs
-from vrstc_jax import losses
-from vrstc_jax.networks import DiscriminatorPair, Generators
-from vrstc_jax.reid import ReidNet
+from vrstc_jax.models import losses
+from vrstc_jax.models.discriminators import DiscriminatorPair
+from vrstc_jax.models.generators import Generators
+from vrstc_jax.models.reid import ReidNet
+from vrstc_jax.ops.pictures import to_float
 from vrstc_jax.training.optimiser import adam, running_mean
 
 AXIS = "batch"  # of devices; gradients and metrics are averaged over it
@@ -56,7 +58,7 @@ def initial_state(config: configs.Config, *, start_from: tuple[dict, dict] | Non
     frames, masks = jnp.zeros((1, c.height, c.width, 3)), jnp.ones((1, c.height, c.width, 1))
     sides = jnp.zeros((1, c.frames_per_side, c.height, c.width, 3))
 
-    @jit_once
+    @jit_without_optimisation
     def make(key):
         for_generators, for_discriminators = jax.random.split(key)
         generators = Generators(c).init(for_generators, frames, masks, sides, sides)["params"]
@@ -78,7 +80,7 @@ def initial_state(config: configs.Config, *, start_from: tuple[dict, dict] | Non
                          mean=None if state.mean is None else generators)
 
 
-def jit_once(function):
+def jit_without_optimisation(function):
     """`jit` for what runs a single time, such as an initial state: its many small random draws take XLA much
     longer to compile when it optimises them for CPU."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -105,7 +107,7 @@ def gradients(config: configs.Config, identities: int, state: State, guider: dic
         first, second = generators.apply({"params": generator_params}, frames, masks, previous, following)
         parts = {"reconstruction": losses.reconstruction(frames, first, second, kind=weights.reconstruction)}
         total, against = parts["reconstruction"], jnp.zeros(())
-        if plays(weights):
+        if trains_discriminators(weights):
             judge = partial(players.apply, {"params": discriminator_params})
             (real_global, real_local), (fake_global, fake_local) = judge(frames, masks), judge(second, masks)
             parts |= {
@@ -135,7 +137,7 @@ def gradients(config: configs.Config, identities: int, state: State, guider: dic
     return for_generators, for_discriminators, metrics
 
 
-def plays(weights: configs.Losses) -> bool:
+def trains_discriminators(weights: configs.Losses) -> bool:
     """Whether a discriminator takes part at all; where none does, none is trained."""
     return bool(weights.adversarial and (weights.global_discriminator or weights.local_discriminator))
 
@@ -172,16 +174,6 @@ def pmap_step(config: configs.Config, identities: int, devices=None):
 
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=0,
                     devices=devices)
-
-
-def to_float(pictures):
-    """uint8 to float32 in [−1, 1]."""
-    return pictures.astype(jnp.float32) / 127.5 - 1.0
-
-
-def to_uint8(frames):
-    """[−1, 1] to uint8, rounded, what lies outside clipped."""
-    return jnp.clip(jnp.round((frames + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def _psnr(completed, frames, masks):

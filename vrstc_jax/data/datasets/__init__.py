@@ -30,7 +30,7 @@ from vrstc_jax.data.datasets.ilids_vid import IlidsVid, read_ilids_vid
 from vrstc_jax.data.datasets.ls_vid import LsVid, read_ls_vid
 from vrstc_jax.data.datasets.mars import Mars, read_mars
 from vrstc_jax.data.tracklet_set import prepare_set, require_replaceable
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 __all__ = ["DukemtmcVideoReid", "Folder", "IlidsVid", "LsVid", "Mars", "build", "gallery_with_queries",
            "names", "queries_in_official_gallery", "read_dukemtmc_video_reid", "read_folder_with_splits",

@@ -19,7 +19,7 @@ from PIL import Image
 from vrstc_jax.data.images import check_picture, encode_png, read_image
 from vrstc_jax.data.tracklet_set import Builder, EncodedFrames
 from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 NOT_PEOPLE = ("-1", "0")  # MARS' junk and distractors: no identities
 _SHOWN = 5

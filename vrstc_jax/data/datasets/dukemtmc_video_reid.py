@@ -2,10 +2,19 @@
 
 import re
 
-from vrstc_jax.data.datasets.base import (ReidBuilder, Splits, counts_of, file_tracklet, find_root,
-                                          folders_in, natural, require_counts, require_disjoint_people)
-from vrstc_jax.data.folders import picture_files
-from vrstc_jax.errors import InputError
+from vrstc_jax.data.datasets.base import (
+    ReidBuilder,
+    Splits,
+    counts_of,
+    file_tracklet,
+    find_root,
+    folders_in,
+    natural,
+    require_counts,
+    require_disjoint_people,
+)
+from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("DukeMTMC-VideoReID was withdrawn by its owners; those who hold it put its folders train/, "
                 "query/ and gallery/ into manual_dir, or into a folder DukeMTMC-VideoReID in it, each with "

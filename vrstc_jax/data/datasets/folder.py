@@ -18,10 +18,17 @@ and in query or gallery.
 
 from pathlib import Path, PurePosixPath
 
-from vrstc_jax.data.datasets.base import (ReidBuilder, Splits, file_tracklet, folders_in, natural,
-                                          require_disjoint_people, shown)
-from vrstc_jax.data.folders import picture_files
-from vrstc_jax.errors import InputError
+from vrstc_jax.data.datasets.base import (
+    ReidBuilder,
+    Splits,
+    file_tracklet,
+    folders_in,
+    natural,
+    require_disjoint_people,
+    shown,
+)
+from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.runtime.errors import InputError
 
 SPLITS, OUT = ("train", "query", "gallery"), "out"
 SPLIT_FILE = "splits.txt"

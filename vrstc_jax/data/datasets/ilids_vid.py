@@ -3,11 +3,19 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vrstc_jax.data.datasets.base import (ReidBuilder, Splits, file_tracklet, find_root, folders_in, natural,
-                                          require_counts, shown)
+from vrstc_jax.data.datasets.base import (
+    ReidBuilder,
+    Splits,
+    file_tracklet,
+    find_root,
+    folders_in,
+    natural,
+    require_counts,
+    shown,
+)
 from vrstc_jax.data.datasets.matlab import read_mat
-from vrstc_jax.data.folders import picture_files
-from vrstc_jax.errors import InputError
+from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.runtime.errors import InputError
 
 SPLITS = 10
 INSTRUCTIONS = ("Get iLIDS-VID.tar from its authors (http://www.eecs.qmul.ac.uk/~xiatian/"

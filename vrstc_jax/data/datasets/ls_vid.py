@@ -5,11 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vrstc_jax.data.datasets.base import (ReidBuilder, Splits, counts_of, file_tracklet, find_root, natural,
-                                          require_counts)
+from vrstc_jax.data.datasets.base import (
+    ReidBuilder,
+    Splits,
+    counts_of,
+    file_tracklet,
+    find_root,
+    natural,
+    require_counts,
+)
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.images import PICTURE_SUFFIXES
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("Ask the authors of LS-VID for it (Li et al., ICCV 2019, https://arxiv.org/abs/1908.10049) "
                 "and unpack it, so that list_sequence/, test/data/info_test.mat, tracklet_train/ and "

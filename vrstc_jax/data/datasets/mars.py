@@ -5,10 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from vrstc_jax.data.datasets.base import (ReidBuilder, Splits, counts_of, file_tracklet, find_root,
-                                          require_counts, require_disjoint_people)
+from vrstc_jax.data.datasets.base import (
+    ReidBuilder,
+    Splits,
+    counts_of,
+    file_tracklet,
+    find_root,
+    require_counts,
+    require_disjoint_people,
+)
 from vrstc_jax.data.datasets.matlab import read_mat
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("Get MARS from its authors (http://www.liangzheng.com.cn/Project/project_mars.html) and its "
                 "info folder from github.com/liangzheng06/MARS-evaluation, and put bbox_train/, bbox_test/ "

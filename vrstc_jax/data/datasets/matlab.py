@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 
 def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.ndarray:

@@ -25,10 +25,10 @@ from tensorflow_datasets.core.writer import ExampleWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vrstc_jax.data.images import decode_image, encode_png
-from vrstc_jax.data.neighbours import thumbnail
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
-from vrstc_jax.errors import InputError
-from vrstc_jax.places import as_path, is_remote, remove, require_local, upload
+from vrstc_jax.ops.pictures import thumbnail
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import as_path, is_remote, remove, require_local, upload
 
 SPLIT = "train"
 INDEX = "tracklets.json"
@@ -277,7 +277,7 @@ def _made(builder, directory, manual_dir, options):
     return made.data_dir
 
 
-def stands(directory) -> bool:
+def is_complete(directory) -> bool:
     """Whether there is anything at a set's place; in a bucket, whether the last file of a set is there."""
     directory = as_path(directory)
     return (directory / LAST if is_remote(directory) else directory).exists()

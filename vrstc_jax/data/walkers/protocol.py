@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 # (share of tracklets in which something hides the walker, share of these in which most of the time)
 OCCLUSION = {"none": (0.0, 0.0), "light": (0.4, 0.0), "usual": (0.8, 0.0), "heavy": (1.0, 0.3),

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vrstc_jax.data.images import require_writable_directory, write_png
+from vrstc_jax.data.images import write_png
 from vrstc_jax.data.walkers.cameras import make_camera
 from vrstc_jax.data.walkers.painting import Layer
 from vrstc_jax.data.walkers.people import make_person, paint_person
-from vrstc_jax.data.walkers.places import make_thing, panorama
+from vrstc_jax.data.walkers.surroundings import make_thing, panorama
 from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import require_writable_directory
 
 _SIZE = 360, 640
 _FRAMES, _RATE = 120, 10

@@ -17,9 +17,9 @@ from vrstc_jax.data.walkers.backgrounds import any_background
 from vrstc_jax.data.walkers.cameras import make_camera, varied
 from vrstc_jax.data.walkers.painting import Layer
 from vrstc_jax.data.walkers.people import Person, any_person, make_person, paint_person
-from vrstc_jax.data.walkers.places import anything, make_thing, panorama
+from vrstc_jax.data.walkers.surroundings import anything, make_thing, panorama
 from vrstc_jax.data.walkers.variety import KINDS, Variety
-from vrstc_jax.errors import InputError
+from vrstc_jax.runtime.errors import InputError
 
 TEST_FIRST = 1_000_000  # people from here on are for testing; no training uses them
 _FINER = 2  # pictures are painted at this many times their size

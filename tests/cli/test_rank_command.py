@@ -1,0 +1,101 @@
+"""`vrstc rank`: the tracklets of a gallery most like a query."""
+
+import shutil
+
+import numpy as np
+import pytest
+from people import figures, random_model
+
+from vrstc_jax import tracklet_features
+from vrstc_jax.cli import main
+from vrstc_jax.data.images import read_image, write_png
+from vrstc_jax.data.inputs.folders import read_folder
+from vrstc_jax.models.model_file import ReidModel, save_model
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+NAMES = ("a/c1/t1", "a/c1/t2", "a/c2/t1", "b/c1/t1", "b/c2/t1")
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """Two people, two cameras; and a model."""
+    place = tmp_path_factory.mktemp("gallery")
+    for name in NAMES:
+        person, camera, number = name.split("/")
+        frames = figures(3, seed=ord(person))
+        for i, frame in enumerate(frames):
+            shade = {"c1": 1.0, "c2": 0.8}[camera] - 0.01 * int(number[1])
+            write_png(place / "frames" / name / f"{i:06d}.png", (frame * shade).astype(np.uint8))
+    save_model(place / "model.safetensors", random_model())
+    return place
+
+
+def rank(gallery, capsys, *arguments):
+    main(["rank", str(gallery / "frames"), "--model", str(gallery / "model.safetensors"), *map(str, arguments)])
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_nearest_come_first_without_the_query_s_own_camera(gallery, capsys, tmp_path):
+    *lines, last = rank(gallery, capsys, "--query", "a/c1/t1", "--output", tmp_path / "found.png")
+    model = random_model()
+    tracklets = {t.name: t for t in read_folder(gallery / "frames")}
+    features = tracklet_features(ReidModel(model.config.reid, model.reid, model.identities),
+                                 [tracklets[name] for name in NAMES])
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    wanted = {name: 1 - units[0] @ unit for name, unit in zip(NAMES[2:], units[2:])}  # a/c1/t2 is junk
+    assert [line[1] for line in lines] == sorted(wanted, key=wanted.get)
+    assert [int(line[0]) for line in lines] == [1, 2, 3]
+    for _, name, distance in lines:
+        assert float(distance) == pytest.approx(wanted[name], abs=1e-4)  # as many digits are printed
+    assert last == ["open", str(tmp_path / "found.png")] and read_image(tmp_path / "found.png").std() > 10
+
+
+def test_a_folder_of_frames_is_a_query_of_whom_nothing_is_known(gallery, capsys, tmp_path):
+    shutil.copytree(gallery / "frames/b/c2/t1", tmp_path / "somebody")
+    lines = rank(gallery, capsys, "--query", tmp_path / "somebody", "--count", 4)
+    assert lines[0][1] == "b/c2/t1" and float(lines[0][2]) == pytest.approx(0, abs=1e-4) and len(lines) == 4
+
+
+@pytest.mark.parametrize("way", ["itself", "relative", "a link"])
+def test_a_folder_of_the_gallery_does_not_find_itself(gallery, capsys, tmp_path, monkeypatch, way):
+    """Whatever it is called by, it is the tracklet of that name."""
+    place = gallery / "frames/a/c1/t1"
+    if way == "relative":
+        monkeypatch.chdir(gallery / "frames/b")
+        place = "../a/c1/t1"
+    if way == "a link":
+        (tmp_path / "link").symlink_to(place)
+        place = tmp_path / "link"
+    by_name = rank(gallery, capsys, "--query", "a/c1/t1")
+    arguments = ["rank", str(gallery / "frames"), "--model", str(gallery / "model.safetensors"), "--query", str(place)]
+    main(arguments)
+    said = capsys.readouterr()
+    assert [line.split() for line in said.out.splitlines()] == by_name
+    assert all(name != "a/c1/t1" for _, name, _ in by_name) and len(by_name) == 3
+    assert said.err.splitlines()[-1] == (f"vrstc: --query {place}: is the tracklet a/c1/t1 of the gallery, which is "
+                                         "left out of it")
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (("--query", "nobody"), "nobody"), (("--query", "a/c1/t1", "--count", "0"), "--count"),
+    (("--query", "a/c1/t1", "--output", "x.jpg"), "x.jpg")])
+def test_bad_input_is_one_line(gallery, capsys, arguments, said):
+    with pytest.raises(SystemExit) as raised:
+        rank(gallery, capsys, *arguments)
+    line, = capsys.readouterr().err.splitlines()
+    assert raised.value.code == 2 and said in line
+
+
+def test_a_gallery_of_one_has_nothing_to_rank(capsys, tmp_path):
+    for i, frame in enumerate(figures(2)):
+        write_png(tmp_path / "frames" / f"{i}.png", frame)
+    save_model(tmp_path / "m.safetensors", random_model())
+    with pytest.raises(SystemExit):
+        main(["rank", str(tmp_path / "frames"), "--pattern", "frame", "--query", "frames", "--model",
+              str(tmp_path / "m.safetensors")])
+    assert "gallery" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # nor by its folder, which is the gallery's
+        main(["rank", str(tmp_path / "frames"), "--query", str(tmp_path / "frames"), "--model",
+              str(tmp_path / "m.safetensors")])
+    assert "has no tracklet besides the query" in capsys.readouterr().err

@@ -1,0 +1,559 @@
+"""From tracklets to batches: masks, neighbours, the set on disk, and what a batch may hold.
+
+Frames of one grey level each say where a picture in a batch came from.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import weakref
+
+import cv2
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from people import SMOKE, box_mask, figure, figures, masks_at, tracklet
+
+from vrstc_jax import config as configs
+from vrstc_jax.data import batches
+from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
+from vrstc_jax.data.neighbours import choose_sides, nearest_sources, unlikeness
+from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.tracklets import LazySequence, Tracklet
+from vrstc_jax.ops.masks import random_mask
+from vrstc_jax.ops.pictures import resize, thumbnail
+from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.runtime.errors import InputError
+
+
+class TestRandomMasks:
+    SIZES = [(128, 64), (64, 32), (32, 16), (33, 17)]
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_bands_hide_one_third(self, size):
+        seen = set()
+        for seed in range(40):
+            mask = random_mask(np.random.default_rng(seed), *size, kind="bands")
+            assert mask.shape == size and mask.dtype == bool
+            rows = np.flatnonzero(mask.any(1))
+            assert mask[rows].all() and (np.diff(rows) == 1).all()  # whole neighbouring rows
+            assert abs(len(rows) - size[0] / 3) < 1
+            seen.add(int(rows[0]))
+        assert seen == {0, *seen} and len(seen) == 3 and max(seen) + size[0] // 3 in (size[0], size[0] - 1)
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_mixed_are_never_empty_and_never_full(self, size):
+        masks = [random_mask(np.random.default_rng(seed), *size) for seed in range(300)]
+        assert all(mask.shape == size and mask.dtype == bool for mask in masks)
+        shares = np.array([mask.mean() for mask in masks])
+        assert shares.min() > 0.02 and shares.max() < 0.9
+        assert np.unique(shares).size > 60
+        whole_rows = np.array([(mask == mask[:, :1]).all() for mask in masks])
+        thirds = np.round(3 * shares[whole_rows]).astype(int)
+        # As the table of kinds says, within four standard errors of 300 draws.
+        assert abs((whole_rows & (np.abs(shares - 1 / 3) < 0.04)).mean() - 0.45) < 0.12
+        assert abs((thirds == 2).sum() / 300 - 0.15) < 0.09
+        assert abs((~whole_rows).mean() - 0.4) < 0.12
+
+    def test_mixed_come_from_every_side(self):
+        masks = np.array([random_mask(np.random.default_rng(seed), 64, 32) for seed in range(400)])
+        shapes = masks[[not (mask == mask[:, :1]).all() for mask in masks]]
+        for edge in (shapes[:, 0], shapes[:, -1], shapes[:, :, 0], shapes[:, :, -1]):
+            assert 0.05 < edge.any(1).mean() < 0.95
+        assert (shapes.mean(0) > 0.05).all()  # and nothing is always visible
+
+    def test_the_same_generator_gives_the_same(self):
+        first, second, other = ([random_mask(rng, 64, 32) for _ in range(9)] for rng in map(
+            np.random.default_rng, (5, 5, 6)))
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, other)
+
+    def test_another_kind(self):
+        with pytest.raises(ValueError, match="'clouds'"):
+            random_mask(np.random.default_rng(0), 64, 32, kind="clouds")
+
+
+class TestNeighbours:
+    @hypothesis.given(st.lists(st.booleans(), max_size=12))
+    def test_sources_against_loops(self, usable):
+        found = nearest_sources(usable)
+        assert found.shape == (len(usable), 2)
+        for t in range(len(usable)):
+            before = [i for i in range(t) if usable[i]]
+            after = [i for i in range(t + 1, len(usable)) if usable[i]]
+            assert found[t].tolist() == [before[-1] if before else -1, after[0] if after else -1]
+
+    @hypothesis.given(usable=st.sets(st.integers(0, 15)), first=st.integers(0, 15), run=st.integers(1, 6),
+                      count=st.integers(1, 3), step=st.integers(1, 3))
+    @hypothesis.settings(max_examples=60)
+    def test_sides_against_loops(self, usable, first, run, count, step):
+        last = first + run - 1
+        found = choose_sides(np.array(sorted(usable), int), first, last, count=count, step=step)
+        before = sorted((i for i in usable if i < first), reverse=True)
+        after = sorted(i for i in usable if i > last)
+        if not before and not after:
+            assert found is None
+            return
+        expected = []
+        for side, other in ((before, after), (after, before)):
+            side = side or other
+            picked = []
+            for k in range(count):
+                picked.append(side[k * step] if k * step < len(side) else side[-1])
+            expected.append(picked)
+        assert found == tuple(expected)
+
+    @hypothesis.given(usable=st.sets(st.integers(0, 15)), at=st.integers(0, 15), count=st.integers(1, 3),
+                      reach=st.integers(2, 4), unlike=st.lists(st.integers(0, 3), min_size=16, max_size=16))
+    @hypothesis.settings(max_examples=60)
+    def test_sides_within_a_reach_are_the_most_alike(self, usable, at, count, reach, unlike):
+        found = choose_sides(np.array(sorted(usable), int), at, at, count=count, reach=reach,
+                      unlike=lambda indices: np.array([unlike[i] for i in indices]))
+        before = sorted((i for i in usable if i < at), reverse=True)[:reach]
+        after = sorted(i for i in usable if i > at)[:reach]
+        if not before and not after:
+            assert found is None
+            return
+        for side, picked in zip((before or after, after or before), found):
+            ordered = sorted(side, key=lambda i: (unlike[i], abs(i - at)))
+            assert picked == (ordered + ordered[-1:] * count)[:count]
+
+    def test_unlikeness_is_that_of_the_visible_part(self):
+        random = np.random.default_rng(0)
+        hidden, others = (random.integers(0, 256, shape).astype(np.uint8) for shape in ((16, 8, 3), (5, 16, 8, 3)))
+        mask = np.zeros((32, 16), bool)
+        mask[:7, :5] = True  # at half the size: 4 rows, the last of them in part, and 3 columns
+        wanted = []
+        for other in others:
+            squares = [(float(other[y, x, c]) - float(hidden[y, x, c])) ** 2 for y in range(16) for x in range(8)
+                       if not (y < 4 and x < 3) for c in range(3)]
+            wanted.append(sum(squares) / len(squares))
+        np.testing.assert_allclose(unlikeness(hidden, mask, others), wanted, rtol=1e-5)
+        assert unlikeness(hidden, np.ones((9, 9), bool), others).tolist() == [0] * 5
+
+    def test_thumbnails_are_averages(self):
+        frame = np.random.default_rng(1).integers(0, 256, (32, 16, 3)).astype(np.uint8)
+        np.testing.assert_allclose(thumbnail(frame), frame.reshape(16, 2, 8, 2, 3).mean((1, 3)), atol=0.5 + 1e-6)
+
+
+class TestResize:
+    def test_smaller_is_averaged_and_larger_is_between(self):
+        rng = np.random.default_rng(0)
+        picture = rng.integers(0, 256, (12, 8, 3), dtype=np.uint8)
+        averaged = picture.reshape(4, 3, 4, 2, 3).mean((1, 3))
+        assert np.abs(resize(picture, 4, 4) - averaged).max() <= 0.5 + 1e-6
+        assert resize(picture, 12, 8) is picture
+        larger = resize(picture, 24, 24)
+        assert larger.shape == (24, 24, 3) and larger.dtype == np.uint8
+        assert larger.min() >= picture.min() and larger.max() <= picture.max()
+        np.testing.assert_allclose(resize(np.eye(2, dtype=np.float32), 4, 4)[0], [1, 0.75, 0.25, 0])
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Three tracklets of ragged sizes, one with masks, one of a single frame, and the set made of them."""
+    ragged = figures(9, sizes=((40, 20), (33, 17), (5, 3)))
+    masked = figures(6, sizes=((50, 25),), seed=1)
+    given = (
+        Tracklet(name="0002/c2/t1", frames=ragged, person="0002", camera="c2",
+                 frame_names=tuple(f"f{i}" for i in (1, 2, 3, 10, 11, 12, 20, 21, 100))),
+        tracklet(masked, masks_at(masked, (1, 4)), name="10", person="10"),
+        tracklet(figures(1, seed=2), name="9"))
+    directory = tmp_path_factory.mktemp("set") / "deep" / "tracklets"
+    told = []
+    write_set(directory, given, progress=told.append)
+    assert told == [9, 6, 1]
+    return given, directory
+
+
+class TestSetOnDisk:
+    def test_comes_back_as_it_was(self, stored):
+        given, directory = stored
+        back = read_set(directory)
+        assert back.first == (0, 9, 15) and len(back.source) == 16
+        for before, after in zip(given, back.tracklets, strict=True):
+            for field in ("name", "frame_names", "person", "camera"):
+                assert getattr(after, field) == getattr(before, field)
+            for a, b in zip(before.frames, after.frames, strict=True):
+                assert b.dtype == np.uint8
+                np.testing.assert_array_equal(a, b)
+            assert (before.masks is None) == (after.masks is None)
+            for a, b in zip(before.masks or (), after.masks or (), strict=True):
+                assert b.dtype == bool
+                np.testing.assert_array_equal(a, b)
+
+    def test_any_frame_is_read_by_itself(self, stored):
+        given, directory = stored
+        back = read_set(directory)
+        np.testing.assert_array_equal(back.frame(14), given[1].frames[5])
+        np.testing.assert_array_equal(back.mask(13), given[1].masks[4])
+        np.testing.assert_array_equal(back.tracklets[0].frames[-1], given[0].frames[8])
+
+    def test_it_is_a_data_set_of_tfds(self, stored):
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(stored[1]))
+        assert builder.info.splits["train"].num_examples == 16
+        rows = builder.as_data_source(split="train")
+        np.testing.assert_array_equal(rows[2]["image"], stored[0][0].frames[2])
+        assert rows[2]["tracklet"].decode() == "0002/c2/t1" and rows[2]["frame"].decode() == "f3"
+
+    def test_only_the_set_is_left_behind(self, stored):
+        assert os.listdir(stored[1].parent) == ["tracklets"]
+
+    def test_what_an_interruption_left_is_replaced(self, tmp_path):
+        unfinished = tmp_path / "set.unfinished" / "tracklet_set" / "1.0.0.incompleteX"
+        unfinished.mkdir(parents=True)
+        (unfinished / "junk").write_text("x")
+        write_set(tmp_path / "set", [tracklet(figures(3))])
+        write_set(tmp_path / "set", [tracklet(figures(2))])  # and so is what stands
+        assert len(read_set(tmp_path / "set").tracklets[0]) == 2
+        assert os.listdir(tmp_path) == ["set"]
+
+    def test_frames_are_written_as_they_are_read(self, tmp_path):
+        """A tracklet is not held in memory for it."""
+        alive, most = set(), 0
+
+        def read(index):
+            nonlocal most
+            frame = figure(index)
+            alive.add(index)
+            weakref.finalize(frame, alive.discard, index)
+            most = max(most, len(alive))
+            return frame
+
+        write_set(tmp_path / "set", [tracklet(LazySequence(60, read))])
+        assert most <= 3
+
+    def test_nothing_to_write(self, tmp_path):
+        with pytest.raises(InputError, match="no frame"):
+            write_set(tmp_path / "set", [])
+        assert not (tmp_path / "set").exists()
+
+    def test_no_set(self, tmp_path):
+        with pytest.raises(InputError, match=str(tmp_path)):
+            read_set(tmp_path)
+
+    def test_tensorflow_is_not_needed(self, stored, tmp_path):
+        """Nor imported where it is there; and the package's own import brings neither TFDS nor Orbax."""
+        program = f"""
+import sys
+import vrstc_jax
+heavy = ("tensorflow", "tensorflow_datasets", "orbax", "orbax.checkpoint", "cv2")
+assert not set(heavy) & set(sys.modules)
+from vrstc_jax.data.tracklet_set import read_set, write_set
+opened = read_set({str(stored[1])!r})
+write_set({str(tmp_path / "again")!r}, opened.tracklets)
+assert read_set({str(tmp_path / "again")!r}).frame(3).shape == opened.frame(3).shape
+assert "tensorflow" not in sys.modules
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+
+
+COUNT = 60  # frames in each grey tracklet
+
+
+def plain(**training):
+    """A config whose batches hold frames as they are: no flip, no shift."""
+    changed = dataclasses.replace(SMOKE.stcnet_training, flip=False, shift=0.0, batch=16, **training)
+    reid = dataclasses.replace(SMOKE.reid_training, flip=False, shift=0.0, batch=16)
+    return dataclasses.replace(SMOKE, stcnet_training=changed, reid_training=reid,
+                               masks=configs.Masks(longest_run=9))
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """Two tracklets; the grey level of a picture is its record's number."""
+    directory = tmp_path_factory.mktemp("grey") / "set"
+    write_set(directory, [tracklet([np.full((32, 16, 3), k * COUNT + i, np.uint8) for i in range(COUNT)],
+                                   name=str(k)) for k in range(2)])
+    return read_set(directory)
+
+
+@pytest.fixture
+def usable():
+    """Frames to learn from: every third is hidden, and 20 to 28 are held out of both."""
+    frames = np.array([i for i in range(COUNT) if i % 3 and not 20 <= i < 29])
+    return [TrainingFrames(0, frames, 5), TrainingFrames(COUNT, frames, 7)]
+
+
+def levels(pictures):
+    """The grey level of each picture; they are even."""
+    assert (pictures.max((-3, -2, -1)) == pictures.min((-3, -2, -1))).all()
+    return pictures[..., 0, 0, 0].astype(int)
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+class TestBatches:
+    @pytest.mark.parametrize("make", [stcnet_batches, reid_batches])
+    def test_are_a_function_of_seed_and_step(self, grey, usable, make):
+        config = dataclasses.replace(SMOKE,
+                                     stcnet_training=dataclasses.replace(SMOKE.stcnet_training, shift=0.1))
+        first = make(grey, usable, config)
+        batches = [next(first) for _ in range(30)]  # several rounds through the frames
+        for start in (0, 1, 7, 24):
+            again = make(grey, usable, config, start=start)
+            for batch in batches[start:start + 5]:
+                same(batch, next(again))
+        other = next(make(grey, usable, dataclasses.replace(config, seed=1)))
+        assert any(not np.array_equal(other[key], batches[0][key]) for key in other)
+        assert not np.array_equal(batches[0]["labels"], batches[1]["labels"]) or not np.array_equal(
+            *(next(v for v in batch.values() if v.ndim > 3) for batch in batches[:2]))
+
+    def test_what_a_batch_is(self, grey, usable):
+        config = plain()
+        batch = next(stcnet_batches(grey, usable, config))
+        shapes = {"frames": (16, 32, 16, 3), "masks": (16, 32, 16, 1), "previous": (16, 1, 32, 16, 3),
+                  "following": (16, 1, 32, 16, 3), "labels": (16,)}
+        types = {"masks": bool, "labels": np.int32}
+        assert {k: v.shape for k, v in batch.items()} == shapes
+        assert all(v.dtype == types.get(k, np.uint8) for k, v in batch.items())
+        batch = next(reid_batches(grey, usable, config))
+        assert batch["clips"].shape == (16, SMOKE.reid.clip, 32, 16, 3) and batch["clips"].dtype == np.uint8
+        assert batch["labels"].shape == (16,) and batch["labels"].dtype == np.int32
+
+    @pytest.mark.parametrize("count, step", [(1, 1), (2, 3)])
+    def test_neighbours_are_usable_and_outside_the_hidden_run(self, grey, usable, monkeypatch, count, step):
+        runs = []
+
+        def spy(frames, first, last, **options):
+            found = choose_sides(frames, first, last, **options)
+            runs.append((first, last, found))
+            return found
+
+        monkeypatch.setattr("vrstc_jax.data.batches.choose_sides", spy)
+        config = plain()
+        config = dataclasses.replace(config, stcnet=dataclasses.replace(
+            config.stcnet, frames_per_side=count, frame_step=step))
+        batches = stcnet_batches(grey, usable, config)
+        allowed = set(usable[0].frames.tolist())
+        distances, centres = set(), set()
+        for _ in range(20):
+            batch = next(batches)
+            assert ((levels(batch["frames"]) >= COUNT) == (batch["labels"] == 7)).all()
+            rows = zip(levels(batch["frames"]), levels(batch["previous"]), levels(batch["following"]))
+            for centre, previous, following in rows:
+                tracks = {level // COUNT for level in (centre, *previous, *following)}
+                assert len(tracks) == 1  # all of one tracklet
+                centre, *others = (int(level) % COUNT for level in (centre, *previous, *following))
+                assert {centre, *others} <= allowed
+                assert centre not in others
+                before, after = others[0], others[count]
+                distances.add(after - before)
+                centres.add(centre)
+        assert centres == allowed  # and all of them are learned from
+        assert max(distances) > 12  # runs are hidden, and not single frames alone
+        lengths = set()
+        for first, last, found in runs:
+            lengths.add(last - first + 1)
+            if found:
+                for side in found:
+                    assert all(i < first or i > last for i in side) and set(side) <= allowed
+        assert lengths == set(range(1, 10))
+
+    def test_neighbours_are_the_most_alike_within_the_reach(self, grey, usable, monkeypatch):
+        # What stands in the pictures is their number; how alike they are is another matter.
+        alike = np.random.default_rng(0).permutation(2 * COUNT)
+        for record, level in enumerate(alike):
+            monkeypatch.setitem(grey.thumbnails, record, np.full((16, 8, 3), level, np.uint8))
+        runs = []
+
+        def spy(frames, first, last, **options):
+            runs.append((first, last))
+            return choose_sides(frames, first, last, **options)
+
+        monkeypatch.setattr("vrstc_jax.data.batches.choose_sides", spy)
+        config = plain()
+        config = dataclasses.replace(config, stcnet=dataclasses.replace(config.stcnet, neighbour_reach=4))
+        batches = stcnet_batches(grey, usable, config)
+        seen, farther = [], 0
+        for _ in range(5):
+            batch = next(batches)
+            seen += [tuple(int(p) for p in row) for row in zip(
+                levels(batch["frames"]), *(levels(batch[side])[:, 0] for side in ("previous", "following")))]
+        possible = set()
+        for first, last in runs:
+            for track in usable:
+                before = [track.first + i for i in track.frames if i < first][::-1][:4]
+                after = [track.first + i for i in track.frames if i > last][:4]
+                for centre in (track.first + i for i in track.frames if first <= i <= last):
+                    def best(side):
+                        return min(side, key=lambda i: (abs(int(alike[i]) - int(alike[centre]))))
+                    if before or after:
+                        possible.add((centre, best(before or after), best(after or before)))
+                        farther += bool(before) and best(before) != before[0]
+        assert set(seen) <= possible and farther
+
+    def test_re_id_clips_are_usable_frames_in_order(self, grey, usable):
+        batches = reid_batches(grey, usable, plain())
+        seen = set()
+        for _ in range(20):
+            batch = next(batches)
+            found = levels(batch["clips"])
+            assert (found // COUNT == (batch["labels"] == 7)[:, None]).all()
+            assert (np.diff(found, axis=1) > 0).all()  # one from each stretch
+            seen |= set((found % COUNT).reshape(-1).tolist())
+        assert seen == set(usable[0].frames.tolist())
+
+    def test_long_tracklets_are_drawn_more_often_unless_asked_otherwise(self, grey):
+        """48 frames are 6 turns of 8 (4 clips of 2), and 8 are one."""
+        usable = [TrainingFrames(0, np.arange(48), 0), TrainingFrames(COUNT, np.arange(8), 1)]
+        drawn = reid_batches(grey, usable, plain())
+        labels = np.concatenate([next(drawn)["labels"] for _ in range(70)])
+        # Of 1,120 draws; an order of 994 has each turn equally often, the rest is less than an eighth.
+        assert (labels == 0).mean() == pytest.approx(6 / 7, abs=0.02)
+
+    @pytest.mark.parametrize("tracklets", [2, 5, 7])
+    def test_each_once_an_epoch(self, grey, tracklets):
+        """Whatever their lengths, and whether or not batches of 16 divide by their number."""
+        bounds = [0, 1, 30, COUNT, COUNT + 9, COUNT + 10, COUNT + 50, 2 * COUNT][:tracklets] + [2 * COUNT]
+        usable = [TrainingFrames(a, np.arange(b - a), label) for label, (a, b) in enumerate(zip(bounds, bounds[1:]))]
+        usable.append(TrainingFrames(0, np.array([], int), 99))  # nothing of it may be used
+
+        def drawn(start=0, seed=0):
+            config = dataclasses.replace(plain(), seed=seed)
+            training = dataclasses.replace(config.reid_training, each_once=True)
+            return reid_batches(grey, usable, dataclasses.replace(config, reid_training=training), start=start)
+
+        batches = [next(batch) for batch in [drawn()] for _ in range(tracklets * 8)]
+        epochs = np.concatenate([batch["labels"] for batch in batches]).reshape(-1, tracklets)
+        assert (np.sort(epochs, axis=1) == np.arange(tracklets)).all()
+        orders = {tuple(epoch) for epoch in epochs.tolist()}
+        assert len(orders) == 2 if tracklets == 2 else len(orders) > 60  # of 128 epochs
+        assert abs(np.mean([epoch[0] == 0 for epoch in epochs.tolist()]) - 1 / tracklets) < 4 / 128 ** 0.5 / 2
+        for start in (1, 3, 17):
+            again = drawn(start)
+            for batch in batches[start:start + 3]:
+                same(batch, next(again))
+        other = drawn(seed=1)
+        assert any((next(other)["labels"] != batch["labels"]).any() for batch in batches[:8])
+        # The frames of a tracklet are drawn anew each time.
+        clips = [tuple(levels(clip)) for batch in batches for clip, label in zip(batch["clips"], batch["labels"])
+                 if label == tracklets - 1]
+        assert len(set(clips)) > 12
+
+    def test_a_set_of_the_size_of_mars_begins_at_any_step(self, grey):
+        """150 epochs on, in the same epoch and the next."""
+        usable = [TrainingFrames(k % COUNT, np.arange(2), k) for k in range(8298)]
+        config = dataclasses.replace(plain(), reid_training=dataclasses.replace(
+            plain().reid_training, each_once=True, batch=32))
+        drawn = reid_batches(grey, usable, config, start=150 * 8298 // 32 - 2)
+        labels = np.concatenate([next(drawn)["labels"] for _ in range(20)])
+        assert len(set(labels[:64].tolist())) == 64 and len(set(labels[96:].tolist())) == 20 * 32 - 96
+
+    @pytest.mark.parametrize("clips_per_identity", [1, 2])
+    def test_who_comes_past(self, grey, monkeypatch, clips_per_identity):
+        """Somebody else wherever there is somebody; two tracklets of one person are one person."""
+        person = {0: 5, 1: 5, 2: 7}
+        usable = [TrainingFrames(40 * k, np.arange(40), label) for k, label in person.items()]
+
+        def hide(clip, passer, rng):  # what is said to be hidden says who hides whom: in units of 4 pixels of a band
+            masks = np.zeros(clip.shape[:3], bool)
+            masks[:, 2:6, :clip[0, 0, 0, 0] // 40] = True
+            masks[:, 14:18, :passer[0, 0, 0] // 40] = True
+            return clip, masks
+
+        monkeypatch.setattr(batches, "hide_on_purpose", hide)
+        config = plain()
+        config = dataclasses.replace(config, reid=dataclasses.replace(config.reid, locating_loss=1.0),
+                                     reid_training=dataclasses.replace(
+                                         config.reid_training, clips_per_identity=clips_per_identity))
+
+        def pairs(usable, batches):
+            drawn = reid_batches(grey, usable, config)
+            shares = np.concatenate([next(drawn)["hidden"][:, 0, :2] for _ in range(batches)])
+            return np.round(shares * (32 * 16 / 3) / 4).astype(int).tolist()
+
+        found = pairs(usable, 20)
+        assert set(map(tuple, found)) == {(0, 2), (1, 2), (2, 0), (2, 1)}
+        # Where there is nobody else, it is they themselves.
+        assert set(map(tuple, pairs(usable[:2], 4))) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+    def test_flips_and_shifts_are_those_of_the_whole_example(self, tmp_path):
+        """Centre and neighbours are flipped together, for they are looked at together."""
+        ramp = np.repeat(np.linspace(0, 255, 16).astype(np.uint8)[None, :, None], 32, 0).repeat(3, 2)
+        write_set(tmp_path / "set", [tracklet([ramp] * 12)])
+        config = dataclasses.replace(plain(),
+                                     stcnet_training=dataclasses.replace(plain().stcnet_training, flip=True))
+        batches = stcnet_batches(read_set(tmp_path / "set"), [TrainingFrames(0, np.arange(12), 0)], config)
+        turned = []
+        for _ in range(4):
+            batch = next(batches)
+            for frame, previous, following in zip(batch["frames"], batch["previous"][:, 0],
+                                                  batch["following"][:, 0]):
+                np.testing.assert_array_equal(frame, previous)
+                np.testing.assert_array_equal(frame, following)
+                np.testing.assert_array_equal(frame, ramp[:, ::-1] if frame[0, 0, 0] else ramp)
+                turned.append(bool(frame[0, 0, 0]))
+        assert 0.2 < np.mean(turned) < 0.8
+
+    @pytest.mark.parametrize("size", [(32, 16), (100, 45), (300, 110), (17, 40)])
+    def test_a_shifted_crop_is_the_crop_moved(self, size):
+        """Against a picture whose colours are its coordinates: what comes out is an affine map of them."""
+        height, width = size
+        y, x = np.mgrid[:height, :width]
+        picture = np.stack([255 * (y + 0.5) / height, 255 * (x + 0.5) / width, 0 * x], -1).astype(np.uint8)
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            out = batches._prepared(picture, (32, 16), False, 0.1, rng).astype(float)
+            assert out.shape == (32, 16, 3)
+            inside = out[6:-6, 3:-3]
+            for axis, channel in ((0, 0), (1, 1)):
+                slope = np.diff(inside[..., channel], axis=axis).mean() * (32, 16)[axis] / 255
+                assert 1 / 1.12 < slope < 1 / 0.88  # zoomed by a tenth at most
+                middle = np.take(out[..., channel], [(32, 16)[axis] // 2 - 1, (32, 16)[axis] // 2],
+                                 axis).mean()
+                assert abs(middle / 255 - 0.5) < 0.05 / 0.9 + 0.03  # moved by a twentieth at most
+
+    def test_nothing_to_learn_from(self, grey):
+        lonely = [TrainingFrames(0, np.array([3]), 0), TrainingFrames(COUNT, np.array([], int), 1)]
+        with pytest.raises(InputError, match="two unoccluded frames"):
+            stcnet_batches(grey, lonely, plain())
+        with pytest.raises(InputError, match="No tracklet has a frame"):
+            reid_batches(grey, lonely[1:], plain())
+        assert set(next(reid_batches(grey, lonely, plain()))["labels"]) == {0}
+
+    def test_two_frames_are_enough(self, grey):
+        """However long the hidden run that was drawn: the run then is the frame alone."""
+        batch = next(stcnet_batches(grey, [TrainingFrames(0, np.array([10, 11]), 0)], plain()))
+        centre = levels(batch["frames"])
+        assert set(centre) == {10, 11}
+        np.testing.assert_array_equal(levels(batch["previous"])[:, 0], 21 - centre)
+        np.testing.assert_array_equal(levels(batch["following"])[:, 0], 21 - centre)
+
+
+def test_box_masks_are_what_tests_think():
+    assert box_mask(10, 4).sum() == 20 and cv2.countNonZero(box_mask(3, 3, 1).astype(np.uint8)) == 9
+
+
+@pytest.mark.parametrize("shift, flip", [(0.0, False), (0.06, True)])
+def test_known_masks_say_what_is_hidden(tmp_path, monkeypatch, shift, flip):
+    """What is hidden is white here, so that the pictures say what the shares must be, however crops are shifted."""
+    rng = np.random.default_rng(0)
+    masks = [box_mask(32, 16, share) if i % 2 else np.fliplr(np.eye(32, 16, dtype=bool).cumsum(0) > 0)
+             for i, share in enumerate(rng.uniform(0.1, 0.9, 12))]
+    frames = [np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, -1) for mask in masks]
+    write_set(tmp_path / "set", [tracklet(frames, masks)])
+    data = read_set(tmp_path / "set")
+    monkeypatch.setattr(batches, "hide_on_purpose",
+                        lambda clip, passer, rng: (clip, np.zeros(clip.shape[:3], bool)))
+    config = dataclasses.replace(
+        SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_masks=True),
+        reid_training=dataclasses.replace(SMOKE.reid_training, shift=shift, flip=flip))
+    batch = next(reid_batches(data, [TrainingFrames(0, np.arange(12), 0)], config))
+    assert batch["clips"].shape[2:] == (32, 16, 3)
+    white = batch["clips"][..., 0] > 127
+    shares = [[hidden_share(frame) for frame in clip] for clip in white]
+    np.testing.assert_allclose(batch["hidden"], shares, atol=1e-6)
+    assert 0.1 < batch["hidden"].mean() < 0.9 and "masks" not in batch
+    config = dataclasses.replace(config, reid=dataclasses.replace(config.reid, locating_width=4, locating_stages=True))
+    batch = next(reid_batches(data, [TrainingFrames(0, np.arange(12), 0)], config))
+    np.testing.assert_array_equal(batch["masks"], batch["clips"][..., 0] > 127)

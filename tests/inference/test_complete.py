@@ -1,0 +1,528 @@
+"""Completing tracklets: what comes back, what it was made from, and what it costs.
+
+The networks have random weights: how well they complete is no matter here. The oracle completes one frame
+at a time with `Generators.__call__` itself and neighbours found by plain loops.
+"""
+
+import copy
+import dataclasses
+import tracemalloc
+import weakref
+
+import cv2
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
+
+import vrstc_jax
+from vrstc_jax.config import STCnet
+from vrstc_jax.data.tracklets import LazySequence
+from vrstc_jax.inference import complete
+from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.plan import Plan, plan_from_scores
+from vrstc_jax.models.generators import Generators
+from vrstc_jax.ops.regions import bands_mask
+from vrstc_jax.runtime.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SIZE = SMOKE.stcnet.height, SMOKE.stcnet.width
+# Grey levels: float32 sums in another order, at another batch size, may round to the next level.
+ROUNDING = 1
+
+
+@pytest.fixture(scope="module")
+def completer(quick_compilation):
+    return Completer(random_model())
+
+
+@pytest.fixture(autouse=True)
+def one_completer(completer, monkeypatch):
+    """`complete_tracklet` with what is compiled already, whatever the model's tau."""
+    def of(model):
+        assert model.generators is completer.model.generators and model.reid is completer.model.reid
+        other = copy.copy(completer)
+        other.model = model
+        return other
+
+    monkeypatch.setattr(complete, "_completer", of)
+
+
+def run(completer, frames, masks):
+    return list(completer.stream(tracklet(frames, masks)))
+
+
+def visible_is_untouched(frames, result_frames, masks):
+    for before, after, mask in zip(frames, result_frames, masks, strict=True):
+        assert after.dtype == np.uint8 and after.shape == before.shape
+        np.testing.assert_array_equal(after[~mask], before[~mask])
+
+
+@jax.jit
+def oracle(params, frames, masks, previous, following):
+    return Generators(SMOKE.stcnet).apply({"params": params}, frames, masks, previous, following)
+
+
+def by_hand(frames, masks, index):
+    """x̂2 at the network's size for one frame, and its neighbours; no batches, nothing kept."""
+    clean = [i for i, mask in enumerate(masks) if not mask.any()]
+    before, after = [i for i in clean if i < index], [i for i in clean if i > index]
+    pair = (before[-1] if before else after[0], after[0] if after else before[-1])
+
+    def small(image):
+        area = image.shape[0] > SIZE[0] or image.shape[1] > SIZE[1]
+        return cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
+
+    floats = [small(frames[i]).astype(np.float32) / 127.5 - 1 for i in (index, *pair)]
+    mask = (small(masks[index].astype(np.float32)) > 1e-4).astype(np.float32)
+    _, second = oracle(random_model().generators, floats[0][None], mask[None, ..., None],
+                       floats[1][None, None], floats[2][None, None])
+    return np.asarray(second[0]), (before[-1] if before else -1, after[0] if after else -1)
+
+
+class TestForms:
+    def test_an_array_comes_back_as_an_array(self):
+        frames = np.stack(figures(9))
+        masks = np.stack(masks_at(frames, (3, 4)))
+        result = vrstc_jax.complete_tracklet(random_model(), frames, masks)
+        assert isinstance(result.frames, np.ndarray) and isinstance(result.masks, np.ndarray)
+        assert result.frames.dtype == np.uint8 and result.masks.dtype == bool
+        np.testing.assert_array_equal(result.masks, masks)
+        assert result.frames.shape == frames.shape and not np.array_equal(result.frames, frames)
+        visible_is_untouched(frames, result.frames, masks)
+        assert result.sources.dtype.kind == "i"
+        np.testing.assert_array_equal(result.sources, [(2, 5) if i in (3, 4) else (-1, -1) for i in range(9)])
+        assert result.scores.shape == (9, 3) and result.scores.dtype.kind == "f"
+        assert np.isnan(result.scores).all()
+        assert result.how == tuple("stcnet" if i in (3, 4) else "visible" for i in range(9))
+        assert result.warnings == ()
+
+    def test_a_sequence_of_sizes_comes_back_as_a_list(self):
+        frames = figures(8, sizes=((40, 20), (33, 17), (90, 41)))
+        masks = masks_at(frames, (2, 5))
+        kept = [frame.copy() for frame in frames]
+        result = vrstc_jax.complete_tracklet(random_model(), tuple(frames), masks)
+        assert isinstance(result.frames, list) and isinstance(result.masks, list)
+        assert all(mask.dtype == bool for mask in result.masks)
+        visible_is_untouched(frames, result.frames, masks)
+        for before, after in zip(kept, frames):
+            np.testing.assert_array_equal(before, after)  # what was given is not written into
+
+    @pytest.mark.parametrize("given", [True, False])
+    def test_no_frames(self, given):
+        result = vrstc_jax.complete_tracklet(random_model(), [], [] if given else None)
+        assert result.frames == [] and result.masks == []
+        assert result.scores.shape == (0, 3) and result.sources.shape == (0, 2) and result.how == ()
+        empty = np.zeros((0, 12, 6, 3), np.uint8)
+        result = vrstc_jax.complete_tracklet(random_model(), empty, empty[..., 0] > 0 if given else None)
+        assert isinstance(result.frames, np.ndarray) and result.frames.shape == empty.shape
+        assert isinstance(result.masks, np.ndarray) and result.masks.shape == empty.shape[:3]
+        assert result.frames.dtype == np.uint8 and result.masks.dtype == bool
+
+    def test_a_second_call_compiles_nothing(self, monkeypatch):
+        monkeypatch.undo()  # as users call it
+        frames = np.stack(figures(6))
+        vrstc_jax.complete_tracklet(random_model(), frames, np.stack(masks_at(frames, (3,))))
+        with compilations() as seen:
+            vrstc_jax.complete_tracklet(random_model(), frames, np.stack(masks_at(frames, (2,))))
+        assert seen == []
+
+    @pytest.mark.parametrize("frames, masks, told", [
+        (np.zeros((4, 8, 6), np.uint8), None, "(4, 8, 6)"),
+        (np.zeros((4, 8, 6, 1), np.uint8), None, "(4, 8, 6, 1)"),
+        (np.zeros((2, 8, 6, 3), np.float32), None, "float32"),
+        ([np.zeros((8, 6, 3), np.uint8), np.zeros((8, 6), np.uint8)], None, "frame 1"),
+        ([np.zeros((0, 6, 3), np.uint8)], None, "frame 0"),
+        (["picture.png"], None, "str"),
+        (np.zeros((2, 8, 6, 3), np.uint8), np.zeros((3, 8, 6), bool), "3 masks, 2 frames"),
+        (np.zeros((2, 8, 6, 3), np.uint8), np.zeros((2, 8, 7), bool), "(8, 7)"),
+        (np.zeros((2, 8, 6, 3), np.uint8), np.zeros((2, 8, 6), np.uint8), "uint8"),
+        (np.zeros((2, 8, 6, 3), np.uint8), np.zeros((2, 8, 6, 1), bool), "(8, 6, 1)"),
+    ])
+    def test_what_does_not_fit_is_refused_in_one_line(self, frames, masks, told):
+        with pytest.raises(InputError) as raised:
+            vrstc_jax.complete_tracklet(random_model(), frames, masks)
+        assert told in str(raised.value) and "\n" not in str(raised.value)
+
+
+class TestVisiblePixels:
+    SIZES = [(5, 3), (1, 1), (2, 40), (32, 16), (31, 17), (64, 33), (200, 20), (10, 150), (317, 141)]
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_are_equal_bit_for_bit_with_masks(self, completer, size):
+        rng = np.random.default_rng(sum(size))
+        frames = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(5)]
+        masks = [rng.random(size) < share for share in (0, 0.3, 0.9, 0, 0.02)]
+        done = run(completer, frames, masks)
+        visible_is_untouched(frames, [d.frame for d in done], masks)
+        for d, mask in zip(done, masks):
+            np.testing.assert_array_equal(d.mask, mask)
+            if d.spatial is not None:
+                np.testing.assert_array_equal(d.spatial[~mask], frames[d.index][~mask])
+
+    def test_are_equal_bit_for_bit_without_masks(self):
+        rng = np.random.default_rng(0)
+        frames = [cv2.resize(rng.integers(0, 256, (4, 3, 3), dtype=np.uint8), size[::-1])
+                  for size in self.SIZES]
+        tau = float(np.quantile(vrstc_jax.complete_tracklet(random_model(), frames).scores, 0.3))
+        result = vrstc_jax.complete_tracklet(dataclasses.replace(random_model(), tau=tau), frames)
+        hidden = [mask.any() for mask in result.masks]
+        assert any(hidden) and not all(hidden)  # else nothing is said
+        visible_is_untouched(frames, result.frames, result.masks)
+        changed = [not np.array_equal(a, b) for a, b in zip(frames, result.frames)]
+        assert changed == [how in ("stcnet", "spatial") for how in result.how]
+        # What is hidden is what the scores say, band by band; the best of three is kept.
+        for score, mask in zip(result.scores, result.masks):
+            called = [u < tau and not (u > 0 and u == max(score) < tau) for u in score]
+            np.testing.assert_array_equal(mask, bands_mask(called, *mask.shape))
+
+    @hypothesis.given(height=st.integers(3, 90), width=st.integers(2, 60), seed=st.integers(0, 99))
+    def test_alone_decide_what_is_painted(self, completer, height, width, seed):
+        """What hides the person does not leak into the completion, at no size."""
+        rng = np.random.default_rng(seed)
+        frames = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(3)]
+        mask = np.zeros((height, width), bool)
+        top, left = rng.integers(height), rng.integers(width)
+        mask[top:top + rng.integers(1, height), left:left + rng.integers(1, width)] = True
+        if mask.all():
+            mask[0, 0] = False
+        masks = [~mask & mask, mask, ~mask & mask]
+        other = frames[1].copy()
+        other[mask] = rng.integers(0, 256, (mask.sum(), 3), dtype=np.uint8)
+        first = run(completer, frames, masks)[1]
+        second = run(completer, [frames[0], other, frames[2]], masks)[1]
+        assert first.how == "stcnet"
+        np.testing.assert_array_equal(first.frame, second.frame)
+        np.testing.assert_array_equal(first.spatial, second.spatial)
+
+
+class TestAgainstTheOracle:
+    def test_at_the_network_s_own_size(self, completer):
+        frames = figures(12, sizes=(SIZE,))
+        hidden = (0, 1, 4, 6, 7, 11)
+        masks = masks_at(frames, hidden, share=0.4)
+        for done in run(completer, frames, masks):
+            if done.index not in hidden:
+                assert done.how == "visible" and done.sources == (-1, -1)
+                continue
+            expected, pair = by_hand(frames, masks, done.index)
+            assert done.sources == pair
+            levels = np.clip(np.round((expected + 1) * 127.5), 0, 255).astype(int)
+            difference = np.abs(done.frame.astype(int) - levels)[done.mask]
+            assert difference.max() <= ROUNDING
+            assert (difference > 0).mean() < 0.01
+            assert np.abs(done.frame.astype(int) - frames[done.index])[done.mask].max() > 10  # not a copy
+
+    def test_at_a_crop_s_own_size(self, completer):
+        frames = figures(7, sizes=((77, 41), (60, 20)))
+        masks = masks_at(frames, (2, 3), share=0.6)
+        done = run(completer, frames, masks)
+        for index in (2, 3):
+            expected, _ = by_hand(frames, masks, index)
+            height, width = frames[index].shape[:2]
+            larger = cv2.resize(expected, (width, height), interpolation=cv2.INTER_CUBIC)
+            levels = np.clip((larger + 1) * 127.5, 0, 255)
+            assert np.abs(done[index].frame - levels)[masks[index]].max() <= 0.5 + 1e-2
+
+    def test_the_spatial_completion_is_beside_it(self, completer):
+        frames = figures(5, sizes=(SIZE,))
+        masks = masks_at(frames, (2,))
+        small = frames[2].astype(np.float32)[None] / 127.5 - 1
+        expected = Generators(SMOKE.stcnet).apply(
+            {"params": random_model().generators}, small, masks[2][None, ..., None].astype(np.float32),
+            method="complete_spatially")
+        levels = np.clip(np.round((np.asarray(expected[0]) + 1) * 127.5), 0, 255)
+        assert np.abs(run(completer, frames, masks)[2].spatial - levels)[masks[2]].max() <= ROUNDING
+
+    def test_with_more_frames_a_side_and_encoders_of_their_own(self):
+        changed = dataclasses.replace(SMOKE.stcnet, frames_per_side=2, frame_step=2,
+                                      share_neighbour_encoders=False)
+        model = random_model(dataclasses.replace(SMOKE, stcnet=changed))
+        frames = figures(14, sizes=(SIZE,))
+        masks = masks_at(frames, (2, 7, 8))
+        # Every second unoccluded frame, nearest first; where a side ends early, its farthest.
+        sides = {2: ((1, 0), (3, 5)), 7: ((6, 4), (9, 11)), 8: ((6, 4), (9, 11))}
+        done = run(Completer(model), frames, masks)
+        floats = np.stack(frames).astype(np.float32) / 127.5 - 1
+        before, after = (np.array([pair[side] for pair in sides.values()]) for side in (0, 1))
+        _, second = jax.jit(Generators(changed).apply)(
+            {"params": model.generators}, floats[list(sides)],
+            np.stack([masks[i] for i in sides])[..., None].astype(np.float32), floats[before], floats[after])
+        levels = np.clip(np.round((np.asarray(second) + 1) * 127.5), 0, 255)
+        for k, index in enumerate(sides):
+            assert done[index].sources == (before[k][0], after[k][0])
+            assert np.abs(done[index].frame - levels[k])[masks[index]].max() <= ROUNDING
+
+    def test_within_a_reach_the_most_alike_are_taken(self):
+        changed = dataclasses.replace(SMOKE.stcnet, neighbour_reach=3)
+        model = random_model(dataclasses.replace(SMOKE, stcnet=changed))
+        small = np.random.default_rng(0).integers(0, 256, (24, 16, 8, 3)).astype(np.uint8)
+        frames = list(small.repeat(SIZE[0] // 16, 1).repeat(SIZE[1] // 8, 2))
+        masks = masks_at(frames, (6, 17))
+        # What frame 6 shows is what 3 and 9 show, each the last within reach; what hides it is none of theirs.
+        # Of 17's candidates the one beyond the reach, 13, would be the most alike.
+        for copy_of, index in ((3, 6), (13, 17)):
+            frames[index] = np.where(masks[index][..., None], 255 - frames[copy_of], frames[copy_of])
+        frames[9] = frames[3]
+        done = run(Completer(model), frames, masks)
+        assert done[6].sources == (3, 9)
+        visible = ~masks[17]
+        unlike = {i: np.square(frames[i][visible].astype(float) - frames[17][visible]).mean()
+                  for i in (14, 15, 16, 18, 19, 20)}
+        assert done[17].sources == tuple(min(side, key=unlike.get) for side in ((14, 15, 16), (18, 19, 20)))
+        floats = np.stack(frames).astype(np.float32) / 127.5 - 1
+        _, second = jax.jit(Generators(changed).apply)(
+            {"params": model.generators}, floats[[6]], masks[6][None, ..., None].astype(np.float32),
+            floats[[3]][:, None], floats[[9]][:, None])
+        levels = np.clip(np.round((np.asarray(second[0]) + 1) * 127.5), 0, 255)
+        assert np.abs(done[6].frame - levels)[masks[6]].max() <= ROUNDING
+        # What a stretch of the tracklet gives does not depend on where completion began.
+        alone = list(Completer(model).select(tracklet(frames, masks), Completer(model).plan(
+            tracklet(frames, masks)), [17]))
+        np.testing.assert_array_equal(alone[0].frame, done[17].frame)
+
+
+class TestOddTracklets:
+    def test_no_usable_frame_on_one_side(self, completer):
+        """The other side's frame is used for both."""
+        frames = figures(5, sizes=(SIZE,))
+        for hidden, sources in (((0, 1), (-1, 2)), ((3, 4), (2, -1))):
+            masks = masks_at(frames, hidden)
+            done = run(completer, frames, masks)
+            for index in hidden:
+                assert done[index].how == "stcnet" and done[index].sources == sources
+                expected, _ = by_hand(frames, masks, index)
+                levels = np.clip(np.round((expected + 1) * 127.5), 0, 255)
+                assert np.abs(done[index].frame - levels)[masks[index]].max() <= ROUNDING
+
+    def test_no_usable_frame_at_all(self):
+        frames = figures(4)
+        masks = masks_at(frames, range(4))
+        result = vrstc_jax.complete_tracklet(random_model(), frames, masks)
+        assert set(result.how) == {"spatial"}
+        assert (result.sources == -1).all()
+        assert any("spatial" in warning for warning in result.warnings)
+        visible_is_untouched(frames, result.frames, masks)
+        # Each frame is completed from itself alone: the others make no difference.
+        alone = vrstc_jax.complete_tracklet(random_model(), frames[1:2], masks[1:2])
+        np.testing.assert_array_equal(alone.frames[0], result.frames[1])
+        assert not np.array_equal(result.frames[1], frames[1])
+
+    def test_two_bands_are_one_joint_mask(self, completer):
+        frames = figures(5, sizes=(SIZE,))
+        scores = np.ones((5, 3), np.float32)
+        scores[2] = 0.2, 0.9, 0.3
+        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2]
+        joint = bands_mask([True, False, True], *SIZE)
+        np.testing.assert_array_equal(done.mask, joint)
+        assert done.how == "stcnet" and done.sources == (1, 3)
+        np.testing.assert_array_equal(
+            done.frame, run(completer, frames,
+                            [joint if i == 2 else joint & False for i in range(5)])[2].frame)
+
+    @pytest.mark.parametrize("located", [True, False])
+    def test_everything_hidden_is_left(self, completer, located):
+        frames = figures(5)
+        if located:
+            scores = np.ones((5, 3), np.float32)
+            scores[2] = -0.3, -0.2, 0.0
+            done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
+        else:
+            done = run(completer, frames, masks_at(frames, (2,), share=1))
+        assert [d.how for d in done] == ["visible", "visible", "left", "visible", "visible"]
+        np.testing.assert_array_equal(done[2].frame, frames[2])
+        assert done[2].mask.all() and done[2].sources == (-1, -1)
+
+    def test_of_three_bands_called_hidden_the_best_is_kept(self, completer):
+        """Else nothing would be left to go by; it is one that is seen for the most part."""
+        frames, scores = figures(5), np.ones((5, 3), np.float32)
+        scores[2] = 0.1, 0.4, -0.2
+        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
+        np.testing.assert_array_equal(done[2].mask, bands_mask([True, False, True], *frames[2].shape[:2]))
+        assert done[2].how == "stcnet" and done[2].sources == (1, 3)
+        scores[1] = scores[2]  # what is completed so is nothing to complete others from
+        assert list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2].sources == (0, 3)
+
+    def test_everything_hidden_everywhere(self):
+        frames = figures(3)
+        result = vrstc_jax.complete_tracklet(random_model(), frames, masks_at(frames, range(3), share=1))
+        assert set(result.how) == {"left"}
+        assert any("3 of its frames are hidden entirely" in warning for warning in result.warnings)
+        for before, after in zip(frames, result.frames):
+            np.testing.assert_array_equal(before, after)
+
+    def test_one_frame(self):
+        frames = figures(1)
+        located = vrstc_jax.complete_tracklet(dataclasses.replace(random_model(), tau=0.99), frames)
+        assert located.how == ("visible",)
+        np.testing.assert_allclose(located.scores, 1, atol=1e-5)  # float32 cosine with itself
+        assert any("one frame" in warning for warning in located.warnings)
+        np.testing.assert_array_equal(located.frames[0], frames[0])
+        masked = vrstc_jax.complete_tracklet(random_model(), frames, masks_at(frames, (0,)))
+        assert masked.how == ("spatial",) and masked.sources.tolist() == [[-1, -1]]
+
+    def test_how_many_are_hidden_makes_no_difference_to_the_visible(self, completer):
+        """A neighbour is never one of the hidden frames."""
+        frames, hidden = figures(30), set(range(4, 22))
+        for done in run(completer, frames, masks_at(frames, hidden)):
+            assert done.sources == ((3, 22) if done.index in hidden else (-1, -1))
+
+
+class TestLongTracklets:
+    COUNT = 150
+
+    @pytest.fixture(scope="class")
+    def long(self):
+        frames = figures(self.COUNT, sizes=((40, 20), (33, 17)))
+        rng = np.random.default_rng(3)
+        hidden = [i for i in range(self.COUNT) if rng.random() < 0.4 or 60 <= i < 100]
+        return frames, masks_at(frames, hidden), hidden
+
+    def test_frame_by_frame_gives_the_same(self, completer, long):
+        frames, masks, hidden = long
+        whole = run(completer, frames, masks)
+        assert [d.index for d in whole] == list(range(self.COUNT))
+        given = tracklet(frames, masks)
+        plan = completer.plan(given)
+        for index in hidden[::5]:
+            alone, = completer.select(given, plan, [index])
+            assert (alone.sources, alone.how) == (whole[index].sources, whole[index].how)
+            np.testing.assert_array_equal(alone.frame, whole[index].frame)
+
+    def test_other_batches_give_the_same(self, completer, long, monkeypatch):
+        frames, masks, hidden = (part[:50] for part in long)
+        whole = run(completer, frames, masks)
+        monkeypatch.setattr(complete, "BATCH", 3)
+        monkeypatch.setattr(complete, "ENCODED", 5)
+        monkeypatch.setattr(complete, "_PENDING", 7)
+        for a, b in zip(whole, run(completer, frames, masks), strict=True):
+            assert (a.index, a.sources, a.how) == (b.index, b.sources, b.how)
+            assert np.abs(a.frame.astype(int) - b.frame).max() <= ROUNDING
+
+    def test_each_neighbour_is_encoded_once(self, completer, monkeypatch):
+        # Each frame is of one grey level, by which it is known again.
+        frames = [np.full((*SIZE, 3), i, np.uint8) for i in range(self.COUNT)]
+        rng = np.random.default_rng(0)
+        hidden = {i for i in range(self.COUNT) if rng.random() < 0.5}
+        encode, encoded = completer._encode, []
+
+        def spy(params, batch, **options):
+            assert batch.shape == (complete.ENCODED, *SIZE, 3)
+            encoded.extend(sorted({int(picture.max()) for picture in np.asarray(batch)}))
+            return encode(params, batch, **options)
+
+        monkeypatch.setattr(completer, "_encode", spy)
+        done = run(completer, frames, masks_at(frames, hidden))
+        used = {i for d in done for i in d.sources if i >= 0}
+        assert sorted(encoded) == sorted(used)  # each of them, none twice, none for nothing
+
+    def test_a_fixed_set_of_compiled_shapes(self, completer):
+        def all_kinds(count):
+            frames = figures(count, sizes=((40, 20), (5, 3), (90, 61)))
+            run(completer, frames, masks_at(frames, range(1, count, 3)))
+            run(completer, frames, masks_at(frames, range(count)))
+            completer.plan(tracklet(frames))
+
+        all_kinds(7)
+        with compilations() as seen:
+            for count in (1, 7, 40, 150):
+                all_kinds(count)
+        assert seen == []
+
+    def test_frames_are_read_when_needed_and_not_kept(self, completer):
+        def most_alive(count):
+            alive, most, reads = set(), 0, np.zeros(count, int)
+
+            def read(index):
+                nonlocal most
+                frame = figure(index % 40)
+                alive.add(key := (index, reads[index]))
+                weakref.finalize(frame, alive.discard, key)
+                reads[index] += 1
+                most = max(most, len(alive))
+                return frame
+
+            lazy = LazySequence(count, read)
+            masks = LazySequence(count,
+                                 lambda i: box_mask(40, 20) if i % 3 == 1 else np.zeros((40, 20), bool))
+            given = tracklet(lazy, masks)
+            plan = completer.plan(given)
+            assert reads.sum() == 0  # masks say it all
+            for done in completer.stream(given, plan):
+                del done
+            assert reads.max() <= 2  # as itself, and as a neighbour
+            completer.plan(tracklet(lazy))
+            assert reads.max() <= 3
+            return most
+
+        assert most_alive(300) == most_alive(150) < 100
+
+    @pytest.mark.parametrize("hidden", [2, 40])  # every second frame; runs of 40
+    def test_memory_does_not_grow_with_the_length(self, completer, hidden):
+        """All that may grow is lists of indices; of a frame once encoded there is more than 2 KB to keep."""
+        def peak(count):
+            lazy = LazySequence(count, lambda i: figure(i % 40, 6, 4))
+            masks = LazySequence(count,
+                                 lambda i: box_mask(6, 4) if (i // hidden) % 2 else np.zeros((6, 4), bool))
+            given = tracklet(lazy, masks)
+            plan = completer.plan(given)
+            tracemalloc.start()
+            for done in completer.stream(given, plan):
+                del done
+            held = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return held
+
+        peak(50)
+        assert peak(800) - peak(200) < 600 * 200
+
+    def test_results_come_before_the_tracklet_has_been_read(self, completer):
+        read = []
+        lazy = LazySequence(500, lambda i: read.append(i) or figure(i % 40))
+        plan = Plan(lambda index, frame: None, np.ones(500, bool), np.ones((500, 3)))
+        next(completer.stream(tracklet(lazy), plan))
+        assert len(read) < 100
+
+
+class TestAttention:
+    def test_weights_are_a_distribution_over_each_side(self, completer):
+        frames = figures(9)
+        given = tracklet(frames, masks_at(frames, (4, 5)))
+        (before, first), (after, second) = completer.attention(given, completer.plan(given), 4)
+        assert (before, after) == ([3], [6])
+        h, w = SIZE[0] // 4, SIZE[1] // 4
+        for weights in (first, second):
+            assert weights.shape == (h, w, 1, h, w) and (weights >= 0).all()
+            np.testing.assert_allclose(weights.sum((2, 3, 4)), 1, atol=1e-5)  # float32 sums of 32 weights
+
+
+class compilations:
+    """Names of what XLA compiles in a `with` block."""
+
+    def __enter__(self):
+        self.seen = []
+
+        def note(name, seconds, **of):
+            if name == "/jax/core/compile/backend_compile_duration":
+                self.seen.append(of.get("fun_name", name))
+
+        self.note = note
+        jax.monitoring.register_event_duration_secs_listener(note)
+        return self.seen
+
+    def __exit__(self, *_):
+        jax.monitoring.unregister_event_duration_listener(self.note)
+
+
+def test_compilations_are_seen():
+    """The counter can count."""
+    with compilations() as seen:
+        jax.jit(lambda x: x * 3)(np.arange(7.0))
+    assert seen
+
+
+def test_the_paper_s_sizes_are_the_default():
+    assert (STCnet().height, STCnet().width) == (128, 64)

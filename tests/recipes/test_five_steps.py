@@ -1,0 +1,733 @@
+"""The five steps as one job, with trainings left out: what each leaves, and that it goes on where it stopped.
+
+In place of a training there are random variables that follow from all that the training is given. What is
+inside one (batches, checkpoints, being killed) is tested in test_fit.py; the slow tests here train.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pkgutil
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from people import SMOKE, figures, random_model, random_reid, tracklet
+
+from vrstc_jax import config as configs
+from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.inputs.folders import read_folder
+from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
+from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.models.model_file import load_model, load_reid
+from vrstc_jax.recipes import five_steps
+from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, read_located, read_splits
+from vrstc_jax.runtime.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
+
+_TWO_STAGES = dataclasses.replace(SMOKE.reid, blocks=(1, 1))
+CONFIG = dataclasses.replace(
+    SMOKE, tau_quantile=0.15, final=dataclasses.replace(_TWO_STAGES, non_local=(0, 1)),
+    reid=dataclasses.replace(_TWO_STAGES, locating_loss=1.0, locating_width=6))  # as in small
+PROTOCOL = WalkerProtocol(train_people=3, test_people=2, distractors=1, frames=4, height=32, width=16)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """What a run compiled, the next ones read."""
+    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+               "jax_persistent_cache_min_compile_time_secs": 0,
+               "jax_persistent_cache_min_entry_size_bytes": -1}
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+class StandIns:
+    """In place of `fit.train_reid` and `fit.train_stcnet`; `calls` has what they were asked for."""
+
+    def __init__(self):
+        self.calls = []
+
+    def reid(self, data, seen, config, identities, directory, *, start_from=None, name):
+        self.calls.append(SimpleNamespace(name=name, config=config, seen=seen, start_from=start_from))
+        seed = _seed(data, seen, config, identities, start_from)
+        return random_reid(config.reid, identities=tuple(map(str, range(identities))), seed=seed).variables
+
+    def stcnet(self, data, usable, config, guider, identities, directory):
+        self.calls.append(SimpleNamespace(name="STCnet", config=config, seen=usable))
+        model = random_model(config, seed=_seed(data, usable, config, identities, guider))
+        return SimpleNamespace(result=model.generators, discriminators=model.discriminators)
+
+    def names(self):
+        return [call.name for call in self.calls]
+
+
+def _seed(data, usable, config, identities, variables):
+    """A number that changes with every frame, label, setting and weight."""
+    digest = hashlib.sha256(repr((config, identities)).encode())
+    for each in usable:
+        digest.update(repr((each.label, [int(i) for i in each.frames])).encode())
+        for i in each.frames:
+            digest.update(data.frame(each.first + int(i)).tobytes())
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.asarray(leaf).tobytes())
+    return int.from_bytes(digest.digest()[:4], "little")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    return patched(monkeypatch)
+
+
+def patched(monkeypatch):
+    stand_ins = StandIns()
+    monkeypatch.setattr(five_steps.fit, "train_reid", stand_ins.reid)
+    monkeypatch.setattr(five_steps.fit, "train_stcnet", stand_ins.stcnet)
+    return stand_ins
+
+
+def write(path):
+    write_set(path, walker_splits(PROTOCOL))
+
+
+def run(work, config=CONFIG, *, write=write, **options):
+    """(results, what was said)."""
+    said = []
+    results = five_steps.run(work, config, write, inputs={"dataset": "walkers"}, say=said.append, **options)
+    return results, said
+
+
+def never(path):
+    raise AssertionError("the data are there already")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, quick_compilation, compiled_once):
+    """A whole run: where, what it gave and said, and what was trained."""
+    work = tmp_path_factory.mktemp("steps") / "work"
+    with pytest.MonkeyPatch.context() as patch:
+        stand_ins = patched(patch)
+        results, said = run(work)
+    return SimpleNamespace(work=work, results=results, said=said, trained=stand_ins)
+
+
+@pytest.fixture
+def again(done, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(done.work, tmp_path / "work", copy_function=shutil.copy2))
+
+
+FILES = ("reid.safetensors", "scores/train.npz", "scores/query.npz", "scores/gallery.npz", "locating.json",
+         "model.safetensors", "final.safetensors", "before.safetensors", "results.json", "features.npz",
+         "ranked.png")
+# What says that a step is done.
+PLACES = dict(zip(STEPS, ("data", "reid.safetensors", "locating.json", "model.safetensors", "completed",
+                          "results.json")))
+
+
+def contents(work):
+    return {name: (work / name).read_bytes() for name in FILES}
+
+
+def times(work):
+    return {path.relative_to(work): path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+
+
+def assert_same_sets(one, other):
+    for split in SPLITS:
+        tracklets = (read_set(directory, split).tracklets for directory in (one, other))
+        for mine, theirs in zip(*tracklets, strict=True):
+            assert (mine.name, mine.frame_names) == (theirs.name, theirs.frame_names)
+            for a, b in ((mine.frames, theirs.frames), (mine.masks, theirs.masks)):
+                np.testing.assert_array_equal(np.stack(a[:]), np.stack(b[:]))
+
+
+def assert_figures(figures, arrays):
+    """Rank-1 and mAP by the definition, with NumPy, from the arrays of features.npz."""
+    def units(features):
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    firsts, precisions = [], []
+    for feature, person, camera in zip(units(arrays["query"]), arrays["query_persons"], arrays["query_cameras"]):
+        same = arrays["gallery_persons"] == person
+        kept = ~(same & (arrays["gallery_cameras"] == camera)) & (arrays["gallery_persons"] != "-1")
+        right = same[kept][np.argsort(1 - units(arrays["gallery"][kept]) @ feature, kind="stable")]
+        places = np.flatnonzero(right) + 1
+        assert len(places)
+        firsts.append(places[0] == 1)
+        precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
+    assert figures["rank1"] == pytest.approx(np.mean(firsts)) and figures["queries"] == len(firsts)
+    assert figures["map"] == pytest.approx(np.mean(precisions))
+
+
+class TestAWholeRun:
+    def test_every_step_leaves_its_result(self, done):
+        left = {path.name for path in done.work.iterdir()}
+        assert left == {"experiment.json", "data", "completed", "scores", "cmc.png",
+                        *(n for n in FILES if "/" not in n)}
+        assert read_image(done.work / "ranked.png").shape[2] == 3
+
+    def test_what_is_said(self, done):
+        assert [line.partition(":")[0] for line in done.said] == list(STEPS)
+        for line, place in zip(done.said, PLACES.values()):
+            assert re.fullmatch(rf"\w+: done in \d+ s \({re.escape(str(done.work / place))}\)\.", line)
+
+    def test_results(self, done):
+        stored = json.loads((done.work / "results.json").read_text())
+        assert stored == done.results
+        assert stored["gallery"] == "without the queries"
+        assert list(stored["evaluations"]) == ["first network, before completion", "before completion",
+                                               "after completion"]
+        for figures in stored["evaluations"].values():
+            assert set(figures) == {"rank1", "rank5", "rank10", "rank20", "map", "queries", "left_out"}
+            assert 0 < figures["map"] <= 1 and (figures["queries"], figures["left_out"]) == (2, 0)
+        assert stored["locating"] == json.loads((done.work / "locating.json").read_text())
+
+    def test_figures_are_those_of_the_features(self, done):
+        """Another tool ranks from the file alone; whose features they are, the completed set says too."""
+        with np.load(done.work / "features.npz") as stored:
+            arrays = dict(stored)
+        assert_figures(done.results["evaluations"]["after completion"], arrays)
+        completed = read_splits(done.work / "completed")
+        for split in ("query", "gallery"):
+            for field in ("name", "person", "camera"):
+                assert arrays[f"{split}_{field}s"].tolist() == [
+                    getattr(t, field) for t in completed[split].tracklets]
+        assert "official" not in done.results and "other_gallery" not in done.results
+
+    def test_tau_and_how_good_locating_is(self, done):
+        found, record = read_located(done.work), done.results["locating"]
+        scores = np.concatenate([s.ravel() for s in found.scores["train"]])
+        assert found.tau == record["tau"] == pytest.approx(np.quantile(scores, 0.15))
+        assert record["tau_quantile"] == 0.15
+        raw = read_splits(done.work / "data")
+        locator = Locator(CONFIG.reid, load_reid(done.work / "reid.safetensors").variables, 3)
+        seen = raw["gallery"].tracklets[1]
+        np.testing.assert_array_equal(found.scores["gallery"][1], locator.scores(seen.frames))
+        assert [row["tau"] for row in record["quality"]] == [record["tau"], 0.89]
+        assert {row["bands"] for row in record["quality"]} == {(2 + 3) * 4 * 3}  # of the test tracklets alone
+
+    def test_what_is_trained_on_what(self, done):
+        first, stcnet, after, before = done.trained.calls
+        assert done.trained.names() == ["re-ID network", "STCnet", "final network, after completion",
+                                        "final network, before completion"]
+        assert first.config == stcnet.config == CONFIG and first.start_from is None
+        assert after.config == before.config == configs.of_final(CONFIG)
+        for call in (first, after, before):
+            assert [list(each.frames) for each in call.seen] == [[0, 1, 2, 3]] * 6
+            assert [each.label for each in call.seen] == [0, 0, 1, 1, 2, 2]
+        found = read_located(done.work)
+        clean = [np.flatnonzero((scores >= found.tau).all(1)).tolist() for scores in found.scores["train"]]
+        assert [each.frames.tolist() for each in stcnet.seen] == clean
+        assert 0 < sum(map(len, clean)) < 24
+        # `final_from_first`: the last networks begin with the first's backbone, and learn who is who anew.
+        trained = load_reid(done.work / "reid.safetensors").variables
+        begin = {part: {"backbone": trained[part]["backbone"]} for part in ("params", "batch_stats")}
+        for call in (after, before):
+            assert jax.tree.all(jax.tree.map(np.array_equal, call.start_from, begin))
+
+    def test_the_models(self, done):
+        model = load_model(done.work / "model.safetensors")
+        assert model.identities == ("0000000", "0000001", "0000002") and model.config == CONFIG
+        assert model.tau == done.results["locating"]["tau"]
+        assert model.provenance["tracklets"] == 6 and model.provenance["frames"] == 24
+        for name in ("final", "before"):
+            assert load_reid(done.work / f"{name}.safetensors").config == CONFIG.final
+
+    def test_the_completed_set_is_of_the_same_form(self, done):
+        raw, completed = read_splits(done.work / "data"), read_splits(done.work / "completed")
+        found, changed = read_located(done.work), 0
+        for split in SPLITS:
+            of_split = raw[split].tracklets, completed[split].tracklets, found.scores[split]
+            for before, after, scores in zip(*of_split, strict=True):
+                assert (before.name, before.person, before.camera, before.frame_names) == (
+                    after.name, after.person, after.camera, after.frame_names)
+                plan = plan_from_scores(scores, found.tau)
+                for i in range(4):
+                    mask = plan.mask(i, before.frames[i])
+                    np.testing.assert_array_equal(after.masks[i], mask)
+                    np.testing.assert_array_equal(after.frames[i][~mask], before.frames[i][~mask])
+                    changed += (after.frames[i] != before.frames[i]).any()
+        assert changed > 3
+
+
+class TestAgain:
+    def test_a_second_call_does_nothing_and_says_so(self, done, again, trained):
+        before = times(again)
+        results, said = run(again, write=never)
+        assert results == done.results and times(again) == before and not trained.calls
+        assert said == [f"{again / 'results.json'}: stands; nothing is left to do "
+                        "(--from STEP does steps again)."]
+
+    def test_from_rank_does_that_alone(self, done, again, trained):
+        before = times(again)
+        (again / "results.json").write_text("{}")
+        results, said = run(again, write=never, start="rank")
+        assert results == done.results and contents(again) == contents(done.work)
+        assert trained.names() == ["final network, after completion", "final network, before completion"]
+        assert [line.partition(" (")[0] for line in said[:5]] == [f"{step}: stands" for step in STEPS[:5]]
+        assert said[5].startswith("rank: done in ")
+        changed = {str(path) for path, time in times(again).items() if before.get(path) != time}
+        assert changed - {"cmc.png"} == {"final.safetensors", "before.safetensors", "results.json",
+                                         "features.npz", "ranked.png"}
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_from_a_step_removes_what_follows_from_it(self, again, trained, monkeypatch, step):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(five_steps, "read_splits", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(again, start=step)
+        gone = [name for later in STEPS[max(1, STEPS.index(step)):] for name in five_steps._LEFT_BY[later]]
+        left = {path.name for path in again.iterdir()}
+        assert not left & set(gone) and not any(name.startswith(".") for name in left)
+        assert {PLACES[earlier] for earlier in STEPS[:STEPS.index(step)]} <= left
+
+    def test_from_a_step_goes_on_where_it_stopped(self, done, again, trained, monkeypatch):
+        """Typed again after a kill, it does not begin again with that step."""
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(five_steps, "rank_sets", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(again, start="locate")
+        trained.calls.clear()
+        results, said = run(again, write=never, start="locate")
+        assert [line.partition(":")[2].split()[0] for line in said] == ["stands"] * 5 + ["done"]
+        assert results == done.results and contents(again) == contents(done.work)
+        _, said = run(again, write=never, start="rank")  # and when it is done, again means again
+        assert said[-1].startswith("rank: done")
+
+    def test_new_data_are_there_before_the_old_go(self, done, again, trained):
+        def gone(path):
+            raise InputError("no such folder")
+
+        with pytest.raises(InputError, match="no such folder"):
+            run(again, write=gone, start="data")
+        assert contents(again) == contents(done.work) and not trained.calls
+        results, said = run(again, start="data")
+        assert results == done.results and contents(again) == contents(done.work)
+        assert said[0].startswith("data: stands") and said[1].startswith("reid: done")
+
+    def test_stopped_while_removing(self, done, again, trained, monkeypatch):
+        """Half of a set does not pass for a set, and results do not outlive what they were made of."""
+        removed = []
+
+        def stop(path, **_):
+            if Path(path).exists():
+                removed.append(Path(path).name)
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(five_steps.shutil, "rmtree", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(again, start="complete")
+        assert removed == [".completed.removed"] and not (again / "results.json").exists()
+        results, said = run(again, write=never)
+        assert results == done.results and said[4].startswith("complete: done")
+        assert contents(again) == contents(done.work)
+
+    @pytest.mark.parametrize("target, left", [
+        ("vrstc_jax.recipes.five_steps._remove", "completed_frames"),
+        ("vrstc_jax.recipes.five_steps.shutil.rmtree", ".completed_frames.removed")])
+    def test_stopped_while_removing_the_frames(self, done, again, trained, monkeypatch, target, left):
+        """The set stands by then, so the step is not taken again, but what is left goes."""
+        place, _, name = target.rpartition(".")
+        original = getattr(pkgutil.resolve_name(place), name)
+
+        def stop(path, *args, **kwargs):
+            if Path(path).name == left and Path(path).is_dir():
+                next(Path(path).rglob("*.png")).unlink()
+                raise KeyboardInterrupt
+            original(path, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(again, start="complete")
+        assert (again / left).is_dir() and (again / "completed").is_dir()
+        results, said = run(again, write=never)
+        assert results == done.results and said[4].startswith("complete: stands")
+        assert {path.name for path in again.iterdir()} == {path.name for path in done.work.iterdir()}
+        assert contents(again) == contents(done.work)
+
+    def test_a_record_of_before_there_were_some_fields(self, done, again, trained):
+        """By default they are as it was before; with another value it is another experiment."""
+        record = json.loads((again / "experiment.json").read_text())
+        for part in ("reid_training", "final_training"):
+            del record["config"][part]["each_once"]
+        del record["options"]["queries_in_official_gallery"]
+        (again / "experiment.json").write_text(json.dumps(record))
+        assert run(again, write=never)[0] == done.results
+        changed = dataclasses.replace(CONFIG, reid_training=dataclasses.replace(CONFIG.reid_training, each_once=True))
+        with pytest.raises(InputError, match="other data or settings"):
+            run(again, changed)
+
+    @pytest.mark.parametrize("part", ["config", "options"])
+    def test_a_record_of_a_later_version(self, again, part):
+        record = json.loads((again / "experiment.json").read_text())
+        record[part]["unheard_of"] = 1
+        (again / "experiment.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match=f"{again}: holds an experiment with other data or settings"):
+            run(again)
+
+    def test_weights_to_begin_with_are_read_only_for_work(self, done, again, trained):
+        def read():
+            raise InputError("weights: no such file.")
+
+        assert run(again, write=never, backbone=read)[0] == done.results
+        before = times(again)
+        with pytest.raises(InputError, match="weights: no such file"):
+            run(again, write=never, backbone=read, start="rank")
+        assert times(again) == before  # nothing was removed yet
+
+    @pytest.mark.parametrize("changes", [
+        {"config": dataclasses.replace(CONFIG, seed=1)},
+        {"config": dataclasses.replace(CONFIG, tau=0.5)},
+        {"options": Options(hidden="given")},
+        {"options": Options(queries_in_gallery=True)},
+        {"inputs": {"dataset": "mars"}},
+    ])
+    def test_another_experiment_is_refused(self, again, changes):
+        before = times(again)
+        same = {"config": CONFIG, "write": never, "inputs": {"dataset": "walkers"}, "start": "data"}
+        with pytest.raises(InputError, match=f"{again}: holds an experiment with other data or ") as raised:
+            five_steps.run(again, **(same | changes))
+        assert "\n" not in str(raised.value) and times(again) == before
+
+    def test_a_step_that_is_none(self, tmp_path):
+        with pytest.raises(InputError, match="no step 'train'; choose one of data, reid, locate, stcnet, "):
+            run(tmp_path / "work", start="train")
+        assert not (tmp_path / "work").exists()
+
+
+# Where each run is interrupted: the function, and its call in that run, from 1.
+MOMENTS = [
+    ("data", "vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder.encode_png", 20),
+    ("reid", "vrstc_jax.recipes.five_steps.fit.train_reid", 1),
+    ("reid", "vrstc_jax.recipes.five_steps.save_reid", 1),
+    ("locate", "vrstc_jax.inference.locate.Locator.scores", 8),  # of the 6 + 2 + 3 tracklets
+    ("locate", "vrstc_jax.recipes.five_steps.choose_tau", 1),
+    ("stcnet", "vrstc_jax.recipes.five_steps.fit.train_stcnet", 1),
+    ("complete", "vrstc_jax.inference.results_folder.ResultsFolder.write", 7),
+    ("complete", "vrstc_jax.inference.results_folder.write_png", 5),
+    ("complete", "vrstc_jax.recipes.five_steps.write_set", 1),
+    ("rank", "vrstc_jax.recipes.five_steps.fit.train_reid", 2),
+    ("rank", "vrstc_jax.recipes.five_steps.evaluate_galleries", 2),
+    ("rank", "vrstc_jax.evaluation.retrieval.write_cmc_plot", 1),
+]
+
+
+def interrupt_at(patch, target, call):
+    """The `call`-th call of 'module.function' or 'module.Class.method' is as if Ctrl-C were typed."""
+    place, _, name = target.rpartition(".")
+    holder = pkgutil.resolve_name(place)
+    original, calls = getattr(holder, name), [0]
+
+    def counted(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    patch.setattr(holder, name, counted)
+
+
+def test_interrupted_in_each_step_it_ends_the_same(done, trained, tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    for step, target, call in MOMENTS:
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, target, call)
+            with pytest.raises(KeyboardInterrupt):
+                run(work)
+        stands = [name for name, place in PLACES.items() if (work / place).exists()]
+        assert stands == list(STEPS[:STEPS.index(step)]), target
+    # What stands is not done again; the first network was interrupted before it was saved, once.
+    results, said = run(work, write=never)
+    assert results == done.results and contents(work) == contents(done.work)
+    assert_same_sets(work / "completed", done.work / "completed")
+    assert trained.names() == ["re-ID network", *done.trained.names()]
+    assert {path.name for path in work.iterdir()} == {path.name for path in done.work.iterdir()}
+
+
+class TestOptions:
+    @pytest.fixture(scope="class")
+    def given(self, tmp_path_factory, quick_compilation, compiled_once):
+        """By the data's masks, without comparison, queries in the gallery, and the folder is kept."""
+        work = tmp_path_factory.mktemp("given") / "work"
+        with pytest.MonkeyPatch.context() as patch:
+            stand_ins = patched(patch)
+            results, _ = run(work, dataclasses.replace(CONFIG, final_from_first=False),
+                             backbone=lambda: {"marked": 1},
+                             options=Options(hidden="given", compare=False, queries_in_gallery=True,
+                                             queries_in_official_gallery=True, keep_folder=True))
+        return SimpleNamespace(work=work, results=results, trained=stand_ins)
+
+    def test_masks_say_what_is_hidden(self, given):
+        raw, completed = read_splits(given.work / "data"), read_splits(given.work / "completed")
+        clean = [[i for i, mask in enumerate(t.masks) if not mask.any()] for t in raw["train"].tracklets]
+        assert [each.frames.tolist() for each in given.trained.calls[1].seen] == clean
+        changed = hidden = 0
+        for split in SPLITS:
+            for before, after in zip(raw[split].tracklets, completed[split].tracklets, strict=True):
+                masks, filled = np.stack(before.masks[:]), np.stack(after.frames[:])
+                np.testing.assert_array_equal(np.stack(after.masks[:]), masks)
+                np.testing.assert_array_equal(filled[~masks], np.stack(before.frames[:])[~masks])
+                changed += (filled != np.stack(before.frames[:])).any(-1)[masks].sum()
+                hidden += masks.sum()
+        assert changed > 0.9 * hidden > 100
+
+    def test_the_folder_has_the_same_tree_and_names(self, given):
+        folder, completed = given.work / "completed_frames", read_splits(given.work / "completed")
+        expected = {f"{t.name}/{name}.png" for data in completed.values() for t in data.tracklets
+                    for name in t.frame_names}
+        found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+        assert found == expected and {path.suffix for path in folder.rglob("*") if path.is_file()} == {".png"}
+        details = given.work / "completed_details"
+        assert {path.name for path in details.iterdir()} == {"masks", "scores", "run.json"}
+        # What reads such folders reads this one.
+        read = {t.name: t for t in read_folder(folder, pattern="person/camera/tracklet/frame")}
+        for data in completed.values():
+            for tracklet in data.tracklets:
+                mine = read.pop(tracklet.name)
+                assert (mine.person, mine.camera) == (tracklet.person, tracklet.camera)
+                np.testing.assert_array_equal(np.stack(mine.frames[:]), np.stack(tracklet.frames[:]))
+                np.testing.assert_array_equal(read_mask(details / "masks" / tracklet.name / "000002.png"),
+                                              tracklet.masks[1])
+        assert not read
+
+    def test_without_comparison(self, given):
+        assert list(given.results["evaluations"]) == ["after completion"]
+        assert given.trained.names() == ["re-ID network", "STCnet", "final network, after completion"]
+        assert not (given.work / "before.safetensors").exists() and not (given.work / "ranked.png").exists()
+
+    def test_both_galleries_are_ranked_in(self, given):
+        """Each by NumPy from what other tools are given; the official one is marked."""
+        results = given.results
+        assert (results["gallery"], results["official"]) == ("with the queries", True)
+        other = results["other_gallery"]
+        assert (other["gallery"], other["official"]) == ("without the queries", False)
+        with np.load(given.work / "features.npz") as stored:
+            arrays = dict(stored)
+        assert len(arrays["gallery"]) == 2 + 3 and arrays["gallery_names"][:2].tolist() == [
+            t.name for t in read_set(given.work / "completed", "query").tracklets]
+        np.testing.assert_array_equal(arrays["gallery"][:2], arrays["query"])
+        for found in (results, other):
+            assert found["evaluations"].keys() == {"after completion"}
+            assert_figures(found["evaluations"]["after completion"], arrays)
+            # Without the queries the gallery is what follows them.
+            arrays |= {name: value[2:] for name, value in arrays.items() if name.startswith("gallery")}
+
+    def test_what_networks_start_from(self, given):
+        networks = [call for call in given.trained.calls if call.name != "STCnet"]
+        assert [call.start_from for call in networks] == [{"marked": 1}] * 2
+
+    def test_masks_that_are_not_there(self, trained, tmp_path):
+        def without(path):
+            write_set(path, {split: [dataclasses.replace(t, masks=None) for t in tracklets]
+                             for split, tracklets in walker_splits(PROTOCOL).items()})
+
+        with pytest.raises(InputError, match="tracklet 0000000/c0/t0 of train: has no masks") as raised:
+            run(tmp_path / "work", write=without, options=Options(hidden="given"))
+        assert "\n" not in str(raised.value) and not trained.calls
+        assert not list((tmp_path / "work").iterdir())
+
+
+def test_two_splits_may_use_a_name_for_two_tracklets(done, tmp_path):
+    """A folder for each split keeps them apart."""
+    def renamed(data):
+        return dataclasses.replace(data, tracklets=tuple(
+            dataclasses.replace(t, name=f"{i}") for i, t in enumerate(data.tracklets[:2])))
+
+    raw = {split: renamed(data) for split, data in read_splits(done.work / "data").items()}
+    five_steps.complete_sets(raw, load_model(done.work / "model.safetensors"), read_located(done.work),
+                             tmp_path, options=Options(keep_folder=True))
+    wanted = read_splits(done.work / "completed")
+    for split in SPLITS:
+        found = read_set(tmp_path / "completed", split).tracklets
+        assert [t.name for t in found] == ["0", "1"]
+        for mine, theirs in zip(found, wanted[split].tracklets):
+            np.testing.assert_array_equal(np.stack(mine.frames[:]), np.stack(theirs.frames[:]))
+        assert (tmp_path / "completed_frames" / split / "1/000004.png").exists()
+        assert (tmp_path / "completed_details" / split / "masks/0/000001.png").exists()
+        assert (tmp_path / "completed_details" / split / "scores/0.json").exists()
+    assert {path.name for path in (tmp_path / "completed_frames").iterdir()} == set(SPLITS)
+
+
+@pytest.mark.slow
+def test_walkers_are_trained_and_killed_training_goes_on(tmp_path):
+    """No stand-ins: the steps as they are, interrupted in each training, end with the same bytes."""
+    trainings = "reid_training", "stcnet_training", "final_training"
+    config = dataclasses.replace(CONFIG, **{
+        part: dataclasses.replace(getattr(CONFIG, part), steps=3) for part in trainings})
+    whole, _ = run(tmp_path / "whole", config)
+    for call in (2, 5, 5, 5):  # the second step of each training; a run begins with the one before
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_at(patch, "vrstc_jax.training.loop.shard", call)
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "stopped", config)
+    results, _ = run(tmp_path / "stopped", config)
+    assert results == whole and contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_a_folder_of_somebody_else_is_refused_and_kept(tmp_path):
+    """`--from data` would remove the user's own data/."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "theirs.txt").write_text("theirs")
+    with pytest.raises(InputError, match="not empty"):
+        five_steps.run(tmp_path, CONFIG, lambda path: None, start="data")
+    assert (tmp_path / "data" / "theirs.txt").read_text() == "theirs"
+
+
+def test_what_says_that_a_step_is_done_goes_first():
+    markers = {"data": "data", "reid": "reid.safetensors", "locate": "locating.json", "stcnet": "model.safetensors",
+               "complete": "completed", "rank": "results.json"}
+    assert {step: names[0] for step, names in five_steps._LEFT_BY.items()} == markers
+
+
+def only(split, **changes):
+    """The walkers, with something changed in one tracklet of a split."""
+    splits = walker_splits(PROTOCOL)
+    splits[split] = [*splits[split][:-1], dataclasses.replace(splits[split][-1], **changes)]
+    return splits
+
+
+def one_camera():
+    return {split: [dataclasses.replace(t, camera="c0") for t in tracklets]
+            for split, tracklets in walker_splits(PROTOCOL).items()}
+
+
+UNUSABLE = {
+    "tracklet 0000002/c1/t0 of train: its camera is not known": lambda: only("train", camera=None),
+    "tracklet 1000001/c0/t0 of query: its person is not known": lambda: only("query", person=None),
+    "tracklet 1000002/c1/t0 of gallery: its person is not known": lambda: only("gallery", person=None),
+    "The split train has 2 tracklets of 1 people \\(0000000\\); telling": lambda: {
+        **walker_splits(PROTOCOL), "train": walker_splits(PROTOCOL)["train"][:2]},
+    "The split train has 0 tracklets of 0 people;": lambda: {**walker_splits(PROTOCOL), "train": []},
+    "No tracklet of train has two frames .the first is 0000000/c0/t0.": lambda: {
+        **walker_splits(PROTOCOL), "train": walker_splits(dataclasses.replace(PROTOCOL, frames=1))["train"]},
+    "None of the 2 queries, the first of which is tracklet 1000000/c0/t0, has a match among the 3 ": one_camera,
+    "Ranking needs queries and a gallery. Got 0 and 3 tracklets": lambda: {**walker_splits(PROTOCOL), "query": []},
+    "Ranking needs queries and a gallery. Got 2 and 0 tracklets": lambda: {**walker_splits(PROTOCOL), "gallery": []},
+    "tracklet scores/c1 of gallery: its folder has the name of one": lambda: only("gallery", name="scores/c1"),
+}
+
+
+class TestDataThatCannotBeUsed:
+    @pytest.mark.parametrize("said", UNUSABLE)
+    def test_is_told_before_any_training(self, trained, tmp_path, said):
+        for _ in range(2):  # and the directory is free for another attempt
+            with pytest.raises(InputError, match=said) as raised:
+                run(tmp_path / "w", write=lambda path: write_set(path, UNUSABLE[said]()))
+            assert "\n" not in str(raised.value) and not list((tmp_path / "w").iterdir())
+        assert not trained.calls
+
+    def test_stopped_before_it_was_told(self, tmp_path, monkeypatch):
+        """The set stands by then."""
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, "vrstc_jax.recipes.five_steps.require_usable", 1)
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "w", write=lambda path: write_set(path, one_camera()))
+        assert (tmp_path / "w/data").exists()
+        with pytest.raises(InputError, match="has a match"):
+            run(tmp_path / "w", write=never)
+        assert not list((tmp_path / "w").iterdir())
+
+    def test_what_was_trained_is_kept(self, again):
+        """As by a version of this that did not look."""
+        before = times(again)
+        (again / "results.json").unlink()
+        shutil.rmtree(again / "data")
+        with pytest.raises(InputError, match="has a match"):
+            run(again, write=lambda path: write_set(path, one_camera()))
+        left = {str(path.relative_to(again)) for path in again.rglob("*") if path.is_file()}
+        assert {"experiment.json", "reid.safetensors", "data/dataset_info.json"} <= left
+        assert left >= {str(path) for path in before} - {"results.json"} - {
+            str(path) for path in before if path.parts[0] == "data"}
+
+
+class TestGalleries:
+    """Of ann and bob in camera 1 as queries, whose features lie in the order ann, bob, ann in camera 2."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """What features were asked for; they are angles, which the tracklets' names say."""
+        asked = []
+
+        def features_of(model, tracklets, path=None):
+            asked.append([t.name for t in tracklets])
+            angles = np.array([float(t.name) for t in tracklets])
+            return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+        monkeypatch.setattr(five_steps.retrieval, "features_of", features_of)
+        return asked
+
+    @staticmethod
+    def sets(query, gallery):
+        return {split: SimpleNamespace(tracklets=[tracklet(figures(1), name=name, person=person, camera=camera)
+                                                  for name, person, camera in rows])
+                for split, rows in (("query", query), ("gallery", gallery))}
+
+    QUERY, GALLERY = [("0.0", "ann", "1"), ("0.1", "bob", "1")], [("0.3", "ann", "2"), ("0.5", "bob", "2")]
+
+    @pytest.mark.parametrize("joined", [True, False])
+    def test_both_from_the_same_features(self, asked, joined):
+        options = Options(queries_in_gallery=joined, queries_in_official_gallery=True)
+        found = five_steps.evaluate_galleries(None, self.sets(self.QUERY, self.GALLERY), options)
+        assert asked == [["0.0", "0.1", "0.3", "0.5"]]
+        # ann finds bob first only where he is in the gallery; bob finds ann's two first, or her one.
+        assert found[False].ranking.first_hit.tolist() == [1, 2]
+        assert found[True].ranking.first_hit.tolist() == [2, 3]
+        assert found[True].features[1].shape == (4, 2) and found[False].features[1].shape == (2, 2)
+        for with_queries, evaluation in found.items():
+            one = five_steps.evaluate_galleries(None, self.sets(self.QUERY, self.GALLERY),
+                                                Options(queries_in_gallery=with_queries))
+            assert list(one) == [with_queries] and one[with_queries].figures() == evaluation.figures()
+        for official in (True, False):
+            results = five_steps._figures({"after completion": found}, dataclasses.replace(
+                options, queries_in_official_gallery=official))
+            names = [("with" if with_queries else "without") + " the queries" for with_queries in (joined, not joined)]
+            assert [each["gallery"] for each in (results, results["other_gallery"])] == names
+            assert [each["official"] for each in (results, results["other_gallery"])] == [
+                joined == official, joined != official]
+            assert results["evaluations"]["after completion"] == found[joined].figures()
+
+    def test_matches_among_queries_alone(self, asked):
+        """They are some where the queries have joined; in the other gallery there is nothing to judge."""
+        sets = self.sets([*self.QUERY, ("0.4", "ann", "2")], [("0.3", "eve", "2")])
+        sets["train"] = SimpleNamespace(tracklets=[tracklet(figures(2), name=name, person=name, camera="1")
+                                                   for name in "cd"])
+        options = Options(queries_in_gallery=True, queries_in_official_gallery=True)
+        five_steps.require_usable(sets, options)
+        found = five_steps.evaluate_galleries(None, sets, options)
+        assert found.keys() == {True} and found[True].figures()["left_out"] == 1
+        results = five_steps._figures({"after completion": found}, options)
+        assert results["other_gallery"] == {"gallery": "without the queries", "official": False, "evaluations": {}}
+        with pytest.raises(InputError, match="None of the 3 queries"):
+            five_steps.require_usable(sets)
+
+
+def test_data_that_are_refused_do_not_claim_the_directory(tmp_path):
+    def refuse(path):
+        raise InputError("no such data")
+
+    for _ in range(2):
+        with pytest.raises(InputError, match="no such data"):
+            five_steps.run(tmp_path / "w", CONFIG, refuse, inputs={"manual_dir": "typo"})
+    assert not list((tmp_path / "w").iterdir())

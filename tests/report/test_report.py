@@ -1,0 +1,320 @@
+"""The report, read back as a browser would: what it shows, that it is whole, and that text stays text."""
+
+import base64
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from vrstc_jax.evaluation.quality import ScoreTable
+from vrstc_jax.report import AttentionPicture, Curve, Strip, Table, charts, images, write_json, write_report
+from vrstc_jax.runtime.errors import InputError
+
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects what is shown."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.html = path.read_text(encoding="utf-8")
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(self.html)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data + "\n"
+
+    def pictures(self, label):
+        """The images whose label begins so, decoded: RGB(A) or grey."""
+        found = []
+        for tag, attributes in self.tags:
+            if tag == "img" and attributes["alt"].startswith(label):
+                head, data = attributes["src"].split(",")
+                assert head == "data:image/png;base64"
+                picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)
+                if picture.ndim == 3:
+                    picture = picture[..., [2, 1, 0, *range(3, picture.shape[2])]]
+                found.append(picture)
+        return found
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**given):
+        path = tmp_path / "report.html"
+        write_report(path, **(dict(title="T", summary="S", figures={}, command="c", config={}) | given))
+        return Page(path)
+    return write
+
+
+def crops(rng, sizes):
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+def square_mask(height, width):
+    mask = np.zeros((height, width), bool)
+    mask[2:5, 1:4] = True
+    return mask
+
+
+@pytest.fixture
+def scores():
+    table = ScoreTable()
+    for method, psnr in [("copy", 14.0), ("stcnet", 18.0)]:
+        for distance in (1, 2):
+            table.add(method, distance=distance, l1=1 / psnr, psnr=psnr - distance, ssim=psnr / 20)
+    return table.as_dict()
+
+
+def test_an_empty_report_has_only_its_header_and_origin(write):
+    page = write(command="vrstc demo", config={"size": "small"})
+    assert page.text.count("vrstc demo") == 1
+    assert '"size": "small"' in page.text
+    assert [tag for tag, _ in page.tags].count("section") == 1
+    for absent in ("Warnings", "Scores", "Training", "Completions", "attention"):
+        assert absent not in page.text
+
+
+def test_it_is_self_contained_and_without_script(write, scores):
+    rng = np.random.default_rng(0)
+    page = write(strips=[Strip("s", {"input": crops(rng, [(8, 4)])}, ["1"])], judge=scores,
+                 curves=[Curve("L_r", [1, 2], [3, 4])])
+    assert "script" not in {tag for tag, _ in page.tags}
+    for tag, attributes in page.tags:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes)
+    assert not re.search(r"https?://|@import|url\(", page.html)
+
+
+def test_all_text_is_escaped(write, scores):
+    given = [f'<script>alert("{i}")</script>&' for i in range(17)]
+    text = iter(given)
+    picture, = crops(np.random.default_rng(0), [(8, 4)])
+    page = write(
+        title=next(text), summary=next(text), figures={next(text): next(text)}, command=next(text),
+        warnings=[next(text)], strips=[Strip(next(text), {next(text): [picture]}, [next(text)])],
+        attention=[AttentionPicture(next(text), picture, (.5, .5), (.1, .1), [picture], [np.ones((2, 2))],
+                                    (next(text),))],
+        curves=[Curve(next(text), [1], [2], next(text))], judge={next(text): scores},
+        tables=[Table(next(text), [next(text)], [[next(text)]])], config={"<script>": "</pre><script>"})
+    assert not [text for text in given if text not in page.text]
+    assert '"<script>": "</pre><script>"' in page.text
+    assert "<script" not in page.html
+
+
+def test_strips_hold_the_very_pixels_and_outline_what_is_hidden(write):
+    rng = np.random.default_rng(1)
+    sizes = [(20, 9), (31, 12), (18, 8)]
+    inputs, done = crops(rng, sizes), crops(rng, sizes)
+    masks = [np.zeros(sizes[0], bool), square_mask(*sizes[1]), square_mask(*sizes[2])]
+    page = write(strips=[Strip("walk", {"input": inputs, "mask": masks, "completion": [*done[:2], None]},
+                               ["000007", "000008", "000009"])])
+    for shown, given in zip(page.pictures("input"), inputs, strict=True):
+        np.testing.assert_array_equal(shown, given)
+    for shown, given in zip(page.pictures("mask"), masks, strict=True):
+        np.testing.assert_array_equal(shown, given * 255)
+    for shown, given in zip(page.pictures("completion"), done[:2], strict=True):
+        np.testing.assert_array_equal(shown, given)
+    assert "000008" in page.text
+    outlines = [attributes["d"] for tag, attributes in page.tags if tag == "path"]
+    assert len(outlines) == 4  # two frames, each drawn dark and then light
+    # The square of rows 2 to 4 and columns 1 to 3: its four sides, along the pixels' edges.
+    assert set(re.findall(r"M[^M]+", outlines[0])) == {"M1 2H4", "M1 5H4", "M1 2V5", "M4 2V5"}
+
+
+def test_large_pictures_are_made_smaller_in_proportion(write):
+    flat = np.full((800, 300, 3), (10, 200, 30), np.uint8)
+    shown, = write(strips=[Strip("s", {"input": [flat]}, ["1"])]).pictures("input")
+    assert shown.shape == (320, 120, 3)
+    assert (shown == flat[:320, :120]).all()
+
+
+def test_a_strip_wants_one_name_for_each_frame():
+    with pytest.raises(ValueError, match="row 'input'.*2 frame names. Got 1"):
+        Strip("s", {"input": crops(np.random.default_rng(0), [(8, 4)])}, ["1", "2"])
+
+
+def test_attention_shows_patch_peak_and_share(write):
+    frame, before, after = crops(np.random.default_rng(2), [(64, 32), (80, 40), (60, 30)])
+    weights = np.full((16, 8), 0.5 / 127)
+    weights[4, 6] = 0.5
+    page = write(attention=[AttentionPicture("a", frame, (.5, .25), (3 / 16, 3 / 8), [before, after],
+                                             [weights, np.zeros((16, 8))], ("previous, 3", "next, 9"))])
+    np.testing.assert_array_equal(page.pictures("previous, 3")[0], before)
+    boxes = [attributes["d"] for tag, attributes in page.tags if tag == "path"][::2]
+    # Patch of 3/16 × 3/8 around (0.5, 0.25) of 64×32; the same around cell (4, 6)'s centre in 80×40.
+    assert boxes[0] == "M2.00 26.00H14.00V38.00H2.00Z"
+    assert boxes[1] == "M25.00 15.00H40.00V30.00H25.00Z"
+    assert "50.0%, 64×" in page.text  # half of the weight at one of 128 positions
+    assert "no weight" in page.text
+    heat = page.pictures("")  # every picture; the overlays are those with transparency
+    heat = [picture for picture in heat if picture.ndim == 3 and picture.shape[2] == 4]
+    assert [h.shape for h in heat] == [(16, 8, 4)] * 2
+    brightest = heat[0][..., :3].sum(axis=-1, dtype=int)
+    assert np.unravel_index(brightest.argmax(), brightest.shape) == (4, 6)
+    assert heat[0][4, 6, 3] == heat[0][..., 3].max() > heat[0][0, 0, 3]
+
+
+def test_one_weight_map_for_each_neighbour(write):
+    frame, = crops(np.random.default_rng(0), [(8, 4)])
+    with pytest.raises(ValueError):
+        write(attention=[AttentionPicture("a", frame, (.5, .5), (.1, .1), [frame, frame], [np.ones((2, 2))])])
+
+
+def test_judge_tables_put_the_best_in_bold(write, scores):
+    page = write(judge={"true masks": scores, "located masks": {"overall": {}, "by_distance": {}}})
+    assert "true masks" in page.text and "located masks" not in page.text
+    bold = re.findall(r"<b>([^<]+)</b>", page.html)
+    assert bold == [f"{1 / 18:.4f}", "16.50", "0.9000", "17.00", "16.00"]
+    assert re.findall(r"<td>([\d.]+)</td>", page.html)[:3] == [f"{1 / 14:.4f}", "12.50", "0.7000"]
+
+
+def test_judge_without_a_name_or_distances(write, scores):
+    page = write(judge={"overall": scores["overall"]})
+    assert "18" not in page.text and "16.50" in page.text
+    assert not [1 for tag, _ in page.tags if tag == "h3"]
+
+
+def test_a_method_missing_at_a_distance_leaves_a_gap(write):
+    table = ScoreTable()
+    table.add("copy", distance=None, l1=.1, psnr=11.0, ssim=.1)
+    table.add("stcnet", distance=3, l1=.1, psnr=12.0, ssim=.1)
+    page = write(judge=table.as_dict())
+    assert page.html.count("<td>–</td>") == 2
+    assert "none" in page.text
+
+
+def svg_of(figure):
+    return ElementTree.fromstring(re.search(r"<svg.*</svg>", figure, re.S).group())
+
+
+def test_charts_place_points_by_the_ticks_that_they_show():
+    svg = svg_of(charts.chart("p", [Curve("a", [0, 100, 300], [1.0, np.nan, 4.0]), Curve("b", [200], [2.5])],
+                              marks=True))
+    texts = svg.findall("text")
+    across = {float(t.text): float(t.get("x")) for t in texts if t.get("text-anchor") == "middle"}
+    up = {float(t.text): float(t.get("y")) - 3.5 for t in texts if t.get("text-anchor") == "end"}
+    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in svg.iter("circle")]
+    assert len(dots) == 3  # NaN is left out
+    # Coordinates are written with one decimal.
+    at = [(np.interp(s, *zip(*sorted(across.items()))), np.interp(v, *zip(*sorted(up.items()))))
+          for s, v in [(0, 1), (300, 4), (200, 2.5)]]
+    np.testing.assert_allclose(dots, at, atol=0.2)
+    assert svg.find(".//circle/title").text == "a, 0: 1"
+
+
+def test_charts_turn_logarithmic_when_values_span_much():
+    figure = charts.chart("p", [Curve("a", [0, 1, 2], [1.0, 0.1, 0.01])])
+    assert "log scale" in figure
+    y = [float(p.split()[1]) for p in svg_of(figure).find(".//g/path").get("d")[1:].split("L")]
+    assert y[1] - y[0] == pytest.approx(y[2] - y[1], abs=0.2)
+    assert "log scale" not in charts.chart("p", [Curve("a", [0, 1], [1.0, -100.0])])
+
+
+def test_charts_of_little():
+    assert charts.chart("p", [Curve("a", [], []), Curve("b", [1], [np.inf])]) == ""
+    for curve in (Curve("a", [5], [0.0]), Curve("a", [5, 6], [2.0, 2.0]), Curve("a", [5, 5], [1.0, 2.0])):
+        assert "nan" not in charts.chart("p", [curve])
+
+
+def test_long_curves_are_averaged():
+    steps = np.arange(10_000)
+    svg = svg_of(charts.chart("p", [Curve("a", steps, steps % 2)]))
+    points = svg.find(".//g/path").get("d").split("L")
+    assert len(points) == 200
+    assert len({p.split()[1] for p in points}) == 1  # noise that averages out
+
+
+@pytest.mark.parametrize("ticks, expected", [
+    ([0, 5000, 10_000], ["0", "5k", "10k"]), ([0.1, 0.2], ["0.1", "0.2"]), ([500, 1000], ["500", "1000"]),
+    ([5e6, 1e7], ["5M", "10M"]), ([], [])])
+def test_numbers_of_an_axis_share_their_unit(ticks, expected):
+    assert charts._labels(ticks) == expected
+
+
+def test_panels_group_curves(write):
+    page = write(curves=[Curve("a", [1, 2], [1, 2], "one"), Curve("b", [1, 2], [1, 2], "two"),
+                         Curve("c", [1, 2], [1, 2], "one")])
+    assert [tag for tag, _ in page.tags].count("svg") == 2
+    assert page.text.index("one") < page.text.index("c\n") < page.text.index("two")
+
+
+def test_warnings_are_counted_at_the_top(write):
+    page = write(warnings=["track 7: one frame only"])
+    assert "1 warning\n" in page.text and "track 7: one frame only" in page.text
+    assert ("section", {"id": "warnings"}) in page.tags
+    assert "2 warnings" in write(warnings=["a", "b"]).text
+
+
+def test_the_same_input_gives_the_same_file(write, scores):
+    pictures = crops(np.random.default_rng(0), [(9, 5)])
+    given = dict(judge=scores, strips=[Strip("s", {"input": pictures}, ["1"])])
+    assert write(**given).html == write(**given).html
+
+
+def test_the_outline_of_a_mask_encloses_it():
+    """Filling the drawn edges, rows by parity, gives the mask back."""
+    mask = np.random.default_rng(5).random((13, 7)) < 0.5
+    filled = np.zeros_like(mask)
+    path = re.search(r'd="([^"]*)"', images._outline(mask)).group(1)
+    for column, start, stop in re.findall(r"M(\d+) (\d+)V(\d+)", path):
+        filled[int(start):int(stop), int(column):] ^= True
+    np.testing.assert_array_equal(filled, mask)
+    assert images._outline(np.zeros((4, 4), bool)) == ""
+
+
+def test_json_is_plain(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"psnr": np.float32(1.5), "n": np.int64(3), "bad": [float("nan"), np.inf, 1],
+                      "ok": np.True_, "map": {1: np.arange(2), None: None}, "path": tmp_path, "name": "x̂1"})
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == {"psnr": 1.5, "n": 3, "bad": [None, None, 1], "ok": True,
+                                "map": {"1": [0, 1], "none": None}, "path": str(tmp_path), "name": "x̂1"}
+    assert "x̂1" in text and "NaN" not in text
+
+
+def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": 1})
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fails)
+        with pytest.raises(InputError, match="metrics.json: cannot be written .No space"):
+            write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    write_json(tmp_path / "missing/too/metrics.json", {"a": 1})
+    assert json.loads((tmp_path / "missing/too/metrics.json").read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("where", ["file/report.html", "file/below/report.html"])
+def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, where):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as raised:
+        write_report(tmp_path / where, title="T", summary="S", figures={}, command="c", config={})
+    assert where in str(raised.value) and "\n" not in str(raised.value)

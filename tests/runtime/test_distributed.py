@@ -1,0 +1,399 @@
+"""Several processes: how they find each other, that they train as one does, and what happens when one of them ends."""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from training_processes import Server
+
+from tools import kill_tally
+from vrstc_jax import config as configs
+from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.training.metrics_log import read_metrics
+
+SMOKE = configs.get("smoke")
+
+
+class TestFinding:
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """What JAX was asked to connect to; and nothing of this machine's own in the environment."""
+        calls = []
+        for name in list(os.environ):
+            if name.startswith(("VRSTC_", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_")):
+                monkeypatch.delenv(name)
+        monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
+        return calls
+
+    def given(self, monkeypatch, coordinator, processes, process):
+        for name, value in (("COORDINATOR", coordinator), ("PROCESSES", processes), ("PROCESS", process)):
+            if value is not None:
+                monkeypatch.setenv(f"VRSTC_{name}", value)
+
+    def under_slurm(self, monkeypatch):
+        for name, value in (("JOB_ID", "1"), ("STEP_NODELIST", "n[1-2]"), ("NTASKS", "2"), ("PROCID", "1"),
+                            ("LOCALID", "0")):
+            monkeypatch.setenv(f"SLURM_{name}", value)
+
+    def test_nothing_is_asked_for_on_a_plain_machine(self, asked):
+        distributed.initialize()
+        assert asked == [] and (distributed.process_index(), distributed.process_count(), distributed.is_first()) == (0, 1, True)
+        distributed.barrier("nobody else")
+
+    @pytest.mark.parametrize("alone", [
+        {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"},  # in an allocation, not under srun
+        {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        {"TPU_WORKER_HOSTNAMES": "localhost"}])
+    def test_nor_where_it_is_one_of_one(self, asked, monkeypatch, alone):
+        for name, value in alone.items():
+            monkeypatch.setenv(name, value)
+        distributed.initialize()
+        assert asked == []
+
+    def test_a_cluster_is_left_to_jax(self, asked, monkeypatch):
+        self.under_slurm(monkeypatch)
+        distributed.initialize()
+        options, = asked
+        assert set(options) == {"heartbeat_timeout_seconds", "shutdown_timeout_seconds"}
+        assert options["heartbeat_timeout_seconds"] <= 60
+
+    @pytest.mark.parametrize("variables, several", [
+        ({}, True),  # a TPU VM: the others are known to its metadata server
+        ({"TPU_SKIP_MDS_QUERY": "1"}, False),
+        ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "job-0-0.job,job-0-1.job"}, True),  # GKE
+        ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, True)])
+    def test_tpus(self, asked, monkeypatch, variables, several):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(distributed, "jax", _Jax(jax_platforms="tpu,cpu"))
+        monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: name == "libtpu" or None)
+        distributed.initialize()
+        assert len(asked) == several
+
+    def test_variables_win_over_the_cluster(self, asked, monkeypatch):
+        self.under_slurm(monkeypatch)
+        self.given(monkeypatch, "host-0.job:8476", "3", "2")
+        distributed.initialize()
+        options, = asked
+        assert (options["coordinator_address"], options["num_processes"], options["process_id"]) == (
+            "host-0.job:8476", 3, 2)
+        assert options["cluster_detection_method"] == "deactivate"  # else Slurm chooses the GPU
+
+    def test_one_process_needs_no_others(self, asked, monkeypatch):
+        self.given(monkeypatch, "host:1", "1", "0")
+        distributed.initialize()
+        assert asked == []
+
+    @pytest.mark.parametrize("values, said", [
+        (("host:1", None, "0"), "VRSTC_PROCESSES is not set, but VRSTC_COORDINATOR and VRSTC_PROCESS is"),
+        ((None, "2", None), "VRSTC_COORDINATOR is not set"),
+        (("host", "2", "0"), "VRSTC_COORDINATOR=host: must be host:port"),
+        ((":80", "2", "0"), "VRSTC_COORDINATOR=:80: must be"),
+        (("host:99999", "2", "0"), "VRSTC_COORDINATOR=host:99999: must be"),
+        (("host:1", "two", "0"), "VRSTC_PROCESSES=two: must be"),
+        (("host:1", "0", "0"), "VRSTC_PROCESSES=0: must be"),
+        (("host:1", "2", "2"), "VRSTC_PROCESS=2: must be this process' number, 0 to 1"),
+        (("host:1", "2", "-1"), "VRSTC_PROCESS=-1: must be")])
+    def test_wrong_variables(self, asked, monkeypatch, values, said):
+        self.given(monkeypatch, *values)
+        with pytest.raises(InputError, match=re.escape(said)) as raised:
+            distributed.initialize()
+        assert asked == [] and "\n" not in str(raised.value)
+
+    def test_not_finding_each_other_is_one_line(self, asked, monkeypatch):
+        def fail(**_):
+            raise RuntimeError("DEADLINE_EXCEEDED: no answer\nand much more")
+
+        monkeypatch.setattr(jax.distributed, "initialize", fail)
+        self.given(monkeypatch, "host:1", "2", "1")
+        with pytest.raises(InputError, match="host:1, process 1 of 2: .*no answer") as raised:
+            distributed.initialize()
+        assert "\n" not in str(raised.value)
+
+
+class TestRows:
+    """Each process' rows, one under the other, are the batch that one process has."""
+
+    orders = {
+        "stcnet": (stcnet_batches, SMOKE.reid_training),
+        "reid": (reid_batches, SMOKE.reid_training),
+        "each once": (reid_batches, dataclasses.replace(SMOKE.reid_training, each_once=True)),
+        "people": (reid_batches, dataclasses.replace(SMOKE.reid_training, clips_per_identity=4))}
+
+    @pytest.fixture(scope="class")
+    def data(self):
+        random = np.random.default_rng(0)
+        frames = [random.integers(0, 256, (40, 20, 3)).astype(np.uint8) for _ in range(60)]
+
+        class InMemory:
+            frame = staticmethod(frames.__getitem__)
+            thumbnail = staticmethod([frame[:16, :8] for frame in frames].__getitem__)
+
+        return InMemory, [TrainingFrames(20 * k, np.arange(0, 20, 1 + k % 2), k % 2) for k in range(3)]
+
+    def drawn(self, data, name, start):
+        batches, training = self.orders[name]
+        found = batches(*data, dataclasses.replace(SMOKE, reid_training=training), start=start)
+        return [next(found) for _ in range(2)]
+
+    @pytest.mark.parametrize("name", orders)
+    @pytest.mark.parametrize("count", [2, 4])
+    def test_together_they_are_the_batch(self, data, monkeypatch, name, count):
+        expected = self.drawn(data, name, 3)
+        monkeypatch.setattr(distributed, "process_count", lambda: count)
+        parts = []
+        for index in range(count):
+            monkeypatch.setattr(distributed, "process_index", lambda index=index: index)
+            parts.append(self.drawn(data, name, 3))
+        for number, batch in enumerate(expected):
+            for key, rows in batch.items():
+                assert len(rows) == 8 and len(parts[0][number][key]) == 8 // count
+                np.testing.assert_array_equal(np.concatenate([part[number][key] for part in parts]), rows)
+
+    def test_a_batch_that_does_not_divide(self, data, monkeypatch):
+        monkeypatch.setattr(distributed, "process_count", lambda: 3)
+        with pytest.raises(InputError, match="batch of 8 does not divide by 3 processes"):
+            stcnet_batches(*data, SMOKE)
+
+
+@pytest.fixture(scope="module")
+def server(compiled):
+    server = Server(compiled)
+    yield server
+    server.close()
+
+
+ALONE = 1, 1  # processes, and devices of each
+
+
+@pytest.mark.slow  # compiling, in every process, is most of it
+def test_the_same_gradients_and_losses(server, tmp_path):
+    """STCnet and re-ID, the same global batches, whatever the processes and devices.
+
+    Adam's first moments add up the gradients of all steps, so they are compared after each.
+    """
+    found, steps = {}, 20
+    for processes, devices in (ALONE, (1, 4), (2, 2), (4, 1)):
+        place = tmp_path / f"{processes} x {devices}"
+        codes, said = server.run("networks", place, processes=processes, devices=devices, steps=steps,
+                                 checkpoint_every=100, seconds=1200)
+        assert codes == [0] * processes, said
+        with np.load(place / "moments.npz") as moments:
+            found[processes, devices] = dict(moments)
+    expected = found.pop(ALONE)
+    assert {"reid adam", "stcnet generators_adam", "stcnet discriminators_adam", "reid metric cross_entropy",
+            "stcnet metric reconstruction"} <= set(expected)
+    for form, other in found.items():
+        assert other.keys() == expected.keys()
+        for key, values in expected.items():
+            assert len(values) == steps
+            for step, (ours, theirs) in enumerate(zip(values, other[key], strict=True), 1):
+                # Float32 adds up in another order: 2e-6 after 20 steps.
+                far = np.abs(ours - theirs).max() / max(np.abs(ours).max(), 1e-6)
+                assert far < 1e-5, (form, key, step, far)
+
+
+OFTEN = {"steps": 20, "checkpoint_every": 3, "log_every": 2, "heartbeat": 10}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server, tmp_path_factory):
+    """Where two processes trained undisturbed, and what it gave: the result, and the lines of metrics."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    codes, said = server.run("toy", place, processes=2, **OFTEN)
+    assert codes == [0, 0], said
+    return place, *left_by(place)
+
+
+def left_by(place):
+    lines = [{k: v for k, v in line.items() if k != "steps_per_second"} for line in read_metrics(place)]
+    return np.load(place / "total.npy"), lines
+
+
+def goes_on_to_the_same(server, place, undisturbed, **options):
+    codes, said = server.run("toy", place, processes=2, **OFTEN, **options)
+    assert codes == [0, 0], said
+    total, lines = left_by(place)
+    np.testing.assert_array_equal(total, undisturbed[1])
+    assert lines == undisturbed[2]
+    return said
+
+
+class TestSeveral:
+    def test_only_the_first_speaks_and_writes_metrics(self, undisturbed):
+        place, _, lines = undisturbed
+        assert [line["step"] for line in lines] == sorted({*range(2, 21, 2), *range(3, 21, 3)})
+        assert "toy: 100%" in (place / "log0").read_text() and "toy:" not in (place / "log1").read_text()
+        assert len(list(place.glob("events.out.tfevents.*"))) == 1
+        # and a checkpoint is of both
+        assert {path.name for path in (place / "checkpoints/20/state").glob("ocdbt.process_*")} == {
+            "ocdbt.process_0", "ocdbt.process_1"}
+
+    def test_as_one_process_does(self, server, undisturbed, tmp_path):
+        codes, said = server.run("toy", tmp_path, **OFTEN)
+        assert codes == [0], said
+        np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
+
+    @pytest.mark.parametrize("killed, moment", [
+        (1, ("vrstc_jax.training.loop:shard", 8)),  # two steps after a checkpoint, which may not be done
+        (0, ("orbax.checkpoint._src.path.atomicity:on_commit_callback", 2))])  # when the second one is written
+    def test_killed(self, server, undisturbed, tmp_path, killed, moment):
+        codes, said = server.run("toy", tmp_path, processes=2, pause=0.02, **OFTEN, only={killed: {"kill": moment}})
+        assert codes[killed] == -signal.SIGKILL, (codes, said)
+        # The other ends by itself: JAX ends it, or it hears of it in a computation.
+        assert codes[1 - killed] in (1, -signal.SIGABRT), (codes, said)
+        assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
+        assert not (tmp_path / "total.npy").exists()
+        goes_on_to_the_same(server, tmp_path, undisturbed)
+
+    def test_one_that_fails_takes_the_other_down(self, server, undisturbed, tmp_path):
+        codes, said = server.run("toy", tmp_path, processes=2, **OFTEN, only={1: {"fail": 8}})
+        assert codes[1] == 1 and codes[0] in (1, -signal.SIGABRT), (codes, said)
+        assert "vrstc: process 1 of 2: failed (RuntimeError), and takes the others down" in said[1]
+        assert re.search("another (task died|process of this run is gone)", said[0]), said[0]
+        goes_on_to_the_same(server, tmp_path, undisturbed)
+
+    @pytest.mark.parametrize("told", [[1], pytest.param([0, 1], marks=pytest.mark.slow)])
+    def test_sigterm(self, server, undisturbed, tmp_path, told):
+        running = server.start("toy", tmp_path, processes=2, pause=0.5, **OFTEN)
+        running.wait_for("checkpoints/3/digests.json")
+        for index in told:
+            running.signal(index, signal.SIGTERM)
+        codes, said = running.wait(), running.logs()
+        assert codes == [75, 75], (codes, said)
+        steps = [re.search(r"vrstc: process \d of 2: toy: preempted at step (\d+); the same command goes on from here",
+                           text)[1] for text in said]
+        assert steps[0] == steps[1]
+        newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+        assert newest == int(steps[0]) < 20
+        said = goes_on_to_the_same(server, tmp_path, undisturbed)
+        assert "half-written" not in said[0]
+
+    def test_a_damaged_checkpoint(self, server, undisturbed, tmp_path):
+        place = tmp_path / "copy"
+        shutil.copytree(undisturbed[0], place)
+        (place / "total.npy").unlink()
+        file = max((place / "checkpoints/20/state").rglob("d/*"), key=lambda file: file.stat().st_size)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 16
+        file.write_bytes(data)
+        said = goes_on_to_the_same(server, place, undisturbed)
+        assert "the checkpoint of step 20 is damaged" in said[0] and "Going on from step 18." in said[0]
+        assert "damaged" not in said[1]
+
+    def test_more_devices_than_divide_the_batch(self, server, undisturbed, tmp_path):
+        """Of three devices each process' four rows are on two."""
+        codes, said = server.run("toy", tmp_path, processes=2, devices=3, **OFTEN)
+        assert codes == [0, 0], (codes, said)
+        assert "toy: on 4 of 6 devices, since the batch divides by no more" in said[0] and "6 devices" not in said[1]
+        np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
+
+    def test_a_batch_that_does_not_divide(self, server, tmp_path):
+        codes, said = server.run("toy", tmp_path, processes=3, **OFTEN)
+        assert codes == [2, 2, 2], (codes, said)
+        for text in said:
+            assert "The batch of 8 does not divide by 3 processes" in text and "Traceback" not in text
+
+    def test_devices_of_a_batch(self, monkeypatch):
+        """By hand: 8 devices of 2 processes."""
+        class Device(NamedTuple):
+            id: int
+            process_index: int
+
+        all_ = [Device(k, k // 2 % 2) for k in range(8)]  # as a pod may number them: 0 0 1 1 0 0 1 1
+        monkeypatch.setattr(distributed, "jax", SimpleNamespace(devices=lambda: all_, local_device_count=lambda: 4))
+        monkeypatch.setattr(distributed, "process_count", lambda: 2)
+        for batch, expected in ((2, [0, 2]), (4, [0, 1, 2, 3]), (6, [0, 1, 4, 2, 3, 6]), (8, [0, 1, 4, 5, 2, 3, 6, 7]),
+                                (10, [0, 2]), (64, [0, 1, 4, 5, 2, 3, 6, 7])):
+            assert [device.id for device in distributed.batch_devices(batch)] == expected
+        with pytest.raises(InputError, match="batch of 7 does not divide by 2 processes"):
+            distributed.batch_devices(7)
+
+
+def test_other_numbers_of_devices(server, tmp_path):
+    """From 4 devices to 1 and back, and to 2 processes of 2: the states agree with those of 4 all the way."""
+    whole, changed = tmp_path / "whole", tmp_path / "changed"
+    for steps, processes, devices in ((5, 1, 4), (10, 1, 1), (15, 1, 4), (20, 2, 2), (25, 1, 1)):
+        for place, form in ((whole, (1, 4)), (changed, (processes, devices))):
+            codes, said = server.run("toy", place, processes=form[0], devices=form[1], **OFTEN | {"steps": steps})
+            assert set(codes) == {0}, said
+        # Means in another order; a step lost or done twice changes the total by a hundredth.
+        np.testing.assert_allclose(np.load(changed / "total.npy"), np.load(whole / "total.npy"), rtol=1e-5, atol=1e-6)
+
+
+class TestCompiled:
+    @pytest.fixture
+    def switched_on(self, monkeypatch):
+        """As for users, and what it sets afterwards is as before."""
+        monkeypatch.setattr(distributed, "jax", _Jax(jax_compilation_cache_dir=None, jax_enable_compilation_cache=True))
+        return distributed.jax.config
+
+    def test_in_the_users_cache(self, switched_on, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        distributed.enable_compilation_cache()
+        kept = switched_on.jax_compilation_cache_dir
+        assert kept.startswith(str(tmp_path / "vrstc_jax/compiled/")) and os.path.isdir(kept)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+        distributed.enable_compilation_cache()  # what is set, by JAX_COMPILATION_CACHE_DIR for example, stays
+        assert switched_on.jax_compilation_cache_dir == kept and not (tmp_path / "other").exists()
+
+    def test_where_nothing_can_be_written(self, switched_on, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        distributed.enable_compilation_cache()
+        assert switched_on.jax_compilation_cache_dir is None
+
+    def test_switched_off(self, switched_on, monkeypatch, tmp_path):
+        switched_on.jax_enable_compilation_cache = False
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        distributed.enable_compilation_cache()
+        assert switched_on.jax_compilation_cache_dir is None and not any(tmp_path.iterdir())
+
+
+class _Jax:
+    """JAX with a config of its own."""
+
+    def __init__(self, **values):
+        self.distributed, self.config = jax.distributed, SimpleNamespace(**values)
+        self.config.update = self.config.__setattr__
+
+
+class TestTally:
+    def test_moments_are_of_the_seed(self):
+        drawn, other = (kill_tally.moments(40, seed, seconds=60.0, checkpoints=4) for seed in (3, 4))
+        assert drawn == kill_tally.moments(40, 3, seconds=60.0, checkpoints=4) != other
+        assert {which for which, _, _ in drawn} == {0, 1}
+        assert all(12 <= when <= 57 for _, kind, when in drawn if kind == "any")
+        writing = [when for _, kind, when in drawn if kind == "writing"]
+        assert len(writing) == 20 and set(writing) == {1, 2, 3, 4}
+
+    @pytest.mark.slow
+    def test_it_tells_the_truth(self, tmp_path, capsys):
+        """18 kills, which with the two of `test_killed` are 20."""
+        assert kill_tally.main(kill_tally.Arguments(times=18, seed=0, steps=6, workdir=tmp_path))
+        out = capsys.readouterr().out
+        writing, completing = map(int, re.search(
+            r"18 kills, (\d+) of them while a checkpoint was written and (\d+) during a completing job", out).groups())
+        assert writing >= 5 and completing >= 5  # and by chance more, or one that was over when the signal came
+        assert "18 end results are the same bit for bit; 18 times" in out
+        # A result that is not the same is not called so.
+        expected = kill_tally.result(tmp_path / "whole") | {"stcnet": "another"}
+        run = kill_tally.Run(tmp_path / "again", steps=6, cache=tmp_path / "compiled")
+        assert not kill_tally.kill_once(run, (0, "any", 1.0), expected)["same"]
+
+    def test_moments_of_a_completing_job(self):
+        drawn = kill_tally.moments(60, 3, seconds=60.0, checkpoints=4, tracklets=24)
+        kinds = [kind for _, kind, _ in drawn]
+        assert [kinds.count(kind) for kind in ("any", "writing", "completing")] == [20] * 3
+        assert all(1 <= when <= 23 for _, kind, when in drawn if kind == "completing")

@@ -1,0 +1,199 @@
+"""Bulk jobs in shards: what is in which, what is done again, and that one process or several leave the same file."""
+
+import re
+import signal
+
+import numpy as np
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+from people import figures, tracklet
+from training_processes import Server
+
+from vrstc_jax.data.tracklet_set import write_set
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.sharded_map import bounds, by_shards
+
+
+@pytest.mark.parametrize("lengths, expected", [
+    ([], []),
+    ([3], [[0]]),
+    ([9], [[0]]),  # longer than a shard
+    ([2, 2, 2], [[0, 1], [2]]),
+    ([1, 9, 1], [[0], [1], [2]]),
+    ([0, 0, 4, 0, 1], [[0, 1, 2, 3], [4]]),
+])
+def test_shards_are_runs_of_so_many_frames(lengths, expected):
+    assert [list(part) for part in bounds(lengths, frames=4)] == expected
+
+
+def arrays(places):
+    return [np.full((place % 3, 2), place, np.float32) for place in places]
+
+
+def test_what_stands_is_not_made_again(tmp_path):
+    path, made = tmp_path / "scores.npz", []
+
+    def make(places, until=10):
+        if len(made) == until:
+            raise KeyboardInterrupt
+        made.append(list(places))
+        return arrays(places)
+
+    with pytest.raises(KeyboardInterrupt):
+        by_shards(path, [1] * 7, lambda places: make(places, until=2), frames=2)
+    assert made == [[0, 1], [2, 3]] and not path.exists()
+    got = by_shards(path, [1] * 7, make, frames=2)
+    assert made == [[0, 1], [2, 3], [4, 5], [6]]
+    for one, expected in zip(got, arrays(range(7)), strict=True):
+        np.testing.assert_array_equal(one, expected)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scores.npz"]
+    by_shards(path, [1] * 7, make, frames=2)
+    assert len(made) == 4
+
+
+def test_any_number_of_processes_divides_all_the_work(monkeypatch):
+    for count in (1, 2, 3, 5):
+        monkeypatch.setattr(distributed, "process_count", lambda: count)
+        done = []
+        for index in range(count):
+            monkeypatch.setattr(distributed, "process_index", lambda: index)
+            done += distributed.own_items(4)
+        assert sorted(done) == [0, 1, 2, 3]
+
+
+def test_what_is_done_once_cannot_wait_for_others(monkeypatch):
+    """In process 0 of several it would wait for ever."""
+    monkeypatch.setattr(distributed, "_alone", True)
+    for wait in (lambda: distributed.run_on_first(int), lambda: distributed.barrier("here")):
+        with pytest.raises(RuntimeError, match="process 0 does this for all"):
+            wait()
+
+
+@pytest.fixture(scope="module")
+def server(compiled):
+    server = Server(compiled)
+    yield server
+    server.close()
+
+
+def files(*places):
+    """{path: bytes} of all files in some folders."""
+    return {str(path.relative_to(place.parent)): path.read_bytes()
+            for place in places for path in place.rglob("*") if path.is_file()}
+
+
+def test_one_computes_and_the_other_waits(server, tmp_path):
+    codes, said = server.run("one_computes", tmp_path, processes=2, seconds=60)
+    assert codes == [0, 0], said
+    assert "in all 10" in said[1]
+
+
+class TestBulkJobs:
+    """Locating, completing and extracting features, by stand-ins of trained networks (`tools.kill_tally` trains)."""
+
+    @pytest.fixture(scope="class")
+    def by_one(self, server, tmp_path_factory):
+        return self.leaves(server, tmp_path_factory.mktemp("one"), processes=1)
+
+    def leaves(self, server, place, processes, **options):
+        codes, said = server.run("bulk", place, processes=processes, **options)
+        assert codes == [0] * processes, said
+        for index, text in enumerate(said):
+            told = "rank: done in" in text or "results.json: stands" in text
+            assert told == ("completing: " in text) == (index == 0), text
+        assert {path.name for path in place.iterdir()} - {"log0", "log1"} == {"work", "queries"}
+        left = files(place / "work", place / "queries")
+        assert {"work/features.npz", "work/completed/tracklets.json", "work/scores/train.npz", "work/results.json",
+                "queries/report.html", "queries/metrics.json"} <= set(left)
+        assert not [name for name in left if "partial" in name or "parts" in name or "completed_" in name]
+        return left
+
+    def killed(self, server, place, killed, moment, **options):
+        """Kills one of two in a call of a function."""
+        codes, said = server.run("bulk", place, processes=2, only={killed: {"kill": moment}}, **options)
+        assert codes[killed] == -signal.SIGKILL, (codes, said)
+        assert codes[1 - killed] in (1, -signal.SIGABRT), (codes, said)  # by itself, with a message
+        assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
+
+    def test_killed_and_run_again(self, server, by_one, tmp_path):
+        self.killed(server, tmp_path, 1, ("vrstc_jax.inference.results_folder:write_png", 23))  # in the middle of a tracklet
+        assert not (tmp_path / "work/completed").exists()
+        assert self.leaves(server, tmp_path, 2) == by_one
+
+    def test_sigterm(self, server, by_one, tmp_path):
+        """As launchers send it to all: each leaves with the code that says to go on, whoever waits for whom."""
+        codes, said = server.run("bulk", tmp_path, processes=2, only={
+            0: {"kill": ("vrstc_jax.inference.results_folder:write_png", 5, signal.SIGTERM)},
+            1: {"kill": ("vrstc_jax.inference.results_folder:write_png", 9, signal.SIGTERM)}})
+        assert codes == [75, 75], (codes, said)
+        for index, text in enumerate(said):
+            assert f"vrstc: process {index} of 2: preempted; the same command goes on from here" in text, text
+            assert "Traceback" not in text
+        assert not (tmp_path / "work/completed").exists()
+        assert self.leaves(server, tmp_path, 2) == by_one
+
+    def test_what_process_0_refuses_all_refuse(self, server, tmp_path):
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work/mine").write_text("x")
+        codes, said = server.run("bulk", tmp_path, processes=2)
+        assert codes == [2, 2], said
+        for index, text in enumerate(said):
+            refusal = f"^vrstc: process {index} of 2: .*/work: is not empty, and nothing in it"
+            assert re.search(refusal, text, re.M), text
+            assert "Traceback" not in text
+
+    @pytest.mark.slow
+    def test_what_process_0_fails_at(self, server, tmp_path):
+        codes, said = server.run("bulk", tmp_path, processes=2, only={0: {"fail": "vrstc_jax.recipes.five_steps:write_set"}})
+        assert codes == [1, 1], said
+        assert "RuntimeError: made to fail" in said[0] and "takes the others down" in said[0]
+        assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
+
+    @pytest.mark.slow
+    def test_in_a_bucket(self, server, by_one, tmp_path):
+        """`bucket.py` stands in for one; two processes, killed and run again, leave the same there."""
+        options = {"bucket": str(tmp_path / "buckets")}
+        self.killed(server, tmp_path / "logs", 1, ("vrstc_jax.inference.results_folder:write_png", 23), **options)
+        codes, said = server.run("bulk", tmp_path / "logs", processes=2, **options)
+        assert codes == [0, 0], said
+        place = tmp_path / "buckets/here"
+        assert files(place / "work", place / "queries") == by_one
+
+    @pytest.mark.slow
+    def test_two_do_as_one(self, server, by_one, tmp_path):
+        assert self.leaves(server, tmp_path, 2) == by_one
+
+    @pytest.mark.slow
+    def test_killed_in_everything(self, server, by_one, tmp_path):
+        """One after the other; then one process ends what two began."""
+        for killed, moment in (
+                (1, ("vrstc_jax.inference.locate:Locator.scores", 2)),
+                (0, ("vrstc_jax.runtime.sharded_map:_save", 3)),
+                (0, ("vrstc_jax.inference.results_folder:ResultsFolder.write", 3)),
+                (0, ("vrstc_jax.recipes.five_steps:write_set", 1)),
+                (1, ("vrstc_jax.evaluation.retrieval:tracklet_features", 1)),
+                (0, ("vrstc_jax.recipes.five_steps:_write_ranking", 1)),
+                (1, ("vrstc_jax.inference.results_folder:write_png", 1)),
+                (0, ("vrstc_jax.recipes.complete:write_summary", 1))):
+            self.killed(server, tmp_path, killed, moment)
+        assert self.leaves(server, tmp_path, 1) == by_one
+
+    @pytest.mark.slow
+    def test_two_hundred_tracklets(self, server, tmp_path):
+        options = {"people": 51}  # 102 tracklets of them, 34 queries, and 34 and 34 more in the gallery
+        one = self.leaves(server, tmp_path / "one", 1, **options)
+        assert self.leaves(server, tmp_path / "two", 2, **options) == one
+        self.killed(server, tmp_path / "killed", 1, ("vrstc_jax.inference.results_folder:write_png", 403), **options)
+        assert self.leaves(server, tmp_path / "killed", 2, **options) == one
+
+
+def test_a_set_is_the_same_bytes_from_any_process(tmp_path):
+    """A map's fields are in an order that changes from process to process, unless they are put in order."""
+    write_set(tmp_path / "set", [tracklet(figures(3), person="ann", camera="c1")])
+    file, = (tmp_path / "set").glob("*.array_record*")
+    records = ArrayRecordReader(str(file)).read_all()
+    for record in records:
+        places = [record.index(b"\n" + bytes([len(name)]) + name + b"\x12") for name in (
+            b"camera", b"frame", b"has_mask", b"image", b"mask", b"person", b"tracklet")]
+        assert places == sorted(places)
+    assert len(records) == 3

@@ -1,0 +1,133 @@
+"""The tool that times: its smoke size runs, its forms compute the same, and what it tells is sound."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from comparing import difference
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """(benchmark_attention, attention_forms); `tools` is no package that is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        from tools import attention_forms, benchmark_attention
+
+        yield benchmark_attention, attention_forms
+
+
+@pytest.fixture(scope="module")
+def written(tools, tmp_path_factory):
+    """What the smoke size writes, without PyTorch."""
+    folder = tmp_path_factory.mktemp("out") / "attention"
+    tools[0].main(["--sizes", "smoke", "--repeats", "2", "--no-torch", "--output", str(folder)])
+    return folder
+
+
+@pytest.mark.slow
+def test_smoke_size_writes_figures_and_a_plot(tools, written):
+    result = json.loads((written / "benchmark.json").read_text(encoding="utf-8"))
+    assert result["device"]["jax"] == jax.__version__ and result["device"]["cores"] >= 1
+    assert [case["frames"] for case in result["cases"]] == [1, 2]
+    for case in result["cases"]:
+        rows = {(row["form"], row["part"]): row for row in case["rows"]}
+        assert set(rows) == {(form, part) for form in tools[1].FORMS for part in tools[1].PARTS}
+        for (form, _), row in rows.items():
+            if form.startswith("PyTorch"):
+                assert row["left_out"] == "not asked for"
+                continue
+            assert row["rounds"] == 2 and 0 < row["fastest"] <= row["milliseconds"] <= row["slowest"]
+            assert row["temporary_bytes"] > 0
+        for ratio in case["ratios"]:
+            a, b = (rows[ratio[name], ratio["part"]]["milliseconds"] for name in ("form", "to"))
+            assert ratio["times"] == pytest.approx(a / b)
+    assert (written / "benchmark.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert {path.name for path in written.iterdir()} == {"benchmark.json", "benchmark.png"}
+
+
+@pytest.fixture
+def case(tools):
+    return tools[1].Case(batch=2, height=5, width=4, channels=3, frames=2)
+
+
+def test_the_literal_form_in_jax_is_that_of_pytorch(tools, twin, case):
+    # The benchmark compares the forms with each other; here one is compared with float64 from outside.
+    forms = tools[1]
+    current, adjacent, _ = forms.features(case, "float32")
+    got = jax.jit(jax.vmap(forms.literal))(current, adjacent)
+    for out, f, r in zip(got, current, adjacent):
+        f, r = (twin.torch.tensor(np.moveaxis(x, -1, -3), dtype=twin.torch.float64) for x in (f, r))
+        wanted = twin.temporal_attention(f, r, forms.PATCH, forms.SCALE)
+        assert difference(out, np.moveaxis(wanted.numpy(), 0, -1)) <= 2e-6  # a few units of float32
+
+
+@pytest.mark.slow
+def test_pytorch_is_fed_the_same_and_its_memory_is_counted(tools, torch, case):
+    forms = tools[1]
+    arrays = forms.features(case, "float32")
+    in_jax, in_torch = forms.JaxForms(case, arrays, 1e9), forms.TorchForms(case, arrays, 1e9)
+    for part in forms.PARTS:
+        theirs, ours = in_torch.program(forms.EAGER, part), in_jax.program(forms.WHOLE, part)
+        for got, wanted in zip(theirs.values(theirs.call()), ours.values(ours.call()), strict=True):
+            assert difference(got, wanted) <= 1e-5
+        # Patches of both maps stand beside each other at one time at least, plain and normalised.
+        positions = case.batch * case.height * case.width * (1 + case.frames)
+        assert theirs.temporary >= 2 * 4 * forms.PATCH ** 2 * case.channels * positions
+
+
+def test_peak_memory_of_pytorch_on_cpu_is_what_lives_together(tools, torch, case):
+    forms = tools[1]
+    counting = forms.TorchForms(case, forms.features(case, "float32"), 1e9)
+    x = torch.ones(1000)
+
+    def call():
+        a = x + 1
+        b = a * 2
+        c = a + b  # three together
+        del a, b
+        return c + 1,  # c and the result
+
+    assert counting._peak(call) == 3 * 4000 - 4000
+
+
+def test_the_bound_is_the_two_products(tools, case):
+    forms = tools[1]
+    current, adjacent, _ = forms.features(case, "float32")
+    f, r = (x.astype(np.float64).reshape(case.batch, -1, case.channels) for x in (current, adjacent))
+    wanted = (f @ r.transpose(0, 2, 1)) @ r
+    got = jax.jit(jax.vmap(forms.products_alone))(current, adjacent)
+    assert difference(np.reshape(got, wanted.shape), wanted) <= 2e-6
+
+
+@pytest.mark.slow
+def test_what_is_too_large_is_left_out_and_shown(tools, capsys, monkeypatch):
+    benchmark, forms = tools
+    monkeypatch.setitem(benchmark.CASES, "smoke", benchmark.CASES["smoke"][:1])
+    benchmark.main(["--sizes", "smoke", "--repeats", "1", "--no-torch", "--memory-limit", "1e-7",
+                    "--longest-call", "0"])
+    lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "|" in line}
+    assert "needs 0 MB" in lines[forms.WHOLE] and "needs 0 MB" in lines[forms.BLOCKED]
+    assert "takes about 0 s" in lines[forms.LITERAL]
+    assert "1.00" in lines[forms.BOUND]
+
+
+def test_forms_that_differ_are_not_timed(tools, monkeypatch):
+    benchmark, forms = tools
+    monkeypatch.setattr(forms, "literal", lambda f, r: 1.001 * forms.products_alone(f, r))
+    with pytest.raises(SystemExit, match="'literal, JAX' differs from 'ours, whole'"):
+        benchmark.main(["--sizes", "smoke", "--repeats", "1", "--no-torch"])
+
+
+def test_bad_options_are_told_in_one_line(tools, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for given in (["--repeats", "0"], ["--output", str(tmp_path / "file")]):
+        with pytest.raises(SystemExit) as exit:
+            tools[0].main(given)
+        assert exit.value.code == 2 and capsys.readouterr().err.count("\n") == 1

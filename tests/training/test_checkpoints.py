@@ -1,0 +1,294 @@
+"""Checkpoints: what is in them, damaged ones, full disks, preemption, and those of earlier versions."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from vrstc_jax import config as configs
+from vrstc_jax.runtime.errors import InputError, Preempted
+from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
+from vrstc_jax.training import loop
+from vrstc_jax.training.checkpoints import Checkpoints
+
+SMOKE = configs.get("smoke")
+START = {"step": np.int32(0), "total": np.arange(50, dtype=np.float32)}
+
+
+def counting(state, batch):
+    """A step in which one done twice, or left out, shows."""
+    total = state["total"] * 1.01 + jnp.sum(batch["x"])
+    # Thirds, which float32 rounds: a mean of them shows how it was made.
+    return {"step": jnp.asarray(state["step"]) + 1, "total": total}, {"loss": jnp.float32(batch["x"][0, 0]) / 3}
+
+
+def numbers(start):
+    return ({"x": np.full(8, i, np.float32)} for i in range(start + 1, 10 ** 6))
+
+
+def train(directory, *, steps=20, step=counting, state=START, **options):
+    return loop.train("test", state, step, numbers, steps=steps, directory=directory,
+                      **{"log_every": 4, "checkpoint_every": 6} | options)
+
+
+def lines(directory):
+    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in loop.read_metrics(directory)]
+
+
+def digests_by_hand(path):
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in path.rglob("*") if file.is_file() and file.name != "digests.json"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Where a training went undisturbed, and its last state."""
+    directory = tmp_path_factory.mktemp("whole")
+    return directory, train(directory, config=SMOKE)
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """A copy of it as it was after step 18, and that checkpoint's path; the one before is of step 12."""
+    train(tmp_path, steps=18, config=SMOKE)
+    return tmp_path, tmp_path / "checkpoints/18"
+
+
+def test_what_is_in_them(whole):
+    directory, last = whole
+    assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["18", "20"]
+    for step in (18, 20):
+        path = directory / f"checkpoints/{step}"
+        digests = json.loads((path / "digests.json").read_text())
+        assert digests == digests_by_hand(path) and len(digests) > 5
+        about = json.loads((path / "about/metadata").read_text())
+        assert about["step"] == about["data_position"] == step and about["pending"] == []
+        assert about["versions"]["jax"] == jax.__version__
+        assert about["config"] == json.loads(json.dumps(configs.to_dict(SMOKE)))
+    with Checkpoints(directory / "checkpoints", config=SMOKE) as checkpoints:
+        state, step = checkpoints.restore(START)
+        np.testing.assert_array_equal(state["total"], last["total"])
+        older, before = checkpoints.restore(START, step=18)
+    assert (step, before, int(older["step"])) == (20, 18, 18)
+
+
+def flip(path):
+    file = max((path / "state").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def cut_short(path):
+    file = path / "about/metadata"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def empty(path):
+    for file in (path / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+def lose_a_file(path):
+    (path / "state/manifest.ocdbt").unlink()
+
+
+def lose_the_digests(path):
+    (path / "digests.json").unlink()
+
+
+def spoil_the_digests(path):
+    (path / "digests.json").write_bytes(b'{"\xff')
+
+
+@pytest.mark.parametrize("damage, said", [
+    (flip, "is damaged (state/"), (cut_short, "is damaged (about/metadata)"), (empty, "is damaged (state/"),
+    (lose_a_file, "is damaged (state/manifest.ocdbt)"), (lose_the_digests, "is half-written"),
+    (spoil_the_digests, "is damaged (digests.json)")])
+def test_a_damaged_one_is_not_used(whole, copied, damage, said, capsys):
+    directory, newest = copied
+    damage(newest)
+    # What a process leaves that is killed while it writes.
+    shutil.copytree(newest, newest.with_name("24.orbax-checkpoint-tmp"))
+    last = train(directory, config=SMOKE)
+    message, = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vrstc:")]
+    assert message.startswith(f"vrstc: {directory}/checkpoints: the checkpoint of step 18 {said}")
+    assert message.endswith("Going on from step 12.")
+    np.testing.assert_array_equal(last["total"], whole[1]["total"])
+    assert lines(directory) == lines(whole[0])
+    assert sorted(path.name for path in newest.parent.iterdir()) == ["18", "20"]
+
+
+def test_with_none_that_is_whole_it_starts_anew(whole, copied, capsys):
+    directory, newest = copied
+    flip(newest)
+    lose_the_digests(newest.with_name("12"))
+    last = train(directory, config=SMOKE)
+    message, = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vrstc:")]
+    assert "step 18 is damaged" in message and "step 12 is half-written" in message
+    assert message.endswith("Training starts anew.")
+    np.testing.assert_array_equal(last["total"], whole[1]["total"])
+    assert lines(directory) == lines(whole[0])
+
+
+def test_an_older_one_that_was_asked_for_and_is_damaged(copied):
+    directory, newest = copied
+    flip(newest.with_name("12"))
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        with pytest.raises(InputError, match="checkpoints/12: this checkpoint is damaged"):
+            checkpoints.restore(START, step=12)
+
+
+def test_those_of_earlier_versions(whole, tmp_path):
+    """As `Checkpoints` wrote them before there were digests: one item, and nothing beside it."""
+    state = jax.tree.map(np.asarray, train(tmp_path / "other", steps=12))
+    with ocp.CheckpointManager(tmp_path / "run/checkpoints", options=ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True)) as manager:
+        for step in (6, 12):
+            manager.save(step, args=ocp.args.StandardSave(state | {"step": np.int32(step)}))
+    shutil.copy(tmp_path / "other/metrics.jsonl", tmp_path / "run/metrics.jsonl")
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints/12").iterdir() if path.is_dir()) == ["default"]
+    train(tmp_path / "run", steps=18, config=SMOKE)
+    # Beside one of our own, too, and where that is damaged.
+    flip(tmp_path / "run/checkpoints/18")
+    last = train(tmp_path / "run", config=SMOKE)
+    np.testing.assert_array_equal(last["total"], whole[1]["total"])
+    assert lines(tmp_path / "run") == lines(whole[0])
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+    def step(state, batch):
+        number = int(state["step"]) + 1
+        return counting(state, batch)[0], {"loss": jnp.float32(abs(number - 4)), "other": jnp.float32(-number)}
+
+    train(tmp_path, steps=9, step=step, log_every=1, checkpoint_every=2, best="loss")
+    train(tmp_path, steps=12, step=step, log_every=1, checkpoint_every=2, best="loss")
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [4, 10, 12]
+    with Checkpoints(tmp_path / "checkpoints", best="loss") as checkpoints:
+        assert (checkpoints.best(), checkpoints.latest()) == (4, 12)
+        assert int(checkpoints.restore(START, step=4)[0]["step"]) == 4
+
+
+def test_another_config_is_refused(whole, copied):
+    directory, _ = copied
+    other = dataclasses.replace(SMOKE, seed=1)
+    with pytest.raises(InputError, match="checkpoints/18: this checkpoint is of another config") as raised:
+        train(directory, config=other)
+    assert "\n" not in str(raised.value)
+    np.testing.assert_array_equal(train(directory, config=SMOKE)["total"], whole[1]["total"])
+
+
+@pytest.mark.parametrize("when", [1, 5, 6, 11, 20])
+def test_sigterm_ends_like_an_uninterrupted_one(whole, tmp_path, when):
+    """Between two lines of the log, too, whose means are of steps before and after."""
+    def step(state, batch):
+        if int(state["step"]) + 1 == when:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return counting(state, batch)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted, match=f"^test: preempted at step {when}; the same command goes on from here$"):
+        train(tmp_path, step=step, config=SMOKE)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == when
+    np.testing.assert_array_equal(train(tmp_path, config=SMOKE)["total"], whole[1]["total"])
+    assert lines(tmp_path) == lines(whole[0])
+
+
+def test_sigterm_where_nothing_is_trained():
+    """A command ends with the code by which launchers know to start it again."""
+    def work():
+        start_jax()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        run_as_command(work)
+    assert ended.value.code == 75 and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_one_compiled_step(tmp_path, caplog):
+    """For all of a run, and for a part of it that goes on from a checkpoint."""
+    update = jax.pmap(lambda state, batch: ({"step": state["step"] + 1, "total": state["total"] * 1.01}, {
+        "loss": jax.lax.pmean(batch["x"].sum(), "batch")}), "batch", in_axes=(None, 0), out_axes=(None, None),
+        donate_argnums=0)
+    with jax.log_compiles():
+        train(tmp_path, steps=8, step=update)
+        train(tmp_path, steps=12, step=update)
+    compiled = [record.getMessage() for record in caplog.records if "XLA compilation" in record.getMessage()]
+    assert len(compiled) == 1, compiled
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a megabyte, and a function that makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {made.stderr.strip()}")
+    yield place, lambda: subprocess.run(["mount", "-o", "remount,size=16m", place], check=True)
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.parametrize("filled_at", [7, 12, 17])
+def test_a_full_disk(small_disk, tmp_path, filled_at):
+    """Full before a checkpoint, in the middle of one, and before the last one."""
+    place, enlarge = small_disk
+    random = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)  # 160 kB that do not compress
+    state = START | {"total": random}
+
+    kept = (filled_at - 1) // 6 * 6
+
+    def step(state, batch):
+        if int(state["step"]) + 1 == filled_at:  # some 100 kB are left
+            while not (place / f"run/checkpoints/{kept}/digests.json").exists():
+                time.sleep(0.01)
+            free = shutil.disk_usage(place).free
+            (place / "other").write_bytes(bytes(max(0, free - 100_000)))
+        return counting(state, batch)
+
+    with pytest.raises(InputError) as raised:
+        train(place / "run", state=state, step=step)
+    message = str(raised.value)
+    assert str(place / "run") in message and "the disk is full" in message and "\n" not in message
+    assert not list(place.glob("run/checkpoints/*tmp*"))
+    left = {int(path.parent.name) for path in place.glob("run/checkpoints/*/digests.json")}
+    assert max(left) == kept
+    path = place / f"run/checkpoints/{kept}"
+    assert json.loads((path / "digests.json").read_text()) == digests_by_hand(path)
+    enlarge()
+    last = train(place / "run", state=state)
+    undisturbed = train(tmp_path / "undisturbed", state=state)
+    np.testing.assert_array_equal(last["total"], undisturbed["total"])
+    assert lines(place / "run") == lines(tmp_path / "undisturbed")
+
+
+def test_events_are_there(whole):
+    """Every metric, the session's start among them, as TensorBoard's format has them."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    file, = Path(whole[0]).glob("events.out.tfevents.*")
+    data, events = file.read_bytes(), []
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        events.append(Event.FromString(data[12:12 + length]))
+        data = data[12 + length + 4:]
+    values = {(event.step, value.tag): value.simple_value for event in events for value in event.summary.value}
+    for line in loop.read_metrics(whole[0]):
+        assert values[line["step"], "loss"] == pytest.approx(line["loss"])
+    assert [event.step for event in events if event.HasField("session_log")] == [1]

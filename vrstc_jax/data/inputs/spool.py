@@ -1,0 +1,235 @@
+"""The crops of a video, laid on disk as the video passes.
+
+A spool is a folder with one file for each track, `<track>.rgb`, the raw bytes of its crops one behind the
+other, and `index.json`. Memory does not grow with the video's length, and a track can be read in any order
+afterwards. The index is written last and makes the spool whole; while video and boxes stay the same files,
+a later call uses it again.
+"""
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections import defaultdict
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from vrstc_jax.data.inputs.boxes import Boxes, clip_box
+from vrstc_jax.data.inputs.decoding import VideoReader
+from vrstc_jax.data.tracklets import LazySequence
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import replace_file, require_writable_directory
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Spool:
+    """The crops of a video on disk.
+
+    Attributes:
+      path: the folder.
+      crops: for each track's name, int [T, 5]: frame number from 1, left, top, width, height in pixels.
+      track_warnings: for each track's name what was odd about it; `warnings`: about the video.
+      picture_size: height and width in pixels.
+      frame_rate: frames a second.
+      frames_read: how many frames could be decoded.
+      broken: whether the video breaks off before its declared end.
+    """
+
+    path: Path
+    crops: dict[str, np.ndarray]
+    track_warnings: dict[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+    picture_size: tuple[int, int]
+    frame_rate: Fraction
+    frames_read: int
+    broken: bool
+    _owner: object = None
+
+    def frames(self, name: str) -> LazySequence:
+        """The crops of a track, uint8 [H_t, W_t, 3] each, RGB."""
+        sizes = self.crops[name][:, [4, 3]]
+        ends = np.cumsum(3 * sizes.prod(1))
+        offsets = np.concatenate([[0], ends[:-1]])
+        return LazySequence(len(sizes), _SpooledCrops(self.path / f"{name}.rgb", sizes, offsets, self._owner))
+
+
+def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spool:
+    """The spool at `path`: as it stands where it fits video and boxes, else filled by decoding the video.
+
+    Boxes are clipped to the picture; those wholly outside are left out with a warning.
+
+    Args:
+      path: a folder, made where it is not there; None: a temporary one, which goes when nothing uses it.
+
+    Raises:
+      InputError: the video does not decode; a box lies beyond the last frame of a whole video; no box
+        touches a picture; the folder cannot be written.
+    """
+    owner = _TemporaryFolder.make() if path is None else None
+    path = owner.path if owner else Path(path)
+    key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path)}
+    index = _load_index(path, key) or _fill(path, key, Path(video), boxes)
+    tracks = index["tracks"]
+    return Spool(
+        path=path,
+        crops={name: np.array(entry["crops"], np.int64) for name, entry in tracks.items()},
+        track_warnings={name: tuple(entry["warnings"]) for name, entry in tracks.items()},
+        warnings=tuple(index["warnings"]),
+        picture_size=tuple(index["picture_size"]),
+        frame_rate=Fraction(index["frame_rate"]),
+        frames_read=index["frames_read"],
+        broken=index["broken"],
+        _owner=owner)
+
+
+class _TemporaryFolder:
+    """A folder that is removed when nothing holds this object any more, or at the end of the process."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def make(cls):
+        folder = cls(Path(tempfile.mkdtemp(prefix="vrstc-")))
+        weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
+        return folder
+
+
+@dataclass(frozen=True, eq=False)
+class _SpooledCrops:
+    path: Path
+    sizes: np.ndarray
+    offsets: np.ndarray
+    owner: _TemporaryFolder | None
+
+    def __call__(self, index: int) -> np.ndarray:
+        height, width = self.sizes[index]
+        count = int(3 * height * width)
+        try:
+            pixels = np.fromfile(self.path, np.uint8, count=count, offset=int(self.offsets[index]))
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror}); start again.") from None
+        if pixels.size != count:
+            raise InputError(f"{self.path}: has been cut short; remove its folder and start again.")
+        return pixels.reshape(height, width, 3)
+
+
+def _identity(path: Path) -> list:
+    if not path.is_file():
+        return [str(path), None, None]
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _load_index(spool: Path, key: dict) -> dict | None:
+    """The index of a spool that is whole and made from these files, or None."""
+    try:
+        index = json.loads((spool / "index.json").read_text())
+        if index["key"] != key:
+            return None
+        for name, entry in index["tracks"].items():
+            crops = np.array(entry["crops"], np.int64)
+            if (spool / f"{name}.rgb").stat().st_size != 3 * (crops[:, 3] * crops[:, 4]).sum():
+                return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return index
+
+
+def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
+    with VideoReader(path) as video:  # Opened first: a file that is no video leaves no folder behind.
+        require_writable_directory(spool)
+        _clear(spool)
+        try:
+            crops, outside = _cut_out(video, boxes, spool)
+            warnings = _check_end(video, boxes)
+            index = _make_index(key, video, boxes, crops, outside, warnings)
+            replace_file(spool / "index.json", json.dumps(index).encode())
+        except OSError as error:
+            _clear(spool)
+            raise InputError(f"{spool}: the crops of {path} cannot be written here ({error.strerror}); "
+                             "make room or give another place.") from None
+        except BaseException:
+            _clear(spool)
+            raise
+    return index
+
+
+def _clear(spool: Path) -> None:
+    """Removes what an earlier or unfinished spooling left, the index first; and no file of anybody else's."""
+    (spool / "index.json").unlink(missing_ok=True)
+    for file in spool.glob("*.rgb"):
+        if file.stem.isdigit():
+            file.unlink()
+
+
+def _cut_out(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict, dict]:
+    """Lays all crops into the spool. By track: [frame, left, top, width, height], and the frames outside."""
+    rows_of_frame = defaultdict(list)
+    for row, frame in enumerate(boxes.frames):
+        rows_of_frame[int(frame)].append(row)
+    crops, outside = defaultdict(list), defaultdict(list)
+    for number, frame in video:
+        rows = rows_of_frame.get(number)
+        if not rows:
+            continue
+        picture = video.rgb(frame)
+        for row in rows:
+            track = int(boxes.tracks[row])
+            box = clip_box(boxes.rectangles[row], video.picture_size)
+            if box is None:
+                outside[track].append(number)
+                continue
+            left, top, width, height = box
+            # Opened for each crop: as many tracks as there are may be under way at once.
+            with open(spool / f"{track}.rgb", "ab") as file:
+                file.write(picture[top:top + height, left:left + width].tobytes())
+            crops[track].append([number, left, top, width, height])
+    return crops, outside
+
+
+def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
+    """Warnings about how the video ended. Boxes beyond the end of a whole video are an error."""
+    beyond = boxes.frames > video.frames_read
+    last = video.frames_read
+    if video.broken is not None:
+        last = max(last, video.declared) if video.declared else None
+    wrong = boxes.frames > last if last else np.zeros(len(boxes), bool)
+    if wrong.any():
+        row = np.flatnonzero(wrong)[np.argmin(boxes.lines[wrong])]
+        raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row]} is beyond the last "
+                         f"frame of {video.path}, {last}; are these the boxes of this video?")
+    if video.broken is None:
+        return []
+    if not beyond.any():
+        return [video.broken]
+    lost = sorted(set(boxes.tracks[beyond].tolist()) - set(boxes.tracks[~beyond].tolist()))
+    whole = f", among them all of tracks {', '.join(map(str, lost))}" if lost else ""
+    return [f"{video.broken[:-1]}; {beyond.sum()} boxes lie beyond and are left out{whole}."]
+
+
+def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict, outside: dict,
+                warnings: list[str]) -> dict:
+    height, width = video.picture_size
+    if not crops:
+        raise InputError(f"{boxes.path}: none of its {len(boxes)} boxes touches a picture of {video.path} "
+                         f"({width}x{height}, {video.frames_read} frames read); are they of this video?")
+    tracks = {}
+    for track in sorted(set(crops) | set(outside)):
+        frames = outside.get(track, [])
+        told = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:10]))}"
+        told += f" and {len(frames) - 10} more" if len(frames) > 10 else ""
+        if track not in crops:
+            warnings.append(f"Track {track}: its box lies outside the picture in {told}, everywhere; "
+                            "the track is left out.")
+            continue
+        told = [f"The box lies outside the picture in {told}; left out there."] if frames else []
+        tracks[str(track)] = {"crops": crops[track], "warnings": told}
+    return {"key": key, "picture_size": [height, width], "frame_rate": str(video.frame_rate),
+            "frames_read": video.frames_read, "broken": video.broken is not None, "warnings": warnings,
+            "tracks": tracks}

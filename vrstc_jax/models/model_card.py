@@ -1,0 +1,70 @@
+"""What a model file is, as text."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+
+from vrstc_jax.models.model_file import Model, default_model_path, load_model
+
+_METHODS = ("copy", "mean", "telea", "spatial", "stcnet")
+
+
+def model_card(path=None) -> str:
+    """What the model in a file is, where it came from and what it reached; None: the default model.
+
+    Raises:
+      InputError: as `load_model`.
+    """
+    model = load_model(path)
+    place = path or default_model_path()
+    lines = [f"{place}: {'the default model' if path is None else 'a VRSTC model'}, size {model.config.name}",
+             *_rows(_what(model)), "", "Where it came from", *_rows(_origin(model.provenance))]
+    reached = model.provenance.get("reached")
+    if reached:
+        lines += ["", "What it reached, on made-up walkers that no training saw", *_reached(reached)]
+    held_out = model.provenance.get("held_out")
+    if held_out:
+        lines += ["", f"Held out for judging: {sum(map(len, held_out.values()))} runs of {len(held_out)} tracklets"]
+    return "\n".join(lines)
+
+
+def _what(model: Model) -> Iterator[tuple[str, str]]:
+    c = model.config
+    for name, part in (("generators", model.generators), ("discriminators", model.discriminators),
+                       ("re-ID network", model.reid)):
+        yield name, f"{sum(np.size(leaf) for leaf in jax.tree.leaves(part)):,} numbers"
+    yield "crops", f"{c.stcnet.height}x{c.stcnet.width} to complete, {c.reid.height}x{c.reid.width} to locate"
+    yield "locating", f"tau {model.tau:.4f}, {'with a head' if c.reid.locating_width else 'equations 11 and 12'}"
+    yield "identities", f"{len(model.identities):,}"
+    yield "SHA-256 of its tensors", model.digest
+
+
+def _origin(provenance: Mapping) -> Iterator[tuple[str, str]]:
+    for key in ("made of", "command", "commit", "started_from", "tracklets", "frames", "unoccluded_frames",
+                "reid_steps", "head_steps", "stcnet_steps", "wider_steps"):
+        if provenance.get(key):
+            yield key.replace("_", " "), str(provenance[key])
+    if provenance.get("variety"):
+        yield "variety", ", ".join(kind for kind, there in provenance["variety"].items() if there)
+    if provenance.get("inputs"):
+        yield "inputs", json.dumps(provenance["inputs"])
+
+
+def _reached(reached: Mapping) -> Iterator[str]:
+    for walkers, found in reached.items():
+        for setting in ("true masks", "located masks"):
+            scores = found.get(setting)
+            if scores:
+                yield f"  {walkers}, {setting}: PSNR " + ", ".join(
+                    f"{method} {scores[method]['psnr']:.2f} dB" for method in _METHODS if method in scores)
+        row = found["locating"]
+        yield (f"  {walkers}, locating: precision {row['precision']:.3f}, recall {row['recall']:.3f}, "
+               f"F1 {row['f1']:.3f}, average precision {row['average_precision']:.3f}")
+
+
+def _rows(pairs) -> list[str]:
+    pairs = list(pairs)
+    width = max((len(name) for name, _ in pairs), default=0)
+    return [f"  {name.ljust(width)}  {value}" for name, value in pairs]

@@ -1,0 +1,90 @@
+"""What hides people while STCnet trains: random masks, bool [H, W], true = hidden."""
+
+import cv2
+import numpy as np
+
+from vrstc_jax.ops.regions import BANDS, bands_mask
+
+# How often each kind of 'mixed' is drawn. Located masks are bands, so these come most often.
+_MIXED = {"band": 0.45, "two bands": 0.15, "pole": 0.1, "box": 0.15, "silhouette": 0.15}
+
+
+def random_mask(rng: np.random.Generator, height: int, width: int, *, kind: str = "mixed") -> np.ndarray:
+    """Hides part of a frame of `height` by `width` pixels.
+
+    Args:
+      kind: 'bands' hides one random third, as the paper does; 'mixed' hides one or two bands, or the shape
+        of a pole, a box that comes in from a side, or a passer-by.
+
+    Returns:
+      bool [height, width]; never empty, and never all of the frame.
+
+    Raises:
+      ValueError: another kind.
+    """
+    if kind == "bands":
+        return _bands(rng, height, width, 1)
+    if kind != "mixed":
+        raise ValueError(f"kind must be 'bands' or 'mixed'. Got {kind!r}.")
+    drawn = rng.choice(list(_MIXED), p=list(_MIXED.values()))
+    if drawn in ("band", "two bands"):
+        return _bands(rng, height, width, 1 if drawn == "band" else 2)
+    mask = {"pole": _pole, "box": _box, "silhouette": _silhouette}[drawn](rng, height, width)
+    share = mask.mean()
+    return mask if 0.02 < share < 0.9 else _bands(rng, height, width, 1)
+
+
+def _bands(rng, height, width, count):
+    hidden = np.zeros(BANDS, bool)
+    hidden[rng.choice(BANDS, count, replace=False)] = True
+    return bands_mask(hidden, height, width)
+
+
+def _pole(rng, height, width):
+    """A slanting vertical stripe, from the top or from somewhere below it."""
+    x, lean = rng.uniform(0, width), rng.normal(0, 0.08) * width
+    half = rng.uniform(0.05, 0.2) * width
+    top = 0 if rng.random() < 0.7 else rng.uniform(0, 0.5) * height
+    return _polygon(height, width, [(x - half, top), (x + half, top), (x + lean + half, height),
+                                    (x + lean - half, height)])
+
+
+def _box(rng, height, width):
+    """A rectangle with an uneven edge that comes in from a side: a car, a bush, a sign."""
+    depth, side = rng.uniform(0.25, 0.75), rng.choice(4, p=(0.4, 0.1, 0.25, 0.25))
+    along = np.linspace(-0.1, 1.1, 7)
+    edge = depth + rng.uniform(0, 0.08) * rng.standard_normal(7)
+    if side in (0, 1):  # from below, from above
+        y = 1 - edge if side == 0 else edge
+        points = [*zip(along, y), (1.1, 1.1 - 1.2 * side), (-0.1, 1.1 - 1.2 * side)]
+    else:  # from the left, from the right; its top may be in the picture
+        x = edge if side == 2 else 1 - edge
+        top = rng.uniform(-0.3, 0.6)
+        along = top + (along + 0.1) / 1.2 * (1.1 - top)
+        points = [*zip(x, along), (-0.1 if side == 2 else 1.1, 1.1), (-0.1 if side == 2 else 1.1, top)]
+    return _polygon(height, width, np.asarray(points) * (width, height))
+
+
+def _silhouette(rng, height, width):
+    """Somebody who passes in front: head, trunk and two legs."""
+    size = rng.uniform(0.8, 1.3) * height
+    x, top = rng.uniform(-0.2, 1.2) * width, rng.uniform(-0.2, 0.35) * height
+    mask = np.zeros((height, width), np.uint8)
+    unit = size / 8
+
+    def ellipse(dx, dy, rx, ry):
+        centre = (int(round(x + dx * unit)), int(round(top + dy * unit)))
+        cv2.ellipse(mask, centre, (max(1, int(rx * unit)), max(1, int(ry * unit))), 0, 0, 360, 1, -1)
+
+    stride = rng.uniform(0, 1)
+    ellipse(0, 0.6, 0.5, 0.65)
+    ellipse(0, 2.7, rng.uniform(0.8, 1.1), 1.8)
+    ellipse(-stride * 0.7, 5.8, 0.5, 2.2)
+    ellipse(stride * 0.7, 5.8, 0.5, 2.2)
+    return mask.astype(bool)
+
+
+def _polygon(height, width, points):
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1)
+    return mask.astype(bool)

@@ -1,0 +1,50 @@
+"""Pictures as arrays: one rule each for resizing, for converting to and from floats, and for thumbnails.
+
+A picture is uint8 [H, W, 3], RGB, or float in [−1, 1], as the networks take it. A mask is bool [H, W], true = hidden.
+"""
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+
+THUMBNAIL = 16, 8  # rows, columns; enough to tell poses apart
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture or mask, uint8 or float, brought to a size: averaged where smaller, else bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = height < image.shape[0] or width < image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def to_float(pictures):
+    """uint8 to float32 in [−1, 1]."""
+    return pictures.astype(jnp.float32) / 127.5 - 1.0
+
+
+def to_uint8(frames):
+    """[−1, 1] to uint8, rounded, what lies outside clipped."""
+    return jnp.clip(jnp.round((frames + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+    """A frame, uint8 [H, W, 3], as little as is needed to tell how alike two are: uint8 [16, 8, 3]."""
+    return cv2.resize(frame, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA)
+
+
+def resize_into_mask(result: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The network's picture at a crop's own resolution, put where the mask is.
+
+    Args:
+      result: float [h, w, 3] in [−1, 1], at the network's size.
+      frame: uint8 [H, W, 3].
+      mask: bool [H, W].
+
+    Returns:
+      uint8 [H, W, 3], equal to `frame` bit for bit where the mask is false.
+    """
+    height, width = frame.shape[:2]
+    larger = cv2.resize(result, (width, height), interpolation=cv2.INTER_CUBIC)
+    pixels = np.clip(np.round((larger + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.where(mask[..., None], pixels, frame)

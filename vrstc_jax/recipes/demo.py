@@ -1,0 +1,140 @@
+"""The demonstration: the whole job on made-up walkers, from nothing to a report."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vrstc_jax import config as configs
+from vrstc_jax.data.images import write_png
+from vrstc_jax.data.inputs.sources import Source
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people, unoccluded
+from vrstc_jax.evaluation import retrieval
+from vrstc_jax.inference.complete import Completer
+from vrstc_jax.models.model_file import ReidModel, default_model_path, load_model, save_model
+from vrstc_jax.recipes.complete import complete_source
+from vrstc_jax.recipes.fit import fit
+from vrstc_jax.recipes.judge import judge
+from vrstc_jax.report.figures import completion_rows, stacked
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import require_writable_directory
+
+_CAMERAS = 2
+_FIRST, _SHOWN = 3, 8  # tracklets in the first picture, and frames of each
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a demonstration does: people learned from and judged on, their frames, training steps."""
+
+    people: int
+    test_people: int
+    frames: int
+    reid_steps: int
+    stcnet_steps: int
+
+
+AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300, stcnet_steps=1600),
+           "smoke": Amount(people=6, test_people=3, frames=8, reid_steps=4, stcnet_steps=4)}
+
+
+def demo(output, *, config: configs.Config, command: str = "") -> str:
+    """Learns from walkers, completes and judges walkers of people that no training saw, and reports.
+
+    What it leaves in `output`: first.png, report.html, metrics.json, ranked.png, model.safetensors, completed/
+    (crops, masks, scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
+
+    first.png is the default model's work, before anything is trained here.
+
+    Returns:
+      The table and where to look, as text.
+
+    Raises:
+      InputError: `output` cannot be written, or holds a demonstration of another size or seed.
+    """
+    output = Path(output)
+    require_writable_directory(output)
+    amount = AMOUNTS[config.name]
+    config = dataclasses.replace(
+        config, reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),
+        stcnet_training=dataclasses.replace(config.stcnet_training, steps=amount.stcnet_steps))
+    train = _walkers(config, people("train", amount.people))
+    test = test_walkers(config)
+
+    _first_picture(output / "first.png", test)
+    path = output / "model.safetensors"
+    if not path.exists():
+        # Masks and truth are for judging; learning sees what a user's footage would show.
+        seen = [dataclasses.replace(tracklet, masks=None, truth=None, silhouettes=None) for tracklet in train]
+        save_model(path, fit(seen, output / "work", config=config, command=command,
+                             inputs={"walkers": dataclasses.asdict(amount)}))
+    model = load_model(path)
+    if model.config != config:
+        raise InputError(f"{path}: is of a demonstration of another size or seed; remove {output}, or choose "
+                         "another output.")
+    completer = Completer(model)
+    verdict = judge(completer, test)
+    located = [dataclasses.replace(tracklet, masks=None) for tracklet in test]
+    source = Source(located, "folder", output / "completed")
+    metrics = complete_source(
+        completer.model, source, output / "completed", command=command,
+        run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict, completer=completer,
+        summary=output, title="VRSTC on made-up walkers",
+        conclude=lambda folder: _ranked(completer, test, [folder.completed(t) for t in located], output))
+    return (f"{verdict.format()}\n\n{retrieval.format_figures(metrics['ranking'])}\n\n"
+            f"open {output / 'report.html'}")
+
+
+def _first_picture(path, tracklets):
+    """What the default model makes of some of the tracklets, with what it locates."""
+    if path.exists() or not default_model_path().is_file():
+        return
+    completer, groups = Completer(load_model()), []
+    for tracklet in tracklets:
+        hidden = [mask.mean() > 0.1 for mask in tracklet.masks]
+        if 2 <= sum(hidden) <= len(hidden) / 2 and len(groups) < _FIRST:
+            first = max(0, min(int(np.argmax(hidden)) - 2, len(hidden) - _SHOWN))
+            done = list(completer.stream(dataclasses.replace(tracklet, masks=None)))
+            groups.append(completion_rows(tracklet, done[first:first + _SHOWN]))
+    if groups:
+        write_png(path, stacked(groups))
+        print(f"a first picture, by the default model and what it locates: {path} (rows: seen, hidden, completed, the "
+              "truth). Now learning from nothing.", flush=True)
+
+
+def _ranked(completer, test, completed, output):
+    """Who is it, before and after completion: the first camera's tracklets are looked for in the other's.
+
+    The re-ID network is the one that locates and guides; `experiments.vrstc` trains the paper's final one.
+    """
+    model = completer.model
+    network = ReidModel(model.config.reid, model.reid, model.identities)
+    given = [dataclasses.replace(tracklet, frames=[done.frame for done in completer.stream(tracklet)])
+             for tracklet in test]
+    rivals = {"before completion": test, "after completion": completed, "after completion, true masks": given,
+              "nothing hidden": [unoccluded(tracklet) for tracklet in test]}
+    evaluations = {name: retrieval.evaluate(network, *_by_camera(tracklets)) for name, tracklets in rivals.items()}
+    write_png(output / "ranked.png", retrieval.ranked_picture(
+        evaluations["before completion"], evaluations["after completion"], _by_camera(test),
+        _by_camera(completed)))
+    figures = {name: evaluation.figures() for name, evaluation in evaluations.items()}
+    return {"ranking": figures}, [retrieval.table(figures)]
+
+
+def _by_camera(tracklets):
+    """(queries, gallery)."""
+    first = tracklets[0].camera
+    return [t for t in tracklets if t.camera == first], [t for t in tracklets if t.camera != first]
+
+
+def test_walkers(config: configs.Config) -> list[Tracklet]:
+    """The walkers that a demonstration with `config` judges on, with masks and truth."""
+    return _walkers(config, people("test", AMOUNTS[config.name].test_people))
+
+
+def _walkers(config, who):
+    look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width,
+                        frames=AMOUNTS[config.name].frames)
+    return make_tracklets(who, cameras=_CAMERAS, seed=config.seed, config=look)

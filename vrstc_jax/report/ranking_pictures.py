@@ -1,0 +1,199 @@
+"""Pictures of a ranking: CMC curves, and queries with the gallery entries found for them.
+
+Pictures are uint8 [H, W, 3], RGB. Right and wrong are told by colour and by a mark, so that they can be told
+apart without seeing colours.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vrstc_jax.data.images import write_png
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.evaluation.ranking import Ranking, first_entries
+from vrstc_jax.evaluation.retrieval import Evaluation
+from vrstc_jax.runtime.storage import as_path, replace_file
+
+_RIGHT, _WRONG, _PLAIN = (0, 140, 90), (205, 60, 30), (110, 110, 110)
+_BORDER, _GAP, _LINE = 4, 6, 22  # pixels: a frame, between pictures, a line of text
+_FONT, _TEXT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+
+
+@dataclass(frozen=True, eq=False)
+class RankedList:
+    """One query and what was found for it.
+
+    Attributes:
+      title: ASCII, such as 'before completion'; cv2, which writes it, knows no other letters.
+      query: a picture of the query.
+      entries: pictures of the gallery entries, the nearest first.
+      right: for each entry whether it is the query's person, or None where that is not known.
+    """
+
+    title: str
+    query: np.ndarray
+    entries: Sequence[np.ndarray]
+    right: Sequence[bool | None]
+
+    def __post_init__(self):
+        if len(self.entries) != len(self.right):
+            raise ValueError(f"list '{self.title}': {len(self.entries)} entries need as many marks. "
+                             f"Got {len(self.right)}.")
+
+
+def ranked_lists(lists: Sequence[RankedList], *, height: int = 128) -> np.ndarray:
+    """The lists as rows of one picture, everybody `height` pixels high; before and after are two rows.
+
+    The query stands at the left in a grey frame. Entries follow by rank, which stands above them: a right
+    one in a green frame with a tick, a wrong one in a red frame with a cross, one of whom nothing is known in
+    grey.
+
+    Raises:
+      ValueError: no lists, or a height below 16.
+    """
+    if not lists or height < 16:
+        raise ValueError(f"give at least one list and 16 pixels. Got {len(lists)} and {height}.")
+    rows = [_row(ranked, height) for ranked in lists]
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate([_widened(row, width) for row in rows])
+
+
+def _row(ranked: RankedList, height: int) -> np.ndarray:
+    tiles = [_tile(ranked.query, height, _PLAIN, "query")]
+    for i, (entry, right) in enumerate(zip(ranked.entries, ranked.right)):
+        colour, mark = (_PLAIN, None) if right is None else (_RIGHT, "tick") if right else (_WRONG, "cross")
+        tiles.append(_tile(entry, height, colour, str(i + 1), mark))
+    tiles[0] = _widened(tiles[0], tiles[0].shape[1] + 2 * _GAP)
+    tiles = np.concatenate(tiles, axis=1)
+    title = np.full((_LINE, max(tiles.shape[1], _text_width(ranked.title) + 2 * _GAP), 3), 255, np.uint8)
+    _write(title, ranked.title, _GAP)
+    gap = np.full((_GAP, title.shape[1], 3), 255, np.uint8)
+    return np.concatenate([title, _widened(tiles, title.shape[1]), gap])
+
+
+def _tile(picture: np.ndarray, height: int, colour: tuple, text: str, mark: str | None = None) -> np.ndarray:
+    """The picture in a frame, with a line of text above it and a white gap around."""
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    way = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
+    picture = cv2.resize(picture, (width, height), interpolation=way)
+    picture = cv2.copyMakeBorder(picture, *(_BORDER,) * 4, cv2.BORDER_CONSTANT, value=colour)
+    if mark:
+        _mark(picture, colour, mark)
+    picture = np.pad(picture, ((_LINE, 0), (_GAP // 2,) * 2, (0, 0)), constant_values=255)
+    _write(picture, text, (picture.shape[1] - _text_width(text)) // 2)
+    return picture
+
+
+def _mark(picture: np.ndarray, colour: tuple, mark: str) -> None:
+    """A tick or a cross, white in a square of the frame's colour, in the lower right corner."""
+    size = 16
+    y, x = picture.shape[0] - size, picture.shape[1] - size
+    picture[max(0, y):, max(0, x):] = colour
+    strokes = {"tick": [(3, 8, 6, 12), (6, 12, 12, 3)], "cross": [(3, 3, 12, 12), (3, 12, 12, 3)]}
+    for x0, y0, x1, y1 in strokes[mark]:
+        cv2.line(picture, (x + x0, y + y0), (x + x1, y + y1), (255, 255, 255), 2, cv2.LINE_AA)
+
+
+def _write(picture: np.ndarray, text: str, x: int) -> None:
+    cv2.putText(picture, text, (max(0, x), _LINE - 7), _FONT, _TEXT_SIZE, (30, 30, 30), 1, cv2.LINE_AA)
+
+
+def _text_width(text: str) -> int:
+    return cv2.getTextSize(text, _FONT, _TEXT_SIZE, 1)[0][0]
+
+
+def _widened(picture: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
+
+
+def write_cmc_plot(path: str | Path, rankings: Mapping[str, Ranking], *, ranks: int = 20) -> None:
+    """Draws CMC curves up to `ranks` into a PNG file; the legend has each one's name, rank-1 and mAP in %.
+
+    Raises:
+      InputError: the file cannot be written.
+      ValueError: no rankings, or no ranks.
+    """
+    if not rankings or ranks < 1:
+        raise ValueError(f"give at least one ranking and one rank. Got {len(rankings)} and {ranks}.")
+    from matplotlib.figure import Figure  # without pyplot: nothing of the user's is touched
+
+    figure = Figure((6, 4), layout="constrained")
+    axes = figure.subplots()
+    lines = ("-", "--", ":", "-.")
+    for i, (name, ranking) in enumerate(rankings.items()):
+        shares = 100 * ranking.cmc[:ranks]
+        axes.plot(np.arange(1, len(shares) + 1), shares, lines[i % len(lines)], marker="o", markersize=3,
+                  label=f"{name}: rank-1 {shares[0]:.1f}, mAP {100 * ranking.mean_ap:.1f}")
+    axes.set(xlabel="rank", ylabel="queries with a right answer by then, %")
+    longest = max(len(ranking.cmc[:ranks]) for ranking in rankings.values())
+    axes.set_xticks(np.unique(np.linspace(1, longest, 6).round().astype(int)))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=120)
+    replace_file(path, written.getvalue())
+
+
+_UNKNOWN = "?"  # equal to no name that a source gives: those have neither this nor nothing
+
+
+def ranked_picture(before: Evaluation, after: Evaluation, raw: tuple[Sequence, Sequence],
+                   completed: tuple[Sequence, Sequence], *, queries: int = 4, count: int = 8) -> np.ndarray:
+    """Some queries' ranked lists before and after completion, under each other: uint8 [H, W, 3].
+
+    Half of the queries are those that gained the most average precision, the others those that lost the most,
+    so that the picture does not flatter.
+
+    Args:
+      raw, completed: (queries, gallery) as `before` and `after` were given them.
+    """
+    gain = after.ranking.average_precision - before.ranking.average_precision
+    order = np.argsort(-np.nan_to_num(gain), kind="stable")
+    order = order[before.ranking.counted[order]]
+    queries = min(queries, len(order))
+    chosen = [*order[:queries - queries // 2], *order[len(order) - queries // 2:]]
+    lists = []
+    for number in chosen:
+        for name, evaluation, (query, gallery) in (("before", before, raw), ("after", after, completed)):
+            precision = evaluation.ranking.average_precision[number]
+            title = f"query {query[number].name}, {name} completion: average precision {100 * precision:.0f} %"
+            lists.append(ranked_list(title, evaluation.distances[number], query[number], gallery, count))
+    return ranked_lists(lists)
+
+
+def ranked_list(title, row, query, gallery, count):
+    """The `count` entries of the gallery nearest to a query, by its row of distances [G], to be drawn."""
+    entries, right = nearest_entries(row, query, gallery, count)
+    known = [query.person is not None and gallery[i].person is not None for i in entries]
+    return RankedList(_ascii(title), portrait(query), [portrait(gallery[i]) for i in entries],
+                      [bool(is_right) if told else None for is_right, told in zip(right, known)])
+
+
+def nearest_entries(row, query, gallery, count):
+    """(entries, right) as `first_entries`; who is not known is nobody else."""
+    ids, cameras = (np.array([getattr(t, field) or "" for t in gallery], str) for field in ("person", "camera"))
+    return first_entries(row, query.person or _UNKNOWN, ids, query.camera or _UNKNOWN, cameras, count=count)
+
+
+def portrait(tracklet: Tracklet) -> np.ndarray:
+    """One frame to show a tracklet by, the middle one."""
+    return tracklet.frames[len(tracklet) // 2]
+
+
+def _ascii(text):
+    return text.encode("ascii", "replace").decode()
+
+
+def write_pictures(directory, evaluations: Mapping[str, Evaluation], picture: np.ndarray | None) -> list[Path]:
+    """cmc.png, and ranked.png where there is a picture; returns what was written."""
+    written = []
+    if picture is not None:
+        write_png(as_path(directory) / "ranked.png", picture)
+        written.append(as_path(directory) / "ranked.png")
+    write_cmc_plot(as_path(directory) / "cmc.png", {name: e.ranking for name, e in evaluations.items()})
+    return [*written, as_path(directory) / "cmc.png"]

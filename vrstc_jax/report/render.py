@@ -1,0 +1,244 @@
+"""Completed people, put back into the full picture: a video with the original on the left.
+
+This is the one place where completed pixels are stored with loss (H.264 where there is an encoder for it);
+it is for looking at. The pixels to count with are the PNGs beside it.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.inputs.decoding import VideoReader
+from vrstc_jax.data.inputs.sources import Source
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import require_writable_directory
+
+_GAP = 4  # Columns between the two pictures; even, as everything in the video has to be.
+_CAPTION_HEIGHT = 24
+_OUTLINE = (255, 196, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedCrop:
+    """One completed crop and its place in the picture.
+
+    Attributes:
+      box: left, top, width, height in whole pixels of the picture.
+      pixels: uint8 [height, width, 3], RGB.
+      mask: bool [height, width]; only where true (hidden) are `pixels` put into the picture.
+    """
+
+    box: tuple[int, int, int, int]
+    pixels: np.ndarray
+    mask: np.ndarray
+
+
+Completed = Callable[[int], Sequence[CompletedCrop]] | Mapping[int, Sequence[CompletedCrop]]
+
+
+def render_video(video: str | Path, output: str | Path, completed: Completed, *,
+                 frame_rate: Fraction | None = None, outline: bool = False) -> int:
+    """Writes a video of the original beside the completed picture; returns its number of frames.
+
+    Crops of one frame are put in in the order they come, so where two people's hidden parts overlap the
+    later one is seen. A video that breaks off is rendered as far as it goes. The file appears when whole.
+
+    Args:
+      video: the video that the crops are of.
+      output: the file to write; its suffix names the container (.mp4, .mkv, .mov, .avi).
+      completed: from the frame's number (from 1) to what was completed in it: a function, such as
+        `CompletedFolder`, or a mapping, in which frames may be absent.
+      frame_rate: frames a second; None: the video's own.
+      outline: whether to draw, on the completed side, a thin box around people with hidden parts.
+
+    Raises:
+      InputError: the video does not decode, the output cannot be written or its suffix is of no container
+        that takes the picture, or a completed picture is missing or damaged.
+      ValueError: a crop's parts do not have the size of its box, or the box leaves the picture.
+    """
+    video, output = Path(video), Path(output)
+    if output.exists() and video.exists() and output.samefile(video):
+        raise InputError(f"{output}: is the video itself; give another file to render to.")
+    look_up = completed if callable(completed) else lambda number: completed.get(number, ())
+    temporary = _temporary(output)
+    try:
+        with VideoReader(video) as reader:
+            count = _write_frames(reader, temporary, output, look_up, frame_rate, outline)
+        os.replace(temporary, output)
+    except (OSError, av.error.FFmpegError) as error:
+        raise _unwritable(output, error) from None
+    finally:
+        _remove(temporary)
+    return count
+
+
+def require_renderable(output: str | Path) -> None:
+    """Checks, before the long work that a rendered video comes after, that it can be written to `output`.
+
+    Raises:
+      InputError: as `render_video` would for the output.
+    """
+    output = Path(output)
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; give the name of the video file to write.")
+    require_writable_directory(output.absolute().parent)
+    temporary = _temporary(output)
+    try:
+        _open_output(temporary, output).close()
+    except (OSError, av.error.FFmpegError) as error:
+        raise _unwritable(output, error) from None
+    finally:
+        _remove(temporary)
+
+
+def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
+    """A copy of the picture, uint8 [H, W, 3], with the hidden pixels of the crops laid over it.
+
+    Raises:
+      ValueError: a crop's parts do not have the size of its box, or the box leaves the picture.
+    """
+    result = picture.copy()
+    for crop in crops:
+        left, top, width, height = (int(value) for value in crop.box)
+        region = result[top:top + height, left:left + width] if min(left, top) >= 0 else result[:0]
+        if not region.shape[:2] == crop.pixels.shape[:2] == crop.mask.shape == (height, width):
+            raise ValueError(f"a completed crop must have its box's size and lie in the picture. Got box "
+                             f"{(left, top, width, height)}, pixels {crop.pixels.shape}, mask "
+                             f"{crop.mask.shape}, picture {picture.shape}.")
+        region[crop.mask] = crop.pixels[crop.mask]
+    return result
+
+
+class CompletedFolder:
+    """What `vrstc complete` wrote for a video, by frame number: `folder(17)` is that frame's crops.
+
+    Completed crops are `<directory>/<tracklet>/<frame>.png`, their masks
+    `<directory>/masks/<tracklet>/<frame>.png`. Crops with nothing hidden are left out.
+
+    Raises, when called:
+      InputError: a picture is missing, damaged, or of another size than its box.
+    """
+
+    def __init__(self, source: Source, directory: str | Path):
+        self._directory = Path(directory)
+        self._of_frame = defaultdict(list)
+        for tracklet in source.tracklets:
+            if tracklet.boxes is None:
+                raise InputError(f"{source.path}: only a video with boxes can be rendered; "
+                                 f"tracklet {tracklet.name} has no boxes.")
+            for (number, *box), frame_name in zip(tracklet.boxes.astype(int).tolist(), tracklet.frame_names):
+                self._of_frame[number].append((tracklet.name, frame_name, tuple(box)))
+
+    def __call__(self, number: int) -> list[CompletedCrop]:
+        crops = []
+        for name, frame_name, box in self._of_frame.get(number, ()):
+            mask = self._read(read_mask, self._directory / "masks" / name / f"{frame_name}.png", box)
+            if mask.any():
+                pixels = self._read(read_image, self._directory / name / f"{frame_name}.png", box)
+                crops.append(CompletedCrop(box, pixels, mask))
+        return crops
+
+    @staticmethod
+    def _read(read: Callable, path: Path, box: tuple[int, int, int, int]) -> np.ndarray:
+        array = read(path)
+        height, width = array.shape[:2]
+        if (width, height) != box[2:]:
+            raise InputError(f"{path}: is {width}x{height}, but its box is {box[2]}x{box[3]}; "
+                             "complete the video again.")
+        return array
+
+
+def _temporary(output: Path) -> Path:
+    return output.with_name(f".{output.stem}.partial{output.suffix}")  # The suffix names the container.
+
+
+def _unwritable(output: Path, error: Exception) -> InputError:
+    return InputError(f"{output}: cannot be written ({error.strerror}); give another place.")
+
+
+def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: Callable,
+                  frame_rate: Fraction | None, outline: bool) -> int:
+    # MPEG-4 cannot count time in finer steps than 1/65535 s.
+    rate = Fraction(frame_rate or reader.frame_rate).limit_denominator(1001)
+    container = _open_output(temporary, output)
+    with container:
+        stream = None
+        for number, frame in reader:
+            picture = reader.rgb(frame)
+            crops = look_up(number)
+            canvas = _side_by_side(picture, _outlined(put_back(picture, crops), crops if outline else ()))
+            if stream is None:
+                stream = _add_stream(container, rate, canvas.shape)
+            image = av.VideoFrame.from_ndarray(canvas, format="rgb24")
+            image.pts, image.time_base = number - 1, 1 / rate
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
+    return reader.frames_read
+
+
+def _open_output(temporary: Path, output: Path) -> av.container.OutputContainer:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        container = av.open(str(temporary.resolve()), "w")
+    except ValueError:  # FFmpeg knows no container of this suffix.
+        raise _unknown_container(output) from None
+    if _codec(container) is None:
+        container.close()
+        raise _unknown_container(output)
+    return container
+
+
+def _unknown_container(output: Path) -> InputError:
+    return InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
+
+
+def _codec(container: av.container.OutputContainer) -> str | None:
+    for name in ("libx264", "mpeg4"):
+        if name in av.codecs_available and name in container.supported_codecs:
+            return name
+    return None
+
+
+def _add_stream(container: av.container.OutputContainer, rate: Fraction, shape: tuple[int, ...]):
+    codec = _codec(container)
+    stream = container.add_stream(codec, rate=rate)
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = "yuv420p"
+    stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+    return stream
+
+
+def _side_by_side(original: np.ndarray, completed: np.ndarray) -> np.ndarray:
+    height, width = original.shape[:2]
+    # 4:2:0 colour needs even sizes; the edge is repeated where the picture's is odd.
+    padding = ((0, height % 2), (0, width % 2), (0, 0))
+    original, completed = np.pad(original, padding, "edge"), np.pad(completed, padding, "edge")
+    gap = np.zeros((original.shape[0], _GAP, 3), np.uint8)
+    pictures = np.concatenate([original, gap, completed], axis=1)
+    caption = np.zeros((_CAPTION_HEIGHT, pictures.shape[1], 3), np.uint8)
+    for text, left in (("original", 6), ("completed", original.shape[1] + _GAP + 6)):
+        cv2.putText(caption, text, (left, _CAPTION_HEIGHT - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5,
+                    (235, 235, 235), 1, cv2.LINE_AA)
+    return np.concatenate([caption, pictures])
+
+
+def _outlined(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
+    for crop in crops:
+        left, top, width, height = (int(value) for value in crop.box)
+        cv2.rectangle(picture, (left, top), (left + width - 1, top + height - 1), _OUTLINE, 1)
+    return picture
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass  # Nothing can be there where even looking fails.

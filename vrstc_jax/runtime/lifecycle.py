@@ -1,0 +1,109 @@
+"""How a command runs: its exit codes, several processes of it, and JAX started for it.
+
+Commands that need no JAX load none.
+"""
+
+import math
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
+
+
+def run_as_command(work: Callable[[], None]) -> None:
+    """Calls `work`, and exits with a code of its own where it fails: 2 (bad input), 1 (training diverged, or another
+    process of the run is gone), 75 (preempted: the same command goes on) or 130 (interrupted).
+
+    With several processes, one that fails does not leave the others waiting for it.
+    """
+    before, patience = signal.getsignal(signal.SIGTERM), 5.0
+    try:
+        work()
+        return
+    except TrainingDiverged as error:  # all processes alike, which can wait for each other
+        sys.exit(_complain(error, 1))
+    except Preempted as error:
+        code = _complain(error, 75)
+        if error.together:
+            sys.exit(code)
+    except InputError as error:
+        code = _complain(error, 2)
+    except KeyboardInterrupt:
+        code = _complain("interrupted; the same command goes on from here", 130)
+    except Exception as error:
+        distributed = _distributed()
+        if distributed is None or distributed.process_count() == 1:
+            raise
+        if distributed.is_peer_failure(error):
+            code = _complain("another process of this run is gone, see what it says; the same command goes on from "
+                             "the last checkpoint", 1)
+            patience = 0.0
+        else:
+            traceback.print_exc()
+            code = _complain(f"failed ({type(error).__name__}), and takes the others down", 1)
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
+    distributed = _distributed()
+    if distributed is None:
+        sys.exit(code)
+    distributed.exit_process(code, patience=patience)
+
+
+def _distributed():
+    """`vrstc_jax.runtime.distributed`, if anything has started JAX through it: commands that need no JAX load none."""
+    return sys.modules.get("vrstc_jax.runtime.distributed")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of its run that tells what all know."""
+    distributed = _distributed()
+    return distributed is None or distributed.is_first()
+
+
+def start_jax() -> None:
+    """Connects the processes of a run (`distributed.initialize`), keeps what is compiled for the next start, and has SIGTERM
+    end the command as preempted, wherever it is: what it has done so far stands. Training makes more of SIGTERM
+    (`distributed.preemption_notice`).
+    """
+    from vrstc_jax.runtime import distributed
+
+    distributed.initialize()
+    distributed.enable_compilation_cache()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _preempted)
+
+
+def _preempted(*_):
+    raise Preempted("preempted; the same command goes on from here")
+
+
+def start_jax_for_training(batches: Iterable[int]) -> None:
+    """Starts JAX for training (`start_jax`). On CPU it shares a batch between as many devices as there are cores and
+    it divides by: one device leaves cores idle in the small convolutions. The environment has the last word.
+
+    Raises:
+      InputError: a batch does not divide by the number of processes.
+    """
+    import jax
+
+    from vrstc_jax.runtime import distributed
+
+    start_jax()
+    # All batches are checked now, not when the last of several trainings begins.
+    shares = [distributed.rows_per_process(batch) for batch in batches]
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        with suppress(RuntimeError):  # JAX has been used already, and its devices are set
+            jax.config.update("jax_num_cpu_devices", math.gcd(*shares, os.cpu_count() or 1))
+
+
+def _complain(error, code):
+    distributed = _distributed()
+    who = f"process {distributed.process_index()} of {distributed.process_count()}: " if distributed and distributed.process_count() > 1 else ""
+    print(f"vrstc: {who}{error}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,162 @@
+"""Files and folders on this machine's file systems, or in a bucket: gs://bucket/name, by etils' epath.
+
+In a bucket a file appears whole or not at all, nothing can be renamed, and a folder is there while there is something
+in it. What must be whole is written here so that it is, in either place.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vrstc_jax.runtime.errors import InputError
+
+_SCHEMES = ("gs", "s3", "az", "hf")  # that epath knows
+
+
+def is_remote(path) -> bool:
+    """Whether a path is in a bucket, as gs://bucket/name or as a `pathlib.Path` of that, which has lost a slash."""
+    return os.fspath(path).startswith(tuple(f"{scheme}:/" for scheme in _SCHEMES))
+
+
+def as_path(path) -> Path:
+    """The path as `pathlib` has it; in a bucket, as epath has it, with the same methods.
+
+    Raises:
+      InputError: it is in a bucket of another kind, or what reads buckets is not installed.
+    """
+    if not is_remote(path):
+        return Path(path)
+    scheme, _, rest = os.fspath(path).partition(":")
+    name = f"{scheme}://{rest.lstrip('/')}"
+    if scheme != "gs":
+        raise InputError(f"{name}: only local paths and gs:// are known here; give one of these.")
+    try:
+        import fsspec
+
+        fsspec.get_filesystem_class("gcs")
+    except ImportError:
+        raise InputError(f"{name}: paths of gs:// need gcsfs; get it with: pip install 'etils[epath-gcs]' (the extras "
+                         "tpu and cuda of vrstc_jax have it).") from None
+    from etils import epath
+
+    return epath.Path(name)
+
+
+def require_local(path, what: str) -> None:
+    """Checks that a path is on this machine's file systems; None is.
+
+    Raises:
+      InputError: it is in a bucket; `what` it is for needs it here.
+    """
+    if path is not None and is_remote(path):
+        scheme, _, rest = os.fspath(path).partition(":")
+        raise InputError(f"{scheme}://{rest.lstrip('/')}: {what} is on a local file system; copy or mount it, and give "
+                         "its path there.")
+
+
+def write_whole(path, data: bytes) -> None:
+    """Writes a file: under a temporary name, always the same beside it, which is then renamed; in a bucket at once.
+
+    Raises:
+      OSError: it cannot be written, on a file system.
+    """
+    path = as_path(path)
+    if is_remote(path):
+        path.write_bytes(data)
+        return
+    unfinished = path.with_name(f".{path.name}.partial")
+    try:
+        unfinished.write_bytes(data)
+        os.replace(unfinished, path)
+    except OSError:
+        with suppress(OSError):  # the folder that refused the file refuses this too; the first error is the one to tell
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+def remove(path) -> None:
+    """Removes a file, or a folder and all in it, where it is there."""
+    path = as_path(path)
+    if is_remote(path):
+        path.rmtree(missing_ok=True)
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def entries(directory) -> list[Path]:
+    """What a folder holds; nothing where it is not there."""
+    directory = as_path(directory)
+    return list(directory.iterdir()) if directory.exists() else []
+
+
+def upload(directory: Path, target, *, last: str) -> None:
+    """Copies a folder into a bucket, the file called `last` after all others: with it the copy is whole."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file())
+    for file in sorted(files, key=lambda file: file.name == last):
+        with file.open("rb") as source, (as_path(target) / file.relative_to(directory)).open("wb") as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+
+
+@contextmanager
+def local_file(path) -> Iterator[Path]:
+    """The file itself, or, while it lasts, a copy of one in a bucket, for what reads local files alone."""
+    path = as_path(path)
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / path.name
+        if path.exists():
+            with path.open("rb") as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+        yield copy
+
+
+def replace_file(path: str | Path, data: bytes) -> None:
+    """Writes `data` under a temporary name beside `path`, then renames it: whole, or as it was before. The folder is
+    made where it is not there; gs:// will do too.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    path = as_path(path)
+    try:
+        if not is_remote(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+    except OSError if not is_remote(path) else Exception as error:
+        raise InputError(f"{path}: cannot be written ({describe_error(error)}); give another place.") from None
+
+
+def require_writable_directory(path: str | Path) -> None:
+    """Makes the directory `path` where it is not there yet, and tries whether a file can be written in it.
+
+    A file is really written: permissions alone say little to root, or on a read-only file system.
+
+    Raises:
+      InputError: it cannot be made, is a file, or cannot be written in.
+    """
+    path = as_path(path)
+    try:
+        if is_remote(path):
+            probe = path / ".writable"
+            probe.write_bytes(b"x")
+            probe.unlink()
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"x")
+    except OSError if not is_remote(path) else Exception as error:
+        raise InputError(f"{path}: this folder cannot be written in ({describe_error(error)}); "
+                         "give another one.") from None
+
+
+def describe_error(error: Exception) -> str:
+    """An error's own words on one line, without a full stop."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".")

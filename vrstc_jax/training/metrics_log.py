@@ -1,0 +1,117 @@
+"""Metrics of a training run, as JSON lines and as TensorBoard events."""
+
+import json
+import os
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from vrstc_jax.runtime.storage import as_path, is_remote, write_whole
+from vrstc_jax.training.checkpoints import full_disk_as_input_error
+
+_UPLOAD_SECONDS = 60  # between writings of a whole log into a bucket
+
+
+class MetricsLog:
+    """Metrics as JSON lines and as TensorBoard events, in one directory; a context manager.
+
+    On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once. In a bucket,
+    where nothing is added to a file, both are written anew, once a minute and where `flush` says.
+
+    Args:
+      directory: local, or in gs://.
+      start: the step from which training goes on.
+
+    Raises:
+      InputError: the disk is full, here or in any method.
+    """
+
+    def __init__(self, directory, start: int = 0):
+        # Imported here: it takes a second, and only training writes events. Its SummaryWriter writes in a thread,
+        # which a full disk ends, and then blocks.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        self.directory = as_path(directory)
+        kept = [line for line in read_metrics(self.directory) if line["step"] <= start]
+        with full_disk_as_input_error(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            write_whole(self.path, text.encode())
+            self._remote, self._flushed = is_remote(self.path), time.monotonic()
+            self._here = tempfile.TemporaryDirectory() if self._remote else nullcontext(os.fspath(self.directory))
+            here = self._here.__enter__()
+            self._lines = os.path.join(here, self.path.name)
+            if self._remote:
+                Path(self._lines).write_text(text)
+            self._events = EventsWriter(os.path.join(here, "events"))
+            self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what it shows from there on
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            with self._here, full_disk_as_input_error(self.directory):
+                self._events.close()
+                self._upload()
+        except Exception:
+            if kind is None:  # else what is being raised already is what there is to tell
+                raise
+
+    @property
+    def path(self) -> Path:
+        """The file of JSON lines."""
+        return self.directory / "metrics.jsonl"
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Adds one line: {'step': step, **metrics}."""
+        from tensorboardX import summary
+
+        with full_disk_as_input_error(self.directory):
+            with open(self._lines, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            for name, value in metrics.items():
+                self._add(step, summary=summary.scalar(name, value))
+            self._events.flush()
+        if time.monotonic() - self._flushed >= _UPLOAD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Puts everything into the bucket, if it is in one: due before each checkpoint, which counts on what it has."""
+        self._flushed = time.monotonic()
+        with full_disk_as_input_error(self.directory):
+            self._events.flush()
+            self._upload()
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Adds a picture, uint8 [H, W, 3], to the events."""
+        from tensorboardX import summary
+
+        with full_disk_as_input_error(self.directory):
+            self._add(step, summary=summary.image(name, image, dataformats="HWC"))
+
+    def _upload(self):
+        if self._remote:
+            for file in Path(self._lines).parent.iterdir():
+                write_whole(self.directory / file.name, file.read_bytes())
+
+    def _add(self, step, **what):
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(wall_time=time.time(), step=step, **what))
+
+
+def read_metrics(directory) -> list[dict]:
+    """The lines of a `MetricsLog`, in order; a last line that was cut off is left out."""
+    path = as_path(directory) / "metrics.jsonl"
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
