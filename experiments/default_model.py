@@ -54,6 +54,8 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
+from vrstc_jax.training.metrics_log import curves
+from vrstc_jax.training.stcnet import train_stcnet
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,13 @@ def main(arguments: Arguments) -> Path:
                or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
     identities, usable = unoccluded_frames(train)
-    state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
-    curves = {"STCnet": fit.curves(work / "stcnet")}
+    state = train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
+    measured = {"STCnet": curves(work / "stcnet")}
     if amount.wider_steps:
         config = wider(config, amount)
-        state = fit.train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet_wider",
+        state = train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet_wider",
                                  start_from=jax.device_get((state.result, state.discriminators)))
-        curves["STCnet, two frames a side"] = fit.curves(work / "stcnet_wider")
+        measured["STCnet, two frames a side"] = curves(work / "stcnet_wider")
     model = Model(
         config=dataclasses.replace(config, seed=arguments.seed, reid=head.config),
         generators=jax.device_get(state.result), discriminators=jax.device_get(state.discriminators),
@@ -171,7 +173,7 @@ def main(arguments: Arguments) -> Path:
             "reid_steps": amount.reid_steps, "head_steps": amount.head_steps, "stcnet_steps": amount.stcnet_steps,
             "wider_steps": amount.wider_steps,
             "locating": locating,
-            "curves": first.provenance["curves"] | head.provenance["curves"] | curves})
+            "curves": first.provenance["curves"] | head.provenance["curves"] | measured})
     distributed.run_on_first(lambda: _save_judged(path, model, amount))
     return path
 

@@ -36,13 +36,14 @@ from vrstc_jax.evaluation.locating import HIDDEN_SHARE
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.models.model_file import Model, load_model, save_model
-from vrstc_jax.recipes import fit, five_steps
+from vrstc_jax.recipes import five_steps
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
+from vrstc_jax.training.stcnet import train_stcnet
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),
         **{f"without {kind}": dataclasses.replace(EVERY_KIND, **{kind: False}) for kind in KINDS}}
@@ -136,7 +137,7 @@ def _trained(work, name, config, amount, locating) -> Model:
         write_walkers(work / "data", amount, ROWS[name], config)
     train = read_set(work / "data", "train")
     identities, usable = default_model.unoccluded_frames(train)
-    state = fit.train_stcnet(train, usable, config, locating.reid, len(identities), work / "stcnet")
+    state = train_stcnet(train, usable, config, locating.reid, len(identities), work / "stcnet")
     save_model(path, Model(config=config, generators=jax.device_get(state.result),
                            discriminators=jax.device_get(state.discriminators), reid=locating.reid,
                            identities=locating.identities, tau=locating.tau))

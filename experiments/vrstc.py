@@ -53,7 +53,7 @@ from vrstc_jax.models.model_file import default_model_path, load_model
 from vrstc_jax.models.pooling import pooling
 from vrstc_jax.models.tensor_file import tensors_digest
 from vrstc_jax.recipes import five_steps
-from vrstc_jax.report import write_json
+from vrstc_jax.report import ranking_tables, write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
@@ -233,7 +233,7 @@ def _all_splits(arguments):
         again.unlink(missing_ok=True)
 
     distributed.run_on_first(store)
-    distributed.print_on_first(f"gallery {results['gallery']}\n{retrieval.format_spreads(results['evaluations'], len(found))}")
+    distributed.print_on_first(f"gallery {results['gallery']}\n{ranking_tables.format_spreads(results['evaluations'], len(found))}")
     return results
 
 
@@ -334,7 +334,7 @@ def _format_gallery(results):
     title = f"gallery {results['gallery']}{' (official)' if results.get('official') else ''}"
     if not results["evaluations"]:
         return f"{title}: no query has a match in it"
-    return f"{title}\n{retrieval.format_figures(results['evaluations'])}"
+    return f"{title}\n{ranking_tables.format_figures(results['evaluations'])}"
 
 
 def _score(row):

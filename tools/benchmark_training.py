@@ -46,7 +46,8 @@ from vrstc_jax.models.layers import Deconvolution
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
-from vrstc_jax.training.stcnet import AXIS, pmap_step
+from vrstc_jax.training.devices import AXIS
+from vrstc_jax.training.stcnet import pmap_step
 
 OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
 IDENTITIES = 10  # as `example_step` has them

@@ -131,7 +131,7 @@ def kill_once(run: "Run", moment: tuple[int, str, float], expected: dict) -> dic
             raise InputError(f"{run.directory}: the run failed before it was killed; see its log files.")
         when = when - 1 if kind != "any" and when > 1 else when * 0.8
     run.processes[which].kill()
-    writing, completing = bool(_half_written(run)), 0 < _completed(run) and not (run.directory / "completed").exists()
+    writing, completing = bool(_half_written(run)), _completed(run) > 0 and not (run.directory / "completed").exists()
     began = time.monotonic()
     codes = run.wait()
     waited = time.monotonic() - began

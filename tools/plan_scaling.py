@@ -35,6 +35,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.training import reid, stcnet
+from vrstc_jax.training.devices import jit_without_optimisation
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def example_step(network: str, config: configs.Config, count: int, devices):
     masks[:, :c.height // 3] = True
     batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
              "following": pictures(*side), "labels": labels}
-    make = stcnet.jit_without_optimisation(lambda key: initial_variables(config.reid, identities, key))
+    make = jit_without_optimisation(lambda key: initial_variables(config.reid, identities, key))
     guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
     return stcnet.pmap_step(config, identities, devices), (stcnet.initial_state(config), guider), batch
 

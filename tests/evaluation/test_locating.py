@@ -37,7 +37,7 @@ def test_a_score_that_is_the_threshold_is_not_called():
 
 
 def test_how_much_of_a_band_must_be_hidden():
-    assert HIDDEN_SHARE == pytest.approx(1 / 3)
+    assert pytest.approx(1 / 3) == HIDDEN_SHARE
     assert judge_locating(SCORES, MASKS, 0.65, share=0.25).hidden == 4
     assert judge_locating(SCORES, MASKS, 0.65, share=0.8).hidden == 1
 

@@ -444,7 +444,7 @@ def test_rerank_finds_people_better():
 
 def test_rerank_of_duplicates():
     same = rerank(np.ones((3, 4)), np.ones((40, 4)))
-    assert ((0 <= same) & (same <= 1)).all()
+    assert ((same >= 0) & (same <= 1)).all()
     rng = np.random.default_rng(5)
     features = np.repeat(rng.normal(size=(5, 6)), 4, axis=0)
     got = rerank(features[::4], features, k1=3, k2=2)

@@ -14,6 +14,7 @@ from vrstc_jax.data.images import read_image
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.retrieval import evaluate, evaluate_features, judge_distances, save_features
 from vrstc_jax.recipes.rank import nearest
+from vrstc_jax.report import ranking_tables
 from vrstc_jax.report.ranking_pictures import portrait, ranked_picture, write_pictures
 from vrstc_jax.report.ranking_tables import format_figures
 from vrstc_jax.runtime.errors import InputError
@@ -58,7 +59,7 @@ def test_figures_as_text_and_as_a_table():
                      "before         0.0   100.0    100.0    100.0  37.5",
                      "afterwards    50.0   100.0    100.0    100.0  62.5",
                      "1 queries have no match in the gallery and are left out"]
-    assert retrieval.table(figures).rows[1] == ["afterwards", "50.0", "100.0", "100.0", "100.0", "62.5"]
+    assert ranking_tables.table(figures).rows[1] == ["afterwards", "50.0", "100.0", "100.0", "100.0", "62.5"]
     without = judge_distances(BEFORE[:2], QUERY[:2], GALLERY).figures()
     assert len(format_figures({"a": without}).splitlines()) == 3
 

@@ -19,14 +19,13 @@ import jax
 import numpy as np
 import pytest
 import tyro
+from dataset_trees import ilids, mars
+from five_steps_stand_ins import CONFIG, PROTOCOL, compiled_once, trained  # noqa: F401
 from people import random_reid
-from test_datasets import ilids, mars
-from test_five_steps import CONFIG, PROTOCOL, compiled_once, trained  # noqa: F401
 
 from experiments import vrstc
 from vrstc_jax import config as configs
 from vrstc_jax.data import datasets
-from vrstc_jax.evaluation import retrieval
 from vrstc_jax.models import imagenet
 from vrstc_jax.models.imagenet import Weights
 from vrstc_jax.models.model_file import load_model, load_reid
@@ -34,6 +33,7 @@ from vrstc_jax.models.pooling import pooling
 from vrstc_jax.models.reid import initial_variables
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.recipes.five_steps import SPLITS, Options, read_splits
+from vrstc_jax.report import ranking_tables
 from vrstc_jax.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
@@ -105,7 +105,7 @@ class TestTheCommand:
         results = RESULTS | {"locating": {}, "official": True, "other_gallery": {
             "gallery": "with the queries", "official": False, "evaluations": {}}}
         assert vrstc.format_results(results).splitlines() == [
-            "gallery without the queries (official)", *retrieval.format_figures(RESULTS["evaluations"]).splitlines(),
+            "gallery without the queries (official)", *ranking_tables.format_figures(RESULTS["evaluations"]).splitlines(),
             "", "gallery with the queries: no query has a match in it"]
 
     def test_a_split_file_by_a_relative_path(self, tmp_path, monkeypatch):

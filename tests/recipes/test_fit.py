@@ -24,8 +24,9 @@ from vrstc_jax.models.model_file import Model, load_model
 from vrstc_jax.recipes import fit as fitting
 from vrstc_jax.recipes.fit import fit
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
-from vrstc_jax.training import loop
+from vrstc_jax.training import loop, metrics_log, reid, stcnet
 from vrstc_jax.training.checkpoints import Checkpoints
+from vrstc_jax.training.devices import shard
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -99,8 +100,8 @@ def watched(tmp_path_factory, quick_compilation):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrackletSet, "frame", spied)
-        patch.setattr(fitting.loop, "train", drawn)
-        for module in (fitting.reid, fitting.stcnet):
+        patch.setattr(loop, "train", drawn)
+        for module in (reid, stcnet):
             patch.setattr(module, "initial_state", lambda *_, **__: None)
             patch.setattr(module, "pmap_step", lambda *_: None)
         model = fit(list(footage()), work, **SAME, command="vrstc fit")
@@ -214,7 +215,7 @@ class TestLoop:
                 self.train(tmp_path / "stopped", step=step)
         resumed = self.train(tmp_path / "stopped")
         assert float(resumed["total"]) == float(whole["total"]) and int(resumed["step"]) == 20
-        lines, expected = (loop.read_metrics(tmp_path / name) for name in ("stopped", "whole"))
+        lines, expected = (metrics_log.read_metrics(tmp_path / name) for name in ("stopped", "whole"))
         assert [line["step"] for line in lines] == [4, 6, 8, 12, 16, 18, 20]
         assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
         assert lines[0]["loss"] == 2.5  # of steps 1 to 4; the next is of 5 and 6 alone
@@ -232,7 +233,7 @@ class TestLoop:
         with (tmp_path / "metrics.jsonl").open("a") as lines:
             lines.write('{"step": 8, "loss": 1}\n{"step": 12, "lo')
         self.train(tmp_path, steps=8)
-        assert [line["step"] for line in loop.read_metrics(tmp_path)] == [4, 6, 8]
+        assert [line["step"] for line in metrics_log.read_metrics(tmp_path)] == [4, 6, 8]
         assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
 
     @pytest.mark.parametrize("bad, kept", [(2, 0), (8, 6), (12, 6), (13, 12), (20, 18)])
@@ -244,7 +245,7 @@ class TestLoop:
         assert (f"step {kept} is kept" if kept else "no checkpoint yet") in message
         state, step = saved(tmp_path)
         assert step == kept == int(state["step"]) and np.isfinite(state["total"])
-        assert all(np.isfinite(line["loss"]) and line["step"] < bad for line in loop.read_metrics(tmp_path))
+        assert all(np.isfinite(line["loss"]) and line["step"] < bad for line in metrics_log.read_metrics(tmp_path))
 
     @pytest.mark.parametrize("bad, kept", [(5, 0), (6, 0), (12, 6), (20, 18)])
     def test_a_network_that_is_not_finite_is_not_kept(self, tmp_path, bad, kept):
@@ -266,8 +267,8 @@ class TestLoop:
 
     def test_a_batch_must_divide_by_the_devices(self):
         with pytest.raises(ValueError, match="batch of 12 does not divide by the 8 devices"):
-            loop.shard({"x": np.zeros((12, 3))}, jax.devices())
-        assert loop.shard({"x": np.arange(16)}, jax.devices())["x"].tolist() == [[2 * i, 2 * i + 1] for i in range(8)]
+            shard({"x": np.zeros((12, 3))}, jax.devices())
+        assert shard({"x": np.arange(16)}, jax.devices())["x"].tolist() == [[2 * i, 2 * i + 1] for i in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +301,7 @@ class TestCommand:
         return place, (place / "m.safetensors").read_bytes(), self.lines(place)
 
     def lines(self, place):
-        found = [loop.read_metrics(place / "m.safetensors.work" / name) for name in ("reid", "stcnet")]
+        found = [metrics_log.read_metrics(place / "m.safetensors.work" / name) for name in ("reid", "stcnet")]
         return [[{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
                 for lines in found]
 
@@ -321,10 +322,10 @@ class TestCommand:
     @pytest.mark.slow
     def test_killed_during_each_training(self, vrstc, crops, uninterrupted):
         self.interrupt(vrstc, crops, uninterrupted, [
-            ("vrstc_jax.training.loop:shard", 5),  # re-ID network, between two checkpoints
+            ("vrstc_jax.training.devices:shard", 5),  # re-ID network, between two checkpoints
             # It goes on at step 4, and after five more steps STCnet begins: its step 7 comes when the
             # checkpoint of step 6 is still being written.
-            ("vrstc_jax.training.loop:shard", 5 + 7)])
+            ("vrstc_jax.training.devices:shard", 5 + 7)])
 
     @pytest.mark.slow
     def test_killed_at_other_moments(self, vrstc, crops, uninterrupted):
@@ -332,7 +333,7 @@ class TestCommand:
             ("vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder:encode_png", 40),
             ("vrstc_jax.training.loop:json.dumps", 2),
             ("vrstc_jax.training.loop:Checkpoints.save", 1),
-            ("vrstc_jax.training.loop:shard", 7),
+            ("vrstc_jax.training.devices:shard", 7),
             ("vrstc_jax.recipes.fit:choose_tau", 1),
             ("vrstc_jax.training.loop:Checkpoints.save", 3),
             ("vrstc_jax.training.loop:os.replace", 1),

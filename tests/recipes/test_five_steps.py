@@ -5,7 +5,6 @@ inside one (batches, checkpoints, being killed) is tested in test_fit.py; the sl
 """
 
 import dataclasses
-import hashlib
 import json
 import pkgutil
 import re
@@ -16,14 +15,14 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
-from people import SMOKE, figures, random_model, random_reid, tracklet
+from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns, compiled_once, patched, trained  # noqa: F401
+from people import figures, tracklet
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image, read_mask
 from vrstc_jax.data.inputs.folders import read_folder
 from vrstc_jax.data.tracklet_set import read_set, write_set
-from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
+from vrstc_jax.data.walkers import walker_splits
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.plan import plan_from_scores
 from vrstc_jax.models.model_file import load_model, load_reid
@@ -32,73 +31,6 @@ from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, read_located, r
 from vrstc_jax.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
-
-_TWO_STAGES = dataclasses.replace(SMOKE.reid, blocks=(1, 1))
-CONFIG = dataclasses.replace(
-    SMOKE, tau_quantile=0.15, final=dataclasses.replace(_TWO_STAGES, non_local=(0, 1)),
-    reid=dataclasses.replace(_TWO_STAGES, locating_loss=1.0, locating_width=6))  # as in small
-PROTOCOL = WalkerProtocol(train_people=3, test_people=2, distractors=1, frames=4, height=32, width=16)
-
-
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """What a run compiled, the next ones read."""
-    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-               "jax_persistent_cache_min_compile_time_secs": 0,
-               "jax_persistent_cache_min_entry_size_bytes": -1}
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-class StandIns:
-    """In place of `fit.train_reid` and `fit.train_stcnet`; `calls` has what they were asked for."""
-
-    def __init__(self):
-        self.calls = []
-
-    def reid(self, data, seen, config, identities, directory, *, start_from=None, name):
-        self.calls.append(SimpleNamespace(name=name, config=config, seen=seen, start_from=start_from))
-        seed = _seed(data, seen, config, identities, start_from)
-        return random_reid(config.reid, identities=tuple(map(str, range(identities))), seed=seed).variables
-
-    def stcnet(self, data, usable, config, guider, identities, directory):
-        self.calls.append(SimpleNamespace(name="STCnet", config=config, seen=usable))
-        model = random_model(config, seed=_seed(data, usable, config, identities, guider))
-        return SimpleNamespace(result=model.generators, discriminators=model.discriminators)
-
-    def names(self):
-        return [call.name for call in self.calls]
-
-
-def _seed(data, usable, config, identities, variables):
-    """A number that changes with every frame, label, setting and weight."""
-    digest = hashlib.sha256(repr((config, identities)).encode())
-    for each in usable:
-        digest.update(repr((each.label, [int(i) for i in each.frames])).encode())
-        for i in each.frames:
-            digest.update(data.frame(each.first + int(i)).tobytes())
-    for leaf in jax.tree.leaves(variables):
-        digest.update(np.asarray(leaf).tobytes())
-    return int.from_bytes(digest.digest()[:4], "little")
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    return patched(monkeypatch)
-
-
-def patched(monkeypatch):
-    stand_ins = StandIns()
-    monkeypatch.setattr(five_steps.fit, "train_reid", stand_ins.reid)
-    monkeypatch.setattr(five_steps.fit, "train_stcnet", stand_ins.stcnet)
-    return stand_ins
-
 
 def write(path):
     write_set(path, walker_splits(PROTOCOL))
@@ -420,15 +352,15 @@ class TestAgain:
 # Where each run is interrupted: the function, and its call in that run, from 1.
 MOMENTS = [
     ("data", "vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder.encode_png", 20),
-    ("reid", "vrstc_jax.recipes.five_steps.fit.train_reid", 1),
+    ("reid", "vrstc_jax.recipes.five_steps.train_reid", 1),
     ("reid", "vrstc_jax.recipes.five_steps.save_reid", 1),
     ("locate", "vrstc_jax.inference.locate.Locator.scores", 8),  # of the 6 + 2 + 3 tracklets
     ("locate", "vrstc_jax.recipes.five_steps.choose_tau", 1),
-    ("stcnet", "vrstc_jax.recipes.five_steps.fit.train_stcnet", 1),
+    ("stcnet", "vrstc_jax.recipes.five_steps.train_stcnet", 1),
     ("complete", "vrstc_jax.inference.results_folder.ResultsFolder.write", 7),
     ("complete", "vrstc_jax.inference.results_folder.write_png", 5),
     ("complete", "vrstc_jax.recipes.five_steps.write_set", 1),
-    ("rank", "vrstc_jax.recipes.five_steps.fit.train_reid", 2),
+    ("rank", "vrstc_jax.recipes.five_steps.train_reid", 2),
     ("rank", "vrstc_jax.recipes.five_steps.evaluate_galleries", 2),
     ("rank", "vrstc_jax.evaluation.retrieval.write_cmc_plot", 1),
 ]
@@ -579,7 +511,7 @@ def test_walkers_are_trained_and_killed_training_goes_on(tmp_path):
     whole, _ = run(tmp_path / "whole", config)
     for call in (2, 5, 5, 5):  # the second step of each training; a run begins with the one before
         with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, "vrstc_jax.training.loop.shard", call)
+            interrupt_at(patch, "vrstc_jax.training.devices.shard", call)
             with pytest.raises(KeyboardInterrupt):
                 run(tmp_path / "stopped", config)
     results, _ = run(tmp_path / "stopped", config)

@@ -3,7 +3,7 @@
 A figure's frames are told apart by its stripe, so that a test can say which frame it was given.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def tracklet(frames, masks=None, name="1", **known):
                     frame_names=tuple(f"{i:06d}" for i in range(len(frames))), **known)
 
 
-@lru_cache(maxsize=None)
+@cache
 def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
     """A model of random weights, none of them zero; made without compiling anything."""
     c, key = config.stcnet, jax.random.key(0)
@@ -72,7 +72,7 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
         reid=_random(jax.eval_shape(lambda: initial_variables(config.reid, len(identities), key)), seed))
 
 
-@lru_cache(maxsize=None)
+@cache
 def random_reid(config=SMOKE.reid, *, network=ReidNet, identities=("a", "b", "c"), seed=0):
     """A re-ID network of random weights, or another `network` such as `PairScorer`, likewise."""
     clips = jnp.zeros((1, 1, config.height, config.width, 3))

@@ -170,7 +170,7 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
 
     from vrstc_jax.runtime import distributed
     from vrstc_jax.training import loop
-    from vrstc_jax.training.stcnet import AXIS
+    from vrstc_jax.training.devices import AXIS
 
     if kill:
         _kill_in(*kill)
@@ -243,7 +243,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
 
     import bucket as buckets
     from commands import _find, _kill_in
-    from test_five_steps import CONFIG, PROTOCOL, StandIns
+    from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns
 
     from vrstc_jax.data.inputs.sources import Source
     from vrstc_jax.data.tracklet_set import read_set, write_set
@@ -264,7 +264,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     start_jax()
     directory = as_path("gs://here" if bucket else directory)
     stand_ins = StandIns()
-    five_steps.fit.train_reid, five_steps.fit.train_stcnet = stand_ins.reid, stand_ins.stcnet
+    five_steps.train_reid, five_steps.train_stcnet = stand_ins.reid, stand_ins.stcnet
     for function in (sharded_map.bounds, sharded_map.by_shards):
         function.__kwdefaults__["frames"] = 8  # two tracklets
     protocol = dataclasses.replace(PROTOCOL, train_people=people, test_people=people - people // 3,

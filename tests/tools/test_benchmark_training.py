@@ -61,7 +61,7 @@ def test_parts_and_input_are_told(written):
     (parts,) = written["parts"].values()
     assert list(parts) == ["convolutions", "deconvolutions", "attention", "guider", "input"]
     for name in ("convolutions", "deconvolutions", "attention"):
-        assert 0 < parts[name]["seconds"]
+        assert parts[name]["seconds"] > 0
         assert 0 < parts[name]["operations"] < written["cases"][0]["operations"]
     # Convolutions are most of what a step without a guider computes.
     assert parts["convolutions"]["operations"] > 0.3 * written["cases"][0]["operations"]

@@ -54,7 +54,7 @@ class CompletedFrame:
     index: int
     frame: np.ndarray
     mask: np.ndarray
-    nearest_sources: tuple[int, int]
+    sources: tuple[int, int]
     how: str
     spatial: np.ndarray | None = None
 
@@ -75,7 +75,7 @@ class CompletedTracklet:
     frames: np.ndarray | list[np.ndarray]
     masks: np.ndarray | list[np.ndarray]
     scores: np.ndarray
-    nearest_sources: np.ndarray
+    sources: np.ndarray
     how: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -250,7 +250,7 @@ class _Entry:
     frame: np.ndarray
     mask: np.ndarray | None
     how: str
-    choose_sides: tuple[list[int], list[int]] | None = None
+    sides: tuple[list[int], list[int]] | None = None
     first: np.ndarray | None = None
     second: np.ndarray | None = None
 
@@ -263,7 +263,7 @@ class _Known:
         self._encoded: dict[int, tuple] = {}
         self._thumbnail = lru_cache(_THUMBNAILS)(lambda index: thumbnail(tracklet.frames[index]))
 
-    def choose_sides(self, usable, index, frame, mask):
+    def sides(self, usable, index, frame, mask):
         """The frames to complete one from (`neighbours.sides`)."""
         c, shown = self._completer.model.config.stcnet, thumbnail(frame)
 

@@ -17,6 +17,7 @@ from vrstc_jax.models.model_file import ReidModel, default_model_path, load_mode
 from vrstc_jax.recipes.complete import complete_source
 from vrstc_jax.recipes.fit import fit
 from vrstc_jax.recipes.judge import judge
+from vrstc_jax.report import ranking_pictures, ranking_tables
 from vrstc_jax.report.figures import completion_rows, stacked
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
@@ -83,7 +84,7 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
         run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict, completer=completer,
         summary=output, title="VRSTC on made-up walkers",
         conclude=lambda folder: _ranked(completer, test, [folder.completed(t) for t in located], output))
-    return (f"{verdict.format()}\n\n{retrieval.format_figures(metrics['ranking'])}\n\n"
+    return (f"{verdict.format()}\n\n{ranking_tables.format_figures(metrics['ranking'])}\n\n"
             f"open {output / 'report.html'}")
 
 
@@ -116,11 +117,11 @@ def _ranked(completer, test, completed, output):
     rivals = {"before completion": test, "after completion": completed, "after completion, true masks": given,
               "nothing hidden": [unoccluded(tracklet) for tracklet in test]}
     evaluations = {name: retrieval.evaluate(network, *_by_camera(tracklets)) for name, tracklets in rivals.items()}
-    write_png(output / "ranked.png", retrieval.ranked_picture(
+    write_png(output / "ranked.png", ranking_pictures.ranked_picture(
         evaluations["before completion"], evaluations["after completion"], _by_camera(test),
         _by_camera(completed)))
     figures = {name: evaluation.figures() for name, evaluation in evaluations.items()}
-    return {"ranking": figures}, [retrieval.table(figures)]
+    return {"ranking": figures}, [ranking_tables.table(figures)]
 
 
 def _by_camera(tracklets):

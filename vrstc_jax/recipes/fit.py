@@ -11,34 +11,29 @@ from contextlib import suppress
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
-from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
+from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
-from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.ops.pictures import to_float, to_uint8
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
-from vrstc_jax.training import loop, reid, stcnet
-from vrstc_jax.training.metrics_log import read_metrics
+from vrstc_jax.training.metrics_log import curves
+from vrstc_jax.training.reid import train_reid
+from vrstc_jax.training.stcnet import train_stcnet
 
 # What fits into 10 minutes on two cores.
 _GOING_ON = {"reid": {"steps": 100, "learning_rate": 5e-4}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
 # Where the network has a head for locating, its classifier alone learns: masks may have taught the head, which know
 # more than bands hidden on purpose.
 _CLASSIFIER = {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}
-_CURVE_POINTS = 200  # of each training curve, kept in the model for reports
-
-
 def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_from: Model | None = None,
         hold_out: int = 0, command: str = "", inputs: dict | None = None, log_every: int = 20,
         checkpoint_every: int = 200) -> Model:
@@ -132,64 +127,6 @@ def identities_of(tracklets: Sequence[Tracklet]) -> tuple[tuple[str, ...], list[
     return identities, [place[name] for name in names]
 
 
-def train_reid(data: TrackletSet, seen: Sequence[TrainingFrames], config: configs.Config, identities: int, directory, *,
-               start_from: dict | None = None, name: str = "re-ID network", log_every: int = 20,
-               checkpoint_every: int = 200) -> dict:
-    """DESIGN's step 1, and with `config.of_final`'s config its step 5: the variables of a trained `ReidNet`.
-
-    Args:
-      seen: what training may use of each tracklet.
-      start_from: as of `training.reid.initial_state`.
-      name: for the progress bar.
-    """
-    config, devices = _of_reid(config), distributed.batch_devices(config.reid_training.batch)
-    state = loop.train(
-        name, reid.initial_state(config, identities, start_from=start_from),
-        reid.pmap_step(config, identities, devices), lambda start: reid_batches(data, seen, config, start=start),
-        steps=config.reid_training.steps, directory=directory, devices=devices, config=config, log_every=log_every,
-        checkpoint_every=checkpoint_every)
-    return jax.device_get(state.result)
-
-
-def _of_reid(config):
-    """The part that a re-ID network's training sees: the rest may change beside its checkpoints, as where variants of
-    STCnet share one network."""
-    return configs.Config(**{name: getattr(config, name) for name in (
-        "name", "reid", "reid_training", "reid_losses", "compute", "seed")})
-
-
-def train_stcnet(data: TrackletSet, usable: Sequence[TrainingFrames], config: configs.Config, guider: dict,
-                 identities: int, directory, *, start_from: tuple[dict, dict] | None = None, log_every: int = 20,
-                 checkpoint_every: int = 200):
-    """DESIGN's step 3: STCnet on unoccluded frames, with the frozen re-ID network as guider.
-
-    Args:
-      start_from: as of `training.stcnet.initial_state`.
-    """
-    devices = distributed.batch_devices(config.stcnet_training.batch)
-    step = stcnet.pmap_step(config, identities, devices)
-    placed = loop.replicated(guider, devices) if config.losses.identity else None
-    generators = Generators(config.stcnet)
-
-    @jax.jit
-    def completed(params, batch):
-        frames, previous, following = (to_float(batch[k][:4]) for k in
-                                       ("frames", "previous", "following"))
-        masks = batch["masks"][:4].astype(np.float32)
-        _, second = generators.apply({"params": params}, frames, masks, previous, following)
-        return to_uint8(jnp.stack([frames, frames * (1 - masks), second], axis=1))
-
-    def pictures(state, batch):
-        sheet = np.asarray(completed(jax.device_get(state.result), batch))
-        return np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
-
-    return loop.train(
-        "STCnet", stcnet.initial_state(config, start_from=start_from), lambda state, batch: step(state, placed, batch),
-        lambda start: stcnet_batches(data, usable, config, start=start),
-        steps=config.stcnet_training.steps, directory=directory, devices=devices, config=config, log_every=log_every,
-        checkpoint_every=checkpoint_every, pictures=pictures)
-
-
 def _claim(work, tracklets, config, hold_out, inputs):
     """Takes the work directory for this fit, or finds it taken by the same one."""
     mine = {"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs,
@@ -240,9 +177,3 @@ def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarr
     return (scores >= tau).all(axis=1)
 
 
-def curves(directory) -> dict[str, list]:
-    """{metric: [[step, value], …]} of a training run, thinned."""
-    lines = read_metrics(directory)
-    lines = lines[::max(1, len(lines) // _CURVE_POINTS)]
-    names = [name for name in (lines[0] if lines else ()) if name not in ("step", "steps_per_second")]
-    return {name: [[line["step"], line[name]] for line in lines] for name in names}

@@ -38,11 +38,14 @@ from vrstc_jax.inference.results_folder import RESERVED, ResultsFolder
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.recipes import fit
 from vrstc_jax.recipes.complete import model_identity
-from vrstc_jax.report import write_json
+from vrstc_jax.report import ranking_pictures, write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.sharded_map import read_arrays
 from vrstc_jax.runtime.storage import as_path, entries, is_remote, remove, replace_file, require_writable_directory
+from vrstc_jax.training.metrics_log import curves
+from vrstc_jax.training.reid import train_reid
+from vrstc_jax.training.stcnet import train_stcnet
 
 STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
 SPLITS = ("train", "query", "gallery")
@@ -199,10 +202,10 @@ def first_network(train: TrackletSet, config: configs.Config, directory, *, star
                   command: str = "", name: str = "re-ID network") -> ReidModel:
     """Step 1, and with `config.of_final`'s config the network of step 5: trained on all frames."""
     identities, seen = all_frames(train)
-    variables = fit.train_reid(train, seen, config, len(identities), directory, start_from=start_from, name=name)
+    variables = train_reid(train, seen, config, len(identities), directory, start_from=start_from, name=name)
     return ReidModel(config.reid, variables, identities, {
         "command": command, "tracklets": len(train.tracklets), "steps": config.reid_training.steps,
-        "curves": {name: fit.curves(directory)}})
+        "curves": {name: curves(directory)}})
 
 
 def all_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[TrainingFrames]]:
@@ -254,7 +257,7 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
              for tracklet, scores in zip(train.tracklets, found.scores["train"])]
     usable = [TrainingFrames(first, np.flatnonzero(ok), label)
               for ok, first, label in zip(clean, train.first, labels)]
-    state = fit.train_stcnet(train, usable, config, network.variables, len(network.identities), directory)
+    state = train_stcnet(train, usable, config, network.variables, len(network.identities), directory)
     return Model(config=config, generators=jax.device_get(state.result),
                  discriminators=jax.device_get(state.discriminators), reid=network.variables,
                  identities=network.identities, tau=found.tau, provenance={
@@ -262,7 +265,7 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
                      "frames": int(sum(map(len, train.tracklets))),
                      "unoccluded_frames": int(sum(ok.sum() for ok in clean)),
                      "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
-                     "curves": network.provenance["curves"] | {"STCnet": fit.curves(directory)}})
+                     "curves": network.provenance["curves"] | {"STCnet": curves(directory)}})
 
 
 def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located, work, *,
@@ -336,9 +339,9 @@ def _write_ranking(raw, completed, rankings, work, options, command):
     evaluations = {name: found[options.queries_in_gallery] for name, found in rankings.items()}
     picture = None
     if options.compare:
-        picture = retrieval.ranked_picture(evaluations["before completion"], evaluations["after completion"],
+        picture = ranking_pictures.ranked_picture(evaluations["before completion"], evaluations["after completion"],
                                            tracklets_to_rank(raw, options), tracklets_to_rank(completed, options))
-    retrieval.write_pictures(work, evaluations, picture)
+    ranking_pictures.write_pictures(work, evaluations, picture)
     retrieval.save_features(work / "features.npz", evaluations["after completion"],
                             *tracklets_to_rank(completed, options))
     _remove(work / "features")

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from vrstc_jax import config as configs
 from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.runtime.errors import Preempted, TrainingDiverged
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.training.checkpoints import Checkpoints
+from vrstc_jax.training.devices import replicated, shard
 from vrstc_jax.training.metrics_log import MetricsLog
-from vrstc_jax.training.stcnet import AXIS
 
 
 def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[dict]], *, steps: int,
@@ -93,33 +93,6 @@ def train(name: str, state, step: Callable, batches: Callable[[int], Iterator[di
                                     together=True)
         checkpoints.finish()
     return state
-
-
-def replicated(tree, devices: Sequence[jax.Device]):
-    """A tree on this process' part of the devices as a pmapped step returns it, so that it compiles once."""
-    mesh = jax.sharding.Mesh(np.array(_local(devices)), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-
-
-def shard(batch: dict, devices: Sequence[jax.Device]) -> dict:
-    """This process' rows of a batch [B, …] to [D, B/D, …], for its D of the devices.
-
-    Raises:
-      InputError: the rows do not divide by D.
-    """
-    count = len(_local(devices))
-
-    def split(array):
-        if array.shape[0] % count:
-            raise InputError(f"The batch of {array.shape[0]} does not divide by the {count} devices here; "
-                             "use a number of devices that divides it, or another batch in the config.")
-        return array.reshape(count, array.shape[0] // count, *array.shape[1:])
-
-    return jax.tree.map(split, batch)
-
-
-def _local(devices):
-    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def _pending(checkpoints, start):

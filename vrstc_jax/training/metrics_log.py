@@ -12,6 +12,7 @@ import numpy as np
 from vrstc_jax.runtime.storage import as_path, is_remote, write_whole
 from vrstc_jax.training.checkpoints import full_disk_as_input_error
 
+_CURVE_POINTS = 200  # of each training curve, kept in the model for reports
 _UPLOAD_SECONDS = 60  # between writings of a whole log into a bucket
 
 
@@ -115,3 +116,11 @@ def read_metrics(directory) -> list[dict]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def curves(directory) -> dict[str, list]:
+    """{metric: [[step, value], …]} of a training run, thinned."""
+    lines = read_metrics(directory)
+    lines = lines[::max(1, len(lines) // _CURVE_POINTS)]
+    names = [name for name in (lines[0] if lines else ()) if name not in ("step", "steps_per_second")]
+    return {name: [[line["step"], line[name]] for line in lines] for name in names}

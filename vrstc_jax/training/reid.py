@@ -5,6 +5,7 @@ The network is `config.reid`, trained as `config.reid_training` says; the final 
 that `config.of_final` gives.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -13,11 +14,15 @@ import numpy as np
 from flax import struct, traverse_util
 
 from vrstc_jax import config as configs
+from vrstc_jax.data.batches import TrainingFrames, reid_batches
+from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.models import losses
 from vrstc_jax.models.reid import ReidNet, initial_variables
 from vrstc_jax.ops.pictures import to_float
+from vrstc_jax.runtime import distributed
+from vrstc_jax.training import loop
+from vrstc_jax.training.devices import AXIS, jit_without_optimisation
 from vrstc_jax.training.optimiser import adam, running_mean
-from vrstc_jax.training.stcnet import AXIS, jit_without_optimisation
 
 
 @struct.dataclass
@@ -174,3 +179,29 @@ def pmap_update(gradients, training: configs.Training, devices=None):
 
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0,
                     devices=devices)
+
+
+def train_reid(data: TrackletSet, seen: Sequence[TrainingFrames], config: configs.Config, identities: int, directory, *,
+               start_from: dict | None = None, name: str = "re-ID network", log_every: int = 20,
+               checkpoint_every: int = 200) -> dict:
+    """DESIGN's step 1, and with `config.of_final`'s config its step 5: the variables of a trained `ReidNet`.
+
+    Args:
+      seen: what training may use of each tracklet.
+      start_from: as of `initial_state`.
+      name: for the progress bar.
+    """
+    config, devices = _of_reid(config), distributed.batch_devices(config.reid_training.batch)
+    state = loop.train(
+        name, initial_state(config, identities, start_from=start_from),
+        pmap_step(config, identities, devices), lambda start: reid_batches(data, seen, config, start=start),
+        steps=config.reid_training.steps, directory=directory, devices=devices, config=config, log_every=log_every,
+        checkpoint_every=checkpoint_every)
+    return jax.device_get(state.result)
+
+
+def _of_reid(config):
+    """The part that a re-ID network's training sees: the rest may change beside its checkpoints, as where variants of
+    STCnet share one network."""
+    return configs.Config(**{name: getattr(config, name) for name in (
+        "name", "reid", "reid_training", "reid_losses", "compute", "seed")})

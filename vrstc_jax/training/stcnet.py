@@ -8,6 +8,7 @@ generators' loss for the generators, of the discriminators' for the discriminato
 from the same point, and nothing is computed twice.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -16,14 +17,18 @@ import numpy as np
 from flax import struct
 
 from vrstc_jax import config as configs
+from vrstc_jax.data.batches import TrainingFrames, stcnet_batches
+from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.models import losses
 from vrstc_jax.models.discriminators import DiscriminatorPair
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.reid import ReidNet
-from vrstc_jax.ops.pictures import to_float
+from vrstc_jax.ops.pictures import to_float, to_uint8
+from vrstc_jax.runtime import distributed
+from vrstc_jax.training import loop
+from vrstc_jax.training.devices import AXIS, jit_without_optimisation, replicated
 from vrstc_jax.training.optimiser import adam, running_mean
 
-AXIS = "batch"  # of devices; gradients and metrics are averaged over it
 # PSNR of a hole that is filled to the bit; it keeps the mean finite.
 _SMALLEST_MEAN_SQUARE = 1e-10
 
@@ -78,13 +83,6 @@ def initial_state(config: configs.Config, *, start_from: tuple[dict, dict] | Non
             raise ValueError("training cannot start from these parameters: they are of networks of another shape.")
     return state.replace(generators=generators, discriminators=discriminators,
                          mean=None if state.mean is None else generators)
-
-
-def jit_without_optimisation(function):
-    """`jit` for what runs a single time, such as an initial state: its many small random draws take XLA much
-    longer to compile when it optimises them for CPU."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
 
 
 def gradients(config: configs.Config, identities: int, state: State, guider: dict | None, batch: dict):
@@ -181,3 +179,35 @@ def _psnr(completed, frames, masks):
     error = jnp.sum(jnp.square(completed - frames) * masks, (1, 2, 3))
     mean_square = error / (3 * jnp.sum(masks, (1, 2, 3)))
     return jnp.mean(10 * jnp.log10(4.0 / jnp.maximum(mean_square, _SMALLEST_MEAN_SQUARE)))
+
+
+def train_stcnet(data: TrackletSet, usable: Sequence[TrainingFrames], config: configs.Config, guider: dict,
+                 identities: int, directory, *, start_from: tuple[dict, dict] | None = None, log_every: int = 20,
+                 checkpoint_every: int = 200):
+    """DESIGN's step 3: STCnet on unoccluded frames, with the frozen re-ID network as guider.
+
+    Args:
+      start_from: as of `initial_state`.
+    """
+    devices = distributed.batch_devices(config.stcnet_training.batch)
+    step = pmap_step(config, identities, devices)
+    placed = replicated(guider, devices) if config.losses.identity else None
+    generators = Generators(config.stcnet)
+
+    @jax.jit
+    def completed(params, batch):
+        frames, previous, following = (to_float(batch[k][:4]) for k in
+                                       ("frames", "previous", "following"))
+        masks = batch["masks"][:4].astype(np.float32)
+        _, second = generators.apply({"params": params}, frames, masks, previous, following)
+        return to_uint8(jnp.stack([frames, frames * (1 - masks), second], axis=1))
+
+    def pictures(state, batch):
+        sheet = np.asarray(completed(jax.device_get(state.result), batch))
+        return np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
+
+    return loop.train(
+        "STCnet", initial_state(config, start_from=start_from), lambda state, batch: step(state, placed, batch),
+        lambda start: stcnet_batches(data, usable, config, start=start),
+        steps=config.stcnet_training.steps, directory=directory, devices=devices, config=config, log_every=log_every,
+        checkpoint_every=checkpoint_every, pictures=pictures)

@@ -1,0 +1,44 @@
+"""What training needs of devices: the axis they are mapped over, and data in the form a pmapped step takes."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from vrstc_jax.runtime.errors import InputError
+
+AXIS = "batch"  # of devices; gradients and metrics are averaged over it
+
+
+def replicated(tree, devices: Sequence[jax.Device]):
+    """A tree on this process' part of the devices as a pmapped step returns it, so that it compiles once."""
+    mesh = jax.sharding.Mesh(np.array(_local(devices)), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def shard(batch: dict, devices: Sequence[jax.Device]) -> dict:
+    """This process' rows of a batch [B, …] to [D, B/D, …], for its D of the devices.
+
+    Raises:
+      InputError: the rows do not divide by D.
+    """
+    count = len(_local(devices))
+
+    def split(array):
+        if array.shape[0] % count:
+            raise InputError(f"The batch of {array.shape[0]} does not divide by the {count} devices here; "
+                             "use a number of devices that divides it, or another batch in the config.")
+        return array.reshape(count, array.shape[0] // count, *array.shape[1:])
+
+    return jax.tree.map(split, batch)
+
+
+def _local(devices):
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
+def jit_without_optimisation(function):
+    """`jit` for what runs a single time, such as an initial state: its many small random draws take XLA much
+    longer to compile when it optimises them for CPU."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
