@@ -23,7 +23,7 @@ from dataset_trees import ilids, mars
 from five_steps_stand_ins import CONFIG, PROTOCOL, compiled_once, trained  # noqa: F401
 from people import random_reid
 
-from experiments import vrstc
+from experiments import starting_weights, vrstc
 from vrstc_jax import config as configs
 from vrstc_jax.data import datasets
 from vrstc_jax.models import imagenet
@@ -298,7 +298,7 @@ class TestWeightsToStartFrom:
         assert (tmp_path / "work/results.json").exists() and not trained.calls
 
     def test_are_not_decoded_where_results_stand(self, ran, monkeypatch, tmp_path):
-        monkeypatch.setattr(vrstc, "load_backbone", None)
+        monkeypatch.setattr(starting_weights, "load_backbone", None)
         ran()
 
     def test_the_network_strides_as_theirs(self, ran, trained, weights, tmp_path, monkeypatch):
@@ -320,9 +320,9 @@ class TestWeightsToStartFrom:
     def test_both_networks_must_be_theirs(self, weights, tmp_path):
         path = weights(tmp_path / "w.safetensors")
         wide = dataclasses.replace(CONFIG, final=dataclasses.replace(CONFIG.final, base_width=8))
-        assert vrstc._backbone(path, wide)["params"].keys() == {"backbone"}  # it begins with the first
+        assert starting_weights.read_backbone(path, wide)["params"].keys() == {"backbone"}  # it begins with the first
         with pytest.raises(InputError, match="has base_width=8; set base_width=4"):
-            vrstc._backbone(path, dataclasses.replace(wide, final_from_first=False))
+            starting_weights.read_backbone(path, dataclasses.replace(wide, final_from_first=False))
 
 
 # iLIDS-VID's ten splits.
@@ -434,7 +434,7 @@ class TestAllSplits:
 _ONE_STEP = """
 import dataclasses, sys
 from pathlib import Path
-from experiments import vrstc
+from experiments import starting_weights, vrstc
 from vrstc_jax import config as configs
 
 config = configs.get("mars_paper")

@@ -1,0 +1,193 @@
+"""One seed of the ablation: the data, step 1 and step 2 that its rows share, and how a row's network is made."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.settings import Changes, changed
+from vrstc_jax import config as configs
+from vrstc_jax.data.batches import reid_batches
+from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, write_set
+from vrstc_jax.data.tracklets import LazySequence, Tracklet
+from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
+from vrstc_jax.evaluation import retrieval
+from vrstc_jax.inference.locate import choose_tau
+from vrstc_jax.inference.pair_distances import pair_distances
+from vrstc_jax.inference.plan import Plan, plan_from_scores
+from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid
+from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.recipes import five_steps
+from vrstc_jax.report import write_json
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.storage import require_writable_directory
+from vrstc_jax.training import loop, pair_scorer
+
+Sets = Mapping[str, TrackletSet]
+_FEATURES = "features.npz"  # of a row, until its result is written
+
+
+def folder_of(row: str) -> str:
+    """The name of a row's directory."""
+    return "".join(c if c.isalnum() else "_" for c in row)
+
+
+def frames_kept(located: five_steps.Located, tau: float) -> list[np.ndarray]:
+    """The frames without a hidden band, bool [T], of each query and then of each gallery tracklet."""
+    return [np.all(scores >= tau, axis=1) for split in ("query", "gallery") for scores in located.scores[split]]
+
+
+def true_scores(masks: Iterable[np.ndarray]) -> np.ndarray:
+    """Scores float32 [T, 3] of a locating head without errors: 1 for a free band, 0 if half of it is hidden, −1 if
+    all of it is."""
+    return np.array([1 - 2 * hidden_share(mask) for mask in masks], np.float32)
+
+
+class Seed:
+    """What all rows of one seed share, in WORK/seed<i>.
+
+    Args:
+      work: the seed's directory.
+      config: with the seed and the numbers of training steps.
+      protocol: the walkers.
+      start: reads the variables that step 1 begins with (`starting_weights.beginning`).
+
+    Attributes:
+      raw, truth: the data by split, and the same without occluders.
+      first: the re-ID network of step 1.
+      located: the scores and τ of step 2.
+    """
+
+    def __init__(self, work: Path, config: configs.Config, protocol: WalkerProtocol,
+                 start: Callable[[], dict] | None = None):
+        self.work, self.config = work, config
+        for name, change in (("data", lambda tracklet: tracklet), ("truth", unoccluded)):
+            _write_if_missing(work / name, lambda change=change: {
+                split: [change(tracklet) for tracklet in tracklets]
+                for split, tracklets in walker_splits(protocol).items()})
+        self.raw, self.truth = (five_steps.read_splits(work / name) for name in ("data", "truth"))
+        self.first = five_steps.kept_reid(work / "reid.safetensors", lambda: five_steps.first_network(
+            self.raw["train"], config, work / "reid", start_from=start() if start else None))
+        if not distributed.run_on_first((work / "locating.json").exists):
+            five_steps.locate(self.raw, config, self.first, work)
+        self.located = five_steps.read_located(work)
+
+    def row(self, name: str, make: Callable[["Seed", Path], retrieval.Evaluation]) -> dict[str, Any]:
+        """A row's figures from its result.json; if that is missing, `make` is called with the row's directory."""
+        result = self.result_of(name)
+        if not distributed.run_on_first(result.exists):
+            distributed.print_on_first(f"{self.work.name}: {name}")
+            distributed.run_on_first(lambda: require_writable_directory(result.parent))
+            figures = make(self, result.parent).figures()
+
+            def write() -> None:
+                (result.parent / _FEATURES).unlink(missing_ok=True)
+                write_json(result, figures)
+
+            distributed.run_on_first(write)
+        return json.loads(result.read_text())
+
+    def result_of(self, row: str) -> Path:
+        """The file of a row's figures."""
+        return self.work / "rows" / folder_of(row) / "result.json"
+
+    def tau(self, quantile: float) -> float:
+        """The τ below which this share of the training bands scores."""
+        return choose_tau(self.located.scores["train"], quantile)
+
+    def ranked(self, work: Path, sets: Sets, final: Mapping[str, Any] | None = None) -> retrieval.Evaluation:
+        """A final network with these fields of `Config.final` changed, trained on one set and evaluated on it."""
+        config = changed(self.config, {"final": final or {}})
+        model = five_steps.final_network(sets["train"], config, self.first, work / "final",
+                                         name=f"{self.work.name}, {work.name}")
+        return five_steps.evaluate(model, sets, path=work / _FEATURES)
+
+    def discarding(self, work: Path, row: str, quantile: float) -> retrieval.Evaluation:
+        """The network of another row, evaluated without the frames that have a hidden band."""
+        return five_steps.evaluate(load_reid(self.work / "rows" / folder_of(row) / "final.safetensors"), self.raw,
+                                   keep=frames_kept(self.located, self.tau(quantile)), path=work / _FEATURES)
+
+    def completed(self, work: Path, changes: Changes) -> retrieval.Evaluation:
+        """STCnet with these changes, trained; the data completed by it; and a final network on them."""
+        config = changed(self.config, changes)
+        model = five_steps.kept_model(work / "model.safetensors", lambda: five_steps.generators(
+            self.raw["train"], config, self.first, self.located, work / "stcnet"))
+        return self.ranked(work, self._completed_by(model, work))
+
+    def completed_of(self, row: str) -> Sets:
+        """The completed data of another row."""
+        return five_steps.read_splits(self.work / "rows" / folder_of(row) / "completed")
+
+    def by_true_masks(self, work: Path, row: str) -> Sets:
+        """The data completed by another row's generators, with the true masks: completion's own loss remains."""
+        return self._completed_by(self._model_of(row), work, options=five_steps.Options(hidden="given"))
+
+    def by_true_bands(self, work: Path, row: str) -> Sets:
+        """Likewise, with the bands that a head without errors would locate: locating's loss is gone."""
+        scores = {split: [true_scores(masks_of(tracklet)) for tracklet in data.tracklets]
+                  for split, data in self.raw.items()}
+        return self._completed_by(self._model_of(row), work, five_steps.Located(scores, self.located.tau))
+
+    def truth_where_located(self, work: Path) -> Sets:
+        """The data with the truth in the located bands: locating's own loss remains."""
+        _write_if_missing(work / "completed", lambda: {
+            split: [_filled(tracklet, true, plan_from_scores(scores, self.located.tau)) for tracklet, true, scores
+                    in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.located.scores[split])]
+            for split in self.raw})
+        return five_steps.read_splits(work / "completed")
+
+    def pairs(self, work: Path, sets: Sets) -> retrieval.Evaluation:
+        """ASTPN's pair scorer, trained on one set and evaluated on it."""
+        config = configs.of_final(changed(self.config, {"final": {"non_local": ()},
+                                                        "final_training": {"clips_per_identity": 2}}))
+
+        def trained() -> ReidModel:
+            train = sets["train"]
+            identities, seen = five_steps.all_frames(train)
+            # Both clips of a pair must be on one device.
+            devices = distributed.batch_devices(config.reid_training.batch // 2)
+            start = pair_scorer.initial_state(config, len(identities),
+                                              start_from=five_steps.backbone_of(self.first.variables))
+            state = loop.train(f"{self.work.name}, {work.name}", start,
+                               pair_scorer.pmap_step(config, len(identities), devices),
+                               lambda start: reid_batches(train, seen, config, start=start), devices=devices,
+                               steps=config.reid_training.steps, directory=work / "final", config=config)
+            return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
+
+        model = five_steps.kept_reid(work / "final.safetensors", trained)
+        query, gallery = five_steps.tracklets_to_rank(sets)
+        return retrieval.judge_distances(pair_distances(model, query, gallery), query, gallery)
+
+    def _model_of(self, row: str) -> Model:
+        return load_model(self.work / "rows" / folder_of(row) / "model.safetensors")
+
+    def _completed_by(self, model: Model, work: Path, located: five_steps.Located | None = None,
+                      options: five_steps.Options = five_steps.Options()) -> Sets:
+        if not distributed.run_on_first(lambda: is_complete(work / "completed")):
+            five_steps.complete_sets(self.raw, model, located or self.located, work, options=options)
+        return five_steps.read_splits(work / "completed")
+
+
+def _write_if_missing(path: Path, sets: Callable[[], Mapping[str, Sequence[Tracklet]]]) -> None:
+    distributed.run_on_first(lambda: None if is_complete(path) else write_set(path, sets()))
+
+
+def masks_of(tracklet: Tracklet) -> Sequence[np.ndarray]:
+    """A walker's true masks."""
+    assert tracklet.masks is not None
+    return tracklet.masks
+
+
+def _filled(tracklet: Tracklet, true: Tracklet, plan: Plan) -> Tracklet:
+    """The tracklet with the truth's pixels in the plan's masks."""
+    def frame(index: int) -> np.ndarray:
+        seen = tracklet.frames[index]
+        mask = plan.mask(index, seen)
+        # As completion does, leave a frame that is hidden entirely.
+        return seen if mask is None or mask.all() else np.where(mask[..., None], true.frames[index], seen)
+
+    return dataclasses.replace(tracklet, frames=LazySequence(len(tracklet), frame), masks=None)
