@@ -35,8 +35,9 @@ import numpy as np
 import tyro
 
 from experiments.ablation_rows import TRUTH
-from experiments.ablation_seed import Sets, folder_of, frames_kept, masks_of
+from experiments.ablation_seed import Sets, folder_of, frames_kept
 from experiments.ablation_table import BASELINE_COMPLETED, STCNET, Results, ceiling_of, read_results
+from experiments.settings import masks_of
 from vrstc_jax.models.model_file import load_reid
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report.ranking_tables import aligned

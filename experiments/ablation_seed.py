@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.settings import Changes, changed
+from experiments.settings import Changes, changed, masks_of
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import reid_batches
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, write_set
@@ -174,12 +174,6 @@ class Seed:
 
 def _write_if_missing(path: Path, sets: Callable[[], Mapping[str, Sequence[Tracklet]]]) -> None:
     distributed.run_on_first(lambda: None if is_complete(path) else write_set(path, sets()))
-
-
-def masks_of(tracklet: Tracklet) -> Sequence[np.ndarray]:
-    """A walker's true masks."""
-    assert tracklet.masks is not None
-    return tracklet.masks
 
 
 def _filled(tracklet: Tracklet, true: Tracklet, plan: Plan) -> Tracklet:

@@ -1,10 +1,13 @@
-"""What the experiments share in reading their arguments: checks of numbers, and changes of parts of a config."""
+"""What the experiments share: checks of their arguments, changes of parts of a config, and a walker's masks."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vrstc_jax.config import Config
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
 Changes = Mapping[str, Mapping[str, Any]]
@@ -50,3 +53,9 @@ def require_known(what: str, names: Collection[str], known: Collection[str]) -> 
     for name in names:
         if name not in known:
             raise InputError(f"There is no {what} '{name}'; choose from {'; '.join(known)}.")
+
+
+def masks_of(walker: Tracklet) -> Sequence[np.ndarray]:
+    """The true masks of a walker, bool [H, W] each."""
+    assert walker.masks is not None
+    return walker.masks

@@ -15,7 +15,7 @@ from contextlib import suppress
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 
 
-def run_as_command(work: Callable[[], None]) -> None:
+def run_as_command(work: Callable[[], object]) -> None:
     """Calls `work`, and exits with a code of its own where it fails: 2 (bad input), 1 (training diverged, or another
     process of the run is gone), 75 (preempted: the same command goes on) or 130 (interrupted).
 
