@@ -150,7 +150,8 @@ def test_over_splits():
 def drawn(monkeypatch):
     """The lists that pictures are made of."""
     lists, draw = [], ranking_pictures.ranked_lists
-    monkeypatch.setattr(ranking_pictures, "ranked_lists", lambda given: lists.extend(given) or draw(given))
+    for module in ("vrstc_jax.report.ranking_pictures", "vrstc_jax.recipes.rank"):
+        monkeypatch.setattr(f"{module}.ranked_lists", lambda given: lists.extend(given) or draw(given))
     return lists
 
 
