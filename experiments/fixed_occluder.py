@@ -8,8 +8,8 @@ which it hides a third of a band or more, in which frames that is found or misse
 the share of them under the rectangles; and precision, recall and F1. Precision is a lower bound: other walkers hide
 people too, and people who pass in front of the occluder are not hidden by it.
 
-Nothing is trained: the default model locates in all frames, on two CPU cores within minutes. A short video
-tries it out. Expected on the clip of docs/results.md: 242 of 280 hidden bands found, 10 % of the free bands called hidden.
+Nothing is trained: the default model locates in all frames, on two CPU cores within minutes. A short video tries it
+out. Expected on the clip of docs/results.md: 242 of 280 hidden bands found, 10 % of the free bands called hidden.
 """
 
 from collections.abc import Iterator, Sequence

@@ -105,7 +105,8 @@ class TestTheCommand:
         results = RESULTS | {"locating": {}, "official": True, "other_gallery": {
             "gallery": "with the queries", "official": False, "evaluations": {}}}
         assert vrstc.format_results(results).splitlines() == [
-            "gallery without the queries (official)", *ranking_tables.format_figures(RESULTS["evaluations"]).splitlines(),
+            "gallery without the queries (official)",
+            *ranking_tables.format_figures(RESULTS["evaluations"]).splitlines(),
             "", "gallery with the queries: no query has a match in it"]
 
     def test_a_split_file_by_a_relative_path(self, tmp_path, monkeypatch):
@@ -134,7 +135,7 @@ RESULTS = {"gallery": "without the queries",
 
 
 def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
-    """Each number of DESIGN's sections 1 and 2."""
+    """Each number that the paper gives."""
     config = vrstc.config_of(vrstc.Arguments(tmp_path, dataset="mars", size="mars_paper"))
     assert config.name == "mars_paper" and config.tau == 0.89
     for network in (config.reid, config.final):
