@@ -94,7 +94,7 @@ def test_peak_memory_of_pytorch_on_cpu_is_what_lives_together(tools, torch, case
         del a, b
         return c + 1,  # c and the result
 
-    assert counting._peak(call) == 3 * 4000 - 4000
+    assert counting.peak(call) == 3 * 4000 - 4000
 
 
 def test_the_bound_is_the_two_products(tools, case):
