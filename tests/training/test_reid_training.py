@@ -158,8 +158,9 @@ def test_the_running_mean_is_the_result(eight_devices, tmp_path):
             states.append(jax.device_get(state))
             return state, metrics
 
-        last = loop.train(loop.TrainingRun("test", steps, tmp_path / directory),
-                          initial_state(network, training, seed=3), watched, lambda start: ({"rows": each} for each in rows[start:]))
+        run = loop.TrainingRun("test", steps, tmp_path / directory)
+        last = loop.train(run, initial_state(network, training, seed=3), watched,
+                          lambda start: ({"rows": each} for each in rows[start:]))
         return states, jax.device_get(last.result)
 
     (states, result), (plain, last) = trained(0.25, "averaged"), trained(0.0, "plain")

@@ -10,7 +10,8 @@ from random_training import SMOKE, reid_state, stcnet_state
 
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.training.checkpoints import Checkpoints, _digests
+from vrstc_jax.training.checkpoint_files import digests_of
+from vrstc_jax.training.checkpoints import Checkpoints
 
 
 def numbered(state):
@@ -67,7 +68,7 @@ def test_checkpoints_with_a_whole_config_restore(tmp_path, name):
         file = tmp_path / "3/about/metadata"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"config": config}))
         digests = tmp_path / "3/digests.json"
-        digests.write_text(json.dumps(_digests(type(checkpoints.directory)(tmp_path / "3"))))
+        digests.write_text(json.dumps(digests_of(type(checkpoints.directory)(tmp_path / "3"))))
 
     whole = configs.to_dict(SMOKE)
     for other in (whole, whole | {"tau": 0.1, "final": configs.to_dict(configs.Reid())}):

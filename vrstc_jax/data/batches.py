@@ -204,7 +204,7 @@ def _sides(tracklet: TrainingFrames, hidden: tuple[int, int], config: STCnet, un
                         reach=config.neighbour_reach, unlike=unlike)
 
 
-def _batches(items: Sequence, example: _Example, seed: int, batch: int, start: int) -> Iterator[dict]:
+def _batches(items: Sequence | np.ndarray, example: _Example, seed: int, batch: int, start: int) -> Iterator[dict]:
     def build(position, rng):
         return example(items[position % len(items)], rng)
 
@@ -214,7 +214,8 @@ def _batches(items: Sequence, example: _Example, seed: int, batch: int, start: i
     return _rows(order, batch, start)
 
 
-def _batches_in_epochs(items: Sequence, example: _Example, seed: int, batch: int, start: int) -> Iterator[dict]:
+def _batches_in_epochs(items: Sequence | np.ndarray, example: _Example, seed: int, batch: int,
+                       start: int) -> Iterator[dict]:
     """As `_batches`, but each run of len(items) examples, from the first on, has every item once."""
     @lru_cache(maxsize=8)
     def order_of(epoch):
@@ -222,7 +223,7 @@ def _batches_in_epochs(items: Sequence, example: _Example, seed: int, batch: int
 
     def build(position, rng):
         epoch, index = divmod(position, len(items))
-        return example(items[order_of(epoch)[index]], rng)
+        return example(items[int(order_of(epoch)[index])], rng)
 
     order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(build)
     return _rows(order, batch, start)

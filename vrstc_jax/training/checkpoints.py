@@ -9,12 +9,9 @@ that does not agree with them is damaged. Neither is used; the one before it is.
 part, so all must see the same DIRECTORY, and call the same methods.
 """
 
-import errno
-import hashlib
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,11 +30,18 @@ from vrstc_jax import config as configs
 from vrstc_jax.config import ReidTask, STCnetTask
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
+from vrstc_jax.training.checkpoint_files import (
+    DIGESTS,
+    STATE_ALONE,
+    digests_of,
+    full_disk_as_input_error,
+    problem_of,
+    remove_damaged,
+    remove_unfinished,
+)
 from vrstc_jax.training.state import TrainState
 
-_STATE, _ABOUT, _DIGESTS = "state", "about", "digests.json"
-_STATE_ALONE = "default"  # what checkpoints held before there were digests
-_UNFINISHED = ".orbax-checkpoint-tmp"  # in the names that Orbax gives while it writes
+_STATE, _ABOUT = "state", "about"
 _ORBAX = os.path.dirname(os.path.dirname(ocp.__file__))
 _LIBRARIES = ("vrstc_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -64,7 +68,7 @@ class Checkpoints:
         self._task, self._orbax_log = task, _SilentOrbax()
         self._digesting: threading.Thread | None = None
         self._failure: BaseException | None = None
-        distributed.run_on_first(lambda: _tidy(self.directory))
+        distributed.run_on_first(lambda: remove_damaged(self.directory))
         preserved: list[policies.PreservationPolicy] = [
             policies.LatestN(n=max(keep, 2))]  # two, because the newest may have no digests yet
         metric = (lambda metrics: metrics[best]) if best else None
@@ -159,11 +163,11 @@ class Checkpoints:
         if chosen is None:
             return state, 0
         path = self.directory / str(chosen)
-        if step is not None and (problem := _problem(path)):
+        if step is not None and (problem := problem_of(path)):
             raise InputError(f"{path}: this checkpoint {problem}; choose another one.")
         self._require_task(path)
         with ocp.StandardCheckpointer() as checkpointer:
-            item = path / (_STATE if (path / _STATE).exists() else _STATE_ALONE)
+            item = path / (_STATE if (path / _STATE).exists() else STATE_ALONE)
             tree = checkpointer.restore(item, jax.tree.map(np.asarray, _tree(state)))
         return (state.restored(tree) if isinstance(state, TrainState) else tree), chosen
 
@@ -196,11 +200,11 @@ class Checkpoints:
 
     def _write_digests(self, step: int) -> None:
         path = self.directory / str(step)
-        unfinished = path / f".{_DIGESTS}.partial"
+        unfinished = path / f".{DIGESTS}.partial"
         try:
             self._manager.wait_until_finished()
-            unfinished.write_text(json.dumps(_digests(path), indent=1))
-            unfinished.replace(path / _DIGESTS)
+            unfinished.write_text(json.dumps(digests_of(path), indent=1))
+            unfinished.replace(path / DIGESTS)
         except BaseException as error:  # raised by the main thread's next call
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
@@ -213,7 +217,7 @@ class Checkpoints:
             with full_disk_as_input_error(self.directory):
                 yield
         except InputError:
-            _remove_unfinished(self.directory)
+            remove_unfinished(self.directory)
             raise
 
 
@@ -243,20 +247,6 @@ class _SilentOrbax(logging.Filter):
         return record.levelno >= logging.CRITICAL or not record.pathname.startswith(_ORBAX)
 
 
-@contextmanager
-def full_disk_as_input_error(directory: str | os.PathLike) -> Iterator[None]:
-    """Turns the errors of a disk that is full, or of a spent quota, into an `InputError` that names `directory`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        if not _is_full(error):
-            raise
-        raise InputError(f"{directory}: the disk is full; make room, and the same command goes on from the last whole "
-                         "checkpoint.") from None
-
-
 def _tree(state: Any) -> Any:
     return state.saved() if isinstance(state, TrainState) else state
 
@@ -268,72 +258,6 @@ def _task(values: dict, kind: type[ReidTask] | type[STCnetTask]) -> ReidTask | S
         return configs.from_dict(values, kind)
     config = configs.from_dict(values)
     return config.first_reid if kind is ReidTask else config.stcnet_task
-
-
-def _is_full(error: BaseException | None) -> bool:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        # TensorStore raises a ValueError with the system's words.
-        if full or any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
-            return True
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _tidy(directory: epath.Path) -> None:
-    """Removes checkpoints that cannot be used, from the newest to the first that can, and reports them."""
-    if not directory.exists():
-        return
-    _remove_unfinished(directory)
-    steps = sorted((int(path.name) for path in directory.iterdir() if path.name.isdecimal()), reverse=True)
-    refused = []
-    for step in steps:
-        problem = _problem(directory / str(step))
-        if problem is None:
-            break
-        refused.append(f"the checkpoint of step {step} {problem}")
-        (directory / str(step)).rmtree(missing_ok=True)
-    if refused:
-        left = steps[len(refused):]
-        print(f"vrstc: {directory}: {'; '.join(refused)}. "
-              + (f"Going on from step {left[0]}." if left else "Training starts anew."), file=sys.stderr)
-
-
-def _remove_unfinished(directory: epath.Path) -> None:
-    with suppress(OSError):
-        for path in directory.iterdir():
-            if _UNFINISHED in path.name:
-                path.rmtree(missing_ok=True)
-
-
-def _problem(path: epath.Path) -> str | None:
-    """What is wrong with a checkpoint, as the end of a sentence 'the checkpoint …'; None: nothing."""
-    if not (path / _DIGESTS).exists():
-        return None if (path / _STATE_ALONE).exists() else "is half-written"
-    try:
-        wanted = json.loads((path / _DIGESTS).read_text())
-    except ValueError:  # not JSON, or not even text
-        return f"is damaged ({_DIGESTS})"
-    found = _digests(path)
-    if found == wanted:
-        return None
-    return f"is damaged ({min(name for name, _ in set(found.items()) ^ set(wanted.items()))})"
-
-
-def _digests(path: epath.Path) -> dict[str, str]:
-    """{name below `path`: SHA-256} of every file except those that hold the digests."""
-    files = [root / name for root, _, names in path.walk() for name in names if _DIGESTS not in name]
-    return {str(file.relative_to(path)): _sha256(file) for file in sorted(files)}
-
-
-def _sha256(file: epath.Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _for_orbax(array: jax.Array) -> np.ndarray | jax.Array:

@@ -17,7 +17,7 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import Preempted, TrainingDiverged
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.training.checkpoints import Checkpoints
-from vrstc_jax.training.devices import replicated, shard
+from vrstc_jax.training.devices import Device, replicated, shard
 from vrstc_jax.training.metrics_log import MetricsLog
 
 
@@ -49,7 +49,7 @@ class TrainingRun:
     name: str
     steps: int
     directory: str | os.PathLike
-    devices: Sequence[jax.Device] | None = None
+    devices: Sequence[Device] | None = None
     task: ReidTask | STCnetTask | None = None
     best: str | None = None
     intervals: Intervals = Intervals()
@@ -121,7 +121,7 @@ def train(run: TrainingRun, state: Any, step: Callable, batches: Callable[[int],
     return state
 
 
-def _devices(run: TrainingRun) -> Sequence[jax.Device]:
+def _devices(run: TrainingRun) -> Sequence[Device]:
     devices = jax.devices() if run.devices is None else run.devices
     if len(devices) < jax.device_count():
         distributed.print_on_first(f"{run.name}: on {len(devices)} of {jax.device_count()} devices, since the batch "

@@ -34,5 +34,5 @@ def running_mean(mean: Any, values: Any, step: jax.Array, decay: float) -> Any:
 
     The decay grows from 2/11 to `decay`, so that the initial values are soon forgotten.
     """
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda m, p: decay * m + (1 - decay) * p, mean, values)
+    keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda m, p: keep * m + (1 - keep) * p, mean, values)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def initial_state(task: ReidTask, identities: int, *, start_from: dict | None = 
 
 def adopted(fresh: dict, *, start_from: dict | None) -> dict:
     """Fresh variables with those of `start_from` in their place; arguments and errors as `initial_state`."""
-    variables = traverse_util.flatten_dict(fresh)
+    variables: dict[tuple, Any] = dict(traverse_util.flatten_dict(fresh))
     for path, value in traverse_util.flatten_dict(start_from or {}).items():
         value = np.asarray(value)
         if path in variables and variables[path].shape == value.shape:

@@ -63,7 +63,7 @@ class TrainState(struct.PyTreeNode):
                             adam=_joined({name: tree[f"{name}_adam"] for name in self.params}))
 
 
-def initial_state(init: Callable[[jax.Array], dict], training: Training, *, seed: int,
+def initial_state(init: Callable[[jax.Array], Mapping], training: Training, *, seed: int,
                   adopt: Callable[[dict], dict] = lambda fresh: fresh, main: str | None = None) -> TrainState:
     """The state before the first step, on the host, because donating fresh device arrays fails on a pod's first call.
 

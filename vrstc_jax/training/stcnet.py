@@ -11,6 +11,7 @@ nothing is computed twice.
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,8 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
     discriminators = DiscriminatorPair(task.discriminators, task.compute)
 
     def forward(generator_params, discriminator_params):
-        first, second = generators.apply({"params": generator_params}, frames, masks, previous, following)
+        completed: Any = generators.apply({"params": generator_params}, frames, masks, previous, following)
+        first, second = completed
         parts = {"reconstruction": losses.reconstruction(frames, first, second, kind=weights.reconstruction)}
         total, against = parts["reconstruction"], jnp.zeros(())
         if weights.trains_discriminators:
@@ -164,8 +166,8 @@ def _pictures(task: STCnetTask) -> Callable[[TrainState, dict], np.ndarray]:
     def completed(params: dict, batch: dict) -> jax.Array:
         frames, previous, following = (to_float(batch[k][:_SHOWN]) for k in ("frames", "previous", "following"))
         masks = batch["masks"][:_SHOWN].astype(np.float32)
-        _, second = generators.apply({"params": params}, frames, masks, previous, following)
-        return to_uint8(jnp.stack([frames, frames * (1 - masks), second], axis=1))
+        both: Any = generators.apply({"params": params}, frames, masks, previous, following)
+        return to_uint8(jnp.stack([frames, frames * (1 - masks), both[1]], axis=1))
 
     def pictures(state: TrainState, batch: dict) -> np.ndarray:
         sheet = np.asarray(completed(jax.device_get(state.result), batch))

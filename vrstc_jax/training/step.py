@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from vrstc_jax.config import Training
-from vrstc_jax.training.devices import AXIS
+from vrstc_jax.training.devices import AXIS, Device
 from vrstc_jax.training.optimiser import adam, running_mean
 from vrstc_jax.training.state import TrainState, learning_part
 
-Devices = Sequence[jax.Device] | None  # of all processes; None: all there are
+Devices = Sequence[Device] | None  # of all processes; None: all there are
 
 
 def pmap_step(gradients: Callable, training: Training, *, constants: int = 0, devices: Devices = None) -> Callable:
