@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vrstc_jax.data.images import check_picture, decode_image, encode_png, read_image, read_mask, write_png
+from vrstc_jax.data.images import check_picture, decode_image, encode_png, read_image, write_png
 from vrstc_jax.data.inputs.boxes import clip_box, read_boxes
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.images import read_image
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.walkers import TEST_FIRST, WalkerConfig, make_tracklet, make_tracklets, people, scene, write_walkers
 from vrstc_jax.data.walkers.people import WARDROBE, make_person, paint_person

@@ -31,19 +31,6 @@ def read_image(path: str | Path) -> np.ndarray:
     return _rgb(_load(path))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """The mask in a picture file of any channels, bool [H, W]: true (hidden) where it is brighter than 127.
-
-    Raises:
-      InputError: as `read_image`; or the mask is neither black nor has it white, as files of zeros and ones.
-    """
-    grey = np.asarray(Image.fromarray(_rgb(_load(path))).convert("L"))
-    if 0 < grey.max() <= 127:
-        raise InputError(f"{path}: a mask is white (255) where the person is hidden; its brightest value is "
-                         f"{grey.max()}.")
-    return grey > 127
-
-
 def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
     """The picture in the bytes of a file, uint8 [H, W, 3], RGB. `name` is what an `InputError` calls it."""
     return _rgb(_load(io.BytesIO(data), name=name))
@@ -134,5 +121,3 @@ def _unreadable(name, error: Exception) -> InputError:
     if isinstance(error, Image.UnidentifiedImageError):
         return InputError(f"{name}: not a picture, or a damaged one; replace it or take it out.")
     return InputError(f"{name}: this picture cannot be read ({describe_error(error)}); replace it or take it out.")
-
-

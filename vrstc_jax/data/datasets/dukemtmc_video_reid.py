@@ -13,7 +13,7 @@ from vrstc_jax.data.datasets.base import (
     require_counts,
     require_disjoint_people,
 )
-from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.data.inputs.picture_files import picture_files
 from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("DukeMTMC-VideoReID was withdrawn by its owners; those who hold it put its folders train/, "

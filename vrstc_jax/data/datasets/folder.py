@@ -27,7 +27,7 @@ from vrstc_jax.data.datasets.base import (
     require_disjoint_people,
     shown,
 )
-from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.data.inputs.picture_files import picture_files
 from vrstc_jax.runtime.errors import InputError
 
 SPLITS, OUT = ("train", "query", "gallery"), "out"

@@ -14,7 +14,7 @@ from vrstc_jax.data.datasets.base import (
     shown,
 )
 from vrstc_jax.data.datasets.matlab import read_mat
-from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.data.inputs.picture_files import picture_files
 from vrstc_jax.runtime.errors import InputError
 
 SPLITS = 10
