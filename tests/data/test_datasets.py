@@ -39,9 +39,9 @@ from vrstc_jax.data.datasets import (
     read_mars,
 )
 from vrstc_jax.data.images import read_image
-from vrstc_jax.data.tracklet_set import EncodedFrames, read_set, set_splits, write_set
+from vrstc_jax.data.tracklet_set import read_set, set_splits, write_set
 from vrstc_jax.data.tracklet_set import tracklet_set_dataset_builder as on_disk
-from vrstc_jax.data.tracklets import LazySequence, Tracklet
+from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
 from vrstc_jax.evaluation import rank
 from vrstc_jax.runtime.errors import InputError
 
@@ -135,7 +135,7 @@ class TestSplitsOfASet:
 
     def test_shards(self, tmp_path, monkeypatch):
         """A split is several files, none longer than asked unless a tracklet is; it reads as ever."""
-        monkeypatch.setattr(on_disk, "_SHARD", 5)
+        monkeypatch.setattr(on_disk, "SHARD", 5)
         write_set(tmp_path / "set", [tracklet(str(k), frames(n, k)) for k, n in enumerate((3, 2, 4, 7, 1))])
         assert len(list((tmp_path / "set").glob("*.array_record*"))) == 4
         back = read_set(tmp_path / "set")
@@ -158,8 +158,8 @@ class TestSplitsOfASet:
             most = max(most, len(alive))
             return data
 
-        read = on_disk._ReadOnce.read
-        monkeypatch.setattr(on_disk._ReadOnce, "read", lambda self: bytes(read(self)))
+        read = on_disk._ReleasedAfterReading.read
+        monkeypatch.setattr(on_disk._ReleasedAfterReading, "read", lambda self: bytes(read(self)))
         write_set(tmp_path / "set", [tracklet("a", EncodedFrames(50, picture, encoded))])
         assert len(read_set(tmp_path / "set").source) == 50 and most <= 3
 
@@ -592,10 +592,31 @@ class TestFolder:
 
 class TestBuild:
     def test_names(self):
-        assert names() == ("mars", "ilids_vid", "dukemtmc_video_reid", "ls_vid", "folder")
-        with refused("'market'", "mars, ilids_vid"):
+        assert names() == ("dukemtmc_video_reid", "folder", "ilids_vid", "ls_vid", "mars")
+        with refused("'market'", "ls_vid, mars"):
             build("market", "nowhere")
-        assert "Occluded-DukeMTMC-VideoReID" in datasets.__doc__
+
+    def test_one_new_module_adds_a_data_set(self, tmp_path, monkeypatch):
+        (tmp_path / "plain_frames.py").write_text("""
+from vrstc_jax.data.datasets.base import ReidBuilder, file_tracklet, pictures_in
+
+class PlainFrames(ReidBuilder):
+    name = "plain_frames"
+    read = staticmethod(lambda folder, **options: {
+        "train": [file_tracklet("a", folder, pictures_in(folder), person="1", camera="1")]})
+    queries_in_official_gallery = False
+
+BUILDER = PlainFrames
+""")
+        put(tmp_path / "frames/1.jpg")
+        monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
+        assert "plain_frames" in names() and datasets.queries_in_official_gallery("plain_frames") is False
+        build("plain_frames", tmp_path / "set", manual_dir=tmp_path / "frames")
+        assert facts(all_splits(tmp_path / "set")) == {"train": [("a", "1", "1", 1)]}
+
+    def test_official_galleries(self):
+        assert {name for name in names() if datasets.queries_in_official_gallery(name)} == {"ls_vid", "mars"}
+        assert datasets.queries_in_official_gallery("folder") is datasets.queries_in_official_gallery("other") is None
 
     def test_nothing_else_is_replaced(self, tmp_path):
         tree = folder(tmp_path / "tree", SPLIT_LINES)

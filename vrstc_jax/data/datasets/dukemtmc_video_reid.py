@@ -1,6 +1,7 @@
 """DukeMTMC-VideoReID (Wu et al., CVPR 2018, from Ristani et al., ECCVW 2016)."""
 
 import re
+from pathlib import Path
 
 from vrstc_jax.data.datasets.base import (
     ReidBuilder,
@@ -9,11 +10,11 @@ from vrstc_jax.data.datasets.base import (
     file_tracklet,
     find_root,
     folders_in,
-    natural,
+    pictures_in,
     require_counts,
     require_disjoint_people,
 )
-from vrstc_jax.data.inputs.picture_files import picture_files
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("DukeMTMC-VideoReID was withdrawn by its owners; those who hold it put its folders train/, "
@@ -24,14 +25,18 @@ _SPLITS = ("train", "query", "gallery")
 _NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)")
 
 
-def read_dukemtmc_video_reid(manual_dir, *, check_counts: bool = True) -> Splits:
-    """The tracklets of DukeMTMC-VideoReID.
+def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
+    """Reads the tracklets of DukeMTMC-VideoReID.
 
-    Each folder person/tracklet is one, called so; person is the folder's name, such as '0001', and camera
+    Each folder person/tracklet is a tracklet of that name; person is the folder's name, such as '0001', and camera
     the digit after the C in its pictures' names, "1" to "8". Frames are in the order of their names.
 
+    Args:
+      manual_dir: the data set's folder, or the one that holds it.
+      check_counts: whether the known numbers of tracklets, people and frames are required.
+
     Raises:
-      InputError: the folder is not there or incomplete, or holds what does not belong there.
+      InputError: the folder is missing or incomplete, or has pictures with unexpected names.
     """
     root = find_root(manual_dir, "DukeMTMC-VideoReID", instructions=INSTRUCTIONS, needed=_SPLITS,
                      names=("DukeMTMC-VideoReID",))
@@ -46,24 +51,26 @@ def read_dukemtmc_video_reid(manual_dir, *, check_counts: bool = True) -> Splits
     return splits
 
 
-def _tracklet(directory, person, number):
+def _tracklet(directory: Path, person: str, number: str) -> Tracklet:
     folder = directory / person / number
-    files = sorted((path.name for path in picture_files(folder).values()), key=natural)
+    files = pictures_in(folder)
     if not files:
         raise InputError(f"{folder}: no pictures; each folder person/tracklet must have some.")
-    cameras = {_parsed(folder / file, person): file for file in files}
+    cameras = {_camera(folder / file, person): file for file in files}
     if len(cameras) > 1:
         raise InputError(f"{folder}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
     return file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
 
 
-def _parsed(path, person):
+def _camera(path: Path, person: str) -> str:
+    """The camera in a picture's name, which must also name the person."""
     found = _NAME.match(path.name)
     if not found:
         raise InputError(f"{path}: a picture must be named as 0001C6F0099X30823.jpg: person, C and camera, F "
                          "and frame.")
     if not person.isdigit() or int(found[1]) != int(person):
-        raise InputError(f"{path}: the picture is named for person {found[1]}, but lies with {person}.")
+        raise InputError(f"{path}: the picture is named for person {found[1]}, but lies with {person}; "
+                         "unpack the data set again.")
     return found[2]
 
 
@@ -71,7 +78,7 @@ class DukemtmcVideoReid(ReidBuilder):
     """DukeMTMC-VideoReID: 702 people for training and 702 for testing, 408 as distractors, 8 cameras.
 
     The gallery is used as it is: neither the authors' baseline nor BiCnet-TKS, by the authors of VRSTC, joins
-    the queries to it. Distractors bear identities of their own and match no query.
+    the queries to it. Distractors have further identities and match no query.
 
     Layout: github.com/Yu-Wu/DukeMTMC-VideoReID, README; KaiyangZhou/deep-person-reid,
     torchreid/data/datasets/video/dukemtmcvidreid.py (both forms of names). Counts: that README, and for
@@ -82,3 +89,6 @@ class DukemtmcVideoReid(ReidBuilder):
     HOMEPAGE = "https://github.com/Yu-Wu/DukeMTMC-VideoReID"
     MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
     read = staticmethod(read_dukemtmc_video_reid)
+
+
+BUILDER = DukemtmcVideoReid

@@ -49,8 +49,9 @@ def read_folder(directory: str | Path, *, pattern: str | None = None, masks: str
         by_folder[key.parent][key] = pictures[key]
 
     sizes = {key: check_picture(path) for key, path in pictures.items()}
-    mask_files, truth_files = (None if top is None else companions_of_frames(Path(top), kind, directory, pictures, sizes)
-                               for top, kind in ((masks, MASKS), (truth, TRUTH)))
+    mask_files, truth_files = (
+        None if top is None else companions_of_frames(Path(top), kind, directory, pictures, sizes)
+        for top, kind in ((masks, MASKS), (truth, TRUTH)))
     tracklets = []
     for folder, files in by_folder.items():
         names = dict(zip(levels, folder.parts))
