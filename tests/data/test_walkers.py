@@ -11,7 +11,7 @@ import pytest
 from vrstc_jax.data.images import read_image
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
-from vrstc_jax.data.walkers import TEST_FIRST, WalkerConfig, make_tracklet, make_tracklets, people, scene, write_walkers
+from vrstc_jax.data.walkers import TEST_FIRST, WalkerConfig, make_tracklet, make_tracklets, people, write_walkers
 from vrstc_jax.data.walkers.people import WARDROBE, make_person, paint_person
 from vrstc_jax.runtime.errors import InputError
 
@@ -136,7 +136,7 @@ def test_no_single_colour_tells_who_it_is():
 
 def painted(background, **changes):
     canvas = np.full((160, 120, 3), background, np.float32)
-    where = dict(phase=0.7, heading=0.0, foot=(60, 150), height=130, light=0.3) | changes
+    where = {"phase": 0.7, "heading": 0.0, "foot": (60, 150), "height": 130, "light": 0.3} | changes
     return canvas, paint_person(canvas, make_person(np.random.default_rng(5)), **where)
 
 
@@ -194,9 +194,7 @@ def test_the_camera_stands_still_while_people_walk():
 def written(tmp_path_factory):
     """A folder of walkers with a shorter scene than usual."""
     directory = tmp_path_factory.mktemp("walkers") / "made"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene, "_FRAMES", 12)
-        write_walkers(directory, number=1, frames=3, seed=2)
+    write_walkers(directory, number=1, frames=3, seed=2, scene_frames=12)
     return directory
 
 

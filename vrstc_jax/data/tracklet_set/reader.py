@@ -29,13 +29,14 @@ class TrackletSet:
       source: the records, as TFDS's random-access data source with encoded pictures.
       tracklets: the tracklets in order, reading from `source`.
       first: number of each tracklet's first record; its frames follow.
+      thumbnails: those asked for so far, by record.
     """
 
     source: Sequence[dict[str, Any]]
     tracklets: tuple[Tracklet, ...]
     first: tuple[int, ...]
     _frames: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
-    _thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _masked_frames: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def frame(self, record: int) -> np.ndarray:
@@ -49,9 +50,9 @@ class TrackletSet:
 
     def thumbnail(self, record: int) -> np.ndarray:
         """The thumbnail of a record's frame, uint8 [16, 8, 3] (`ops.pictures.thumbnail`); all 384 bytes are kept."""
-        if record not in self._thumbnails:
-            self._thumbnails[record] = thumbnail(self.frame(record))
-        return self._thumbnails[record]
+        if record not in self.thumbnails:
+            self.thumbnails[record] = thumbnail(self.frame(record))
+        return self.thumbnails[record]
 
     def mask(self, record: int) -> np.ndarray:
         """The mask of a record, bool [H, W], true = hidden; [1, 1] where its tracklet has no masks."""
