@@ -69,8 +69,7 @@ def all_splits(directory):
 
 def facts(splits):
     """{split: [(name, person, camera, frames)]}."""
-    return {split: [(t.name, t.person, t.camera, len(t)) for t in tracklets]
-            for split, tracklets in splits.items()}
+    return {split: [(t.name, t.person, t.camera, len(t)) for t in tracklets] for split, tracklets in splits.items()}
 
 
 def frames(count, seed=0):
@@ -221,8 +220,7 @@ class TestMars:
     def test_as_a_builder_of_tfds(self, mars_set, tmp_path):
         builder = tfds.builder("mars", data_dir=tmp_path, check_counts=False)
         assert "11,310" in builder.info.description
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=mars_set / "manual/MARS"))
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=mars_set / "manual/MARS"))
         assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
             "train": 7, "query": 4, "gallery": 7}
         row = tfds.builder("mars", data_dir=tmp_path).as_data_source(split="gallery")[2]
@@ -231,8 +229,7 @@ class TestMars:
     def test_tfds_without_a_folder(self, tmp_path):
         builder = datasets.Mars(data_dir=tmp_path / "data")
         with refused(tmp_path / "nowhere", "does not exist", "liangzheng.com.cn", "bbox_train/"):
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "nowhere"))
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "nowhere"))
 
     def test_counts(self, mars_set):
         with refused("is not the whole MARS", "3 tracklets in train, not 8298 (8295 too few)",

@@ -254,8 +254,7 @@ class TestBoxes:
         path = write_boxes(tmp_path / "b.txt", "# frame, id, ...", "", "2,7,1.5,2,3,4,0.9,-1,-1,-1",
                            "1 7 1 2 3 4", "1,3,1,2,3,4,-1", "5, 3, -1, -2, 3, 4, 0", "1.0,5,1,2,3,4,")
         boxes = read_boxes(path)
-        assert list(zip(boxes.tracks, boxes.frames, boxes.lines)) == [
-            (3, 1, 5), (5, 1, 7), (7, 1, 4), (7, 2, 3)]
+        assert list(zip(boxes.tracks, boxes.frames, boxes.lines)) == [(3, 1, 5), (5, 1, 7), (7, 1, 4), (7, 2, 3)]
         assert boxes.rectangles[-1].tolist() == [1.5, 2, 3, 4]
         assert boxes.ignored == {(3, 5)}
 
@@ -306,8 +305,7 @@ class TestVideo:
         for tracklet in source.tracklets:
             for crop, (frame, left, top, width, height) in zip(tracklet.frames, tracklet.boxes.astype(int)):
                 assert (width, height) == (10 + frame % 4, 20)
-                np.testing.assert_array_equal(
-                    crop, pictures[frame - 1][top:top + height, left:left + width])
+                np.testing.assert_array_equal(crop, pictures[frame - 1][top:top + height, left:left + width])
 
     def test_boxes_partly_and_wholly_outside(self, clip, tmp_path):
         boxes = write_boxes(tmp_path / "b.txt", "1,1,-5,-5,10,10", "2,1,200,5,10,10", "3,1,60,40,100,100",

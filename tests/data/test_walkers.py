@@ -199,8 +199,7 @@ def written(tmp_path_factory):
 
 
 def test_a_written_scene_is_a_video_with_boxes_and_masks(written):
-    source = open_source(written / "scene/scene.mp4", boxes=written / "scene/boxes.txt",
-                         masks=written / "scene/masks")
+    source = open_source(written / "scene/scene.mp4", boxes=written / "scene/boxes.txt", masks=written / "scene/masks")
     assert source.frames_read == 12 and source.picture_size == (360, 640)
     assert len(source.tracklets) >= 3
     hidden = 0

@@ -77,8 +77,7 @@ def encode_png(array: np.ndarray) -> bytes:
     elif array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
         pixels = np.ascontiguousarray(array[:, :, ::-1])
     else:
-        raise ValueError("a PNG is made of uint8 [H, W, 3] or bool [H, W]. "
-                         f"Got {array.dtype} {list(array.shape)}.")
+        raise ValueError(f"a PNG is made of uint8 [H, W, 3] or bool [H, W]. Got {array.dtype} {list(array.shape)}.")
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 

@@ -113,8 +113,7 @@ def folders_in(directory: Path) -> list[str]:
       InputError: the folder cannot be read.
     """
     try:
-        found = [entry.name for entry in os.scandir(directory)
-                 if not entry.name.startswith(".") and entry.is_dir()]
+        found = [entry.name for entry in os.scandir(directory) if not entry.name.startswith(".") and entry.is_dir()]
     except OSError as error:
         raise InputError(f"{directory}: cannot be read ({error.strerror}); give a folder that can be.") from None
     return sorted(found, key=natural_key)
@@ -152,8 +151,7 @@ class _Files:
         return data if plain and upright else encode_png(read_image(path))
 
 
-def file_tracklet(name: str, directory: str | Path, file_names: Sequence[str], *, person: str,
-                  camera: str) -> Tracklet:
+def file_tracklet(name: str, directory: str | Path, file_names: Sequence[str], *, person: str, camera: str) -> Tracklet:
     """A tracklet of the files `file_names` in `directory`, in that order, read when they are asked for."""
     files = _Files(os.fspath(directory), tuple(file_names))
     return Tracklet(name=name, frames=EncodedFrames(len(files.names), files.read, files.encoded),

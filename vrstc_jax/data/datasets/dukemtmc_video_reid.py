@@ -3,17 +3,7 @@
 import re
 from pathlib import Path
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    counts_of,
-    file_tracklet,
-    find_root,
-    folders_in,
-    pictures_in,
-    require_counts,
-    require_disjoint_people,
-)
+from vrstc_jax.data.datasets import base
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -25,7 +15,7 @@ _SPLITS = ("train", "query", "gallery")
 _NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)")
 
 
-def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
+def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of DukeMTMC-VideoReID.
 
     Each folder person/tracklet is a tracklet of that name; person is the folder's name, such as '0001', and camera
@@ -38,28 +28,28 @@ def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = Tru
     Raises:
       InputError: the folder is missing or incomplete, or has pictures with unexpected names.
     """
-    root = find_root(manual_dir, "DukeMTMC-VideoReID", instructions=INSTRUCTIONS, needed=_SPLITS,
-                     names=("DukeMTMC-VideoReID",))
-    splits = {split: [_tracklet(root / split, person, number) for person in folders_in(root / split)
-                      for number in folders_in(root / split / person)] for split in _SPLITS}
+    root = base.find_root(manual_dir, "DukeMTMC-VideoReID", instructions=INSTRUCTIONS, needed=_SPLITS,
+                          names=("DukeMTMC-VideoReID",))
+    splits = {split: [_tracklet(root / split, person, number) for person in base.folders_in(root / split)
+                      for number in base.folders_in(root / split / person)] for split in _SPLITS}
     if check_counts:
-        require_counts(root, "DukeMTMC-VideoReID", counts_of(splits, {
+        base.require_counts(root, "DukeMTMC-VideoReID", base.counts_of(splits, {
             "train": {"tracklets": 2196, "people": 702, "frames": 369_656},
             "query": {"tracklets": 702, "people": 702, "frames": 111_848},
             "gallery": {"tracklets": 2636, "people": 1110, "frames": 445_764}}))
-    require_disjoint_people(root, splits)
+    base.require_disjoint_people(root, splits)
     return splits
 
 
 def _tracklet(directory: Path, person: str, number: str) -> Tracklet:
     folder = directory / person / number
-    files = pictures_in(folder)
+    files = base.pictures_in(folder)
     if not files:
         raise InputError(f"{folder}: no pictures; each folder person/tracklet must have some.")
     cameras = {_camera(folder / file, person): file for file in files}
     if len(cameras) > 1:
         raise InputError(f"{folder}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
-    return file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
+    return base.file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
 
 
 def _camera(path: Path, person: str) -> str:
@@ -74,7 +64,7 @@ def _camera(path: Path, person: str) -> str:
     return found[2]
 
 
-class DukemtmcVideoReid(ReidBuilder):
+class DukemtmcVideoReid(base.ReidBuilder):
     """DukeMTMC-VideoReID: 702 people for training and 702 for testing, 408 as distractors, 8 cameras.
 
     The gallery is used as it is: neither the authors' baseline nor BiCnet-TKS, by the authors of VRSTC, joins

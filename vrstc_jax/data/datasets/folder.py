@@ -19,15 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    file_tracklet,
-    first_few,
-    folders_in,
-    pictures_in,
-    require_disjoint_people,
-)
+from vrstc_jax.data.datasets import base
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -39,7 +31,7 @@ INSTRUCTIONS = ("Give as manual_dir a folder of pictures in person/camera/trackl
 
 
 def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | None = None,
-                            check_counts: bool = True) -> Splits:
+                            check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of a folder, in natural order, by the splits that a file assigns.
 
     Each folder person/camera/tracklet of pictures is a tracklet of that name. Hidden files, and files that are
@@ -60,7 +52,8 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
         raise InputError(f"{top}: no such folder. {INSTRUCTIONS}")
     split_file = Path(split_file) if split_file is not None else top / _SPLIT_FILE
     if not split_file.is_file():
-        raise InputError(f"{split_file}: no such file; {top} has {first_few(folders_in(top))}. {INSTRUCTIONS}")
+        found = base.first_few(base.folders_in(top))
+        raise InputError(f"{split_file}: no such file; {top} has {found}. {INSTRUCTIONS}")
     lines = _lines(split_file)
     splits = {split: [] for split in _SPLITS}
     used: set[PurePosixPath] = set()
@@ -76,12 +69,12 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
     for path, (_, where) in lines.items():
         if path not in used:
             raise InputError(f"{where}: there is no tracklet {path} in {top}, and none below it; "
-                             f"the people there are {first_few(folders_in(top))}.")
+                             f"the people there are {base.first_few(base.folders_in(top))}.")
     if unassigned:
-        raise InputError(f"{split_file}: gives no split to {len(unassigned)} tracklets: {first_few(unassigned)}; add "
-                         "them, or leave them out with a line such as "
-                         f"'{_OUT} {PurePosixPath(sorted(unassigned)[0]).parts[0]}'.")
-    require_disjoint_people(split_file, splits)
+        person = sorted(unassigned)[0].partition("/")[0]
+        raise InputError(f"{split_file}: gives no split to {len(unassigned)} tracklets: {base.first_few(unassigned)}; "
+                         f"add them, or leave them out with a line such as '{_OUT} {person}'.")
+    base.require_disjoint_people(split_file, splits)
     return splits
 
 
@@ -101,29 +94,28 @@ def _lines(split_file: Path) -> dict[PurePosixPath, tuple[str, str]]:
             raise InputError(f"{where}: the path must be a person, person/camera or person/camera/tracklet. "
                              f"Got {str(path)!r}.")
         if path in lines:
-            raise InputError(f"{where}: {path} is already in {lines[path][1].rpartition(', ')[2]}; "
-                             "keep one of them.")
+            raise InputError(f"{where}: {path} is already in {lines[path][1].rpartition(', ')[2]}; keep one of them.")
         lines[path] = words[0], where
     return lines
 
 
 def _tracklet_folders(top: Path) -> Iterator[PurePosixPath]:
-    for person in folders_in(top):
-        for camera in folders_in(top / person):
-            for number in folders_in(top / person / camera):
+    for person in base.folders_in(top):
+        for camera in base.folders_in(top / person):
+            for number in base.folders_in(top / person / camera):
                 yield PurePosixPath(person, camera, number)
 
 
 def _tracklet(top: Path, path: PurePosixPath) -> Tracklet:
-    files = pictures_in(top / path)
+    files = base.pictures_in(top / path)
     if not files:
-        inside = folders_in(top / path)
-        raise InputError(f"{top / path}: no pictures" + (f", but {first_few(inside)}" if inside else "")
+        inside = base.folders_in(top / path)
+        raise InputError(f"{top / path}: no pictures" + (f", but {base.first_few(inside)}" if inside else "")
                          + "; pictures must lie in person/camera/tracklet/frame.")
-    return file_tracklet(str(path), top / path, files, person=path.parts[0], camera=path.parts[1])
+    return base.file_tracklet(str(path), top / path, files, person=path.parts[0], camera=path.parts[1])
 
 
-class Folder(ReidBuilder):
+class Folder(base.ReidBuilder):
     """A folder of person/camera/tracklet/frame, with a split file (see the module `folder`)."""
 
     name = "folder"

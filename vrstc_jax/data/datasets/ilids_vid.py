@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    file_tracklet,
-    find_root,
-    first_few,
-    folders_in,
-    pictures_in,
-    require_counts,
-)
+from vrstc_jax.data.datasets import base
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
@@ -29,7 +20,7 @@ _CAMERAS = ("cam1", "cam2")
 _PICTURES, _LISTS = "i-LIDS-VID/sequences", "train-test people splits/train_test_splits_ilidsvid.mat"
 
 
-def read_ilids_vid(manual_dir: str | Path, *, split: int = 1, check_counts: bool = True) -> Splits:
+def read_ilids_vid(manual_dir: str | Path, *, split: int = 1, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of one of the 10 splits of iLIDS-VID.
 
     Row `split` of `ls_set` orders the people, numbered from 1 in the order of their folders' names: the first
@@ -47,12 +38,12 @@ def read_ilids_vid(manual_dir: str | Path, *, split: int = 1, check_counts: bool
     """
     if not 1 <= split <= SPLITS:
         raise ValueError(f"split must be 1 to {SPLITS}. Got {split}.")
-    root = find_root(manual_dir, "iLIDS-VID", names=("iLIDS-VID", "ilids-vid"), instructions=INSTRUCTIONS,
-                     needed=(*(f"{_PICTURES}/{camera}" for camera in _CAMERAS), _LISTS))
-    first, second = (folders_in(root / _PICTURES / camera) for camera in _CAMERAS)
+    root = base.find_root(manual_dir, "iLIDS-VID", names=("iLIDS-VID", "ilids-vid"), instructions=INSTRUCTIONS,
+                          needed=(*(f"{_PICTURES}/{camera}" for camera in _CAMERAS), _LISTS))
+    first, second = (base.folders_in(root / _PICTURES / camera) for camera in _CAMERAS)
     if first != second:
         raise InputError(f"{root / _PICTURES}: cam1 and cam2 must have the same people; only one of them has "
-                         f"{first_few(set(first) ^ set(second))}.")
+                         f"{base.first_few(set(first) ^ set(second))}.")
     names = sorted(first)  # The authors' numbers follow MATLAB's order, which is by character and not natural.
     order = _order(root / _LISTS, split, len(names), check_counts)
     half = len(names) // 2
@@ -61,7 +52,7 @@ def read_ilids_vid(manual_dir: str | Path, *, split: int = 1, check_counts: bool
               "query": [_tracklet(root, name, "cam1") for name in test],
               "gallery": [_tracklet(root, name, "cam2") for name in test]}
     if check_counts:
-        require_counts(root, "iLIDS-VID", [("people", len(names), 300)])
+        base.require_counts(root, "iLIDS-VID", [("people", len(names), 300)])
     return splits
 
 
@@ -69,7 +60,7 @@ def _order(path: Path, split: int, count: int, check_counts: bool) -> np.ndarray
     """The people of a split in their order, int [count], from 0."""
     table = read_mat(path, "ls_set", columns=count) - 1
     if check_counts:
-        require_counts(path, "list of splits", [("rows", len(table), SPLITS)])
+        base.require_counts(path, "list of splits", [("rows", len(table), SPLITS)])
     if split > len(table):
         raise InputError(f"{path}: ls_set has {len(table)} rows, and no split {split}; choose 1 to {len(table)}.")
     if (np.sort(table[split - 1]) != np.arange(count)).any():
@@ -80,13 +71,13 @@ def _order(path: Path, split: int, count: int, check_counts: bool) -> np.ndarray
 
 def _tracklet(root: Path, person: str, camera: str) -> Tracklet:
     directory = root / _PICTURES / camera / person
-    files = pictures_in(directory)
+    files = base.pictures_in(directory)
     if not files:
         raise InputError(f"{directory}: no pictures; unpack the data set again.")
-    return file_tracklet(f"{person}/{camera}", directory, files, person=person, camera=camera)
+    return base.file_tracklet(f"{person}/{camera}", directory, files, person=person, camera=camera)
 
 
-class IlidsVid(ReidBuilder):
+class IlidsVid(base.ReidBuilder):
     """iLIDS-VID: 300 people, each in two cameras of an airport's arrival hall, tracks drawn by hand.
 
     A config for each of the 10 random halvings, 'split_1' to 'split_10'; published numbers are the mean over

@@ -6,14 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    counts_of,
-    file_tracklet,
-    find_root,
-    require_counts,
-)
+from vrstc_jax.data.datasets import base
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.images import PICTURE_SUFFIXES
 from vrstc_jax.data.inputs.picture_files import natural_key
@@ -27,7 +20,7 @@ _TRAIN, _TEST = "list_sequence/list_seq_train.txt", "list_sequence/list_seq_test
 _QUERIES = "test/data/info_test.mat"
 
 
-def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
+def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of LS-VID, without those for validation.
 
     A line of `list_seq_train.txt` or `list_seq_test.txt` is the prefix of a tracklet's files and its
@@ -43,11 +36,10 @@ def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
     Raises:
       InputError: the folder is missing or incomplete, or its lists do not fit together.
     """
-    root = find_root(manual_dir, "LS-VID", names=("LS-VID", "LSVID"), instructions=INSTRUCTIONS,
-                     needed=(_TRAIN, _TEST, _QUERIES, "tracklet_train", "tracklet_test"))
+    root = base.find_root(manual_dir, "LS-VID", names=("LS-VID", "LSVID"), instructions=INSTRUCTIONS,
+                          needed=(_TRAIN, _TEST, _QUERIES, "tracklet_train", "tracklet_test"))
     listed: dict[Path, list[str]] = {}
-    train, test = ([_tracklet(root, listed, *line) for line in _lines(root / path)]
-                   for path in (_TRAIN, _TEST))
+    train, test = ([_tracklet(root, listed, *line) for line in _lines(root / path)] for path in (_TRAIN, _TEST))
     queries = read_mat(root / _QUERIES, "query") - 1
     wrong = queries[(queries < 0) | (queries >= len(test))]
     if len(wrong):
@@ -58,7 +50,7 @@ def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
     others = np.setdiff1d(np.arange(len(test)), queries)
     splits = {"train": train, "query": [test[i] for i in queries], "gallery": [test[i] for i in others]}
     if check_counts:
-        require_counts(root, "LS-VID", counts_of(splits, {
+        base.require_counts(root, "LS-VID", base.counts_of(splits, {
             "train": {"tracklets": 2831}, "query": {"tracklets": 3504}, "gallery": {"tracklets": 7829}}))
     return splits
 
@@ -80,8 +72,7 @@ def _tracklet(root: Path, listed: dict[Path, list[str]], where: str, prefix: str
     directory, start = (root / prefix).parent, os.path.basename(prefix)
     if directory not in listed:
         found = os.listdir(directory) if directory.is_dir() else ()
-        listed[directory] = sorted((name for name in found if name.lower().endswith(PICTURE_SUFFIXES)),
-                                   key=natural_key)
+        listed[directory] = sorted((name for name in found if name.lower().endswith(PICTURE_SUFFIXES)), key=natural_key)
     # Published loaders differ: some take 'start_*', some 'start*'. The first keeps tracklet 1 from taking those of 11.
     files = ([name for name in listed[directory] if name.startswith(f"{start}_")]
              or [name for name in listed[directory] if name.startswith(start)])
@@ -90,19 +81,18 @@ def _tracklet(root: Path, listed: dict[Path, list[str]], where: str, prefix: str
     cameras = {_camera(directory / name): name for name in files}
     if len(cameras) > 1:
         raise InputError(f"{where}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
-    return file_tracklet("/".join(Path(prefix).parts[1:]), directory, files, person=person,
+    return base.file_tracklet("/".join(Path(prefix).parts[1:]), directory, files, person=person,
                          camera=next(iter(cameras)))
 
 
 def _camera(path: Path) -> str:
     parts = path.stem.split("_")
     if len(parts) < 4 or not parts[2].isdigit() or not 1 <= int(parts[2]) <= 15:
-        raise InputError(f"{path}: the third part of a picture's name between underscores must be the camera, "
-                         "1 to 15.")
+        raise InputError(f"{path}: the third part of a picture's name between underscores must be the camera, 1 to 15.")
     return str(int(parts[2]))
 
 
-class LsVid(ReidBuilder):
+class LsVid(base.ReidBuilder):
     """LS-VID: 3,772 people, 15 cameras, by day and night; 842 of them for training.
 
     The split 'gallery' is without queries, 7,829 tracklets. BiCnet-TKS, by the authors of VRSTC, joins the

@@ -5,15 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    counts_of,
-    file_tracklet,
-    find_root,
-    require_counts,
-    require_disjoint_people,
-)
+from vrstc_jax.data.datasets import base
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
@@ -24,7 +16,7 @@ INSTRUCTIONS = ("Get MARS from its authors (http://www.liangzheng.com.cn/Project
 _INFO = ("train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat")
 
 
-def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
+def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of MARS.
 
     A tracklet is a row of `track_train_info` or `track_test_info`: its first and last picture in the list
@@ -40,8 +32,8 @@ def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
     Raises:
       InputError: the folder is missing or incomplete, or its lists do not fit together.
     """
-    root = find_root(manual_dir, "MARS", names=("MARS", "mars", "Mars"), instructions=INSTRUCTIONS,
-                     needed=("bbox_train", "bbox_test", *(f"info/{name}" for name in _INFO)))
+    root = base.find_root(manual_dir, "MARS", names=("MARS", "mars", "Mars"), instructions=INSTRUCTIONS,
+                          needed=("bbox_train", "bbox_test", *(f"info/{name}" for name in _INFO)))
     train_names, test_names = (_lines(root / "info" / name) for name in _INFO[:2])
     train = _tracklets(root, "bbox_train", train_names, "tracks_train_info.mat", "track_train_info")
     test = _tracklets(root, "bbox_test", test_names, "tracks_test_info.mat", "track_test_info")
@@ -50,14 +42,14 @@ def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> Splits:
     splits = {"train": train, "query": [test[row] for row in rows], "gallery": [test[row] for row in others]}
     if check_counts:
         junk = sum(tracklet.person == "-1" for tracklet in splits["gallery"])
-        require_counts(root, "MARS", [
-            *counts_of(splits, {"train": {"tracklets": 8298, "people": 625},
-                                "query": {"tracklets": 1980, "people": 626},
-                                "gallery": {"tracklets": 10_200, "people": 620}}),
+        base.require_counts(root, "MARS", [
+            *base.counts_of(splits, {"train": {"tracklets": 8298, "people": 625},
+                                     "query": {"tracklets": 1980, "people": 626},
+                                     "gallery": {"tracklets": 10_200, "people": 620}}),
             ("junk tracklets in gallery", junk, 870),
             ("names in train_name.txt", len(train_names), 509_914),
             ("names in test_name.txt", len(test_names), 681_089)])
-    require_disjoint_people(root, splits)
+    base.require_disjoint_people(root, splits)
     return splits
 
 
@@ -91,7 +83,7 @@ def _tracklets(root: Path, home: str, names: list[str], table: str, variable: st
         if missing:
             raise InputError(f"{directory / missing[0]}: missing, as are {len(missing) - 1} more pictures of "
                              f"row {row} in {path}; unpack {home} again.")
-        tracklets.append(file_tracklet(f"{folder}/c{camera}/{row:05d}", directory, files, person=str(person),
+        tracklets.append(base.file_tracklet(f"{folder}/c{camera}/{row:05d}", directory, files, person=str(person),
                                        camera=str(camera)))
     return tracklets
 
@@ -115,7 +107,7 @@ def _query_rows(path: Path, tests: int) -> np.ndarray:
     return rows
 
 
-class Mars(ReidBuilder):
+class Mars(base.ReidBuilder):
     """MARS: 1,261 people, 6 cameras, tracked automatically, so with junk and distractors.
 
     Two galleries are in use, and published numbers differ by them. The authors' evaluation

@@ -29,8 +29,7 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
         raise InputError(f"{path}: has no variable {variable}; it has {names}.")
     table = np.asarray(found[variable])
     if table.dtype.kind not in "iuf" or not np.all(table == np.floor(table)):
-        raise InputError(f"{path}: {variable} must be whole numbers; it is {table.dtype} "
-                         f"{list(table.shape)}.")
+        raise InputError(f"{path}: {variable} must be whole numbers; it is {table.dtype} {list(table.shape)}.")
     if columns is None:
         return table.astype(np.int64).reshape(-1)
     if table.ndim != 2 or table.shape[1] != columns:

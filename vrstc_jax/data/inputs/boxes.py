@@ -113,8 +113,7 @@ def _parse_line(where: str, content: str) -> tuple[float, ...]:
             why = "frames count from 1" if name == "frame" else "an id is the number of a track, from 0"
             raise InputError(f"{where}: {name} {value:g} is not a whole number from {least}; {why}.")
     if width <= 0 or height <= 0:
-        raise InputError(f"{where}: a box {width:g} wide and {height:g} high has no area; "
-                         "correct it or take it out.")
+        raise InputError(f"{where}: a box {width:g} wide and {height:g} high has no area; correct it or take it out.")
     return frame, track, left, top, width, height, values[6] if len(values) > 6 else 1.0
 
 

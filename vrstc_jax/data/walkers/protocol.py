@@ -46,8 +46,7 @@ class WalkerProtocol:
 
     def __post_init__(self) -> None:
         if self.occlusion not in OCCLUSION:
-            raise InputError(f"There is no occlusion level '{self.occlusion}'; choose one of "
-                             f"{', '.join(OCCLUSION)}.")
+            raise InputError(f"There is no occlusion level '{self.occlusion}'; choose one of {', '.join(OCCLUSION)}.")
         if self.cameras < 2:
             raise InputError(f"A query's person must be seen by another camera too: give at least 2 cameras. "
                              f"Got {self.cameras}.")
