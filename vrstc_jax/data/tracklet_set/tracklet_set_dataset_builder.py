@@ -22,7 +22,6 @@ from vrstc_jax.data.tracklet_set.layout import INDEX_FILE
 from vrstc_jax.data.tracklets import EncodedFrames, Tracklet
 from vrstc_jax.runtime.errors import InputError
 
-SHARD = 16_384  # frames in a file, or one tracklet that is longer: some 100 MB to 1 GB
 _NO_MASK = np.zeros((1, 1), bool)
 
 
@@ -34,6 +33,7 @@ class Builder(tfds.core.ShardBasedBuilder):
     Args:
       tracklets: of each split.
       progress: called with the number of frames after each tracklet.
+      shard_frames: in a file, unless one tracklet has more; the default gives files of some 100 MB to 1 GB.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -41,9 +41,10 @@ class Builder(tfds.core.ShardBasedBuilder):
     name = "tracklet_set"
 
     def __init__(self, *, tracklets: Mapping[str, Sequence[Tracklet]] | None = None,
-                 progress: Callable[[int], object] | None = None, **kwargs: Any):
+                 progress: Callable[[int], object] | None = None, shard_frames: int = 16_384, **kwargs: Any):
         self._tracklets = tracklets or {}
         self._progress = progress or (lambda frames: None)
+        self._shard_frames = shard_frames
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -74,7 +75,7 @@ class Builder(tfds.core.ShardBasedBuilder):
             _check_names(name, tracklets)
         with open(os.path.join(self.data_dir, INDEX_FILE), "w") as file:
             json.dump({name: list(map(_index_row, tracklets)) for name, tracklets in splits.items()}, file)
-        return {name: [_Shard(shard, self._progress) for shard in _shards(tracklets)]
+        return {name: [_Shard(shard, self._progress) for shard in _shards(tracklets, self._shard_frames)]
                 for name, tracklets in splits.items() if tracklets}
 
 
@@ -95,11 +96,11 @@ def _check_names(split: str, tracklets: Sequence[Tracklet]) -> None:
         raise InputError(f"{count} tracklets of the split {split} are called {name}; give each a different name.")
 
 
-def _shards(tracklets: Iterable[Tracklet]) -> list[list[Tracklet]]:
-    """The tracklets in runs of at most `SHARD` frames."""
-    shards, frames = [], SHARD
+def _shards(tracklets: Iterable[Tracklet], most: int) -> list[list[Tracklet]]:
+    """The tracklets in runs of at most `most` frames; longer tracklets are alone."""
+    shards, frames = [], most
     for tracklet in tracklets:
-        if frames + len(tracklet) > SHARD:
+        if frames + len(tracklet) > most:
             shards.append([])
             frames = 0
         shards[-1].append(tracklet)
