@@ -6,7 +6,6 @@ Expected splits are written out by hand, from the tables that the trees are made
 import json
 import os
 import pickle
-from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -25,6 +24,7 @@ from dataset_trees import (
     put,
 )
 from PIL import Image
+from refusals import refused
 from scipy.io import savemat
 
 from vrstc_jax.data import datasets
@@ -42,18 +42,6 @@ from vrstc_jax.data.images import encode_png, read_image
 from vrstc_jax.data.tracklet_set import Builder, prepare_set, read_set, set_splits, write_set
 from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
 from vrstc_jax.evaluation import rank
-from vrstc_jax.runtime.errors import InputError
-
-
-@contextmanager
-def refused(*parts):
-    """Expects an InputError of one line that holds all `parts`."""
-    with pytest.raises(InputError) as raised:
-        yield
-    message = str(raised.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message, message
 
 
 def all_splits(directory):

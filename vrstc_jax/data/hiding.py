@@ -31,6 +31,7 @@ def hide_on_purpose(clip: np.ndarray, passer: np.ndarray, rng: np.random.Generat
     first = int(rng.integers(count - run + 1))
     mask = random_mask(rng, height, width).astype(np.float32)
     texture = _zoomed(passer, rng) if rng.random() < 0.5 else _colours(height, width, rng)
+    # Brighter or darker, so that exposure alone does not give a pasted picture away.
     texture = texture * rng.uniform(0.7, 1.2)
     blur, speed = rng.uniform(0.006, 0.016) * height, rng.uniform(-0.25, 0.25) * width
     clip = clip.copy()

@@ -90,6 +90,7 @@ def find_root(manual_dir: str | Path, title: str, *, names: Iterable[str], neede
     top = Path(manual_dir)
     if not top.is_dir():
         raise InputError(f"{top}: no such folder, so no {title}. {instructions}")
+    # Of several candidates the most complete, so that the message lists what is really missing.
     root = max((top, *(top / name for name in names)),
                key=lambda folder: sum((folder / path).exists() for path in needed))
     missing = [path for path in needed if not (root / path).exists()]

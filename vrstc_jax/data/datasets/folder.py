@@ -59,7 +59,7 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
     used: set[PurePosixPath] = set()
     unassigned = []
     for path in _tracklet_folders(top):
-        levels = [path, *path.parents]
+        levels = [path, *path.parents]  # the tracklet first: the longest path counts
         used.update(level for level in levels if level in lines)
         split = next((lines[level][0] for level in levels if level in lines), None)
         if split is None:

@@ -47,6 +47,7 @@ def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Sp
                          "unpack the data set again.")
     if len(set(queries.tolist())) < len(queries):
         raise InputError(f"{root / _QUERIES}: query has a number more than once; unpack the data set again.")
+    # The gallery is without the queries here; `gallery_with_queries` joins them.
     others = np.setdiff1d(np.arange(len(test)), queries)
     splits = {"train": train, "query": [test[i] for i in queries], "gallery": [test[i] for i in others]}
     if check_counts:

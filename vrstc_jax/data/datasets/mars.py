@@ -73,6 +73,7 @@ def _tracklets(root: Path, home: str, names: list[str], table: str, variable: st
         files = names[first - 1:last]
         # A name is four characters of identity ('00-1' for junk), C and the camera, T, F: 0001C1T0002F003.jpg
         folder = files[0][:4]
+        # Catches a list and a table of different versions, which would otherwise give wrong identities silently.
         if any(name[:6] != f"{folder}C{camera}" for name in files) or _number(folder) != person:
             raise InputError(f"{where}: its pictures must be all of that person and camera; they go from "
                              f"{files[0]} to {files[-1]}.")

@@ -52,6 +52,7 @@ def read_boxes(path: str | Path) -> Boxes:
     """
     path = Path(path)
     try:
+        # -sig: editors on Windows begin a file with a byte-order mark.
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
@@ -92,6 +93,7 @@ def clip_box(rectangle: Sequence[float] | np.ndarray,
     left, top, width, height = rectangle
     edges = []
     for start, length, limit in ((left, width, picture_size[1]), (top, height, picture_size[0])):
+        # Rounded outwards: no pixel of the person may be lost to a tracker's fractions.
         first = math.floor(min(max(start, 0), limit))
         last = math.ceil(min(max(start + length, 0), limit))
         if last <= first:

@@ -51,6 +51,7 @@ def companions_of_frames(top: Path, kind: CompanionKind, directory: Path, pictur
     Raises:
       InputError: a file is missing, belongs to no frame, or has another size than its frame.
     """
+    # Either folder may lie in the other; each search skips the other's files.
     found = find_pictures(top, skip={directory.resolve()}, suffixes=kind.suffixes)
     counts = f"{top} holds {len(found)} {kind.name} pictures for {len(pictures)} frames"
     for key in sorted(pictures, key=natural_path_key):
@@ -127,6 +128,7 @@ def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind
         _require_size(files[f"{frame:06d}"], kind, spool.picture_size, f"of the whole picture {frame}")
     for stem, file in files.items():
         number = int(stem) if stem.isascii() and stem.isdigit() else 0
+        # Files for frames without boxes, or lost with a video's end, are fine.
         beyond = number > spool.frames_read and not spool.breaks_off
         if stem != f"{number:06d}" or number < 1 or beyond:
             raise InputError(f"{file}: belongs to no frame of the video ({spool.frames_read} frames); {counts}.")

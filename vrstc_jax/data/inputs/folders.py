@@ -48,6 +48,7 @@ def read_folder(directory: str | Path, *, pattern: str | None = None, masks: str
     for key in sorted(pictures, key=natural_path_key):
         by_folder[key.parent][key] = pictures[key]
 
+    # A damaged picture must fail here, and not hours later in the middle of the work.
     sizes = {key: check_picture(path) for key, path in pictures.items()}
     mask_files, truth_files = (
         None if top is None else companions_of_frames(Path(top), kind, directory, pictures, sizes)

@@ -32,7 +32,7 @@ def picture_files(directory: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES)
       InputError: two pictures have the same stem.
     """
     found = {}
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):  # file systems list in any order
         if entry.name.startswith(".") or not entry.name.lower().endswith(suffixes) or not entry.is_file():
             continue
         path = Path(entry.path)

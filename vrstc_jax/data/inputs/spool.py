@@ -132,6 +132,7 @@ def _load_index(spool: Path, key: dict) -> dict | None:
         index = json.loads((spool / "index.json").read_text())
         if index["key"] != key:
             return None
+        # A run that was killed while it filled the folder again may have left shorter files beside an old index.
         for name, entry in index["tracks"].items():
             crops = np.array(entry["crops"], np.int64)
             if (spool / f"{name}.rgb").stat().st_size != 3 * (crops[:, 3] * crops[:, 4]).sum():
@@ -199,6 +200,7 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
     beyond = boxes.frames > video.frames_read
     last = video.frames_read
     if video.broken is not None:
+        # The declared count decides then; a transport stream declares none, so any box may be of a lost frame.
         last = max(last, video.declared) if video.declared else None
     wrong = boxes.frames > last if last else np.zeros(len(boxes), bool)
     if wrong.any():

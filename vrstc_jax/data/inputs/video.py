@@ -42,6 +42,7 @@ class VideoReader:
             self._container.close()
             raise InputError(f"{path}: holds no video stream; give a video file.")
         stream = self._stream = self._container.streams.video[0]
+        # Raw streams have no rate; 25 is what FFmpeg assumes for them.
         self.frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         self.declared: int | None = stream.frames or None
         self.picture_size = (0, 0)
@@ -76,6 +77,7 @@ class VideoReader:
 
     def rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame's picture, uint8 [H, W, 3], RGB, upright, of the first frame's size."""
+        # Phones store a rotation beside the pixels; boxes refer to the upright picture.
         picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
         if picture.shape[:2] != self.picture_size:
             height, width = self.picture_size
@@ -97,6 +99,7 @@ class VideoReader:
         started, early = False, None
         packet = self._next(packets)
         while packet is not None:
+            # One packet ahead: a corrupt last packet is where the file was cut, one in the middle may be decodable.
             following = self._next(packets)
             if packet.is_corrupt and (following is None or not following.size):
                 self._error = self._error or InvalidDataError(0, "cut short")

@@ -41,7 +41,7 @@ class TrackletSet:
 
     def frame(self, record: int) -> np.ndarray:
         """The frame of a record, uint8 [H, W, 3]; up to 256 MB of frames are kept in memory."""
-        frame = self._frames.get(record)
+        frame = self._frames.get(record)  # no lock: two threads may decode a frame twice, which only costs time
         if frame is None:
             frame = decode_image(self.source[record]["image"])
             if len(self._frames) * frame.nbytes < _KEPT:

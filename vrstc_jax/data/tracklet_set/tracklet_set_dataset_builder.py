@@ -127,6 +127,7 @@ class _Shard:
             for i, name in enumerate(tracklet.frame_names):
                 yield record, {
                     "image": _ReleasedAfterReading(_encoded(tracklet.frames, i)),
+                    # Without masks one pixel: TFDS features cannot be absent.
                     "mask": _ReleasedAfterReading(encode_png(_NO_MASK if masks is None else masks[i])),
                     "has_mask": int(masks is not None),
                     "tracklet": tracklet.name,

@@ -54,6 +54,7 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
             remove(target)
             upload(Path(built), target, last=INFO_FILE)
         return
+    # Renamed at the end: a killed run leaves no half a set where a later one would take it for complete.
     unfinished = f"{target}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

@@ -66,7 +66,7 @@ def any_background(rng: np.random.Generator) -> np.ndarray:
     height, width = 2 * BODY, _SPAN * BODY
     picture = np.empty((height, width, 3), np.float32)
     picture[:] = any_surface(rng, height, width)
-    slope = rng.normal(0, 0.04)
+    slope = rng.normal(0, 0.04)  # cameras are seldom exactly level
     layers = int(rng.integers(1, 5))
     for horizon in np.sort(rng.uniform(0, height, layers)):  # each stratum lies before the last
         below = _halfplane(height, width, horizon, slope)

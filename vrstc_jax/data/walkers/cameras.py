@@ -56,6 +56,7 @@ class Camera:
           uint8 [*size, 3].
         """
         own = self.own_size(size)
+        # In the order of a real camera: optics, sensor, processing, recorder.
         picture = cv2.GaussianBlur(picture, (0, 0), self.blur * picture.shape[0] / 256)
         picture = cv2.resize(picture, own[::-1], interpolation=cv2.INTER_AREA)
         if self.sharpening:

@@ -58,6 +58,7 @@ class Occluder:
           float32 [H, W], how much of each pixel it covers.
         """
         if self.person is not None:
+            # The seed shifts the gait, so that passers-by are not in step.
             phase = 2 * np.pi * (time / self.person.stride + (self.seed % 100) / 100)
             return paint_person(picture, self.person, phase=phase, heading=0.0 if self.speed > 0 else np.pi,
                                 foot=(x, ground), height=height * self.top, light=light)

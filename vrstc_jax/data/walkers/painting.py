@@ -47,7 +47,7 @@ class Layer:
             part[:] = np.round(part * (1 - mask) + colour[rows, columns] * mask)
             np.maximum(self._alpha, stencil._alpha, out=self._alpha)
             return
-        thickness = int(round(2 * round_by))
+        thickness = int(round(2 * round_by))  # OpenCV centres the stroke on the outline
         for picture, value in ((self._pixels, to_bytes(colour).tolist()), (self._alpha, 255)):
             cv2.fillPoly(picture, [_fixed(points)], value, cv2.LINE_AA, _SHIFT)
             if thickness >= 1:

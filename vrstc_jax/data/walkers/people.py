@@ -187,6 +187,7 @@ class _Body:
             # −1: the top hangs over the legs, whichever leg is nearer.
             depth = self.depth(0.2 * np.sin(thigh), 0.3 * side) - 1.0
             bare = p.bottom != "trousers"
+            # Shoe below trouser leg below shorts: small offsets fix the order within one leg.
             yield depth - 0.02, self.limb(p.shoes, [ankle, toe], [0.030, 0.022])
             yield depth - 0.01, self.limb(
                 p.skin if bare else p.bottom_colour, [hip, knee, ankle],

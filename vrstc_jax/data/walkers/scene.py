@@ -134,6 +134,7 @@ def _draw_scene(rng: np.random.Generator, frames: int) -> _Scene:
     lens = make_camera(rng)
     behind = panorama(rng, rng)
     middle = behind.shape[1] // 2
+    # 172 columns: the panorama's middle in the video's aspect ratio.
     behind = cv2.resize(behind[:, middle - 86:middle + 86], _SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     actors = [_Actor(rng, k) for k in range(_WALKERS)]
     occluders = []
