@@ -41,7 +41,7 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
-from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, WalkerConfig, make_tracklet, people
+from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedInParallel, Variety, WalkerConfig, make_tracklet, people
 from vrstc_jax.evaluation.locating import format_locating, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator
@@ -94,7 +94,7 @@ def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.
                         persistent=0.1, variety=variety)
     everybody = people("train", amount.people + amount.validation)
     places = [(who, who // _SEEN_BY_ONE * _CAMERAS + camera) for who in everybody for camera in range(_CAMERAS)]
-    with PaintedAhead(places, seed=config.seed, config=look) as tracklets:
+    with PaintedInParallel(places, seed=config.seed, config=look) as tracklets:
         seen = [dataclasses.replace(tracklet, truth=None, silhouettes=None) for tracklet in tracklets]
         cut = amount.people * _CAMERAS
         write_set(path, {"train": seen[:cut], "validation": seen[cut:]})

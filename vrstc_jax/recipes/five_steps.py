@@ -27,7 +27,7 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.datasets import gallery_with_queries
-from vrstc_jax.data.tracklet_set import LAST, TrackletSet, is_complete, read_set, write_set
+from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.locating import LocatingScore, judge_locating
 from vrstc_jax.inference.complete import Completer
@@ -515,7 +515,7 @@ def _clean(work, options):
 
 def _remove(path):
     if is_remote(path):
-        remove(path / LAST)  # what says of a set that it is whole; nothing is renamed there
+        remove(path / INFO_FILE)  # what says of a set that it is whole; nothing is renamed there
         remove(path)
     elif path.is_dir():
         going = path.with_name(f".{path.name}.removed")  # a half that were left would pass for the whole

@@ -15,9 +15,10 @@ import av
 import cv2
 import numpy as np
 
-from vrstc_jax.data.images import read_image, read_mask
-from vrstc_jax.data.inputs.decoding import VideoReader
+from vrstc_jax.data.images import read_image
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import Source
+from vrstc_jax.data.inputs.video import VideoReader
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
 
