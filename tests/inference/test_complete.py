@@ -22,7 +22,7 @@ from vrstc_jax.config import STCnet
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.inference import complete
 from vrstc_jax.inference.complete import Completer
-from vrstc_jax.inference.plan import Plan, plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.ops.regions import bands_mask
 from vrstc_jax.runtime.errors import InputError
@@ -315,7 +315,7 @@ class TestOddTracklets:
         frames = figures(5, sizes=(SIZE,))
         scores = np.ones((5, 3), np.float32)
         scores[2] = 0.2, 0.9, 0.3
-        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2]
+        done = list(completer.stream(tracklet(frames), Plan.from_scores(scores, 0.5)))[2]
         joint = bands_mask([True, False, True], *SIZE)
         np.testing.assert_array_equal(done.mask, joint)
         assert done.how == "stcnet" and done.sources == (1, 3)
@@ -329,7 +329,7 @@ class TestOddTracklets:
         if located:
             scores = np.ones((5, 3), np.float32)
             scores[2] = -0.3, -0.2, 0.0
-            done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
+            done = list(completer.stream(tracklet(frames), Plan.from_scores(scores, 0.5)))
         else:
             done = run(completer, frames, masks_at(frames, (2,), share=1))
         assert [d.how for d in done] == ["visible", "visible", "left", "visible", "visible"]
@@ -340,11 +340,11 @@ class TestOddTracklets:
         """Else nothing would be left to go by; it is one that is seen for the most part."""
         frames, scores = figures(5), np.ones((5, 3), np.float32)
         scores[2] = 0.1, 0.4, -0.2
-        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
+        done = list(completer.stream(tracklet(frames), Plan.from_scores(scores, 0.5)))
         np.testing.assert_array_equal(done[2].mask, bands_mask([True, False, True], *frames[2].shape[:2]))
         assert done[2].how == "stcnet" and done[2].sources == (1, 3)
         scores[1] = scores[2]  # what is completed so is nothing to complete others from
-        assert list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2].sources == (0, 3)
+        assert list(completer.stream(tracklet(frames), Plan.from_scores(scores, 0.5)))[2].sources == (0, 3)
 
     def test_everything_hidden_everywhere(self):
         frames = figures(3)
@@ -482,7 +482,7 @@ class TestLongTracklets:
     def test_results_come_before_the_tracklet_has_been_read(self, completer):
         read = []
         lazy = LazySequence(500, lambda i: read.append(i) or figure(i % 40))
-        plan = Plan(lambda index, frame: None, np.ones(500, bool), np.ones((500, 3)))
+        plan = Plan.from_scores(np.ones((500, 3)), 0.5)
         next(completer.stream(tracklet(lazy), plan))
         assert len(read) < 100
 

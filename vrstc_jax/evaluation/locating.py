@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vrstc_jax.inference.plan import hidden_bands
 from vrstc_jax.ops.regions import hidden_share
 
 HIDDEN_SHARE = 1 / 3
@@ -49,7 +50,7 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
         raise ValueError("there must be tracklets, and a mask for each row of scores.")
     truth = np.concatenate([[hidden_share(mask) for mask in of_tracklet] for of_tracklet in masks]) >= share
     values = np.concatenate(list(scores))
-    called = values < tau
+    called = hidden_bands(values, tau)
     both = (called & truth).sum()
     with np.errstate(invalid="ignore"):
         precision, recall = np.divide(both, [called.sum(), truth.sum()])

@@ -6,13 +6,13 @@ unoccluded frames on either side. The cases that the paper leaves open:
   on neither: the spatial generator alone completes, and the frame is marked 'spatial';
   two bands hidden: they are one joint mask;
   everything hidden: the frame is left as it is, and marked 'left'; where all that is known is that three bands
-    score below τ, the best of them is kept, and the others are completed (`plan_from_scores`);
+    score below τ, the best of them is kept, and the others are completed (`Plan.from_scores`);
   a tracklet of one frame: it agrees with its own mean, so nothing is located in it; with a mask it is
     completed spatially.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -23,11 +23,10 @@ import numpy as np
 from vrstc_jax.data.neighbours import around, choose_sides, nearest_sources, unlikeness
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator
-from vrstc_jax.inference.plan import Plan, plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.pictures import resize, resize_into_mask, thumbnail, to_float
-from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
 
 BATCH = 16  # hidden frames a call
@@ -115,22 +114,19 @@ class Completer:
 
     def plan(self, tracklet: Tracklet) -> Plan:
         """What is hidden in a tracklet: by its masks where it has them, else located."""
-        count = len(tracklet)
+        count, warnings = len(tracklet), []
         if tracklet.masks is not None:
-            usable = np.array([not mask.any() for mask in tracklet.masks], bool)
-            plan = Plan(lambda index, frame: tracklet.masks[index], usable,
-                        np.full((count, BANDS), np.nan, np.float32))
+            plan = Plan.from_masks(tracklet.masks)
         else:
             if tracklet not in self._located:
                 self._located[tracklet] = self.locator.scores(tracklet.frames)
-            scores = self._located[tracklet]
-            plan = plan_from_scores(scores, self.model.tau)
+            plan = Plan.from_scores(self._located[tracklet], self.model.tau)
             if count == 1:
-                plan.warnings.append("It has one frame, which cannot disagree with others: nothing is located.")
-        if count and not plan.usable.any():
-            plan.warnings.append("None of its frames is free of occlusion; what was completed was completed "
-                                 "from the frame itself (spatial).")
-        return plan
+                warnings.append("It has one frame, which cannot disagree with others: nothing is located.")
+        if count and not plan.visible.any():
+            warnings.append("None of its frames is free of occlusion; what was completed was completed "
+                            "from the frame itself (spatial).")
+        return replace(plan, warnings=tuple(warnings))
 
     def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:
         """Completes a tracklet frame by frame, in order; memory does not grow with its length."""
@@ -140,8 +136,8 @@ class Completer:
     def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int]) -> Iterator[CompletedFrame]:
         """As `stream`, for some frames of the tracklet, ascending."""
         known = _Known(self, tracklet)
-        nearest = nearest_sources(plan.usable)
-        usable = np.flatnonzero(plan.usable)
+        nearest = nearest_sources(plan.visible)
+        usable = np.flatnonzero(plan.visible)
         waiting, hidden = [], []
         for index in indices:
             frame = tracklet.frames[index]
@@ -165,7 +161,7 @@ class Completer:
         c = self.model.config.stcnet
         known = _Known(self, tracklet)
         frame = tracklet.frames[index]
-        picked = known.sides(np.flatnonzero(plan.usable), index, frame, plan.mask(index, frame))
+        picked = known.sides(np.flatnonzero(plan.visible), index, frame, plan.mask(index, frame))
         known.require([picked])
         neighbours = [known.gather([picked[side]], 0, side) for side in (0, 1)]
         weights = self._attend(self._params, resize(frame, c.height, c.width)[None],
