@@ -15,7 +15,7 @@ def scores():
 
 
 def test_a_band_is_hidden_below_tau_and_not_at_it(scores):
-    np.testing.assert_array_equal(hidden_bands(scores, 0.5), np.array([[0, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1]], bool))
+    np.testing.assert_array_equal(hidden_bands(scores, 0.5), [[0, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1]])
     np.testing.assert_array_equal(visible_frames(scores, 0.5), [True, False, False, False])
     assert visible_frames(np.zeros((0, 3)), 0.5).shape == (0,)
 

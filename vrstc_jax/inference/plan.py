@@ -14,12 +14,12 @@ from vrstc_jax.ops.regions import BANDS, bands_mask
 
 def hidden_bands(scores: np.ndarray, tau: float) -> np.ndarray:
     """Which bands are hidden: scores [..., 3] below τ, bool [..., 3]. A score equal to τ is visible."""
-    return np.asarray(scores) < tau
+    return np.asarray(scores < tau)
 
 
 def visible_frames(scores: np.ndarray, tau: float) -> np.ndarray:
     """Which frames have no hidden band: scores [T, 3] to bool [T]."""
-    return ~hidden_bands(scores, tau).any(axis=1)
+    return np.logical_not(hidden_bands(scores, tau).any(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
