@@ -60,7 +60,7 @@ from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.inference.locate import choose_tau
 from vrstc_jax.inference.pair_distances import pair_distances
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import ReidModel, load_model, load_reid
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.recipes import five_steps
@@ -201,7 +201,7 @@ def true_scores(masks: Iterable[np.ndarray]) -> np.ndarray:
 
 def frames_kept(located: five_steps.Located, tau: float) -> list[np.ndarray]:
     """Of each of the queries and then of the gallery the frames whose bands all score τ or more, bool [T]."""
-    return [(scores >= tau).all(axis=1) for split in ("query", "gallery") for scores in located.scores[split]]
+    return [visible_frames(scores, tau) for split in ("query", "gallery") for scores in located.scores[split]]
 
 
 def _check(arguments):
@@ -364,7 +364,7 @@ class _Seed:
     def _truth_where_located(self, work):
         """The truth in place of completion: what is lost beside it, locating loses."""
         _written_once(work / "completed", lambda: {
-            split: [_filled(tracklet, true, plan_from_scores(scores, self.found.tau)) for tracklet, true, scores
+            split: [_filled(tracklet, true, Plan.from_scores(scores, self.found.tau)) for tracklet, true, scores
                     in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.found.scores[split])]
             for split in self.raw})
         return five_steps.read_splits(work / "completed")

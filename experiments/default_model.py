@@ -45,6 +45,7 @@ from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedInParallel, Variety
 from vrstc_jax.evaluation.locating import format_locating, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, save_model
 from vrstc_jax.recipes import fit, five_steps
 from vrstc_jax.recipes.judge import judge
@@ -221,7 +222,7 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
 def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[TrainingFrames]]:
     """(identities, what STCnet may learn from of each tracklet: the frames of which the masks hide nothing)."""
     identities, labels = fit.identities_of(train.tracklets)
-    return identities, [TrainingFrames(first, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
+    return identities, [TrainingFrames(first, np.flatnonzero(Plan.from_masks(tracklet.masks).visible), label)
                         for tracklet, first, label in zip(train.tracklets, train.first, labels)]
 
 

@@ -25,7 +25,7 @@ from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import walker_splits
 from vrstc_jax.inference.locate import Locator
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import load_model, load_reid
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, read_located, read_splits
@@ -189,7 +189,7 @@ class TestAWholeRun:
             for before, after, scores in zip(*of_split, strict=True):
                 assert (before.name, before.person, before.camera, before.frame_names) == (
                     after.name, after.person, after.camera, after.frame_names)
-                plan = plan_from_scores(scores, found.tau)
+                plan = Plan.from_scores(scores, found.tau)
                 for i in range(4):
                     mask = plan.mask(i, before.frames[i])
                     np.testing.assert_array_equal(after.masks[i], mask)

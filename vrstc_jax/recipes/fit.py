@@ -19,6 +19,7 @@ from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
@@ -173,7 +174,7 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
     """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
     if tracklet.masks is not None:
-        return np.array([not mask.any() for mask in tracklet.masks], bool)
-    return (scores >= tau).all(axis=1)
+        return Plan.from_masks(tracklet.masks).visible
+    return visible_frames(scores, tau)
 
 

@@ -32,7 +32,7 @@ from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.locating import LocatingScore, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator, choose_tau
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import RESERVED, ResultsFolder
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.recipes import fit
@@ -287,7 +287,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
                 tracklet, scores = data.tracklets[place], found.scores[split][place]
                 if not folder.has(tracklet):
                     given = options.hidden == "given"
-                    plan = completer.plan(tracklet) if given else plan_from_scores(scores, model.tau)
+                    plan = completer.plan(tracklet) if given else Plan.from_scores(scores, model.tau)
                     folder.write(tracklet, plan, completer.stream(tracklet, plan))
                 bar.update(len(tracklet))
             done[split] = [folder.completed(tracklet) for tracklet in data.tracklets]
