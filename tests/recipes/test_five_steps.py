@@ -362,7 +362,7 @@ MOMENTS = [
     ("complete", "vrstc_jax.recipes.five_steps.write_set", 1),
     ("rank", "vrstc_jax.recipes.five_steps.train_reid", 2),
     ("rank", "vrstc_jax.recipes.five_steps.evaluate_galleries", 2),
-    ("rank", "vrstc_jax.evaluation.retrieval.write_cmc_plot", 1),
+    ("rank", "vrstc_jax.report.ranking_pictures.write_cmc_plot", 1),
 ]
 
 
