@@ -62,7 +62,7 @@ class Page(HTMLParser):
 def write(tmp_path):
     def write(**given):
         path = tmp_path / "report.html"
-        write_report(path, Report(**(dict(title="T", summary="S", figures={}, command="c", config={}) | given)))
+        write_report(path, Report(**({"title": "T", "summary": "S", "figures": {}, "command": "c", "config": {}} | given)))
         return Page(path)
     return write
 
@@ -202,7 +202,7 @@ def test_a_method_missing_at_a_distance_leaves_a_gap(write):
     table.add("copy", distance=None, l1=.1, psnr=11.0, ssim=.1)
     table.add("stcnet", distance=3, l1=.1, psnr=12.0, ssim=.1)
     page = write(judge=table.as_dict())
-    assert page.html.count("<td>–</td>") == 2
+    assert page.html.count("<td>-</td>") == 2
     assert "none" in page.text
 
 
@@ -261,7 +261,7 @@ def test_long_curves_are_averaged():
     noise, wave = (lines_of(charts.chart("p", [Curve("a", steps, values)]))[0]
                    for values in (steps % 2, steps // 50 % 2))
     assert len({y for _, y in noise}) == 1  # noise that averages out
-    assert len(wave) == 200
+    assert len(np.unique(wave, axis=0)) == 200
 
 
 def test_a_name_in_a_chart_is_no_formula():
@@ -302,7 +302,8 @@ def test_warnings_are_counted_at_the_top(write):
 
 def test_the_same_input_gives_the_same_file(write, scores):
     pictures = crops(np.random.default_rng(0), [(9, 5)])
-    given = dict(judge=scores, strips=[Strip("s", {"input": pictures}, ["1"])], curves=[Curve("a", [1, 2], [3, 4])])
+    given = {"judge": scores, "strips": [Strip("s", {"input": pictures}, ["1"])],
+             "curves": [Curve("a", [1, 2], [3, 4])]}
     assert write(**given).html == write(**given).html
 
 

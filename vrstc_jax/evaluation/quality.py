@@ -144,13 +144,13 @@ def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[s
 
 
 def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str],
-                  ) -> tuple[list[str], list[list[str | None]]]:
-    """Columns and rows of the PSNR in what `ScoreTable.by_distance` gives; None where a method has no frame.
+                  ) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the PSNR in what `ScoreTable.by_distance` gives; '-' where a method has no frame.
 
     The last row counts frames.
     """
     columns = ["PSNR dB by distance", *("none" if distance is None else str(distance) for distance in near)]
-    rows = [[method, *(f"{s[method]['psnr']:.2f}" if method in s else None for s in near.values())]
+    rows = [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
             for method in methods]
     return columns, [*rows, ["frames", *(str(max(s["frames"] for s in each.values())) for each in near.values())]]
 

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MOST_POINTS = 200
 _COLOURS = ("#2f6db3", "#d1762b", "#3a8f5c", "#a8478f", "#b8323e", "#7a7566")
 _SOFT, _RULE = "#62666f", "#dcdde0"
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "vrstc",  # Without a salt the ids inside the SVG are random.
     "svg.fonttype": "none",  # Text stays text, in the reader's fonts, instead of outlines.
     "text.parse_math": False,  # A name with dollar signs is a name and no formula.

@@ -124,7 +124,7 @@ def _attended(neighbour: np.ndarray, weights: np.ndarray, patch: tuple[float, fl
 
 
 def _picture(picture: np.ndarray, label: str, outline: str) -> Picture:
-    return Picture(label, _png(picture), *picture.shape[:2], outline)
+    return Picture(label, _png(picture), picture.shape[0], picture.shape[1], outline)
 
 
 def _png(picture: np.ndarray) -> str:

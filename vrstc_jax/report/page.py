@@ -2,9 +2,9 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -50,7 +50,7 @@ class Report:
     warnings: Sequence[str] = ()
 
 
-def write_report(path: str | os.PathLike, page: Report) -> None:
+def write_report(path: str | Path, page: Report) -> None:
     """Writes the report as one HTML file, whole or not at all.
 
     Raises:
@@ -85,7 +85,8 @@ def _scores(name: str, scores: Mapping[str, Mapping]) -> dict[str, Any]:
         columns, rows = distance_rows(near, list(scores["overall"]))
         methods = rows[:-1]  # The last row counts frames.
         result["near"] = Table("", ["", *columns[1:]], rows)
-        result["best_near"] = {i: max((row[i] for row in methods if row[i]), key=float) for i in range(1, len(columns))}
+        result["best_near"] = {i: max((row[i] for row in methods if row[i] != "-"), key=float)
+                               for i in range(1, len(columns))}
         known = {row[0]: [d for d in near if d is not None and row[0] in near[d]] for row in methods}
         if len(set().union(*known.values())) > 1:
             lines = [Curve(m, known[m], [near[d][m]["psnr"] for d in known[m]]) for m in known]

@@ -2,8 +2,8 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from vrstc_jax.runtime.storage import replace_file
 
 
-def write_json(path: str | os.PathLike, values: Mapping) -> None:
+def write_json(path: str | Path, values: Mapping) -> None:
     """Writes the values, as `plain` gives them, as JSON.
 
     Raises:
@@ -20,7 +20,7 @@ def write_json(path: str | os.PathLike, values: Mapping) -> None:
     write_text(path, json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Writes UTF-8 text, as `replace_file` does.
 
     Raises:

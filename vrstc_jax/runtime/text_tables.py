@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 
-def text_table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, markdown: bool = False) -> str:
-    """Lays out a table: the first column to the left, the others to the right; None is written '-'.
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, markdown: bool = False) -> str:
+    """Lays out a table: the first column to the left, the others to the right.
 
     Args:
       columns: the header, one name for each cell of a row.
@@ -16,4 +16,4 @@ def text_table(columns: Sequence[object], rows: Iterable[Sequence[object]], *, m
     # tabulate widens every column that has a header, so without lines the header goes in as a row.
     cells, headers = (list(rows), columns) if markdown else ([columns, *rows], ())
     return tabulate(cells, headers, "github" if markdown else "plain", stralign="right", colalign=["left"],
-                    disable_numparse=True, missingval="-")
+                    disable_numparse=True)
