@@ -92,11 +92,11 @@ def test_gains_and_losses_are_shown_alike():
     query, gallery = ([seen(person, camera) for person in people] for camera in ("c1", "c2"))
 
     def ranked_at(places):
-        """Distances at which the right one is at the given place, from 1."""
+        """Distances at which the right one has the given rank, from 1."""
         matrix = np.tile(np.arange(6, dtype=np.float32), (6, 1))
-        for i, place in enumerate(places):
+        for i, rank in enumerate(ranks):
             order = [j for j in range(6) if j != i]
-            order.insert(place - 1, i)
+            order.insert(rank - 1, i)
             matrix[i, order] = np.arange(6)
         return judge_distances(matrix, query, gallery)
 
