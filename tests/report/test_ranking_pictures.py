@@ -91,7 +91,7 @@ def test_gains_and_losses_are_shown_alike():
     people = [f"p{i}" for i in range(6)]
     query, gallery = ([seen(person, camera) for person in people] for camera in ("c1", "c2"))
 
-    def ranked_at(places):
+    def ranked_at(ranks):
         """Distances at which the right one has the given rank, from 1."""
         matrix = np.tile(np.arange(6, dtype=np.float32), (6, 1))
         for i, rank in enumerate(ranks):

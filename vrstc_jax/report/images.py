@@ -65,7 +65,6 @@ class Picture:
     """A picture of the page: data addresses of PNGs, and the SVG path `outline` in the picture's pixels.
 
     Attributes:
-      tiny: whether it is shown enlarged, so that its pixels' edges are to stay sharp.
       heat: a picture with transparency that is laid over it.
       share: what is written below it.
     """
@@ -85,6 +84,7 @@ class Picture:
 
     @property
     def tiny(self) -> bool:
+        """Whether the page enlarges it; its pixels are then drawn as squares instead of blurred."""
         return self.height < _SHOWN_HEIGHT
 
 
