@@ -34,6 +34,7 @@ from vrstc_jax.models.reid import initial_variables
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
+from vrstc_jax.runtime.text_tables import text_table
 from vrstc_jax.training import reid, stcnet
 from vrstc_jax.training.devices import jit_without_optimisation
 
@@ -330,20 +331,17 @@ def quickest(call, rounds: int = 5) -> float:
 
 def format_plan(predictions: Sequence[Prediction], steps: int) -> str:
     """A row for each pod."""
-    lines = [f"{'chips':>12}{'batch':>8}{'step, ms':>11}{'limit':>12}{'examples/s':>12}{'efficiency':>12}"
-             f"{'hours':>9}   (of {steps:,} steps of the config's batch)"]
-    for p in predictions:
-        lines.append(f"{p.chip:>6}{p.chips:>6}{p.batch:>8}{1000 * p.step:11.2f}{p.limit:>12}{p.batch / p.step:12,.0f}"
-                     f"{p.efficiency:12.0%}{p.hours:9.2f}")
-    return "\n".join(lines)
+    rows = [[p.chip, p.chips, p.batch, f"{1000 * p.step:.2f}", p.limit, f"{p.batch / p.step:,.0f}",
+             f"{p.efficiency:.0%}", f"{p.hours:.2f}"] for p in predictions]
+    table = text_table(["", "chips", "batch", "step, ms", "limit", "examples/s", "efficiency", "hours"], rows)
+    return f"{table}\nhours: of {steps:,} steps of the config's batch"
 
 
 def format_hours(hours: dict[tuple[str, int], float]) -> str:
     """Hours of the whole recipe, a row for each number of chips."""
     chips = sorted({count for _, count in hours})
-    lines = [f"\nhours of the recipe{''.join(f'{name:>10}' for name in CHIPS)}"]
-    lines += [f"{count:>12} chips{''.join(f'{hours[name, count]:10.2f}' for name in CHIPS)}" for count in chips]
-    return "\n".join(lines)
+    return "\n" + text_table(["hours of the recipe", *CHIPS], [
+        [f"{count} chips", *(f"{hours[name, count]:.2f}" for name in CHIPS)] for count in chips])
 
 
 if __name__ == "__main__":
