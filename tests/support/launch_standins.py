@@ -1,62 +1,47 @@
 """Stand-ins for gcloud, Slurm's commands and the machines behind them, for `test_launch.py`.
 
 Each records its arguments byte for byte, then answers or fails as its rules say. `gcloud ... ssh` also runs its command
-with bash in the folder of each worker, `gcloud ... scp` copies there, and `srun` starts its tasks.
+with bash in the folder of each worker, `gcloud ... scp` copies there, and `srun` starts two tasks.
 """
 
-import functools
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-import pytest
-
-from tools.launch import __main__ as command
-
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Arguments that a shell would take for something else.
 NASTY = ["--workdir", "gs://bucket/a b", "it's", 'say "no"', "$HOME `id` $(id) ${PATH} $$(x) $", "line\nbreak",
-         "é 雪 😀", "", "--", "--x=-y", "*", "~", "\\", "a  b ", "#x", "!!", "a;b&c|d>e<f", "tab\t", "'\"'", "{a,b}", "-"]
-"""Arguments that a shell would take for something else."""
+         "é 雪 😀", "", "--", "--x=-y", "*", "~", "\\", "a  b ", "#x", "!!", "a;b&c|d>e<f", "tab\t", "'\"'", "{a,b}"]
 
 _CLOUD = '''#!{python} -IS
-import json, os, subprocess, sys, time
+import json, os, shutil, subprocess, sys, time
 
 home, name, words = {home!r}, os.path.basename(sys.argv[0]), sys.argv[1:]
 with open(home + "/calls", "a+") as file:
-    file.seek(0)
-    number = len(file.read().splitlines()) + 1
     file.write(json.dumps([name, *words]) + "\\n")
+    file.seek(0)
+    number = len(file.readlines())
 for rule in json.load(open(home + "/rules")):
-    if number == rule.get("call") or (rule.get("words") and set(rule["words"]) <= {{name, *words}}):
-        if rule.get("answers"):
+    if rule["word"] in (name, *words):
+        if "answers" in rule:
             print(rule["answers"][min(number, len(rule["answers"])) - 1])
         time.sleep(rule.get("seconds", 0))
-        if rule.get("code"):
+        if "code" in rule:
             sys.exit(rule["code"])
-
-
-def flag(key):
-    return next((word[len(key) + 3:] for word in words if word.startswith("--" + key + "=")), None)
-
-
+flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
 workers = sorted(os.listdir(home + "/workers")) if os.path.exists(home + "/workers") else []
-if flag("worker") not in (None, "all"):
-    workers = [workers[int(flag("worker"))]] if workers else []
-if name == "gcloud" and "ssh" in words:
-    # gcloud splits at spaces, and ssh joins again.
-    command, path = " ".join(flag("command").split(" ")), home + "/there:" + os.environ["PATH"]
-    sys.exit(max((subprocess.run(["bash", "-c", command], cwd=home + "/workers/" + worker, env=os.environ | {{
-        "HOME": home + "/workers/" + worker, "PATH": path}}).returncode for worker in workers), default=0))
-if name == "gcloud" and "scp" in words:
+if flags.get("worker", "all") != "all":
+    workers = workers[int(flags["worker"]):][:1]
+if "ssh" in words:
+    sys.exit(max((subprocess.run(["bash", "-c", flags["command"]], cwd=home + "/workers/" + worker, env=os.environ | {{
+        "HOME": home + "/workers/" + worker, "PATH": home + "/there:" + os.environ["PATH"]}}).returncode
+        for worker in workers), default=0))
+if "scp" in words:
     source, target = words[words.index("scp") + 1:][:2]
     for worker in workers:
-        with open(home + "/workers/" + worker + "/" + target.split(":")[1], "wb") as file:
-            file.write(open(source, "rb").read())
+        shutil.copy(source, home + "/workers/" + worker + "/" + target.split(":")[1])
 if name == "srun":
     command = words[next(i for i, word in enumerate(words) if not word.startswith("-")):]
     tasks = [subprocess.Popen(command, start_new_session=True) for _ in range(2)]
@@ -71,7 +56,7 @@ import json, os, shutil, signal, sys, time
 from pathlib import Path
 
 home, words = Path({home!r}), sys.argv[1:]
-behaviour, installs = json.loads((home / "behaviour").read_text()), words[:2] in (["-m", "pip"], ["-m", "uv"])
+behaviour, installs = json.loads((home / "behaviour").read_text()), words[1] in ("pip", "uv")
 with open(home / ("installed" if installs else "ran"), "a") as file:
     file.write(json.dumps([os.getcwd(), *words]) + "\\n")
 if "venv" in words:
@@ -94,39 +79,34 @@ else:
 
 
 class StandIns:
-    """The stand-ins' folder `home`, and in it `checkout`, a small Git checkout that holds this launcher."""
+    """The stand-ins' folder `home`, and in it `checkout`, a small Git checkout with the launcher's worker.sh."""
 
     def __init__(self, home):
         self.home, self.checkout = home, home / "checkout"
-        self._write("bin", _CLOUD, ("gcloud", "squeue", "scontrol", "srun"))
-        self._write("there", _PYTHON, ("python3",))
+        programs = {"there/python3": _PYTHON} | dict.fromkeys(
+            ("bin/gcloud", "bin/squeue", "bin/scontrol", "bin/srun"), _CLOUD)
+        files = {name: text.format(python=sys.executable, home=str(home)) for name, text in programs.items()} | {
+            "checkout/tools/launch/worker.sh": (REPOSITORY / "tools/launch/worker.sh").read_text(),
+            "checkout/experiments/vrstc.py": 'if __name__ == "__main__":\n    pass\n',
+            "checkout/experiments/table.py": "# nothing to run\n", "checkout/.gitignore": "/dist/\n"}
+        for name, text in files.items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(text)
+            (home / name).chmod(0o755)
+        for words in (["init", "--quiet", "--template="], ["add", "."], ["commit", "--quiet", "--message=all"]):
+            subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=self.checkout, check=True)
         self.tell()
         self.behave()
-        shutil.copytree(_checkout(), self.checkout)
 
-    def _write(self, folder, text, names):
-        (self.home / folder).mkdir(parents=True)
-        for name in names:
-            path = self.home / folder / name
-            path.write_text(text.format(python=sys.executable, home=str(self.home)))
-            path.chmod(0o755)
-
-    def behave(self, *, codes=(0,), checkpoints=True, install=0):
+    def behave(self, codes=(0,), *, checkpoints=True, install=0):
         """How the experiment's n-th run on a worker ends ("wait": at SIGTERM), and how installing ends."""
-        (self.home / "behaviour").write_text(json.dumps(
-            {"codes": list(codes), "checkpoints": checkpoints, "install": install}))
+        behaviour = {"codes": codes, "checkpoints": checkpoints, "install": install}
+        (self.home / "behaviour").write_text(json.dumps(behaviour))
 
     def tell(self, *rules):
-        """Rules: {"call": n} or {"words": [...]} select calls; "answers" (the n-th to call n), "seconds" and "code" are
-        what they print, how long they take and how they end."""
+        """Rules: "word" selects calls, which print the n-th of "answers", n counting all calls, and end after "seconds"
+        with "code"."""
         (self.home / "rules").write_text(json.dumps(rules))
-
-    def workers(self, number):
-        """Creates the workers of a TPU VM; returns their folders."""
-        folders = [self.home / "workers" / str(i) for i in range(number)]
-        for folder in folders:
-            folder.mkdir(parents=True)
-        return folders
 
     def calls(self):
         """Every call since this was last asked: [program, argument, ...]."""
@@ -140,49 +120,8 @@ class StandIns:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@functools.cache
-def _checkout():
-    root = Path(tempfile.mkdtemp(prefix="vrstc-launch-"))
-    (root / "experiments").mkdir()
-    shutil.copytree(REPOSITORY / "tools" / "launch", root / "tools" / "launch",
-                    ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "experiments" / "vrstc.py").write_text('if __name__ == "__main__":\n    pass\n')
-    (root / "experiments" / "table.py").write_text("# nothing to run\n")
-    (root / ".gitignore").write_text("/dist/\n")
-    for words in (["init", "--quiet", "--template="], ["add", "."], ["commit", "--quiet", "--message=all"]):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=root, check=True)
-    return root
-
-
 def until(condition, *, seconds=10):
-    """Waits for it."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
-
-
-@pytest.fixture
-def standins(tmp_path, monkeypatch):
-    """The stand-ins, first on the PATH."""
-    created = StandIns(tmp_path / "it's here")
-    monkeypatch.setenv("PATH", f"{created.home / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.chdir(created.checkout)
-    return created
-
-
-@pytest.fixture
-def launch(standins, capfd):
-    """Runs the launcher on the stand-ins' checkout: (exit code, what it printed, what it printed on stderr)."""
-    def run(*words):
-        code = 0
-        try:
-            command.main(list(words), root=standins.checkout)
-        except SystemExit as end:
-            code = end.code
-            if isinstance(code, str):
-                print(code, file=sys.stderr)
-                code = 1
-        return code or 0, *capfd.readouterr()
-
-    return run

@@ -30,7 +30,7 @@ class Shell:
             _run(words)
 
     def read(self, *words: str, note: str) -> str:
-        """Runs a command and returns what it prints; "" on a dry run, which prints `note` beside it. Raises as `run`."""
+        """Runs a command and returns its output; "" on a dry run, which prints `note` beside it. Raises as `run`."""
         return _run(words, stdout=subprocess.PIPE) if self._say(words, note) else ""
 
     def wait(self, *words: str, wanted: str, never: Collection[str], seconds: float) -> None:
