@@ -27,7 +27,7 @@ The last line shows the most that discarding can lose: the mAP of `baseline, not
 from all frames of every tracklet and from a few of them at random.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,13 @@ from experiments.ablation_rows import TRUTH
 from experiments.ablation_seed import Sets, folder_of, frames_kept
 from experiments.ablation_table import BASELINE_COMPLETED, STCNET, Results, ceiling_of, read_results
 from experiments.settings import masks_of
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import load_reid
 from vrstc_jax.recipes import five_steps
-from vrstc_jax.report.ranking_tables import aligned
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.text_tables import text_table
 
 ENOUGH = 2  # unoccluded frames
 PAINTED, TRUE, COMPLETED = "STCnet", "truth", "b. completed"
@@ -114,7 +115,7 @@ def _show(parts: Mapping[str, Mapping[str, Part]], best: Mapping[str, str],
     columns = list(next(iter(parts.values()))["all"].mean_ap)
     rows = [(seed, names[name], part.queries, *(f"{100 * part.mean_ap[column]:.1f}" for column in columns))
             for seed, of_seed in parts.items() for name, part in of_seed.items()]
-    print("\n".join(aligned(("mAP, %", "unoccluded", "queries", *columns), rows)), flush=True)
+    print(text_table(("mAP, %", "unoccluded", "queries", *columns), rows), flush=True)
     for network, row in best.items():
         print(f"{DISCARDING[network]}: {row}")
     for (one, other), found in apart.items():
@@ -180,10 +181,10 @@ def best_discarding(results: Sequence[Results], network: str) -> str | None:
     return max(rows, key=lambda name: sum(result[name]["map"] for result in results), default=None)
 
 
-def unoccluded_frames(masks: Iterable[np.ndarray], scores: np.ndarray, tau: float) -> tuple[int, int]:
+def unoccluded_frames(masks: Sequence[np.ndarray], scores: np.ndarray, tau: float) -> tuple[int, int]:
     """(number of frames with an empty mask, number of these in which all bands score τ or more)."""
-    free = np.array([not mask.any() for mask in masks])
-    return int(free.sum()), int((free & (scores >= tau).all(1)).sum())
+    free = Plan.from_masks(masks).visible
+    return int(free.sum()), int((free & visible_frames(scores, tau)).sum())
 
 
 def parts_of(compared: Mapping[str, np.ndarray], unoccluded: np.ndarray, found: np.ndarray) -> dict[str, Part]:

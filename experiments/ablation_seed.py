@@ -18,7 +18,7 @@ from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.inference.locate import choose_tau
 from vrstc_jax.inference.pair_distances import pair_distances
-from vrstc_jax.inference.plan import Plan, plan_from_scores
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.recipes import five_steps
@@ -38,7 +38,7 @@ def folder_of(row: str) -> str:
 
 def frames_kept(located: five_steps.Located, tau: float) -> list[np.ndarray]:
     """The frames without a hidden band, bool [T], of each query and then of each gallery tracklet."""
-    return [np.all(scores >= tau, axis=1) for split in ("query", "gallery") for scores in located.scores[split]]
+    return [visible_frames(scores, tau) for split in ("query", "gallery") for scores in located.scores[split]]
 
 
 def true_scores(masks: Iterable[np.ndarray]) -> np.ndarray:
@@ -71,7 +71,7 @@ class Seed:
                 for split, tracklets in walker_splits(protocol).items()})
         self.raw, self.truth = (five_steps.read_splits(work / name) for name in ("data", "truth"))
         self.first = five_steps.kept_reid(work / "reid.safetensors", lambda: five_steps.first_network(
-            self.raw["train"], config, work / "reid", start_from=start() if start else None))
+            self.raw["train"], config.first_reid, work / "reid", start_from=start() if start else None))
         if not distributed.run_on_first((work / "locating.json").exists):
             five_steps.locate(self.raw, config, self.first, work)
         self.located = five_steps.read_located(work)
@@ -135,28 +135,28 @@ class Seed:
     def truth_where_located(self, work: Path) -> Sets:
         """The data with the truth in the located bands: locating's own loss remains."""
         _write_if_missing(work / "completed", lambda: {
-            split: [_filled(tracklet, true, plan_from_scores(scores, self.located.tau)) for tracklet, true, scores
+            split: [_filled(tracklet, true, Plan.from_scores(scores, self.located.tau)) for tracklet, true, scores
                     in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.located.scores[split])]
             for split in self.raw})
         return five_steps.read_splits(work / "completed")
 
     def pairs(self, work: Path, sets: Sets) -> retrieval.Evaluation:
         """ASTPN's pair scorer, trained on one set and evaluated on it."""
-        config = configs.of_final(changed(self.config, {"final": {"non_local": ()},
-                                                        "final_training": {"clips_per_identity": 2}}))
+        task = changed(self.config, {"final": {"non_local": ()},
+                                     "final_training": {"clips_per_identity": 2}}).final_reid
 
         def trained() -> ReidModel:
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
             # Both clips of a pair must be on one device.
-            devices = distributed.batch_devices(config.reid_training.batch // 2)
-            start = pair_scorer.initial_state(config, len(identities),
+            devices = distributed.batch_devices(task.training.batch // 2)
+            run = loop.TrainingRun(f"{self.work.name}, {work.name}", steps=task.training.steps,
+                                   directory=work / "final", devices=devices, task=task)
+            start = pair_scorer.initial_state(task, len(identities),
                                               start_from=five_steps.backbone_of(self.first.variables))
-            state = loop.train(f"{self.work.name}, {work.name}", start,
-                               pair_scorer.pmap_step(config, len(identities), devices),
-                               lambda start: reid_batches(train, seen, config, start=start), devices=devices,
-                               steps=config.reid_training.steps, directory=work / "final", config=config)
-            return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
+            state = loop.train(run, start, pair_scorer.pmap_step(task, len(identities), devices),
+                               lambda start: reid_batches(train, seen, task, start=start))
+            return ReidModel(task.network, jax.device_get(state.result), identities, network="PairScorer")
 
         model = five_steps.kept_reid(work / "final.safetensors", trained)
         query, gallery = five_steps.tracklets_to_rank(sets)
@@ -182,6 +182,6 @@ def _filled(tracklet: Tracklet, true: Tracklet, plan: Plan) -> Tracklet:
         seen = tracklet.frames[index]
         mask = plan.mask(index, seen)
         # As completion does, leave a frame that is hidden entirely.
-        return seen if mask is None or mask.all() else np.where(mask[..., None], true.frames[index], seen)
+        return seen if mask.all() else np.where(mask[..., None], true.frames[index], seen)
 
     return dataclasses.replace(tracklet, frames=LazySequence(len(tracklet), frame), masks=None)

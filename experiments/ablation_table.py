@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
@@ -24,6 +23,7 @@ from vrstc_jax.report.writing import write_text
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
+from vrstc_jax.runtime.text_tables import text_table
 
 Results = Mapping[str, Mapping[str, Any]]
 """{row: {'rank1', 'map', …, 'framed_by', 'tau'}} of one seed."""
@@ -122,8 +122,8 @@ def format_table(rows: Sequence[Row]) -> str:
     cells = [[_label(row, seeds), percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
               "" if row.tau is None else f"{row.tau.mean:.3f}",
               "" if row.paper is None else f"{row.paper[0]:.1f} ({row.paper[1]:.1f})"] for row in rows]
-    table = tabulate(cells, ["", "rank-1, %", "mAP, %", "of the gap, %", "τ", "paper, MARS: rank-1 (mAP)"], "github",
-                     disable_numparse=True)
+    table = text_table(["", "rank-1, %", "mAP, %", "of the gap, %", "τ", "paper, MARS: rank-1 (mAP)"], cells,
+                       markdown=True)
     notes = [f"The paper discards by τ with the baseline, MARS: {_PAPERS_DISCARDING}.", ""] if any(
         row.tau is not None for row in rows) else []
     return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", table, "", *notes])

@@ -21,7 +21,7 @@ that no training saw, as `vrstc model show` prints it:
     (true masks)          mean of two neighbours 19.56      mean of two neighbours 18.03
     bands a third hidden  F1 0.82 (AP 0.90)                 F1 0.78 (AP 0.86)
 
-`--size paper` makes the paper's networks, which are not shipped; it was not run here (it needs a GPU). `--size smoke`
+`--size full` makes the paper's networks, which are not shipped; it was not run here (it needs a GPU). `--size smoke`
 tries it out.
 """
 
@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import tyro
 from tqdm import tqdm
@@ -43,10 +42,11 @@ from experiments.settings import changed, given, masks_of, require_known, requir
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
-from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, WalkerConfig, make_tracklet, people
+from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedInParallel, Variety, WalkerConfig, make_tracklet, people
 from vrstc_jax.evaluation.locating import format_locating, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, save_model
 from vrstc_jax.recipes import fit, five_steps
 from vrstc_jax.recipes.judge import judge
@@ -80,7 +80,7 @@ class Amount:
 
 AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, head_steps=3000, stcnet_steps=20000,
                            wider_steps=5000),
-           "paper": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000,
+           "full": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000,
                            stcnet_steps=200000),
            "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, head_steps=4, stcnet_steps=4,
                           wider_steps=2)}
@@ -96,8 +96,8 @@ class Arguments:
 
     workdir: Path
     """Directory of all intermediate results and model.safetensors."""
-    size: Literal["small", "paper", "smoke"] = "small"
-    """Size of the networks and length of the trainings."""
+    size: Literal["small", "full", "smoke", "paper"] = "small"
+    """Size of the networks and length of the trainings; paper is an earlier name of full."""
     people: int | None = None
     """Training people; default: the size's."""
     reid_steps: int | None = None
@@ -155,7 +155,7 @@ def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.
                         persistent=0.1, variety=variety)
     everybody = people("train", amount.people + amount.validation)
     tracks = [(who, who // _PEOPLE_OF_A_CAMERA * _CAMERAS + camera) for who in everybody for camera in range(_CAMERAS)]
-    with PaintedAhead(tracks, seed=config.seed, config=look) as tracklets:
+    with PaintedInParallel(tracks, seed=config.seed, config=look) as tracklets:
         seen = [dataclasses.replace(tracklet, truth=None, silhouettes=None) for tracklet in tracklets]
         cut = amount.people * _CAMERAS
         write_set(path, {"train": seen[:cut], "validation": seen[cut:]})
@@ -167,16 +167,16 @@ def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount, networks
     first, head = networks
     seed, locating = config.seed, json.loads((work / "locating.json").read_text())
     identities, frames = unoccluded_frames(train)
-    state = train_stcnet(train, frames, config, first.variables, len(identities), work / "stcnet")
+    trained = train_stcnet(train, frames, config.stcnet_task, first.variables, len(identities), work / "stcnet")
     measured = {"STCnet": curves(work / "stcnet")}
     if amount.wider_steps:
         config = wider(config, amount)
-        state = train_stcnet(train, frames, config, first.variables, len(identities), work / "stcnet_wider",
-                             start_from=jax.device_get((state.result, state.discriminators)))
+        trained = train_stcnet(train, frames, config.stcnet_task, first.variables, len(identities),
+                               work / "stcnet_wider", start_from=trained)
         measured["STCnet, two frames a side"] = curves(work / "stcnet_wider")
     return Model(
         config=dataclasses.replace(config, seed=seed, reid=head.config),
-        generators=jax.device_get(state.result), discriminators=jax.device_get(state.discriminators),
+        generators=trained[0], discriminators=trained[1],
         reid=head.variables, identities=identities, tau=locating["tau"],
         provenance={
             "tracklets": len(train.tracklets), "frames": int(sum(map(len, train.tracklets))),
@@ -199,7 +199,7 @@ def _save_judged(path: Path, model: Model, amount: Amount) -> None:
 
 def _amount(arguments: Arguments) -> Amount:
     require_positive(arguments, *_COUNTS)
-    return dataclasses.replace(AMOUNTS[arguments.size], **given(arguments, *_COUNTS))
+    return dataclasses.replace(AMOUNTS[configs.get(arguments.size).name], **given(arguments, *_COUNTS))
 
 
 def config_of(arguments: Arguments) -> configs.Config:
@@ -227,7 +227,7 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
 def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[TrainingFrames]]:
     """(identities, the frames of each tracklet that STCnet trains on: those with an empty mask)."""
     identities, labels = fit.identities_of(train.tracklets)
-    return identities, [TrainingFrames(first, np.flatnonzero([not mask.any() for mask in masks_of(tracklet)]), label)
+    return identities, [TrainingFrames(first, np.flatnonzero(Plan.from_masks(masks_of(tracklet)).visible), label)
                         for tracklet, first, label in zip(train.tracklets, train.first, labels)]
 
 
@@ -235,7 +235,7 @@ def locating_networks(train: TrackletSet, config: configs.Config, amount: Amount
                       ) -> tuple[ReidModel, ReidModel]:
     """(the network that guides, the same with the head that locates), from their files in WORK or trained."""
     first = five_steps.kept_reid(work / "reid.safetensors",
-                                 lambda: five_steps.first_network(train, config, work / "reid"))
+                                 lambda: five_steps.first_network(train, config.first_reid, work / "reid"))
     return first, five_steps.kept_reid(work / "head.safetensors",
                                        lambda: _with_head(first, train, config, amount, work / "head"))
 
@@ -248,7 +248,8 @@ def _with_head(first: ReidModel, train: TrackletSet, config: configs.Config, amo
                  for collection, tree in first.variables.items()}
     config = changed(dataclasses.replace(config, reid=dataclasses.replace(reid, clip=_HEAD_CLIP)), {
         "reid_training": {"steps": amount.head_steps, "only": ("hidden_bands",)}})
-    network = five_steps.first_network(train, config, directory, start_from=variables, name="head that locates")
+    network = five_steps.first_network(train, config.first_reid, directory, start_from=variables,
+                                       name="head that locates")
     return dataclasses.replace(network, config=reid)
 
 

@@ -23,10 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from experiments import default_model, fixed_occluder
 from experiments.default_model import Amount, write_walkers
@@ -48,6 +46,7 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
+from vrstc_jax.runtime.text_tables import text_table
 from vrstc_jax.training.stcnet import train_stcnet
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),
@@ -146,9 +145,9 @@ def _trained(work: Path, name: str, config: configs.Config, amount: Amount, loca
         write_walkers(work / "data", amount, ROWS[name], config)
     train = read_set(work / "data", "train")
     identities, frames = default_model.unoccluded_frames(train)
-    state = train_stcnet(train, frames, config, locating.reid, len(identities), work / "stcnet")
-    save_model(path, Model(config=config, generators=jax.device_get(state.result),
-                           discriminators=jax.device_get(state.discriminators), reid=locating.reid,
+    generators, discriminators = train_stcnet(train, frames, config.stcnet_task, locating.reid, len(identities),
+                                              work / "stcnet")
+    save_model(path, Model(config=config, generators=generators, discriminators=discriminators, reid=locating.reid,
                            identities=locating.identities, tau=locating.tau))
     return load_model(path)
 
@@ -197,8 +196,7 @@ def format_table(table: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append([name, f"{footage[0]:.2f} dB", f"{footage[1]:+.2f} dB", f"{row['footage']['stcnet']['ssim']:.3f}",
                      f"{walkers[0]:.2f} dB", f"{walkers[1]:+.2f} dB",
                      *(f"{100 * row['located'][where]:.1f} %" for where in ("footage", "walkers") if located)])
-    return tabulate(rows, header + ["footage: found", "walkers: found"] * located, "plain", disable_numparse=True,
-                    colalign=("left", *["right"] * (len(header) + 2 * located - 1)))
+    return text_table(header + ["footage: found", "walkers: found"] * located, rows)
 
 
 if __name__ == "__main__":

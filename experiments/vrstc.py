@@ -11,14 +11,14 @@ results.json, ranked.png and cmc.png to WORKDIR.
 
 The public data sets come from their owners; `--manual-dir` is the folder with their files:
 
-    python -m experiments.vrstc --dataset mars --manual-dir mars/ --size mars_paper \\
+    python -m experiments.vrstc --dataset mars --manual-dir mars/ --size as_published_mars \\
         --imagenet resnet50.safetensors --workdir out-mars
 
-`mars_paper` follows the paper in every detail: ResNet-50 from ImageNet weights (`tools/import_resnet50.py`),
+`as_published_mars` follows the paper in every detail: ResNet-50 from ImageNet weights (`tools/import_resnet50.py`),
 last stride 1, average pooling over clips of 4 frames at 256×128, cross-entropy alone, batch 32, flips alone,
 Adam 3e-4 with weight decay 5e-4 added to the gradient, 150 epochs, ×0.1 every 50; τ 0.89; STCnet at 128×64 with
 one random band hidden, softmax scale 1, λ1 0.001, λ2 0.1, Adam 1e-4; the final network with 5 non-local blocks.
-The paper does not state STCnet's batch and steps; they are those of `paper`, 32 and 200,000. Expected, rank-1 (mAP),
+The paper does not state STCnet's batch and steps; they are those of `full`, 32 and 200,000. Expected, rank-1 (mAP),
 gallery with the queries: before completion 86.1 (79.9), after 88.5 (82.3). Not run here: no MARS images.
 MARS and LS-VID are ranked in both galleries in use: with the queries in it (official) and without.
 
@@ -51,7 +51,6 @@ from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.data.walkers import WalkerProtocol, walker_splits
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.locating import LocatingScore, format_locating
-from vrstc_jax.models.pooling import pooling
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import ranking_tables, write_json
 from vrstc_jax.runtime import distributed
@@ -85,14 +84,15 @@ class Arguments:
     """For the data set `folder`: which tracklets are for training, queries and gallery."""
     check_counts: bool = True
     """Refuse a folder whose numbers of tracklets differ from the data set's known numbers."""
-    size: Literal["small", "paper", "paper_literal", "mars_paper", "smoke"] = "small"
-    """Size of the networks and length of the trainings."""
+    size: configs.SizeName = "small"
+    """Size of the networks and length of the trainings; paper, paper_literal and mars_paper are earlier names of full,
+    as_published and as_published_mars."""
     start: Annotated[Literal["data", "reid", "locate", "stcnet", "complete", "rank"] | None,
                      tyro.conf.arg(name="from")] = None
     """Repeat this step and all later ones."""
     fresh: bool = False
     """Train step 1 from random weights. By default size small begins with the default model's re-ID network, trained
-    on walkers, and mars_paper requires --imagenet."""
+    on walkers, and as_published_mars requires --imagenet."""
     imagenet: Path | None = None
     """Weights to begin with, made by tools/import_resnet50.py."""
     tau_quantile: float | None = None
@@ -110,7 +110,7 @@ class Arguments:
     """Also keep the completed frames as PNGs, WORKDIR/completed_frames/TRACKLET/FRAME.png, with masks/ and scores/ in
     completed_details/ (a tree for each split if two use one name); default: only if the data came from such a
     folder."""
-    pooling: str | None = None
+    pooling: configs.Pooling | None = None
     """Pooling of the final network over a clip: average (the paper's), maximum, temporal_attention,
     diverse_attention or astpn_one_sequence; default: the size's."""
     label_smoothing: float | None = None
@@ -173,9 +173,9 @@ def _data(arguments: Arguments) -> tuple[dict[str, Any], Callable[[Path], None]]
         protocol = protocol_of(arguments)
         return ({"dataset": name} | dataclasses.asdict(protocol),
                 lambda path: write_set(path, walker_splits(protocol)))
-    options = {"ilids_vid": {"split": arguments.split or 1},
-               "folder": {"split_file": _absolute(arguments.split_file)}}.get(name, {})
-    counts = {} if arguments.check_counts else {"check_counts": False}
+    options: dict[str, Any] = {"ilids_vid": {"split": arguments.split or 1},
+                               "folder": {"split_file": _absolute(arguments.split_file)}}.get(name, {})
+    counts: dict[str, Any] = {} if arguments.check_counts else {"check_counts": False}
     return ({"dataset": name, "manual_dir": _absolute(arguments.manual_dir)} | options,
             lambda path: datasets.build(name, path, manual_dir=arguments.manual_dir, **options, **counts))
 
@@ -238,9 +238,9 @@ def _check(arguments: Arguments) -> None:
     for path in (arguments.manual_dir, arguments.split_file, arguments.imagenet):
         require_local(path, "what step 0 and --imagenet read")
     _check_data_set(arguments)
-    if arguments.size == "mars_paper" and not (arguments.imagenet or arguments.fresh):
-        raise InputError("--size mars_paper is the paper's recipe to the letter, which begins with ImageNet weights: "
-                         "give --imagenet (see tools/import_resnet50.py), or --fresh to begin with none.")
+    if configs.get(arguments.size).name == "as_published_mars" and not (arguments.imagenet or arguments.fresh):
+        raise InputError(f"--size {arguments.size} is the paper's recipe to the letter, which begins with ImageNet "
+                         "weights: give --imagenet (see tools/import_resnet50.py), or --fresh to begin with none.")
     require_positive(arguments, "reid_steps", "stcnet_steps", "final_steps")
     if arguments.tau_quantile is not None:
         require_share("tau_quantile", arguments.tau_quantile)
@@ -251,10 +251,6 @@ def _check(arguments: Arguments) -> None:
     if arguments.triplet is not None and not 0 <= arguments.triplet < math.inf:
         raise InputError(f"--triplet must be 0 or more, and finite. Got {arguments.triplet}.")
     config = config_of(arguments)
-    try:
-        pooling(config.final)
-    except ValueError as error:
-        raise InputError(f"--{error}") from None
     for training in (config.reid_training, config.final_training):
         people, rest = divmod(training.batch, training.clips_per_identity)
         if config.reid_losses.triplet and (rest or people < 2):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from tools.attention_forms import BLOCKED, BOUND, COMPILED, EAGER, FORMS, LITERAL, PARTS, WHOLE
+from vrstc_jax.runtime.text_tables import text_table
 
 Row = dict[str, Any]
 RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE),
@@ -35,7 +35,7 @@ def table(rows: Sequence[Row]) -> str:
                 differences.append(row["difference"])
         lines.append([*line, f"{max(differences):.1e}" if differences else ""])
     header = ["", *(cell for part in PARTS for cell in (f"{part}, ms", "× products", "MB")), "difference"]
-    return tabulate(lines, header, "github", disable_numparse=True)
+    return text_table(header, lines, markdown=True)
 
 
 def ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], float]:

@@ -29,12 +29,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from tools.machine import load_average
 from vrstc_jax.evaluation import distances, rank
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import replace_file
+from vrstc_jax.runtime.text_tables import text_table
 
 FURTHEST = 1e-6  # two evaluators' mAP may differ by
 
@@ -207,8 +207,8 @@ def _report(result: dict[str, Any]) -> str:
     for name, row in rows.items():
         times = [row["seconds"][part] / rows[OURS]["seconds"][part] for part in parts]
         lines.append([name, *(f"{row['seconds'][part]:.3g}" for part in parts), *(f"{t:.3g}" for t in times)])
-    table = tabulate(lines, ["", *(f"{part}, s" for part in parts), *(f"{part}, × ours" for part in parts)], "github",
-                     disable_numparse=True)
+    columns = ["", *(f"{part}, s" for part in parts), *(f"{part}, × ours" for part in parts)]
+    table = text_table(columns, lines, markdown=True)
     load = "" if result["load_average"] is None else f", load average {result['load_average']:.1f}"
     memory = {part: f"{extra / 1e6:.1f} MB" for part, extra in result["our_extra_bytes"].items()}
     block = min(512, size.queries) * size.gallery * 4

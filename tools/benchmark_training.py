@@ -3,7 +3,7 @@
     python -m tools.benchmark_training --json out-training.json
 
 Both do the same work from the same weights on the same batch: forward, backward and Adam of generators and
-discriminators, without the guider and with it (ResNet-50 at size paper). Their losses are compared before anything is
+discriminators, without the guider and with it (ResNet-50 at size `full`). Their losses are compared before anything is
 timed. The twin is `tests/support/torch_twin.py`, eager and through torch.compile. Times are medians of steps that are
 taken in turns. The guider's share is the difference of the two steps; convolutions, deconvolutions and attention are
 timed alone, forward and backward, at the shapes that the step has them in (`tools.step_parts`), so the shares need not
@@ -11,7 +11,7 @@ add up to the whole. The input pipeline is timed alone too, on synthetic walkers
 
 On GPUs float32 is TF32 in both. bfloat16, there by default, is `Config.compute` here and autocast in PyTorch.
 
-Size `paper` with `--steps 3` takes about a quarter of an hour on two CPU cores; expected there (AMD EPYC): 15.8 s a
+Size `full` with `--steps 3` takes about a quarter of an hour on two CPU cores; expected there (AMD EPYC): 15.8 s a
 step without the guider and 20.7 s with it, PyTorch eager 1.41 and 1.31 times that. `--size smoke` tries it out.
 """
 
@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +34,13 @@ import tyro
 
 from tools.chips import published
 from tools.machine import describe, warn_if_busy
-from tools.plan_scaling import Devices, analysis, example_step, matrix_rate
+from tools.plan_scaling import analysis, example_step, matrix_rate
 from tools.step_parts import input_rate, on_devices, parts_of
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
+from vrstc_jax.training.devices import Device
 from vrstc_jax.training.stcnet import pmap_step
 
 OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
@@ -53,13 +54,13 @@ FURTHEST = {"float32": 1e-3, "bfloat16": 3e-2}
 class Options:
     """The step to time, and the number of steps."""
 
-    size: Literal["paper", "small", "smoke"] = "paper"
+    size: configs.SizeName = "full"
     """Size of the networks."""
     batch: int | None = None
     """Examples of a step; default: the size's."""
     steps: int = 5
     """Timed steps of each form, after one that compiles."""
-    compute: tuple[Literal["float32", "bfloat16"], ...] = ()
+    compute: tuple[configs.Compute, ...] = ()
     """Types that the networks compute in; default: float32, and on other devices than CPUs bfloat16 too."""
     torch: bool = True
     """Also time PyTorch, if it is installed."""
@@ -84,12 +85,12 @@ def main(options: Options) -> dict[str, Any]:
     config = config_of(options)
     start_jax_for_training(config.batches)
     about, torch_why = describe(options.torch)
-    types = options.compute or (("float32",) if about["platform"] == "cpu" else configs.COMPUTE)
+    types = options.compute or (("float32",) if about["platform"] == "cpu" else get_args(configs.Compute))
     batch, devices = config.stcnet_training.batch, devices_for(config)
     print(f"size {options.size}, batch {batch} on {len(devices)} × {about['device']} ({about['cpu']}, "
           f"{about['cores']} cores); JAX {about['jax']}, PyTorch {torch_why or about['torch']}")
     warn_if_busy(about)
-    _, (start, guider), examples = example_step("stcnet", config, batch, devices)
+    _, (start, guider), examples = example_step(config.stcnet_task, batch, devices)
     chip = published(about["device"])  # a CPU's matrix product is measured, and all of its devices share it
     peaks = {compute: len(devices) * getattr(chip, compute) if chip else matrix_rate(dtype=jnp.dtype(compute))
              for compute in types}
@@ -128,7 +129,7 @@ def config_of(options: Options) -> configs.Config:
                                reid=dataclasses.replace(config.reid, locating_loss=0.0, locating_width=0))
 
 
-def devices_for(config: configs.Config) -> Devices:
+def devices_for(config: configs.Config) -> list[Device]:
     """As many devices as divide the batch."""
     return jax.devices()[:math.gcd(config.stcnet_training.batch, len(jax.devices()))]
 
@@ -176,7 +177,7 @@ def measured(config: configs.Config, start: Any, guider: dict | None, batch: dic
 def our_step(config: configs.Config, start: Any, guider: dict | None, batch: dict) -> tuple[Form, float]:
     """(the package's step, its number of operations)."""
     devices = devices_for(config)
-    step = pmap_step(config, IDENTITIES, devices)
+    step: Any = pmap_step(config.stcnet_task, IDENTITIES, devices)
     shared = {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()}
     state, variables = on_devices((start, guider), devices)  # as the step returns it, so that it compiles once
 
@@ -199,8 +200,9 @@ def torch_step(name: str, config: configs.Config, start: Any, guider: dict | Non
     on = "cuda" if jax.default_backend() == "gpu" else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     size = config.stcnet.height, config.stcnet.width
-    generators = torch_weights.load(torch_twin.Generators(config.stcnet), start.generators)
-    discriminators = torch_weights.load(torch_twin.DiscriminatorPair(config.discriminators, size), start.discriminators)
+    twins = torch_twin.Generators(config.stcnet), torch_twin.DiscriminatorPair(config.discriminators, size)
+    generators, discriminators = (torch_weights.load(module, start.params[network])
+                                  for module, network in zip(twins, ("generators", "discriminators")))
     frozen = None
     if guider is not None:
         frozen = torch_weights.load(torch_twin.ReidNet(config.reid, IDENTITIES).eval(), *guider.values())

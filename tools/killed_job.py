@@ -56,19 +56,20 @@ def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "
 
     Args:
       watch: (network, state, metrics), called after each step.
-      options: of `loop.train`.
+      options: of `loop.TrainingRun`.
 
     Returns:
       The last states, by network.
     """
     config, data = configs.get("smoke"), _walkers_in_memory()
     frames = [TrainingFrames(_LOOK.frames * k, np.arange(_LOOK.frames), k) for k in range(_TRAINING_PEOPLE)]
-    no_guider = dataclasses.replace(config, losses=dataclasses.replace(config.losses, identity=0.0))
-    steppers = {"reid": reid.pmap_step(config, _TRAINING_PEOPLE),
-                "stcnet": stcnet.pmap_step(no_guider, _TRAINING_PEOPLE)}
-    starts = {"reid": lambda: reid.initial_state(config, _TRAINING_PEOPLE),
-              "stcnet": lambda: stcnet.initial_state(config)}
-    batches = {"reid": reid_batches, "stcnet": stcnet_batches}
+    no_guider = dataclasses.replace(config.losses, identity=0.0)
+    first, task = config.first_reid, dataclasses.replace(config.stcnet_task, losses=no_guider)
+    tasks = {"reid": first, "stcnet": task}
+    steppers = {"reid": reid.pmap_step(first, _TRAINING_PEOPLE), "stcnet": stcnet.pmap_step(task, _TRAINING_PEOPLE)}
+    starts = {"reid": lambda: reid.initial_state(first, _TRAINING_PEOPLE),
+              "stcnet": lambda: stcnet.initial_state(task)}
+    batches: dict[str, Callable] = {"reid": reid_batches, "stcnet": stcnet_batches}
     states = {}
     for network in networks:
         def step(state: Any, batch: dict, network: str = network) -> tuple[Any, dict]:
@@ -78,11 +79,10 @@ def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "
                 watch(network, state, metrics)
             return state, metrics
 
-        states[network] = loop.train(
-            network, starts[network](), step, lambda start, network=network: batches[network](
-                data, frames, config, start=start),
-            steps=steps, directory=directory / network, checkpoint_every=checkpoint_every, log_every=log_every,
-            config=config, **options)
+        run = loop.TrainingRun(network, steps=steps, directory=directory / network, task=tasks[network],
+                               intervals=loop.Intervals(log=log_every, checkpoint=checkpoint_every), **options)
+        states[network] = loop.train(run, starts[network](), step, lambda start, network=network: batches[network](
+            data, frames, tasks[network], start=start))
     return states
 
 
@@ -113,8 +113,9 @@ def complete(directory: Path, states: dict[str, Any]) -> None:
     identities = tuple(map(str, range(_TRAINING_PEOPLE)))
     guider = jax.device_get(states["reid"].result)
     scores = locate_tracklets(directory / "scores.npz", data, Locator(config.reid, guider, len(identities)))
-    model = Model(config, jax.device_get(states["stcnet"].result), jax.device_get(states["stcnet"].discriminators),
-                  guider, identities, choose_tau(scores, 0.2))
+    state = states["stcnet"]
+    model = Model(config, jax.device_get(state.result), jax.device_get(state.params["discriminators"]), guider,
+                  identities, choose_tau(scores, 0.2))
     if not distributed.run_on_first((directory / "completed").exists):
         five_steps.complete_sets({"train": data}, model, five_steps.Located({"train": scores}, model.tau), directory)
 

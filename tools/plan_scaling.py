@@ -10,7 +10,7 @@ that gives the times of computing, of memory and of the all-reduce; the step tak
 the third. The global batch is the config's (strong scaling) while each chip has an example; on more chips, each has
 one. `--batch-per-chip` sets it for each chip instead.
 
-It also prints a prediction for this CPU, from rates measured here, beside the measured step. The paper's size takes
+It also prints a prediction for this CPU, from rates measured here, beside the measured step. Size `full` takes
 some minutes on two CPU cores, most of them compilation; `--size smoke` tries it out. The assumptions are printed with
 the result. Not verified on a pod.
 """
@@ -30,7 +30,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from tools.chips import CHIPS, all_reduce_time
 from vrstc_jax import config as configs
@@ -38,12 +37,13 @@ from vrstc_jax.models.reid import initial_variables
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
+from vrstc_jax.runtime.text_tables import text_table
 from vrstc_jax.training import reid, stcnet
-from vrstc_jax.training.devices import jit_without_optimisation
+from vrstc_jax.training.devices import Device, jit_without_optimisation
 
 PODS = tuple(2**k for k in range(11))
 NETWORKS = ("reid", "stcnet", "final")
-Devices = Sequence[Any]  # of jax.Device, which is a variable to type checkers
+Task = configs.ReidTask | configs.STCnetTask
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Arguments:
 
     network: Literal["recipe", "reid", "stcnet", "final"] = "recipe"
     """The re-ID network, STCnet with its discriminators and guider, the final network, or all three."""
-    size: Literal["paper", "small", "smoke"] = "paper"
+    size: configs.SizeName = "full"
     """Size of the networks."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Input of the matrix units."""
@@ -136,16 +136,14 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 
 def _planned(network: str, config: configs.Config, arguments: Arguments) -> dict[str, Any]:
-    config = configs.of_final(config) if network == "final" else config
-    kind = "stcnet" if network == "stcnet" else "reid"
-    training = config.stcnet_training if network == "stcnet" else config.reid_training
-    work = analysed(kind, config)
+    task = {"reid": config.first_reid, "stcnet": config.stcnet_task, "final": config.final_reid}[network]
+    training, work = task.training, analysed(task)
     print(f"\n{network}, size {arguments.size}: {work.operations[1] / 1e9:.2f} GFLOP and "
           f"{work.moved[1] / 1e6:.1f} MB for each example, {work.operations[0] / 1e9:.3f} GFLOP and "
           f"{work.moved[0] / 1e6:.1f} MB besides; {work.reduced / 1e6:.1f} MB all-reduced a step")
     predictions = [predict(work, name, chips, training, arguments) for name in CHIPS for chips in PODS]
     print(format_plan(predictions, training.steps), flush=True)
-    return {"work": dataclasses.asdict(work), "here": measured(kind, config, work) if arguments.measure else None,
+    return {"work": dataclasses.asdict(work), "here": measured(task, work) if arguments.measure else None,
             "predictions": [dataclasses.asdict(p) | {"step": p.step, "limit": p.limit} for p in predictions]}
 
 
@@ -165,16 +163,42 @@ def _check(arguments: Arguments) -> None:
         raise InputError(f"--batch-per-chip must be more than 0. Got {arguments.batch_per_chip}.")
 
 
-def analysed(network: str, config: configs.Config) -> Work:
-    """A step's work, from XLA's analysis of the step with one and with two examples on a device."""
+def example_step(task: Task, count: int, devices: Sequence[Device]) -> tuple[Any, tuple, dict[str, np.ndarray]]:
+    """(pmapped step, its arguments before the batch, a batch of `count` examples)."""
+    identities = 10
+    pictures = lambda *shape: np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    labels = np.zeros(count, np.int32)
+    if isinstance(task, configs.ReidTask):
+        c = task.network
+        batch = {"clips": pictures(count, c.clip, c.height, c.width, 3), "labels": labels}
+        if c.locating_loss:
+            batch["hidden"] = np.zeros((count, c.clip, 3), np.float32)
+        return reid.pmap_step(task, identities, devices), (reid.initial_state(task, identities),), batch
+    c = task.stcnet
+    side = count, c.frames_per_side, c.height, c.width, 3
+    masks = np.zeros((count, c.height, c.width, 1), bool)
+    masks[:, :c.height // 3] = True
+    batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
+             "following": pictures(*side), "labels": labels}
+    make = jit_without_optimisation(lambda key: initial_variables(task.guider, identities, key))
+    guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
+    return stcnet.pmap_step(task, identities, devices), (stcnet.initial_state(task), guider), batch
+
+
+def analysed(task: Task, step: Callable[..., tuple[Any, tuple, dict]] = example_step) -> Work:
+    """A step's work, from XLA's analysis of the step with one and with two examples on a device.
+
+    Args:
+      step: makes the step and its arguments, as `example_step`.
+    """
     found = []
     for examples in (1, 2):
-        lowered = _lowered(network, config, examples, devices=1)
+        lowered = _lowered(step, task, examples, devices=1)
         compiled = lowered.compile()
         # Count operations before XLA's passes for CPU, which hide some in library calls; bytes after them, fused.
         found.append((analysis(lowered)["flops"], analysis(compiled)["bytes accessed"]))
     (ops, moved), (more_ops, more_moved) = found
-    both = _lowered(network, config, 1, devices=2) if len(jax.devices()) > 1 else None
+    both = _lowered(step, task, 1, devices=2) if len(jax.devices()) > 1 else None
     reduced = all_reduced(both.compile().as_text()) if both else 0
     return Work((max(0.0, 2 * ops - more_ops), more_ops - ops), (max(0.0, 2 * moved - more_moved), more_moved - moved),
                 reduced)
@@ -186,33 +210,10 @@ def analysis(program: Any) -> dict[str, float]:
     return found[0] if isinstance(found, list) else found
 
 
-def _lowered(network: str, config: configs.Config, examples: int, devices: int) -> Any:
-    step, state, batch = example_step(network, config, examples * devices, jax.devices()[:devices])
+def _lowered(make: Callable[..., tuple[Any, tuple, dict]], task: Task, examples: int, devices: int) -> Any:
+    step, state, batch = make(task, examples * devices, jax.devices()[:devices])
     split = {name: value.reshape(devices, examples, *value.shape[1:]) for name, value in batch.items()}
     return step.lower(*state, split)
-
-
-def example_step(network: str, config: configs.Config, count: int, devices: Devices,
-                 ) -> tuple[Any, tuple, dict[str, np.ndarray]]:
-    """(pmapped step, its arguments before the batch, a batch of `count` examples) of 'stcnet' or 'reid'."""
-    identities = 10
-    pictures = lambda *shape: np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    labels = np.zeros(count, np.int32)
-    if network == "reid":
-        c = config.reid
-        batch = {"clips": pictures(count, c.clip, c.height, c.width, 3), "labels": labels}
-        if c.locating_loss:
-            batch["hidden"] = np.zeros((count, c.clip, 3), np.float32)
-        return reid.pmap_step(config, identities, devices), (reid.initial_state(config, identities),), batch
-    c = config.stcnet
-    side = count, c.frames_per_side, c.height, c.width, 3
-    masks = np.zeros((count, c.height, c.width, 1), bool)
-    masks[:, :c.height // 3] = True
-    batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
-             "following": pictures(*side), "labels": labels}
-    make = jit_without_optimisation(lambda key: initial_variables(config.reid, identities, key))
-    guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
-    return stcnet.pmap_step(config, identities, devices), (stcnet.initial_state(config), guider), batch
 
 
 def all_reduced(program: str) -> int:
@@ -243,10 +244,10 @@ def predict(work: Work, chip: str, chips: int, training: configs.Training, argum
     return Prediction(chip, chips, batch, computing, memory, reducing, steps * step / 3600, one / (chips * step))
 
 
-def measured(network: str, config: configs.Config, work: Work, batch: int = 2, rounds: int = 3) -> dict[str, float]:
+def measured(task: Task, work: Work, batch: int = 2, rounds: int = 3) -> dict[str, float]:
     """The step's time here, and the prediction from its work and this CPU's rates."""
     rate, memory = matrix_rate(), _copy_rate()
-    step, state, examples = example_step(network, config, batch, jax.devices()[:1])
+    step, state, examples = example_step(task, batch, jax.devices()[:1])
     examples = {name: value[None] for name, value in examples.items()}
     times = []
     for _ in range(rounds + 1):
@@ -288,16 +289,14 @@ def format_plan(predictions: Sequence[Prediction], steps: int) -> str:
     rows = [(p.chip, str(p.chips), str(p.batch), f"{1000 * p.step:.2f}", p.limit, f"{p.batch / p.step:,.0f}",
              f"{p.efficiency:.0%}", f"{p.hours:.2f}") for p in predictions]
     header = ("chip", "chips", "batch", "step, ms", "limit", "examples/s", "efficiency", "hours")
-    return (f"{tabulate(rows, header, 'plain', disable_numparse=True, colalign=('right',) * len(header))}\n"
-            f"(hours of {steps:,} steps of the config's batch)")
+    return f"{text_table(header, rows)}\nhours: of {steps:,} steps of the config's batch"
 
 
 def format_hours(hours: Mapping[tuple[str, int], float]) -> str:
     """Hours of the whole recipe, a row for each number of chips."""
     rows = [(f"{chips} chips", *(f"{hours[name, chips]:.2f}" for name in CHIPS))
             for chips in sorted({chips for _, chips in hours})]
-    return "\n" + tabulate(rows, ("hours of the recipe", *CHIPS), "plain", disable_numparse=True,
-                           colalign=("right",) * (1 + len(CHIPS)))
+    return "\n" + text_table(("hours of the recipe", *CHIPS), rows)
 
 
 if __name__ == "__main__":

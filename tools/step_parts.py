@@ -5,7 +5,7 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tools.plan_scaling import Devices, analysis, quickest
+from tools.plan_scaling import analysis, quickest
 from vrstc_jax import config as configs
 from vrstc_jax.attention import temporal_attention
 from vrstc_jax.data.batches import TrainingFrames, stcnet_batches
@@ -23,10 +23,10 @@ from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
 from vrstc_jax.models.discriminators import DiscriminatorPair
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.layers import Deconvolution
-from vrstc_jax.training.devices import AXIS
+from vrstc_jax.training.devices import AXIS, Device
 
 
-def parts_of(config: configs.Config, devices: Devices) -> dict[str, dict[str, float]]:
+def parts_of(config: configs.Config, devices: Sequence[Device]) -> dict[str, dict[str, float]]:
     """{'convolutions', 'deconvolutions', 'attention': {'seconds' of one step, 'operations'}}, forward and backward."""
     c = config.stcnet
     each = config.stcnet_training.batch // len(devices)
@@ -44,7 +44,7 @@ def parts_of(config: configs.Config, devices: Devices) -> dict[str, dict[str, fl
         add("deconvolutions" if isinstance(layer, Deconvolution) else "convolutions", times,
             lambda x, kernel, bias, layer=layer: layer.apply({"params": {"kernel": kernel, "bias": bias}}, x),
             shape, params["kernel"].shape, params["bias"].shape)
-    if c.temporal_form == "attention":
+    if c.form.attention:
         scale = math.prod(c.temporal.strides)
         here, channels = (c.height // scale, c.width // scale), c.temporal.dilated_width
         sides = each, c.frames_per_side, *here
@@ -59,7 +59,7 @@ def parts_of(config: configs.Config, devices: Devices) -> dict[str, dict[str, fl
     return found
 
 
-def on_devices(tree: Any, devices: Devices, *split: str) -> Any:
+def on_devices(tree: Any, devices: Sequence[Device], *split: str) -> Any:
     """The arrays on all devices, whole or, with the name of the axis, split along their first axis."""
     mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*split)))
@@ -102,7 +102,7 @@ def input_rate(config: configs.Config, batches: int = 12) -> float:
         data = dataclasses.replace(read_set(Path(folder) / "data"), decoded=_KeepsNothing())
         frames = [TrainingFrames(first, np.arange(len(tracklet)), label)
                   for label, (tracklet, first) in enumerate(zip(data.tracklets, data.first))]
-        incoming = stcnet_batches(data, frames, config)
+        incoming = stcnet_batches(data, frames, config.stcnet_task)
         for _ in range(6):  # those that may have been prepared before the clock starts
             next(incoming)
         began = time.perf_counter()

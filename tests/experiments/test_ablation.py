@@ -17,7 +17,7 @@ from experiments.ablation_table import Row, Spread, ceiling_of, format_claims, f
 from experiments.settings import changed
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.runtime.errors import InputError
@@ -70,11 +70,11 @@ class TestTable:
         assert format_table(rows_over_seeds(SEEDS, PAPER)[:3]).splitlines() == [
             "2 seeds; mean ± standard deviation",
             "",
-            "|                    | rank-1, %   | mAP, %      | of the gap, %   | τ   | paper, MARS: rank-1 (mAP)   |",
+            "|                    |   rank-1, % |      mAP, % |   of the gap, % |   τ |   paper, MARS: rank-1 (mAP) |",
             "|--------------------|-------------|-------------|-----------------|-----|-----------------------------|",
-            "| NL                 | 50.0 ± 14.1 | 55.0 ± 7.1  |                 |     | 86.1 (79.9)                 |",
-            "| NL, nothing hidden | 85.0 ± 7.1  | 85.0 ± 7.1  |                 |     |                             |",
-            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 | 42 ± 71         |     | 87.0 (81.0)                 |"]
+            "| NL                 | 50.0 ± 14.1 |  55.0 ± 7.1 |                 |     |                 86.1 (79.9) |",
+            "| NL, nothing hidden |  85.0 ± 7.1 |  85.0 ± 7.1 |                 |     |                             |",
+            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 |         42 ± 71 |     |                 87.0 (81.0) |"]
         whole = format_table(rows_over_seeds(SEEDS, PAPER))
         assert "| 0.800 |" in whole and "84.9 at 0.89" in whole
         assert format_table(rows_over_seeds(SEEDS[:1], PAPER)).startswith("1 seed; ")
@@ -423,13 +423,13 @@ def test_some_rows_of_one_seed(tmp_path):
         for k, of_tracklet in enumerate(scores):
             before, true, mended, told, banded = (np.stack(sets[split].tracklets[k].frames[:])
                                                   for sets in (raw, truth, filled, by_masks, by_bands))
-            plan = plan_from_scores(of_tracklet, found.tau)
+            plan = Plan.from_scores(of_tracklet, found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             masks &= ~masks.all((1, 2))[:, None, None]
             np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
             hidden = np.stack(raw[split].tracklets[k].masks[:])
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
-            plan = plan_from_scores(ablation_seed.true_scores(hidden), found.tau)
+            plan = Plan.from_scores(ablation_seed.true_scores(hidden), found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             np.testing.assert_array_equal(banded[~masks], before[~masks])
             assert ((banded != before).any((1, 2, 3)) == (masks.any((1, 2)) & ~masks.all((1, 2)))).all()
