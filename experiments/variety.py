@@ -107,8 +107,9 @@ def main(arguments: Arguments) -> dict[str, dict]:
     table = {}
     for name in arguments.rows or ROWS:
         model = _trained(work / name.replace(" ", "_"), name, config, amount, locating)
-        completer = Completer(dataclasses.replace(model, provenance={"held_out": held_out}))
-        footage = judge(completer, source.tracklets, seed=arguments.seed).tables["held-out runs"].overall()
+        completer = Completer(model)
+        judged = judge(completer, source.tracklets, held_out=held_out, seed=arguments.seed)
+        footage = judged.tables["held-out runs"].overall()
         test = judge(completer, walkers).tables["true masks"].overall()
         table[name] = {"footage": footage, "walkers": test}
         if under is not None:

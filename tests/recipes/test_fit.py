@@ -17,7 +17,8 @@ from people import SMOKE, figures, masks_at, random_model
 from vrstc_jax.cli import main
 from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.images import write_png
-from vrstc_jax.data.tracklet_set import TrackletSet
+from vrstc_jax.data.in_place import TrackletsInPlace
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.models.model_file import Model, load_model
@@ -165,6 +166,30 @@ class TestFit:
         with pytest.raises(InputError, match=f"{watched.work}: holds the work of a fit with other"):
             fit(list(footage()), watched.work, **(SAME | change))
 
+    def test_a_fit_begun_before_the_config_had_a_field_goes_on(self, tmp_path):
+        claim = lambda config: fitting.claim(tmp_path, list(footage()), config, hold_out=HELD)
+        claim(SMOKE)
+        record = tmp_path / "fit.json"
+        written = json.loads(record.read_text())
+        del written["config"]["compute"]
+        record.write_text(json.dumps(written))
+        claim(SMOKE)
+        with pytest.raises(InputError, match="other input or settings"):
+            claim(dataclasses.replace(SMOKE, compute="bfloat16"))
+
+    def test_a_video_s_crops_are_not_stored_again(self, watched, tmp_path):
+        """The same batches come from tracklets where they are as from a stored set of them."""
+        stored, in_place = read_set(watched.work / "tracklets"), TrackletsInPlace(list(footage()))
+        assert [t.name for t in in_place.tracklets] == [t.name for t in stored.tracklets]
+        assert in_place.first == stored.first
+        for record in range(4 * 44):
+            np.testing.assert_array_equal(in_place.frame(record), stored.frame(record))
+            np.testing.assert_array_equal(in_place.thumbnail(record), stored.thumbnail(record))
+        for record in (*range(44), 100):
+            np.testing.assert_array_equal(in_place.mask(record), stored.mask(record))
+        with pytest.raises(InputError, match="no frame in any tracklet"):
+            TrackletsInPlace([])
+
     def test_nothing_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="no frame"):
             fit([], tmp_path / "work", config=SMOKE)
@@ -281,7 +306,8 @@ def crops(tmp_path_factory):
     return directory
 
 
-OFTEN = {"vrstc_jax.recipes.fit:fit": {"log_every": 2, "checkpoint_every": 3}}
+OFTEN = dict.fromkeys(("vrstc_jax.training.reid:train_reid", "vrstc_jax.training.stcnet:train_stcnet"),
+                      {"log_every": 2, "checkpoint_every": 3})
 
 
 class TestCommand:

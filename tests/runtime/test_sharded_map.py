@@ -99,7 +99,7 @@ class TestBulkJobs:
         codes, said = server.run("bulk", place, processes=processes, **options)
         assert codes == [0] * processes, said
         for index, text in enumerate(said):
-            told = "rank: done in" in text or "results.json: stands" in text
+            told = "rank: done in" in text or "results.json: exists already" in text
             assert told == ("completing: " in text) == (index == 0), text
         assert {path.name for path in place.iterdir()} - {"log0", "log1"} == {"work", "queries"}
         left = files(place / "work", place / "queries")
@@ -144,7 +144,7 @@ class TestBulkJobs:
 
     @pytest.mark.slow
     def test_what_process_0_fails_at(self, server, tmp_path):
-        codes, said = server.run("bulk", tmp_path, processes=2, only={0: {"fail": "vrstc_jax.recipes.five_steps:write_set"}})
+        codes, said = server.run("bulk", tmp_path, processes=2, only={0: {"fail": "vrstc_jax.recipes.five_steps.completing:write_set"}})
         assert codes == [1, 1], said
         assert "RuntimeError: made to fail" in said[0] and "takes the others down" in said[0]
         assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
@@ -170,11 +170,11 @@ class TestBulkJobs:
                 (1, ("vrstc_jax.inference.locate:Locator.scores", 2)),
                 (0, ("vrstc_jax.runtime.sharded_map:_save", 3)),
                 (0, ("vrstc_jax.inference.results_folder:ResultsFolder.write", 3)),
-                (0, ("vrstc_jax.recipes.five_steps:write_set", 1)),
+                (0, ("vrstc_jax.recipes.five_steps.completing:write_set", 1)),
                 (1, ("vrstc_jax.evaluation.retrieval:tracklet_features", 1)),
-                (0, ("vrstc_jax.recipes.five_steps:_write_ranking", 1)),
+                (0, ("vrstc_jax.recipes.five_steps.ranking:write_ranking", 1)),
                 (1, ("vrstc_jax.inference.results_folder:write_png", 1)),
-                (0, ("vrstc_jax.recipes.complete:write_summary", 1))):
+                (0, ("vrstc_jax.recipes.complete:Summary.write", 1))):
             self.killed(server, tmp_path, killed, moment)
         assert self.leaves(server, tmp_path, 1) == by_one
 

@@ -30,7 +30,6 @@ from vrstc_jax import config as configs
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import to_float
-from vrstc_jax.recipes import fit
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.training import reid, stcnet
 
@@ -170,14 +169,3 @@ def test_what_to_compute_in_is_checked_and_was_float32_before():
     del written["compute"]
     assert configs.from_dict(json.loads(json.dumps(written))) == SMOKE
     assert configs.with_defaults(written) == configs.to_dict(SMOKE)
-
-
-def test_a_fit_begun_before_there_was_a_choice_goes_on(tmp_path):
-    fit._claim(tmp_path, [], SMOKE, 0, {})
-    record = tmp_path / "fit.json"
-    written = json.loads(record.read_text())
-    del written["config"]["compute"]
-    record.write_text(json.dumps(written))
-    fit._claim(tmp_path, [], SMOKE, 0, {})
-    with pytest.raises(InputError, match="other input or settings"):
-        fit._claim(tmp_path, [], in_bfloat16(SMOKE), 0, {})

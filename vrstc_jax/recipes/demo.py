@@ -13,8 +13,9 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people, unoccluded
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import ReidModel, default_model_path, load_model, save_model
-from vrstc_jax.recipes.complete import complete_source
+from vrstc_jax.recipes.complete import complete_source, model_identity
 from vrstc_jax.recipes.fit import fit
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import ranking_pictures, ranking_tables
@@ -76,15 +77,16 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
         raise InputError(f"{path}: is of a demonstration of another size or seed; remove {output}, or choose "
                          "another output.")
     completer = Completer(model)
-    verdict = judge(completer, test)
+    judgement = judge(completer, test)
     located = [dataclasses.replace(tracklet, masks=None) for tracklet in test]
-    source = Source(located, "folder", output / "completed")
+    folder = ResultsFolder(output / "completed", {
+        "walkers": dataclasses.asdict(amount), "seed": config.seed} | model_identity(model))
     metrics = complete_source(
-        completer.model, source, output / "completed", command=command,
-        run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict, completer=completer,
-        summary=output, title="VRSTC on made-up walkers",
-        conclude=lambda folder: _ranked(completer, test, [folder.completed(t) for t in located], output))
-    return (f"{verdict.format()}\n\n{ranking_tables.format_figures(metrics['ranking'])}\n\n"
+        completer, Source(located, "folder", folder.path), folder, command=command, title="VRSTC on made-up walkers",
+        judgement=judgement, summary=output,
+        conclude=lambda: _ranked(completer, test, [folder.completed(t) for t in located], output))
+    folder.finish()
+    return (f"{judgement.format()}\n\n{ranking_tables.format_figures(metrics['ranking'])}\n\n"
             f"open {output / 'report.html'}")
 
 
