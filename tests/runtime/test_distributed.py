@@ -32,6 +32,7 @@ class TestFinding:
             if name.startswith(("VRSTC_", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_")):
                 monkeypatch.delenv(name)
         monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
+        monkeypatch.setattr(distributed, "_given_rank", None)  # and back to it afterwards
         return calls
 
     def given(self, monkeypatch, coordinator, processes, process):

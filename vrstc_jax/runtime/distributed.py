@@ -19,9 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
-from jax._src import distributed  # for a barrier beside the computations, and a count without starting devices
+import numpy as np
 from jax.experimental import multihost_utils
 
 from vrstc_jax.runtime.errors import InputError
@@ -32,8 +33,10 @@ HEARTBEAT_SECONDS = 30
 # Process 0 may have work of its own at the end, while the others wait for it to leave together. A death ends that
 # wait at once.
 _SHUTDOWN_SECONDS = 3600
-_BARRIER_MILLISECONDS = 7 * 24 * 3600 * 1000
-_calls, _barriers, _told = itertools.count(1), Counter(), itertools.count(1)
+_MAY_BE_LONG = 7 * 24 * 3600  # seconds at a barrier
+_PATIENCE = 5  # seconds that a process which failed waits for the others
+_calls, _barriers = itertools.count(1), Counter()
+_given_rank: tuple[int, int] | None = None  # (process, processes), where VRSTC_* say them
 _c = ctypes.CDLL(None)
 _c.signal.argtypes, _c.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
 _jax_on_sigterm = None  # a function of C, which Python's `signal` cannot give back
@@ -57,7 +60,7 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
     Raises:
       InputError: the variables are wrong or incomplete, or the processes did not find each other.
     """
-    global _jax_on_sigterm
+    global _given_rank, _jax_on_sigterm
     if jax.distributed.is_initialized():
         return
     given = _given(os.environ)
@@ -73,6 +76,8 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
                f"{given['num_processes']}" if given else "the cluster that JAX found")
         raise InputError(f"{who}: this process did not reach the others ({_first_line(error)}); "
                          f"{', '.join(_VARIABLES)} say where they are.") from None
+    if given is not None:
+        _given_rank = given["process_id"], given["num_processes"]
     _jax_on_sigterm = _c.signal(signal.SIGTERM, None)  # None, SIG_DFL, for as long as asking takes
     _c.signal(signal.SIGTERM, _jax_on_sigterm)
 
@@ -122,13 +127,26 @@ def _on_a_tpu_pod(environment, slices):
 
 
 def process_index() -> int:
-    """This process' number, from 0. Like `process_count`, it does not start JAX's devices."""
-    return distributed.global_state.process_id if jax.distributed.is_initialized() else 0
+    """This process' number, from 0.
+
+    Starts JAX's devices where JAX found the cluster by itself (not `rank_is_given`): JAX has no public way to ask for
+    the number without.
+    """
+    if _given_rank is not None:
+        return _given_rank[0]
+    return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def process_count() -> int:
-    """How many processes the run has."""
-    return distributed.global_state.num_processes if jax.distributed.is_initialized() else 1
+    """How many processes the run has; starts devices as `process_index` does."""
+    if _given_rank is not None:
+        return _given_rank[1]
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def rank_is_given() -> bool:
+    """Whether `process_index` and `process_count` are known without starting devices."""
+    return _given_rank is not None or not jax.distributed.is_initialized()
 
 
 def is_first() -> bool:
@@ -165,56 +183,78 @@ def barrier(name: str) -> None:
     """Waits until every process has come here, for days if need be; a process that dies ends the wait."""
     _require_together()
     if process_count() > 1:
-        _start_devices()
-        _barriers[name] += 1
-        distributed.global_state.client.wait_at_barrier(f"vrstc/{name}/{_barriers[name]}", _BARRIER_MILLISECONDS)
+        _meet(name)
 
 
-def run_on_first(make: Callable):
-    """Calls `make` in process 0 alone, while the others wait for it; all return what it gave, anything JSON has.
+def run_on_first(make: Callable[[], Any]) -> Any:
+    """Calls `make` in process 0 alone, while the others wait for it; all return its result, anything JSON has.
 
-    Every process must come to the same calls in the same order. What a call decides on, such as whether a file
-    stands, belongs into `make`: the others may look later than process 0, and see something else.
+    Every process must come to the same calls in the same order. Everything that a call decides on, such as whether a
+    file exists, belongs into `make`: the others may look later than process 0, and see something else.
 
     Raises:
       InputError: `make` raised one in process 0; then all do, with the same words.
-      AnotherFailed: in the others, where `make` raised anything else.
+      PeerFailed: in the others, where `make` raised anything else.
       RuntimeError: `make` comes to another `run_on_first`, or to a `barrier`, which the others do not.
     """
     global _alone
     _require_together()
-    if process_count() == 1:
-        return json.loads(json.dumps(make()))  # as the others would get it
-    _start_devices()
-    key, client = f"vrstc/once/{next(_told)}", distributed.global_state.client
+    answer, failure = b"", None
     if is_first():
         _alone = True
         try:
-            answer = json.dumps({"given": make()})
+            answer = json.dumps({"given": make()}).encode()
+        except InputError as error:
+            answer = json.dumps({"wrong": str(error)}).encode()
         except BaseException as error:
-            client.key_value_set(key, json.dumps({
-                "wrong" if isinstance(error, InputError) else "failed": str(error)}))
-            raise
+            answer, failure = json.dumps({"failed": str(error)}).encode(), error
         finally:
             _alone = False
-        client.key_value_set(key, answer)
-    else:
-        answer = client.blocking_key_value_get(key, _BARRIER_MILLISECONDS)
-    answer = json.loads(answer)
-    if "wrong" in answer:
-        raise InputError(answer["wrong"])
-    if "failed" in answer:
-        raise PeerFailed(answer["failed"])
-    return answer["given"]
+    if process_count() > 1:
+        try:
+            # After a failure, the others are told if they wait here already; busy ones see that this process is gone.
+            _meet("run_on_first", seconds=_MAY_BE_LONG if failure is None else _PATIENCE)
+            answer = _broadcast(answer)
+        except Exception:
+            if failure is None:
+                raise
+    if failure is not None:
+        raise failure
+    found = json.loads(answer)
+    if "wrong" in found:
+        raise InputError(found["wrong"])
+    if "failed" in found:
+        raise PeerFailed(found["failed"])
+    return found["given"]
 
 
-def _start_devices():
-    """No process has its devices before all have asked for theirs: one that has nothing to compute, and waits, would
-    keep waiting the one that it waits for."""
+def _meet(name: str, *, seconds: int = _MAY_BE_LONG) -> None:
+    """A barrier through the coordinator and not by a computation, which would fail after half a minute's wait."""
+    _start_devices()
+    # Orbax has the public way to the barrier of JAX's coordination service; imported here, as one process needs none.
+    from orbax.checkpoint import multihost
+
+    _barriers[name] += 1
+    multihost.get_barrier_sync_fn()(key=f"vrstc/{name}/{_barriers[name]}", timeout_ms=1000 * seconds)
+
+
+def _broadcast(message: bytes) -> bytes:
+    """Process 0's message, in every process; all must have met."""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message)), is_source=is_first()))
+    # A power of two: few lengths, so that few programs are compiled.
+    padded = np.zeros(1 << max(10, (length - 1).bit_length()), np.uint8)
+    if is_first():
+        padded[:length] = np.frombuffer(message, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded, is_source=is_first()))[:length].tobytes()
+
+
+def _start_devices() -> None:
+    """Starting devices is collective: every process does it before it waits, or a waiting process, which would not,
+    keeps one that computes from starting."""
     jax.local_devices()
 
 
-def _require_together():
+def _require_together() -> None:
     if _alone:
         raise RuntimeError("process 0 does this for all, so it cannot wait for the others in it")
 
