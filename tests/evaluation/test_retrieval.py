@@ -14,7 +14,7 @@ from vrstc_jax.data.images import read_image
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.retrieval import evaluate, evaluate_features, judge_distances, save_features
 from vrstc_jax.recipes.rank import nearest
-from vrstc_jax.report import ranking_tables
+from vrstc_jax.report import ranking_pictures, ranking_tables
 from vrstc_jax.report.ranking_pictures import portrait, ranked_picture, write_pictures
 from vrstc_jax.report.ranking_tables import format_figures
 from vrstc_jax.runtime.errors import InputError
@@ -149,8 +149,9 @@ def test_over_splits():
 @pytest.fixture
 def drawn(monkeypatch):
     """The lists that pictures are made of."""
-    lists, draw = [], retrieval.ranked_lists
-    monkeypatch.setattr(retrieval, "ranked_lists", lambda given: lists.extend(given) or draw(given))
+    lists, draw = [], ranking_pictures.ranked_lists
+    for module in ("vrstc_jax.report.ranking_pictures", "vrstc_jax.recipes.rank"):
+        monkeypatch.setattr(f"{module}.ranked_lists", lambda given: lists.extend(given) or draw(given))
     return lists
 
 

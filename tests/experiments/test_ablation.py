@@ -297,7 +297,7 @@ def command(work, *more):
 
 def test_seeds_that_stand_stay_in_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(ablation._Seed, "rows", lambda self: SEEDS[self.protocol.seed])
-    monkeypatch.setattr(ablation, "use_cores", lambda config: None)
+    monkeypatch.setattr(ablation, "start_jax_for_training", lambda config: None)
     monkeypatch.setattr(ablation.jax.config, "update", lambda *setting: None)
     for first_seed, seeds in ((1, 1), (0, 1)):
         rows = ablation.main(ablation.Arguments(tmp_path, size="smoke", seeds=seeds, first_seed=first_seed))

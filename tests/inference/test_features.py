@@ -122,9 +122,9 @@ def test_what_is_refused(entry, keep, message):
 
 def test_pairs_are_those_of_the_scorer_one_by_one(monkeypatch):
     """Each pair by `PairScorer` itself, whole tracklets of their own lengths, nothing padded."""
-    from vrstc_jax.inference import pair_distances
+    from vrstc_jax.inference import pair_distances as pair_distances_module
 
-    monkeypatch.setattr(pair_distances, "_BLOCK", 2)  # so that 3 × 3 are several blocks, the last ones filled up
+    monkeypatch.setattr(pair_distances_module, "_BLOCK", 2)  # so that 3 × 3 are several blocks, the last ones filled up
     model = random_reid(dataclasses.replace(AVERAGE, blocks=(1,)), network=PairScorer)
     network = PairScorer(model.config, 3)
     one = jax.jit(lambda first, second: network.apply(model.variables, first[None], second[None])[0][0])

@@ -16,7 +16,10 @@ from comparing import assert_trees_close, difference, largest_difference, pictur
 
 from vrstc_jax import config as configs
 from vrstc_jax.models import generators
+from vrstc_jax.models.blend import from_blocks, to_blocks
+from vrstc_jax.models.discriminators import DiscriminatorPair
 from vrstc_jax.models.reid import ReidNet, initial_variables
+from vrstc_jax.ops.convolution import deconvolution
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -76,7 +79,7 @@ def test_deconvolution_is_pytorchs_and_its_gradients_are_autodiffs(torch):
                for a in (x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1))]
     wanted = torch.nn.functional.conv_transpose2d(*tensors, stride=2, padding=1)
     wanted.backward(torch.tensor(cotangent.transpose(0, 3, 1, 2), dtype=torch.float64))
-    out, pullback = jax.vjp(generators.deconvolution, x, kernel)
+    out, pullback = jax.vjp(deconvolution, x, kernel)
     of_x, of_kernel = pullback(jnp.asarray(cotangent))
     # Single sums of at most 2·10·6 products.
     assert difference(out, wanted.detach().numpy().transpose(0, 2, 3, 1)) <= 1e-6
@@ -133,10 +136,10 @@ def test_neighbours_encoded_before_give_the_same_completion():
 
 def test_blocks_are_the_pixels_behind_each_position():
     frames = pictures(18, 2, 3, 8, 12, 3)
-    blocks = generators._to_blocks(frames, 4)
+    blocks = to_blocks(frames, 4)
     assert blocks.shape == (2, 3, 2, 3, 48)
     np.testing.assert_array_equal(np.sort(blocks[1, 2, 1, 2]), np.sort(frames[1, 2, 4:8, 8:12].ravel()))
-    np.testing.assert_array_equal(generators._from_blocks(blocks[:, 0], 4), frames[:, 0])
+    np.testing.assert_array_equal(from_blocks(blocks[:, 0], 4), frames[:, 0])
 
 
 # Discriminators.
@@ -145,7 +148,7 @@ def test_blocks_are_the_pixels_behind_each_position():
 def test_discriminators_are_their_twins(twin, weights):
     # On the hole's box; on the masked frame they are compared in test_parity.py.
     config = dataclasses.replace(PLAYERS, local_input="cropped")
-    network = generators.DiscriminatorPair(config)
+    network = DiscriminatorPair(config)
     frames, masks = pictures(19, 3, 32, 16, 3), some_masks(3, 32, 16)
     params = randomised(shapes_of(network, frames, masks), 20)
     compare(weights, network, twin.DiscriminatorPair(config, (32, 16)), params, [frames, masks],
@@ -153,7 +156,7 @@ def test_discriminators_are_their_twins(twin, weights):
 
 
 def test_local_discriminator_does_not_see_the_visible_part():
-    network = generators.DiscriminatorPair(PLAYERS)
+    network = DiscriminatorPair(PLAYERS)
     frames, masks = pictures(21, 2, 32, 16, 3), some_masks(2, 32, 16)
     params = randomised(shapes_of(network, frames, masks), 22)
     other = np.where(masks > 0.5, frames, pictures(23, 2, 32, 16, 3))
@@ -310,7 +313,7 @@ def test_number_of_weights_of_the_papers_generators(paper):
 
 def test_shapes_of_the_papers_discriminators(paper):
     config = paper[0]
-    network = generators.DiscriminatorPair(config.discriminators)
+    network = DiscriminatorPair(config.discriminators)
     frames, masks = paper[3][:2]
     variables = jax.eval_shape(network.init, jax.random.key(0), frames, masks)
     assert [out.shape for out in jax.eval_shape(network.apply, variables, frames, masks)] == [(2,), (2,)]

@@ -18,7 +18,7 @@ from vrstc_jax.runtime import storage
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.sharded_map import by_shards
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
-from vrstc_jax.training import loop
+from vrstc_jax.training import metrics_log
 from vrstc_jax.training.metrics_log import MetricsLog, read_metrics
 
 
@@ -54,9 +54,9 @@ class TestMetrics:
     def test_a_bucket_is_not_written_at_every_line(self, folder, monkeypatch):
         """An object is written as a whole: a line at a time would be its size squared."""
         written = []
-        monkeypatch.setattr(loop, "write_whole", lambda path, data: written.append(path.name))
+        monkeypatch.setattr(metrics_log, "write_whole", lambda path, data: written.append(path.name))
         now = [0.0]
-        monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(metrics_log.time, "monotonic", lambda: now[0])
         log = MetricsLog(folder[0])
         for step in range(100):
             now[0] += 1

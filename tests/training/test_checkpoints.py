@@ -21,6 +21,7 @@ from vrstc_jax.runtime.errors import InputError, Preempted
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 from vrstc_jax.training import loop
 from vrstc_jax.training.checkpoints import Checkpoints
+from vrstc_jax.training.metrics_log import read_metrics
 
 SMOKE = configs.get("smoke")
 START = {"step": np.int32(0), "total": np.arange(50, dtype=np.float32)}
@@ -43,7 +44,7 @@ def train(directory, *, steps=20, step=counting, state=START, **options):
 
 
 def lines(directory):
-    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in loop.read_metrics(directory)]
+    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in read_metrics(directory)]
 
 
 def digests_by_hand(path):
@@ -289,6 +290,6 @@ def test_events_are_there(whole):
         events.append(Event.FromString(data[12:12 + length]))
         data = data[12 + length + 4:]
     values = {(event.step, value.tag): value.simple_value for event in events for value in event.summary.value}
-    for line in loop.read_metrics(whole[0]):
+    for line in read_metrics(whole[0]):
         assert values[line["step"], "loss"] == pytest.approx(line["loss"])
     assert [event.step for event in events if event.HasField("session_log")] == [1]
