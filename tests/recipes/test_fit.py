@@ -348,21 +348,21 @@ class TestCommand:
     @pytest.mark.slow
     def test_killed_during_each_training(self, vrstc, crops, uninterrupted):
         self.interrupt(vrstc, crops, uninterrupted, [
-            ("vrstc_jax.training.devices:shard", 5),  # re-ID network, between two checkpoints
+            ("vrstc_jax.training.loop:shard", 5),  # re-ID network, between two checkpoints
             # It goes on at step 4, and after five more steps STCnet begins: its step 7 comes when the
             # checkpoint of step 6 is still being written.
-            ("vrstc_jax.training.devices:shard", 5 + 7)])
+            ("vrstc_jax.training.loop:shard", 5 + 7)])
 
     @pytest.mark.slow
     def test_killed_at_other_moments(self, vrstc, crops, uninterrupted):
         self.interrupt(vrstc, crops, uninterrupted, [
             ("vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder:encode_png", 40),
-            ("vrstc_jax.training.loop:json.dumps", 2),
+            ("vrstc_jax.training.metrics_log:json.dumps", 2),
             ("vrstc_jax.training.loop:Checkpoints.save", 1),
-            ("vrstc_jax.training.devices:shard", 7),
+            ("vrstc_jax.training.loop:shard", 7),
             ("vrstc_jax.recipes.fit:choose_tau", 1),
             ("vrstc_jax.training.loop:Checkpoints.save", 3),
-            ("vrstc_jax.training.loop:os.replace", 1),
+            ("vrstc_jax.runtime.storage:os.replace", 1),
             ("vrstc_jax.data.images:os.replace", 1)])
 
     @pytest.mark.slow

@@ -515,7 +515,7 @@ def test_walkers_are_trained_and_killed_training_goes_on(tmp_path):
     whole, _ = run(tmp_path / "whole", config)
     for call in (2, 5, 5, 5):  # the second step of each training; a run begins with the one before
         with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, "vrstc_jax.training.devices.shard", call)
+            interrupt_at(patch, "vrstc_jax.training.loop.shard", call)
             with pytest.raises(KeyboardInterrupt):
                 run(tmp_path / "stopped", config)
     results, _ = run(tmp_path / "stopped", config)

@@ -247,7 +247,7 @@ class TestSeveral:
         np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
 
     @pytest.mark.parametrize("killed, moment", [
-        (1, ("vrstc_jax.training.devices:shard", 8)),  # two steps after a checkpoint, which may not be done
+        (1, ("vrstc_jax.training.loop:shard", 8)),  # two steps after a checkpoint, which may not be done
         (0, ("orbax.checkpoint._src.path.atomicity:on_commit_callback", 2))])  # when the second one is written
     def test_killed(self, server, undisturbed, tmp_path, killed, moment):
         codes, said = server.run("toy", tmp_path, processes=2, pause=0.02, **OFTEN, only={killed: {"kill": moment}})
