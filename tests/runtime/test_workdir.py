@@ -30,7 +30,7 @@ class TestClaim:
     def test_another_job_is_refused(self, work):
         job, here = work
         job.claim({"seed": 1})
-        with pytest.raises(InputError, match="x: holds an experiment with other data or settings .see its exp") as raised:
+        with pytest.raises(InputError, match="x: holds an experiment with other data or settings") as raised:
             job.claim({"seed": 2})
         assert "\n" not in str(raised.value)
         assert json.loads((here / "experiment.json").read_text()) == {"seed": 1}
@@ -69,7 +69,8 @@ class TestResults:
 
         assert (get(), get(), made) == (5, 5, [1])
         first, second = capsys.readouterr().out.splitlines()
-        assert first == f"number: done in 0 s ({job.path}/n.json)." and second == f"number: already done ({job.path}/n.json)."
+        assert first == f"number: done in 0 s ({job.path}/n.json)."
+        assert second == f"number: already done ({job.path}/n.json)."
 
     def test_what_make_leaves_itself(self, work):
         job, here = work

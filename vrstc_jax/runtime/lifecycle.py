@@ -70,9 +70,10 @@ def start_jax() -> None:
     (`distributed.preemption_notice`).
     """
     from vrstc_jax.runtime import distributed
+    from vrstc_jax.runtime.compilation_cache import enable_compilation_cache
 
     distributed.initialize()
-    distributed.enable_compilation_cache()
+    enable_compilation_cache()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _preempted)
 
