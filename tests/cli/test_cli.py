@@ -316,7 +316,7 @@ class TestCompleteFolder:
         return output
 
     def test_the_same_tree_and_names(self, output, material):
-        inputs = {p for p in tree(material.folder)}
+        inputs = set(tree(material.folder))
         results = set(tree(output))
         masks = {f"masks/{p}" for p in inputs}
         scores = {f"scores/{name}.json" for name in material.FOLDER}

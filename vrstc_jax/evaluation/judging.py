@@ -91,11 +91,7 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
             assert plan is not None
             # Seeded by the run's number and tracklet, so that a band does not depend on which others are judged.
             rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
-            hidden = np.arange(BANDS) == rng.integers(BANDS)
-            usable = plan.usable.copy()
-            usable[run] = False
-            run_plan = Plan(lambda index, frame: bands_mask(hidden, *frame.shape[:2]), usable, plan.scores)
-            _judge(completer, tracklet, run_plan, run, table, keep)
+            _judge(completer, tracklet, _hiding(run, int(rng.integers(BANDS)), plan), run, table, keep)
             if progress:
                 progress()
     return table
@@ -128,6 +124,13 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
         if progress:
             progress()
     return table
+
+
+def _hiding(run: Sequence[int], band: int, plan: Plan) -> Plan:
+    """The plan with one band hidden in every frame, and the frames of the run not completed from."""
+    hidden, usable = np.arange(BANDS) == band, plan.usable.copy()
+    usable[list(run)] = False
+    return Plan(lambda index, frame: bands_mask(hidden, *frame.shape[:2]), usable, plan.scores)
 
 
 def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequence[int], table: quality.ScoreTable,

@@ -107,7 +107,7 @@ def complete_source(completer: Completer, source: Source, folder: ResultsFolder,
     _complete([source.tracklets[index] for index in distributed.own_items(len(source.tracklets))], completer, folder)
     distributed.barrier("completed")
 
-    def summarise() -> dict[str, Any]:
+    def summarise() -> Any:
         more, tables = conclude() if conclude else ({}, [])
         found = _summary(completer, source, folder, Summary(title, {}, judgement, tables=tables))
         found.metrics.update(more)

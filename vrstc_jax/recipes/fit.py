@@ -184,4 +184,4 @@ def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarr
     """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
     if tracklet.masks is not None:
         return np.array([not mask.any() for mask in tracklet.masks], bool)
-    return (scores >= tau).all(axis=1)
+    return np.all(scores >= tau, axis=1)

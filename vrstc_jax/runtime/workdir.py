@@ -62,8 +62,8 @@ class Workdir:
         replace_file(record, json.dumps(completed(identity, complete), indent=1).encode())
 
     def get_or_make(self, name: str, make: Callable[[], Any], *, load: Callable[[Path], T],
-                    save: Callable[[Path, Any], None] | None = None, exists: Callable[[Path], bool] = lambda path: path.exists(),
-                    label: str = "") -> T:
+                    save: Callable[[Path, Any], Any] | None = None,
+                    exists: Callable[[Path], bool] = lambda path: path.exists(), label: str = "") -> T:
         """The result in `name`, made first if it is absent. Every process of the run calls it.
 
         Args:
