@@ -20,7 +20,8 @@ import pytest
 from people import SMOKE, box_mask, figure, figures, masks_at, random_model
 
 from vrstc_jax.data.images import read_image, read_mask, write_png
-from vrstc_jax.data.tracklet_set import read_set
+from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.inference.locate import Locator, choose_tau
 from vrstc_jax.models.model_file import load_model, save_model
 from vrstc_jax.ops.regions import bands_mask
@@ -475,6 +476,28 @@ class TestCompleteVideo:
             succeeded(vrstc("complete", material.video, "--boxes", material.boxes, "--model", model,
                             "--output", output))
             assert ("judge" in json.loads((output / "metrics.json").read_text())) == (number == 0)
+
+
+@pytest.mark.slow
+def test_fit_on_a_video_trains_from_its_spool(vrstc, material, tmp_path):
+    """Its crops are on disk once; a work directory that has a stored set too goes on with that, to the same numbers."""
+    def fit(name):
+        done = succeeded(vrstc("fit", material.video, "--boxes", material.boxes, "--size", "smoke", "--steps", 3,
+                               "--reid-steps", 3, "--hold-out", 2, "--output", tmp_path / name))
+        return done.out.partition("learned from")[2], tmp_path / f"{name}.work"
+
+    expected, work = fit("one")
+    left = {path.name for path in work.iterdir()}
+    assert left == {"fit.json", "reid", "scores.npz", "spool", "stcnet"}
+    earlier = tmp_path / "two.work"
+    shutil.copytree(work / "spool", earlier / "spool", copy_function=shutil.copy2)
+    shutil.copy(work / "fit.json", earlier / "fit.json")
+    source = open_source(material.video, boxes=material.boxes, spool=earlier / "spool")
+    write_set(earlier / "tracklets", source.tracklets)
+    for track in material.TRACKS:  # the same video, so the index holds, but other pixels: the stored set is read
+        file = earlier / f"spool/{track}.rgb"
+        file.write_bytes(bytes(len(file.read_bytes())))
+    assert fit("two")[0] == expected
 
 
 class TestOddTracklets:

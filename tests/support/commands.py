@@ -1,6 +1,6 @@
 """Runs `vrstc` commands in processes of their own, and kills them where a test says.
 
-    python tests/commands.py
+    python tests/support/commands.py
 
 is a server that has the libraries imported, without having started JAX: it forks a child for each command,
 which saves the seconds that every start costs. Requests and answers are JSON, one a line. Children see one
@@ -60,8 +60,8 @@ class Commands:
 
 
 def _serve():
-    for module in ("vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete", "vrstc_jax.report.render",
-                   "tensorboardX"):
+    for module in ("vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
+                   "vrstc_jax.report.render", "tensorboardX"):
         importlib.import_module(module)  # what commands import when they need it
     for line in sys.stdin:
         request = json.loads(line)

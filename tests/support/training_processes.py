@@ -1,6 +1,6 @@
 """Trainings by several processes, which tests start, kill and look at.
 
-    python tests/training_processes.py
+    python tests/support/training_processes.py
 
 is a server that has the libraries imported, without having started JAX: it forks the processes of a training, which
 saves the seconds that every start costs. Requests and answers are JSON, one a line. Each process ends as a program
@@ -113,8 +113,9 @@ def _serve():
     import training_processes  # by this name for `_find`, and imported before the first fork
 
     assert training_processes
-    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.kill_tally", "vrstc_jax.data.walkers",
-                   "vrstc_jax.data.batches", "tensorboardX.summary", "tensorboardX.event_file_writer"):
+    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.kill_tally",
+                   "vrstc_jax.data.walkers", "vrstc_jax.data.batches", "orbax.checkpoint.multihost",
+                   "tensorboardX.summary", "tensorboardX.event_file_writer"):
         __import__(module)
     for line in sys.stdin:
         request = json.loads(line)

@@ -118,7 +118,7 @@ def rows_per_process(batch: int) -> int:
     return batch // process_count()
 
 
-def batch_devices(batch: int) -> list["jax.Device"]:
+def batch_devices(batch: int) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # JAX's is a variable
     """The devices that a global batch is divided between, in the order of its rows.
 
     Of each process as many as divide its share, so that a batch made for a small machine also runs on a part of a

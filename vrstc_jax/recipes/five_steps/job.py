@@ -35,7 +35,7 @@ _AGAIN = "again.json"  # while steps are done again: from which one
 
 def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], None], *,
         options: Options = Options(), inputs: Mapping[str, Any] | None = None, start: str | None = None,
-        command: str = "", backbone: Callable[[], Mapping[str, Any]] | None = None) -> dict[str, Any]:
+        command: str = "", backbone: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
     """Takes the five steps, each unless its result exists, and prints a line for each.
 
     Every process of a run calls it with the same arguments, and all must see the same `work`. They train together,
@@ -95,7 +95,7 @@ def _data(folder: Workdir, write: Callable[[Path], None], options: Options) -> d
 
 
 def _take(folder: Workdir, raw: Mapping[str, TrackletSet], config: configs.Config, *, options: Options, command: str,
-          start_from: Mapping[str, Any] | None) -> None:
+          start_from: dict[str, Any] | None) -> None:
     """Steps 1 to 5."""
     work = folder.path
     first = kept_reid(work / "reid.safetensors", lambda: first_network(

@@ -33,7 +33,7 @@ def kept_model(path: Path, make: Callable[[], Model], *, label: str = "") -> Mod
 
 
 def first_network(train: TrackletSet, config: configs.Config, directory: str | PathLike, *,
-                  start_from: Mapping[str, Any] | None = None, command: str = "",
+                  start_from: dict[str, Any] | None = None, command: str = "",
                   name: str = "re-ID network") -> ReidModel:
     """Step 1, and with `config.of_final`'s config the network of step 5: trained on all frames.
 
@@ -77,7 +77,7 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
 
 
 def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, directory: Path, *,
-                  start_from: Mapping[str, Any] | None = None, command: str = "",
+                  start_from: dict[str, Any] | None = None, command: str = "",
                   name: str = "final network") -> ReidModel:
     """Step 5's network, trained and kept in `directory`.safetensors."""
     begin = backbone_of(first.variables) if config.final_from_first else start_from
