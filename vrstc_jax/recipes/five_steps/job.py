@@ -18,7 +18,7 @@ from vrstc_jax.recipes.five_steps.options import STEPS, Options, claim
 from vrstc_jax.recipes.five_steps.ranking import rank_sets
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import is_remote, replace_file
+from vrstc_jax.runtime.storage import as_path, is_remote, replace_file
 from vrstc_jax.runtime.workdir import Workdir
 
 LEFT_BY = {  # what each step leaves in the work directory; first the file or set with which it is done
@@ -56,7 +56,7 @@ def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], No
       InputError: `work` holds another experiment, or the data cannot be used.
       TrainingDiverged: a loss was not finite.
     """
-    folder = Workdir(Path(work))
+    folder = Workdir(as_path(work))
     if start is not None and start not in STEPS:
         raise InputError(f"There is no step '{start}'; choose one of {', '.join(STEPS)}.")
     results = folder.path / "results.json"
