@@ -100,7 +100,7 @@ class Complete:
         if self.render:
             from vrstc_jax.report.render import CompletedFolder, render_video
 
-            count = render_video(self.input, self.render, CompletedFolder(source, self.output))
+            count = render_video(self.input, self.render, CompletedFolder(source, folder))
             print(f"{self.render}: {count} frames, the original on the left")
         if self.dataset:
             from tqdm import tqdm

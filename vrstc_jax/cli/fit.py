@@ -24,8 +24,6 @@ from vrstc_jax.runtime.lifecycle import start_jax_for_training
 if TYPE_CHECKING:
     from vrstc_jax.models.model_file import Model
 
-Size = Literal["small", "paper", "paper_literal", "smoke"]
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -39,8 +37,8 @@ class Fit:
     output: Path
     """The model file to write."""
     footage: FootageArgument = Footage()
-    size: Size = "small"
-    """Of the networks. small is for two cores; paper is the paper's, for GPUs and TPUs."""
+    size: configs.SizeName = "small"
+    """Of the networks. small is for two cores; full is the paper's, for GPUs and TPUs."""
     start_from: Path | None = None
     """A model to go on with; if left out, the default model, which is of size small."""
     fresh: bool = False

@@ -1,7 +1,7 @@
 """Judging completion against what was really there, beside the simple fillings that it has to beat.
 
 Scores are taken over the hole's pixels at each crop's own resolution and averaged over frames
-(`evaluation.quality`). Methods: `copy` (the nearest unoccluded frame), `mean` (of the two neighbours), `telea`
+(`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `telea`
 (OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2).
 """
 
@@ -18,7 +18,7 @@ from vrstc_jax.evaluation import quality
 from vrstc_jax.inference.complete import CompletedFrame, Completer
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.ops.regions import BANDS, bands_mask
+from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
 
 HeldOutRuns = Mapping[str, Sequence[Sequence[str]]]
@@ -45,8 +45,8 @@ def held_out_by(completer: Completer, tracklets: Sequence[Tracklet], size: int) 
     for tracklet, runs in zip(tracklets, hold_out_runs([len(tracklet) for tracklet in tracklets], size).runs):
         if not runs:
             continue
-        usable = completer.plan(tracklet).usable
-        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if usable[slice(*run)].all()]
+        visible = completer.plan(tracklet).visible
+        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if visible[slice(*run)].all()]
         if kept:
             found[tracklet.name] = kept
     return found
@@ -66,7 +66,7 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
                    progress: Callable[[], Any] | None = None, keep: list[Judged] | None = None) -> quality.ScoreTable:
     """Scores on runs of frames that training never saw: one band is hidden in all frames of a run.
 
-    The band is drawn from `seed`, run by run. Frames are completed from the tracklet's unoccluded frames outside the
+    The band is drawn from `seed`, run by run. Frames are completed from the tracklet's visible frames outside the
     run.
 
     Args:
@@ -91,7 +91,8 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
             assert plan is not None
             # Seeded by the run's number and tracklet, so that a band does not depend on which others are judged.
             rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
-            _judge(completer, tracklet, _hiding(run, int(rng.integers(BANDS)), plan), run, table, keep)
+            hidden = np.arange(BANDS) == rng.integers(BANDS)
+            _judge(completer, tracklet, plan.hiding(run, hidden), run, table, keep)
             if progress:
                 progress()
     return table
@@ -126,17 +127,10 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
     return table
 
 
-def _hiding(run: Sequence[int], band: int, plan: Plan) -> Plan:
-    """The plan with one band hidden in every frame, and the frames of the run not completed from."""
-    hidden, usable = np.arange(BANDS) == band, plan.usable.copy()
-    usable[list(run)] = False
-    return Plan(lambda index, frame: bands_mask(hidden, *frame.shape[:2]), usable, plan.scores)
-
-
 def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequence[int], table: quality.ScoreTable,
            keep: list[Judged] | None, against_truth: bool = False) -> None:
     """Scores every method on some frames: over what the plan hides, or over the true masks against the truth."""
-    nearest = nearest_sources(plan.usable)
+    nearest = nearest_sources(plan.visible)
     for done in completer.select(tracklet, plan, indices):
         index = done.index
         frame, mask = tracklet.frames[index], done.mask

@@ -18,7 +18,7 @@ from vrstc_jax.inference.complete import CompletedFrame, Completer, left_warning
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.recipes.judge import Judgement
-from vrstc_jax.report import AttentionPicture, Strip, Table, write_json, write_report
+from vrstc_jax.report import AttentionPicture, Report, Strip, Table, write_json, write_report
 from vrstc_jax.report.figures import STRIPS, attention_pictures, completed_strip, training_curves
 from vrstc_jax.report.writing import plain
 from vrstc_jax.runtime import distributed
@@ -57,15 +57,15 @@ class Summary:
         """
         judged = self.judgement
         write_json(as_path(directory) / "metrics.json", self.metrics)
-        write_report(
-            as_path(directory) / "report.html", title=self.title,
+        write_report(as_path(directory) / "report.html", Report(
+            title=self.title,
             summary="VRSTC looks for the parts of a walking person that something hides, and paints the person back "
                     "in from the frames around. Each strip below shows neighbouring frames of one tracklet.",
             figures=self._key_figures(), command=command, config=configs.to_dict(model.config),
             strips=[*self.strips, *(judged.strips if judged else ())], attention=self.attention,
             curves=training_curves(model.provenance),
             judge={name: table.as_dict() for name, table in judged.tables.items()} if judged else None,
-            tables=self.tables, warnings=self.warnings)
+            tables=self.tables, warnings=self.warnings))
 
     def _key_figures(self) -> dict[str, str]:
         figures = {}
@@ -133,7 +133,7 @@ def _summary(completer: Completer, source: Source, folder: ResultsFolder, summar
     """The summary with what a folder in which all tracklets are complete says."""
     counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
     strips, attention, warnings = [], [], list(source.warnings)
-    attends = completer.model.config.stcnet.temporal_form == "attention"
+    attends = completer.model.config.stcnet.form.attention
     for tracklet in source.tracklets:
         result = folder.read_scores(tracklet)
         hows = [row["how"] for row in result["frames"]]

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -21,12 +20,14 @@ from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.runtime.workdir import Workdir
+from vrstc_jax.training.loop import Intervals
 from vrstc_jax.training.metrics_log import curves
 from vrstc_jax.training.reid import train_reid
 from vrstc_jax.training.stcnet import train_stcnet
@@ -40,7 +41,7 @@ _CLASSIFIER = {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}
 
 def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *, config: configs.Config,
         start_from: Model | None = None, hold_out: int = 0, command: str = "",
-        inputs: Mapping[str, Any] | None = None) -> Model:
+        inputs: Mapping[str, Any] | None = None, intervals: Intervals = Intervals()) -> Model:
     """Trains the re-ID network, locates, and trains STCnet on the frames that nothing hides.
 
     Args:
@@ -51,6 +52,7 @@ def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *,
       hold_out: length of the runs of unoccluded frames to keep from training, for judging; 0: none.
       command: what the user typed, for the record.
       inputs: what identifies the input beyond its tracklets' names and lengths, for the record.
+      intervals: how often metrics and checkpoints are written, in steps.
 
     Returns:
       The model; it is not yet saved.
@@ -69,7 +71,8 @@ def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *,
 
     seen = [TrainingFrames(first, candidates.without(k, np.arange(len(tracklet))), label)
             for k, (tracklet, first, label) in enumerate(zip(data.tracklets, data.first, labels))]
-    guider = train_reid(data, seen, config, len(identities), work / "reid", start_from=start_from and start_from.reid)
+    guider = train_reid(data, seen, config.first_reid, len(identities), work / "reid", intervals=intervals,
+                        start_from=start_from and start_from.reid)
 
     locator = Locator(config.reid, guider, len(identities))
     scores = locate_tracklets(work / "scores.npz", data, locator)
@@ -81,11 +84,11 @@ def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *,
     visible = [TrainingFrames(first, held_out.without(k, np.flatnonzero(clean[k])), label)
                for k, (first, label) in enumerate(zip(data.first, labels))]
 
-    state = train_stcnet(data, visible, config, guider, len(identities), work / "stcnet",
-                         start_from=start_from and (start_from.generators, start_from.discriminators))
+    generators, discriminators = train_stcnet(
+        data, visible, config.stcnet_task, guider, len(identities), work / "stcnet", intervals=intervals,
+        start_from=start_from and (start_from.generators, start_from.discriminators))
     return Model(
-        config=config, generators=jax.device_get(state.result),
-        discriminators=jax.device_get(state.discriminators), reid=guider, identities=identities,
+        config=config, generators=generators, discriminators=discriminators, reid=guider, identities=identities,
         tau=float(tau),
         provenance={
             "command": command, "inputs": inputs,
@@ -183,5 +186,5 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
     """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
     if tracklet.masks is not None:
-        return np.array([not mask.any() for mask in tracklet.masks], bool)
-    return np.all(scores >= tau, axis=1)
+        return Plan.from_masks(tracklet.masks).visible
+    return visible_frames(scores, tau)

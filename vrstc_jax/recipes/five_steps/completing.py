@@ -7,9 +7,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vrstc_jax.data.tracklet_set import LAST, TrackletSet, write_set
+from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, write_set
 from vrstc_jax.inference.complete import Completer
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.recipes.complete import model_identity
@@ -41,7 +41,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
                 tracklet = data.tracklets[index]
                 if not folder.has(tracklet):
                     plan = (completer.plan(tracklet) if options.hidden == "given"
-                            else plan_from_scores(found.scores[split][index], model.tau))
+                            else Plan.from_scores(found.scores[split][index], model.tau))
                     folder.write(tracklet, plan, completer.stream(tracklet, plan))
                 bar.update(len(tracklet))
     for folder in folders.values():
@@ -52,7 +52,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
                                 for split, data in sets.items()})
         if not options.keep_folder:
             for left in (frames, details):
-                Workdir(work).discard(left, last=LAST)
+                Workdir(work).discard(left, last=INFO_FILE)
 
     distributed.run_on_first(join)
 

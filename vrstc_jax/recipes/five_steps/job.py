@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vrstc_jax import config as configs
-from vrstc_jax.data.tracklet_set import LAST, TrackletSet, is_complete
+from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, is_complete
 from vrstc_jax.models.model_file import ReidModel
 from vrstc_jax.recipes.five_steps.completing import complete_sets
 from vrstc_jax.recipes.five_steps.data import read_splits, require_trainable
@@ -99,7 +99,7 @@ def _take(folder: Workdir, raw: Mapping[str, TrackletSet], config: configs.Confi
     """Steps 1 to 5."""
     work = folder.path
     first = kept_reid(work / "reid.safetensors", lambda: first_network(
-        raw["train"], config, work / "reid", command=command, start_from=start_from), label="reid")
+        raw["train"], config.first_reid, work / "reid", command=command, start_from=start_from), label="reid")
     found = folder.get_or_make("locating.json", lambda: locate(raw, config, first, work),
                                load=lambda path: read_located(path.parent), label="locate")
     model = kept_model(work / "model.safetensors", lambda: generators(
@@ -121,7 +121,7 @@ def _take(folder: Workdir, raw: Mapping[str, TrackletSet], config: configs.Confi
 
 
 def _discard(folder: Workdir, name: str) -> None:
-    folder.discard(name, last=LAST)
+    folder.discard(name, last=INFO_FILE)
 
 
 def _give_back(folder: Workdir) -> None:

@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from vrstc_jax import config as configs
@@ -32,10 +31,10 @@ def kept_model(path: Path, make: Callable[[], Model], *, label: str = "") -> Mod
     return Workdir(path.parent).get_or_make(path.name, make, save=save_model, load=load_model, label=label)
 
 
-def first_network(train: TrackletSet, config: configs.Config, directory: str | PathLike, *,
+def first_network(train: TrackletSet, task: configs.ReidTask, directory: str | PathLike, *,
                   start_from: dict[str, Any] | None = None, command: str = "",
                   name: str = "re-ID network") -> ReidModel:
-    """Step 1, and with `config.of_final`'s config the network of step 5: trained on all frames.
+    """The re-ID network of step 1, or of step 5, trained on all frames.
 
     Args:
       directory: of checkpoints and metrics.
@@ -43,9 +42,9 @@ def first_network(train: TrackletSet, config: configs.Config, directory: str | P
       name: for the progress bar and the model's curves.
     """
     identities, seen = all_frames(train)
-    variables = train_reid(train, seen, config, len(identities), directory, start_from=start_from, name=name)
-    return ReidModel(config.reid, variables, identities, {
-        "command": command, "tracklets": len(train.tracklets), "steps": config.reid_training.steps,
+    variables = train_reid(train, seen, task, len(identities), directory, start_from=start_from, name=name)
+    return ReidModel(task.network, variables, identities, {
+        "command": command, "tracklets": len(train.tracklets), "steps": task.training.steps,
         "curves": {name: curves(directory)}})
 
 
@@ -65,9 +64,8 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
              for tracklet, scores in zip(train.tracklets, found.scores["train"])]
     visible = [TrainingFrames(first, np.flatnonzero(ok), label)
                for ok, first, label in zip(clean, train.first, labels)]
-    state = train_stcnet(train, visible, config, network.variables, len(network.identities), directory)
-    return Model(config=config, generators=jax.device_get(state.result),
-                 discriminators=jax.device_get(state.discriminators), reid=network.variables,
+    trained = train_stcnet(train, visible, config.stcnet_task, network.variables, len(network.identities), directory)
+    return Model(config=config, generators=trained[0], discriminators=trained[1], reid=network.variables,
                  identities=network.identities, tau=found.tau, provenance={
                      "command": command, "tracklets": len(train.tracklets),
                      "frames": int(sum(map(len, train.tracklets))),
@@ -82,7 +80,7 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
     """Step 5's network, trained and kept in `directory`.safetensors."""
     begin = backbone_of(first.variables) if config.final_from_first else start_from
     return kept_reid(directory.with_name(f"{directory.name}.safetensors"), lambda: first_network(
-        train, configs.of_final(config), directory, start_from=begin, command=command, name=name))
+        train, config.final_reid, directory, start_from=begin, command=command, name=name))
 
 
 def backbone_of(variables: Mapping[str, Any]) -> dict[str, Any]:
