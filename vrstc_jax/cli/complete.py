@@ -13,7 +13,7 @@ from vrstc_jax.runtime.lifecycle import start_jax
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
-    from vrstc_jax.inference.complete import Completer
+    from vrstc_jax.inference.completer import Completer
     from vrstc_jax.inference.results_folder import ResultsFolder
     from vrstc_jax.recipes.judge import Judgement
 
@@ -40,7 +40,7 @@ class Complete:
 
     def run(self) -> None:
         """Completes everything in the input."""
-        from vrstc_jax.inference.complete import Completer
+        from vrstc_jax.inference.completer import Completer
         from vrstc_jax.inference.results_folder import ResultsFolder
         from vrstc_jax.recipes.complete import complete_source, model_identity
         from vrstc_jax.runtime import distributed

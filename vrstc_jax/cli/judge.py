@@ -12,7 +12,7 @@ from vrstc_jax.runtime.errors import InputError
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
     from vrstc_jax.evaluation.judging import HeldOutRuns
-    from vrstc_jax.inference.complete import Completer
+    from vrstc_jax.inference.completer import Completer
 
 _DEFAULT_MODELS_RUNS = 9  # frames; what the default model, which no footage was held out for, is judged on
 
@@ -44,7 +44,7 @@ class Judge:
         """Judges and prints the table."""
         import tempfile
 
-        from vrstc_jax.inference.complete import Completer
+        from vrstc_jax.inference.completer import Completer
         from vrstc_jax.recipes.complete import Summary
         from vrstc_jax.recipes.judge import judge
         from vrstc_jax.runtime.storage import require_writable_directory

@@ -15,7 +15,7 @@ from vrstc_jax.data.held_out import hold_out_runs
 from vrstc_jax.data.neighbours import nearest_sources
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation import quality
-from vrstc_jax.inference.complete import CompletedFrame, Completer
+from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.regions import BANDS

@@ -21,7 +21,7 @@ import numpy as np
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
-from vrstc_jax.inference.complete import CompletedFrame
+from vrstc_jax.inference.completer import CompletedFrame
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError

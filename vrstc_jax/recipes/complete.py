@@ -14,7 +14,8 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.inference.complete import CompletedFrame, Completer, left_warnings
+from vrstc_jax.inference.complete import left_warnings
+from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.recipes.judge import Judgement

@@ -12,7 +12,7 @@ from vrstc_jax.data.inputs.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people, unoccluded
 from vrstc_jax.evaluation import retrieval
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import ReidModel, default_model_path, load_model, save_model
 from vrstc_jax.recipes.complete import complete_source, model_identity

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation.judging import HeldOutRuns, Judged, judge_held_out, judge_truth
 from vrstc_jax.evaluation.quality import ScoreTable
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.report import Strip
 from vrstc_jax.report.figures import judged_strips
 from vrstc_jax.runtime.errors import InputError

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, write_set
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import Model

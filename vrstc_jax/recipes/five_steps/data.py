@@ -1,7 +1,6 @@
 """Step 0's data: the splits of a stored set, and what the later steps need of them."""
 
 from collections.abc import Mapping
-from os import PathLike
 from pathlib import Path
 
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set
@@ -14,7 +13,7 @@ from vrstc_jax.runtime.errors import InputError
 SPLITS = ("train", "query", "gallery")
 
 
-def read_splits(directory: str | PathLike) -> dict[str, TrackletSet]:
+def read_splits(directory: str | Path) -> dict[str, TrackletSet]:
     """{'train', 'query', 'gallery'} of a stored set."""
     return {split: read_set(directory, split) for split in SPLITS}
 
