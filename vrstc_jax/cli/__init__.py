@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
         COMMANDS, prog="vrstc", args=arguments,
         description="Finds the hidden parts of walking people and paints them back in (VRSTC, CVPR 2019).")
 
-    def run():
+    def run() -> None:
         _require_local(chosen)
         chosen.run()
 

@@ -50,7 +50,7 @@ class Footage:
 
         opened = []
 
-        def look():
+        def look() -> None:
             opened.append(open_source(path, boxes=self.boxes, masks=self.masks, truth=truth, pattern=self.pattern,
                                       spool=spool))
 

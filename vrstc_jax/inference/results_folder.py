@@ -55,7 +55,7 @@ class ResultsFolder:
         self.frames = self.path if frames is None else as_path(frames)
         self.work = self.path / "work"
 
-        def claim():
+        def claim() -> None:
             Workdir(self.path, "run.json", "the results of another run").claim(run)
             self.work.mkdir(parents=True, exist_ok=True)
 

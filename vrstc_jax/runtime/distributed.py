@@ -272,7 +272,7 @@ def exit_process(code: int, *, patience: float = _PATIENCE) -> None:
     if not jax.distributed.is_initialized():
         sys.exit(code)
 
-    def leave():
+    def leave() -> None:
         with suppress(Exception):
             jax.distributed.shutdown()
 

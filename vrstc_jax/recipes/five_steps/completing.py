@@ -47,7 +47,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
     for folder in folders.values():
         folder.finish()
 
-    def join():
+    def join() -> None:
         write_set(work / name, {split: [folders[split].completed(tracklet) for tracklet in data.tracklets]
                                 for split, data in sets.items()})
         if not options.keep_folder:

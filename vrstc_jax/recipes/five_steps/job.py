@@ -63,7 +63,7 @@ def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], No
     done = distributed.run_on_first(lambda: results.exists() and (start is None or _going_on(folder, start)))
     start_from = None if backbone is None or done else backbone()
 
-    def take():
+    def take() -> None:
         claim(folder.path, {"config": configs.to_dict(config), "options": dataclasses.asdict(options),
                             "inputs": dict(inputs or {})})
         _clean(folder, options)
@@ -111,7 +111,7 @@ def _take(folder: Workdir, raw: Mapping[str, TrackletSet], config: configs.Confi
         return final_network(train, config, first, work / directory, start_from=start_from, command=command,
                              name=f"final network, {name} completion")
 
-    def rank():
+    def rank() -> None:
         models = {"first": first, "after": final("after", completed["train"], "final")}
         if options.compare:
             models["before"] = final("before", raw["train"], "before")
