@@ -306,7 +306,7 @@ class _Seed:
                                                      in walker_splits(self.protocol).items()})
         self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
         self.first = five_steps.kept_reid(self.work / "reid.safetensors", lambda: five_steps.first_network(
-            self.raw["train"], self.config, self.work / "reid", start_from=self.start and self.start()))
+            self.raw["train"], self.config.first_reid, self.work / "reid", start_from=self.start and self.start()))
         if not distributed.run_on_first((self.work / "locating.json").exists):
             five_steps.locate(self.raw, self.config, self.first, self.work)
         self.found = five_steps.read_located(self.work)
@@ -373,21 +373,21 @@ class _Seed:
         return choose_tau(self.found.scores["train"], quantile)
 
     def _pairs(self, work, sets):
-        config = configs.of_final(dataclasses.replace(
-            self.config, final=dataclasses.replace(self.config.final, non_local=()),
-            final_training=dataclasses.replace(self.config.final_training, clips_per_identity=2)))
+        final = self.config.final_reid
+        task = dataclasses.replace(final, network=dataclasses.replace(final.network, non_local=()),
+                                   training=dataclasses.replace(final.training, clips_per_identity=2))
 
         def trained():
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
-            devices = distributed.batch_devices(config.reid_training.batch // 2)  # none has half a pair
-            state = loop.train(f"{self.work.name}, {work.name}",
-                               pair_scorer.initial_state(config, len(identities),
-                                                   start_from=five_steps.backbone_of(self.first.variables)),
-                               pair_scorer.pmap_step(config, len(identities), devices),
-                               lambda start: reid_batches(train, seen, config, start=start), devices=devices,
-                               steps=config.reid_training.steps, directory=work / "final", config=config)
-            return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
+            devices = distributed.batch_devices(task.training.batch // 2)  # no device has half a pair
+            run = loop.TrainingRun(f"{self.work.name}, {work.name}", steps=task.training.steps,
+                                   directory=work / "final", devices=devices, task=task)
+            start = pair_scorer.initial_state(task, len(identities),
+                                              start_from=five_steps.backbone_of(self.first.variables))
+            state = loop.train(run, start, pair_scorer.pmap_step(task, len(identities), devices),
+                               lambda start: reid_batches(train, seen, task, start=start))
+            return ReidModel(task.network, jax.device_get(state.result), identities, network="PairScorer")
 
         model = five_steps.kept_reid(work / "final.safetensors", trained)
         query, gallery = five_steps.tracklets_to_rank(sets)

@@ -34,10 +34,10 @@ from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of, r
 from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import load_reid
 from vrstc_jax.recipes import five_steps
-from vrstc_jax.report.ranking_tables import aligned
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.text_tables import text_table
 
 ENOUGH = 2  # unoccluded frames
 PAINTED, TRUE, COMPLETED = "STCnet", "truth", "b. completed"
@@ -95,7 +95,7 @@ def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[s
     columns = list(precisions[0])
     rows = [(seed, names[name], part.queries, *(f"{100 * part.mean_ap[column]:.1f}" for column in columns))
             for seed, of_seed in parts.items() for name, part in of_seed.items()]
-    print("\n".join(aligned(("mAP, %", "unoccluded", "queries", *columns), rows)), flush=True)
+    print(text_table(("mAP, %", "unoccluded", "queries", *columns), rows), flush=True)
     apart = {(one, other): difference([each[one] for each in precisions], [each[other] for each in precisions])
              for one, other in _COMPARED if {one, other} <= set(columns)}
     for network, row in best.items():

@@ -28,6 +28,7 @@ from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
+from vrstc_jax.runtime.text_tables import text_table
 
 EDGES = (0.0, 0.15, HIDDEN_SHARE, 0.5, 1.0)
 Rectangle = tuple[float, float, float, float]
@@ -61,7 +62,7 @@ def main(arguments: Arguments) -> LocatingScore:
                   for tracklet in tqdm(tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
     shares = shares_of(masks)
     called = [hidden_bands(of_tracklet, model.tau) for of_tracklet in scores]
-    print("\n".join([*_tracks(tracklets, shares, called), "", *_by_share(shares, called), ""]))
+    print(f"{_tracks(tracklets, shares, called)}\n\n{_by_share(shares, called)}\n")
     figures = judge_locating(scores, masks, model.tau)
     print(format_locating([figures]))
     return figures
@@ -105,26 +106,25 @@ def shares_of(masks: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
     return [np.stack([hidden_share(mask) for mask in of_tracklet]) for of_tracklet in masks]
 
 
-def _tracks(tracklets, shares, called):
-    yield f"{'track':>8}  {'frames':>6}  {'hidden bands':>12}  {'found':>5}  missed in frames"
+def _tracks(tracklets: Sequence[Tracklet], shares: Sequence[np.ndarray], called: Sequence[np.ndarray]) -> str:
+    rows = []
     for tracklet, share, found in zip(tracklets, shares, called):
         hidden = share >= HIDDEN_SHARE
         if hidden.any():
             missed = tracklet.boxes[(hidden & ~found).any(axis=1), 0].astype(int)
-            yield (f"{tracklet.name:>8}  {len(tracklet):6d}  {hidden.sum():12d}  {(hidden & found).sum():5d}  "
-                   f"{spans(missed) or '-'}")
+            rows.append([tracklet.name, len(tracklet), hidden.sum(), (hidden & found).sum(), spans(missed) or "-"])
+    return text_table(["track", "frames", "hidden bands", "found", "missed in frames"], rows)
 
 
-def _by_share(shares, called):
+def _by_share(shares: Sequence[np.ndarray], called: Sequence[np.ndarray]) -> str:
     share, found = np.concatenate(shares), np.concatenate(called)
-    yield f"{'of a band under it':>20}  {'bands':>6}  called hidden"
     rows = [("nothing", share == 0)]
     rows += [(f"{100 * low:.0f} to {100 * high:.0f} %", (share > 0) & (share >= low) & (share < high))
              for low, high in zip(EDGES[:-2], EDGES[1:-1])]
     rows.append((f"{100 * EDGES[-2]:.0f} % and more", share >= EDGES[-2]))
-    for name, which in rows:
-        if which.any():
-            yield f"{name:>20}  {which.sum():6d}  {found[which].sum():6d}  {100 * found[which].mean():5.1f} %"
+    return text_table(["of a band under it", "bands", "called hidden", "share"], [
+        [name, which.sum(), found[which].sum(), f"{100 * found[which].mean():.1f} %"] for name, which in rows
+        if which.any()])
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -32,6 +32,7 @@ import tyro
 from vrstc_jax.evaluation import distances, rank
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import replace_file
+from vrstc_jax.runtime.text_tables import text_table
 
 FURTHEST = 1e-6  # of two evaluators' mAP
 
@@ -197,13 +198,12 @@ def _peak_bytes(function, *arguments) -> int:
 def _table(result: dict) -> str:
     size, rows = Size(**result["size"]), result["rows"]
     parts = ("distances", "ranking", "both")
-    lines = [["", *(f"{part}, s" for part in parts), *(f"{part}, × ours" for part in parts)]]
+    lines = []
     for name, row in rows.items():
         times = [row["seconds"][part] / rows[OURS]["seconds"][part] for part in parts]
         lines.append([name, *(f"{row['seconds'][part]:.3g}" for part in parts), *(f"{t:.3g}" for t in times)])
-    lines.insert(1, ["---"] * len(lines[0]))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    table = "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines)
+    columns = ["", *(f"{part}, s" for part in parts), *(f"{part}, × ours" for part in parts)]
+    table = text_table(columns, lines, markdown=True)
     load = "" if result["load_average"] is None else f", load average {result['load_average']:.1f}"
     memory = {part: f"{size / 1e6:.1f} MB" for part, size in result["our_extra_bytes"].items()}
     block = min(512, size.queries) * size.gallery * 4

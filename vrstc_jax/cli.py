@@ -220,7 +220,7 @@ class Complete:
         from vrstc_jax.report.render import CompletedFolder, render_video
 
         if self.render:
-            count = render_video(self.input, self.render, CompletedFolder(source, self.output))
+            count = render_video(self.input, self.render, CompletedFolder(source, folder))
             print(f"{self.render}: {count} frames, the original on the left")
         if self.dataset:
             with tqdm(total=sum(map(len, source.tracklets)), desc="storing frames", unit="frame",

@@ -1,4 +1,4 @@
-"""Rankings of whole sets: figures by hand on made-up distances, and what the pictures show of them."""
+"""Rankings of whole sets: figures by hand on made-up distances."""
 
 import dataclasses
 import os
@@ -9,34 +9,12 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from people import figures, random_reid, tracklet
+from small_ranking import AFTER, BEFORE, GALLERY, QUERY, seen
 
-from vrstc_jax.data.images import read_image
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.retrieval import evaluate, evaluate_features, judge_distances, save_features
 from vrstc_jax.recipes.rank import nearest
-from vrstc_jax.report import ranking_pictures, ranking_tables
-from vrstc_jax.report.ranking_pictures import portrait, ranked_picture, write_pictures
-from vrstc_jax.report.ranking_tables import format_figures
 from vrstc_jax.runtime.errors import InputError
-
-
-def seen(person, camera, name=None, colour=0, frames=3, size=(24, 12)):
-    """A tracklet of one grey; its middle frame is told from the others."""
-    pictures = [np.full((*size, 3), colour + 3 * (i == frames // 2), np.uint8) for i in range(frames)]
-    return tracklet(pictures, name=name or f"{person}/{camera}", person=person, camera=camera)
-
-
-QUERY = [seen("ann", "c1"), seen("bob", "c1"), seen("cid", "c1")]  # of cid there is nothing in the gallery
-GALLERY = [seen("ann", "c2"), seen("ann", "c1", "again"), seen("bob", "c2"), seen("-1", "c2"),
-           seen("eve", "c2"), seen("ann", "c3")]
-# Without junk (ann's own camera, and nobody) the orders are: bob, ANN, eve, ANN; and eve, ann, ann, BOB, ann.
-BEFORE = np.array([[0.5, 0.1, 0.3, 0.0, 0.6, 0.7],
-                   [0.1, 0.2, 0.3, 0.0, 0.05, 0.4],
-                   [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
-# ANN, ANN, bob, eve; and BOB is still fourth.
-AFTER = np.array([[0.1, 0.0, 0.3, 0.0, 0.6, 0.2],
-                  [0.1, 0.2, 0.3, 0.0, 0.05, 0.4],
-                  [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
 
 
 def test_figures_by_hand():
@@ -48,20 +26,6 @@ def test_figures_by_hand():
     assert evaluation.ranking.cmc.tolist() == [0, 0.5, 0.5, 1, 1, 1] and evaluation.features is None
     better = judge_distances(AFTER, QUERY, GALLERY).figures()
     assert (better["rank1"], better["map"]) == (0.5, 0.625)
-
-
-def test_figures_as_text_and_as_a_table():
-    figures = {"before": judge_distances(BEFORE, QUERY, GALLERY).figures(),
-               "afterwards": judge_distances(AFTER, QUERY, GALLERY).figures()}
-    lines = format_figures(figures).splitlines()
-    assert lines == ["Who is it: ranks and mean average precision, %",
-                     "            rank-1  rank-5  rank-10  rank-20   mAP",
-                     "before         0.0   100.0    100.0    100.0  37.5",
-                     "afterwards    50.0   100.0    100.0    100.0  62.5",
-                     "1 queries have no match in the gallery and are left out"]
-    assert ranking_tables.table(figures).rows[1] == ["afterwards", "50.0", "100.0", "100.0", "100.0", "62.5"]
-    without = judge_distances(BEFORE[:2], QUERY[:2], GALLERY).figures()
-    assert len(format_figures({"a": without}).splitlines()) == 3
 
 
 @pytest.fixture
@@ -146,68 +110,7 @@ def test_over_splits():
     assert retrieval.over_splits(splits[:1])["after"]["map"] == {"mean": 0.375, "deviation": 0.0}
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The lists that pictures are made of."""
-    lists, draw = [], ranking_pictures.ranked_lists
-    for module in ("vrstc_jax.report.ranking_pictures", "vrstc_jax.recipes.rank"):
-        monkeypatch.setattr(f"{module}.ranked_lists", lambda given: lists.extend(given) or draw(given))
-    return lists
-
-
-def test_a_picture_of_before_and_after(drawn):
-    before, after = (judge_distances(matrix, QUERY, GALLERY) for matrix in (BEFORE, AFTER))
-    completed = [seen(t.person, t.camera, t.name, colour=100) for t in GALLERY]
-    picture = ranked_picture(before, after, (QUERY, GALLERY), (QUERY, completed), count=3)
-    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    # cid, who has no match, is not shown.
-    assert [entry.title for entry in drawn] == [
-        "query ann/c1, before completion: average precision 50 %",
-        "query ann/c1, after completion: average precision 100 %",
-        "query bob/c1, before completion: average precision 25 %",
-        "query bob/c1, after completion: average precision 25 %"]
-    assert [list(entry.right) for entry in drawn] == [[False, True, False], [True, True, False],
-                                                      [False] * 3, [False] * 3]
-    assert {int(entry.max()) for entry in drawn[0].entries} == {3}  # the frame in the middle
-    assert {int(entry.max()) for entry in drawn[1].entries} == {103}
-    row = picture.shape[0] / 4
-    assert row == int(row) > 128
-
-
-def test_the_picture_shows_gains_and_losses_alike(drawn):
-    """Of six queries those with the largest gains come first, and those with the largest losses last."""
-    people = [f"p{i}" for i in range(6)]
-    query, gallery = ([seen(person, camera) for person in people] for camera in ("c1", "c2"))
-
-    def ranked_at(places):
-        """Distances at which the right one is at the given place, from 1."""
-        matrix = np.tile(np.arange(6, dtype=np.float32), (6, 1))
-        for i, place in enumerate(places):
-            order = [j for j in range(6) if j != i]
-            order.insert(place - 1, i)
-            matrix[i, order] = np.arange(6)
-        return judge_distances(matrix, query, gallery)
-
-    # Gains of 0, 5/6, 0, −4/5, 1/4 and −1/3.
-    before, after = ranked_at([1, 6, 3, 1, 4, 2]), ranked_at([1, 1, 3, 5, 2, 6])
-    ranked_picture(before, after, (query, gallery), (query, gallery))
-    assert [entry.title[6:11] for entry in drawn[::2]] == ["p1/c1", "p4/c1", "p5/c1", "p3/c1"]
-    del drawn[:]
-    ranked_picture(before, after, (query, gallery), (query, gallery), queries=1)
-    assert [entry.title[6:11] for entry in drawn] == ["p1/c1"] * 2
-    del drawn[:]
-    ranked_picture(before, after, (query, gallery), (query, gallery), queries=99)
-    assert sorted(entry.title[6:11] for entry in drawn[::2]) == [f"{person}/c1" for person in people]
-
-
-def test_a_title_has_letters_that_can_be_drawn(drawn):
-    query, gallery = [seen("é", "c1", "é/东")], [seen("é", "c2")]
-    evaluation = judge_distances(np.zeros((1, 1), np.float32), query, gallery)
-    ranked_picture(evaluation, evaluation, (query, gallery), (query, gallery))
-    assert drawn[0].title == "query ?/?, before completion: average precision 100 %"
-
-
-def test_nearest(by_colour, drawn):
+def test_nearest(by_colour):
     query = seen("ann", "c1", "q", colour=50)
     gallery = [seen("bob", "c2", "far", colour=150), seen("ann", "c2", "right", colour=60),
                seen("ann", "c1", "junk", colour=50), seen("-1", "c2", "nobody", colour=50),
@@ -219,16 +122,15 @@ def test_nearest(by_colour, drawn):
     # Angles of brightness / 100.
     assert [match.distance for match in matches] == pytest.approx(
         [1 - np.cos(difference / 100) for difference in (2, 10, 20, 100)], abs=1e-6)
-    (shown,) = drawn
-    assert shown.title == "query q" and list(shown.right) == [None, True, False, False]
-    assert picture.ndim == 3 and len(nearest(None, query, gallery, count=2)[0]) == 2
+    for colour in ((0, 140, 90), (205, 60, 30), (110, 110, 110)):  # a right one, wrong ones, an unknown one
+        assert (picture == colour).all(2).any()
+    assert len(nearest(None, query, gallery, count=2)[0]) == 2
 
 
-def test_of_an_unknown_query_nothing_is_right_or_wrong(by_colour, drawn):
+def test_of_an_unknown_query_nothing_is_right_or_wrong(by_colour):
     gallery = [seen("bob", "c2", "a", colour=9), seen(None, None, "b", colour=5), seen("-1", "c1", "c")]
     matches, picture = nearest(None, seen(None, None, "q"), gallery)
     assert [match.tracklet for match in matches] == ["b", "a"]
-    assert list(drawn[0].right) == [None, None]
     grey = (picture == (110, 110, 110)).all(2).mean()
     assert grey > 0.02 and not (picture == (205, 60, 30)).all(2).any()
 
@@ -242,12 +144,6 @@ def test_nearest_of_nothing(by_colour):
 def test_an_empty_tracklet_is_named():
     with pytest.raises(InputError, match="tracklet empty: has no frame"):
         nearest(random_reid(), tracklet(figures(1), name="q"), [tracklet([], name="empty")])
-
-
-def test_a_portrait_is_the_middle_frame():
-    frames = figures(5)
-    np.testing.assert_array_equal(portrait(tracklet(frames)), frames[2])
-    np.testing.assert_array_equal(portrait(tracklet(frames[:1])), frames[0])
 
 
 def test_features_on_disk(tmp_path):
@@ -266,20 +162,3 @@ def test_features_on_disk(tmp_path):
         assert stored["query_cameras"].tolist() == ["c1"] * 3
         assert stored["gallery_cameras"].tolist() == ["c2", "c1", "c2", "c2", "c2", "c3"]
         assert len(stored.files) == 8
-
-
-class TestWritePictures:
-    evaluations = {"before": judge_distances(BEFORE, QUERY, GALLERY)}
-    picture = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-
-    def test_what_is_written(self, tmp_path):
-        written = write_pictures(tmp_path, self.evaluations, self.picture)
-        assert written == [tmp_path / "ranked.png", tmp_path / "cmc.png"]
-        np.testing.assert_array_equal(read_image(tmp_path / "ranked.png"), self.picture)
-        assert read_image(tmp_path / "cmc.png").shape[2] == 3
-        assert write_pictures(tmp_path / "other", self.evaluations, None) == [tmp_path / "other/cmc.png"]
-
-    def test_where_nothing_can_be_written(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(InputError, match="file/cmc.png: cannot be written"):
-            write_pictures(tmp_path / "file", self.evaluations, None)

@@ -18,9 +18,9 @@ import pytest
 from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns, compiled_once, patched, trained  # noqa: F401
 from people import figures, tracklet
 
-from vrstc_jax import config as configs
-from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.images import read_image
 from vrstc_jax.data.inputs.folders import read_folder
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import walker_splits
 from vrstc_jax.inference.locate import Locator
@@ -157,8 +157,8 @@ class TestAWholeRun:
         first, stcnet, after, before = done.trained.calls
         assert done.trained.names() == ["re-ID network", "STCnet", "final network, after completion",
                                         "final network, before completion"]
-        assert first.config == stcnet.config == CONFIG and first.start_from is None
-        assert after.config == before.config == configs.of_final(CONFIG)
+        assert (first.task, stcnet.task) == (CONFIG.first_reid, CONFIG.stcnet_task) and first.start_from is None
+        assert after.task == before.task == CONFIG.final_reid
         for call in (first, after, before):
             assert [list(each.frames) for each in call.seen] == [[0, 1, 2, 3]] * 6
             assert [each.label for each in call.seen] == [0, 0, 1, 1, 2, 2]

@@ -7,6 +7,7 @@ import numpy as np
 
 from vrstc_jax.inference.plan import hidden_bands
 from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.runtime.text_tables import text_table
 
 HIDDEN_SHARE = 1 / 3
 """A band counts as hidden where at least this share of it is."""
@@ -74,8 +75,7 @@ def _average_precision(values: np.ndarray, truth: np.ndarray) -> float:
 
 def format_locating(rows: Sequence[LocatingScore]) -> str:
     """A plain-text table for the terminal."""
-    lines = [f"{'tau':>8}  {'precision':>9}  {'recall':>6}  {'F1':>5}  {'called':>6}  {'hidden':>6}  {'bands':>6}"]
-    for row in rows:
-        lines.append(f"{row.tau:8.4f}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:5.3f}  {row.called:6d}  "
-                     f"{row.hidden:6d}  {row.bands:6d}")
-    return "\n".join([*lines, f"average precision over all thresholds: {rows[0].average_precision:.3f}"])
+    table = text_table(["tau", "precision", "recall", "F1", "called", "hidden", "bands"], [
+        [f"{row.tau:.4f}", f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", row.called, row.hidden,
+         row.bands] for row in rows])
+    return f"{table}\naverage precision over all thresholds: {rows[0].average_precision:.3f}"

@@ -6,8 +6,12 @@ completion with the truth over the hole alone, so that a large visible part cann
 ValueError if the hole is empty.
 """
 
+from collections.abc import Mapping, Sequence
+
 import cv2
 import numpy as np
+
+from vrstc_jax.runtime.text_tables import text_table
 
 PSNR_CAP = 100.0
 """dB given to a perfect hole, instead of infinity, so that averages stay finite. One grey level wrong in
@@ -128,26 +132,31 @@ class ScoreTable:
         overall, near = self.overall(), self.by_distance()
         if not overall:
             return "no frames were judged"
-        rows = [["", "L1", "PSNR dB", "SSIM", "frames"]]
-        rows += [[method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
-                 for method, s in overall.items()]
-        distances = [["PSNR dB by distance", *("none" if d is None else str(d) for d in near)]]
-        distances += [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
-                      for method in overall]
-        distances += [["frames", *(str(max(s["frames"] for s in near[d].values())) for d in near)]]
-        return _aligned(rows) + "\n\n" + _aligned(distances)
+        return text_table(*overall_rows(overall)) + "\n\n" + text_table(*distance_rows(near, list(overall)))
+
+
+def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table of what `ScoreTable.overall` gives."""
+    return ["", "L1", "PSNR dB", "SSIM", "frames"], [
+        [method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
+        for method, s in overall.items()]
+
+
+def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str],
+                  ) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the PSNR in what `ScoreTable.by_distance` gives; '-' where a method has no frame.
+
+    The last row counts frames.
+    """
+    columns = ["PSNR dB by distance", *("none" if distance is None else str(distance) for distance in near)]
+    rows = [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
+            for method in methods]
+    return columns, [*rows, ["frames", *(str(max(s["frames"] for s in each.values())) for each in near.values())]]
 
 
 def _averages(scores: list[tuple[float, float, float]]) -> dict[str, float]:
     l1_mean, psnr_mean, ssim_mean = np.mean(scores, axis=0).tolist()
     return {"l1": l1_mean, "psnr": psnr_mean, "ssim": ssim_mean, "frames": len(scores)}
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
-             for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _check(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:

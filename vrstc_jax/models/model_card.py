@@ -1,10 +1,12 @@
 """What a model file is, as text."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from textwrap import indent
 
 import jax
 import numpy as np
+from tabulate import tabulate
 
 from vrstc_jax.models.model_file import Model, default_model_path, load_model
 
@@ -20,7 +22,7 @@ def model_card(path=None) -> str:
     model = load_model(path)
     place = path or default_model_path()
     lines = [f"{place}: {'the default model' if path is None else 'a VRSTC model'}, size {model.config.name}",
-             *_rows(_what(model)), "", "Where it came from", *_rows(_origin(model.provenance))]
+             _rows(_what(model)), "", "Where it came from", _rows(_origin(model.provenance))]
     reached = model.provenance.get("reached")
     if reached:
         lines += ["", "What it reached, on made-up walkers that no training saw", *_reached(reached)]
@@ -64,7 +66,5 @@ def _reached(reached: Mapping) -> Iterator[str]:
                f"F1 {row['f1']:.3f}, average precision {row['average_precision']:.3f}")
 
 
-def _rows(pairs) -> list[str]:
-    pairs = list(pairs)
-    width = max((len(name) for name, _ in pairs), default=0)
-    return [f"  {name.ljust(width)}  {value}" for name, value in pairs]
+def _rows(pairs: Iterable[tuple[str, str]]) -> str:
+    return indent(tabulate(pairs, tablefmt="plain", disable_numparse=True), "  ")

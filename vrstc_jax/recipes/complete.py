@@ -10,7 +10,7 @@ from vrstc_jax.inference.complete import Completer, left_warnings
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.recipes.judge import Judgement
-from vrstc_jax.report import Table, write_json, write_report
+from vrstc_jax.report import Report, Table, write_json, write_report
 from vrstc_jax.report.figures import STRIPS, attention_pictures, completed_strip, training_curves
 from vrstc_jax.report.writing import plain
 from vrstc_jax.runtime import distributed
@@ -86,7 +86,7 @@ def _seen(completer, source, folder):
         if strip:
             strips.append(strip)
             if (len(attention) < 4 and "stcnet" in hows
-                    and completer.model.config.stcnet.temporal_form == "attention"):
+                    and completer.model.config.stcnet.form.attention):
                 attention += attention_pictures(completer, tracklet, completer.plan(tracklet), hows.index("stcnet"))
     return counts, strips, attention, warnings
 
@@ -110,15 +110,15 @@ def write_summary(directory, *, title, metrics, model, command, strips=(), atten
         figures |= {"PSNR in the hole": f"{overall['stcnet']['psnr']:.1f} dB",
                     "over the best simple filling": f"{overall['stcnet']['psnr'] - best:+.1f} dB"}
     write_json(as_path(directory) / "metrics.json", metrics)
-    write_report(
-        as_path(directory) / "report.html", title=title,
+    write_report(as_path(directory) / "report.html", Report(
+        title=title,
         summary="VRSTC looks for the parts of a walking person that something hides, and paints the person back "
                 "in from the frames around. Each strip below shows neighbouring frames of one tracklet.",
         figures=figures, command=command, config=configs.to_dict(model.config),
         strips=[*strips, *(verdict.strips if verdict else ())], attention=attention,
         curves=training_curves(model.provenance),
         judge={name: table.as_dict() for name, table in verdict.tables.items()} if verdict else None,
-        tables=tables, warnings=warnings)
+        tables=tables, warnings=warnings))
 
 
 def _counted(frames, bar):
