@@ -55,7 +55,7 @@ class Verb:
         return "gcloud", "compute", "tpus", kind, verb, *words, f"--zone={self.zone}", *project
 
     def ssh(self, command: str, *, worker: str = "all") -> tuple[str, ...]:
-        """Runs a shell command on one worker of the first slice, or on all workers of all slices."""
+        """The command that runs a shell command on one worker of the first slice, or on all workers of all slices."""
         return self.gcloud("ssh", self.name, *self._on(worker), f"--command={command}")
 
     def _on(self, worker: str = "all") -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class Verb:
         return self.gcloud("delete", self.name, *(("--force",) if self.queued else ()), "--quiet")
 
     def install_on(self, shell: Shell, archive: Path) -> None:
-        """Copies an archive of the checkout to every worker, and has `worker.sh` out of it install it there."""
+        """Copies an archive of the checkout to every worker and runs the `install` of its `worker.sh` there."""
         sent = archive.name
         shell.run(*self.gcloud("scp", str(archive), f"{self.name}:{sent}", *self._on()))
         # mv, because a run in progress still reads the old file.
