@@ -60,7 +60,7 @@ from vrstc_jax.data.walkers import WalkerProtocol, unoccluded, walker_splits
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.inference.locate import choose_tau
 from vrstc_jax.inference.pair_distances import pair_distances
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import ReidModel, load_model, load_reid
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.recipes import five_steps
@@ -201,7 +201,7 @@ def true_scores(masks: Iterable[np.ndarray]) -> np.ndarray:
 
 def frames_kept(located: five_steps.Located, tau: float) -> list[np.ndarray]:
     """Of each of the queries and then of the gallery the frames whose bands all score τ or more, bool [T]."""
-    return [(scores >= tau).all(axis=1) for split in ("query", "gallery") for scores in located.scores[split]]
+    return [visible_frames(scores, tau) for split in ("query", "gallery") for scores in located.scores[split]]
 
 
 def _check(arguments):
@@ -306,7 +306,7 @@ class _Seed:
                                                      in walker_splits(self.protocol).items()})
         self.raw, self.truth = (five_steps.read_splits(self.work / name) for name in ("data", "truth"))
         self.first = five_steps.kept_reid(self.work / "reid.safetensors", lambda: five_steps.first_network(
-            self.raw["train"], self.config, self.work / "reid", start_from=self.start and self.start()))
+            self.raw["train"], self.config.first_reid, self.work / "reid", start_from=self.start and self.start()))
         if not distributed.run_on_first((self.work / "locating.json").exists):
             five_steps.locate(self.raw, self.config, self.first, self.work)
         self.found = five_steps.read_located(self.work)
@@ -364,7 +364,7 @@ class _Seed:
     def _truth_where_located(self, work):
         """The truth in place of completion: what is lost beside it, locating loses."""
         _written_once(work / "completed", lambda: {
-            split: [_filled(tracklet, true, plan_from_scores(scores, self.found.tau)) for tracklet, true, scores
+            split: [_filled(tracklet, true, Plan.from_scores(scores, self.found.tau)) for tracklet, true, scores
                     in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.found.scores[split])]
             for split in self.raw})
         return five_steps.read_splits(work / "completed")
@@ -373,21 +373,21 @@ class _Seed:
         return choose_tau(self.found.scores["train"], quantile)
 
     def _pairs(self, work, sets):
-        config = configs.of_final(dataclasses.replace(
-            self.config, final=dataclasses.replace(self.config.final, non_local=()),
-            final_training=dataclasses.replace(self.config.final_training, clips_per_identity=2)))
+        final = self.config.final_reid
+        task = dataclasses.replace(final, network=dataclasses.replace(final.network, non_local=()),
+                                   training=dataclasses.replace(final.training, clips_per_identity=2))
 
         def trained():
             train = sets["train"]
             identities, seen = five_steps.all_frames(train)
-            devices = distributed.batch_devices(config.reid_training.batch // 2)  # none has half a pair
-            state = loop.train(f"{self.work.name}, {work.name}",
-                               pair_scorer.initial_state(config, len(identities),
-                                                   start_from=five_steps.backbone_of(self.first.variables)),
-                               pair_scorer.pmap_step(config, len(identities), devices),
-                               lambda start: reid_batches(train, seen, config, start=start), devices=devices,
-                               steps=config.reid_training.steps, directory=work / "final", config=config)
-            return ReidModel(config.reid, jax.device_get(state.result), identities, network="PairScorer")
+            devices = distributed.batch_devices(task.training.batch // 2)  # no device has half a pair
+            run = loop.TrainingRun(f"{self.work.name}, {work.name}", steps=task.training.steps,
+                                   directory=work / "final", devices=devices, task=task)
+            start = pair_scorer.initial_state(task, len(identities),
+                                              start_from=five_steps.backbone_of(self.first.variables))
+            state = loop.train(run, start, pair_scorer.pmap_step(task, len(identities), devices),
+                               lambda start: reid_batches(train, seen, task, start=start))
+            return ReidModel(task.network, jax.device_get(state.result), identities, network="PairScorer")
 
         model = five_steps.kept_reid(work / "final.safetensors", trained)
         query, gallery = five_steps.tracklets_to_rank(sets)

@@ -31,6 +31,7 @@ import tyro
 
 from experiments.ablation import TRUTH, folder_of, frames_kept
 from experiments.ablation_table import BASELINE_COMPLETED, STCNET, ceiling_of, read_results
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import load_reid
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.runtime.errors import InputError
@@ -170,8 +171,8 @@ def best_discarding(results: Sequence[Mapping[str, Mapping]], network: str) -> s
 
 def unoccluded_frames(masks, scores: np.ndarray, tau: float) -> tuple[int, int]:
     """How many frames nothing hides, and in how many of them all bands score τ or more."""
-    free = np.array([not mask.any() for mask in masks])
-    return int(free.sum()), int((free & (scores >= tau).all(1)).sum())
+    free = Plan.from_masks(masks).visible
+    return int(free.sum()), int((free & visible_frames(scores, tau)).sum())
 
 
 def parts_of(compared: Mapping[str, np.ndarray], there: np.ndarray, found: np.ndarray) -> dict[str, Part]:

@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax
 import numpy as np
 import tyro
 from tqdm import tqdm
@@ -42,10 +41,11 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
-from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedAhead, Variety, WalkerConfig, make_tracklet, people
+from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedInParallel, Variety, WalkerConfig, make_tracklet, people
 from vrstc_jax.evaluation.locating import format_locating, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, save_model
 from vrstc_jax.recipes import fit, five_steps
 from vrstc_jax.recipes.judge import judge
@@ -95,7 +95,7 @@ def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.
                         persistent=0.1, variety=variety)
     everybody = people("train", amount.people + amount.validation)
     places = [(who, who // _SEEN_BY_ONE * _CAMERAS + camera) for who in everybody for camera in range(_CAMERAS)]
-    with PaintedAhead(places, seed=config.seed, config=look) as tracklets:
+    with PaintedInParallel(places, seed=config.seed, config=look) as tracklets:
         seen = [dataclasses.replace(tracklet, truth=None, silhouettes=None) for tracklet in tracklets]
         cut = amount.people * _CAMERAS
         write_set(path, {"train": seen[:cut], "validation": seen[cut:]})
@@ -153,16 +153,16 @@ def main(arguments: Arguments) -> Path:
                or write_json(work / "locating.json", _locating(head, validation)))
     locating = json.loads((work / "locating.json").read_text())
     identities, usable = unoccluded_frames(train)
-    state = train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet")
+    trained = train_stcnet(train, usable, config.stcnet_task, first.variables, len(identities), work / "stcnet")
     measured = {"STCnet": curves(work / "stcnet")}
     if amount.wider_steps:
         config = wider(config, amount)
-        state = train_stcnet(train, usable, config, first.variables, len(identities), work / "stcnet_wider",
-                                 start_from=jax.device_get((state.result, state.discriminators)))
+        trained = train_stcnet(train, usable, config.stcnet_task, first.variables, len(identities),
+                               work / "stcnet_wider", start_from=trained)
         measured["STCnet, two frames a side"] = curves(work / "stcnet_wider")
     model = Model(
         config=dataclasses.replace(config, seed=arguments.seed, reid=head.config),
-        generators=jax.device_get(state.result), discriminators=jax.device_get(state.discriminators),
+        generators=trained[0], discriminators=trained[1],
         reid=head.variables, identities=identities,
         tau=locating["tau"],
         provenance={
@@ -222,14 +222,14 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
 def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[TrainingFrames]]:
     """(identities, what STCnet may learn from of each tracklet: the frames of which the masks hide nothing)."""
     identities, labels = fit.identities_of(train.tracklets)
-    return identities, [TrainingFrames(first, np.flatnonzero(fit.clean_frames(tracklet, None, 0.0)), label)
+    return identities, [TrainingFrames(first, np.flatnonzero(Plan.from_masks(tracklet.masks).visible), label)
                         for tracklet, first, label in zip(train.tracklets, train.first, labels)]
 
 
 def locating_networks(train: TrackletSet, config: configs.Config, amount: Amount, work) -> tuple[ReidModel, ReidModel]:
     """(the network that guides, the same with the head that locates), from WORK or trained there."""
     first = five_steps.kept_reid(work / "reid.safetensors",
-                                 lambda: five_steps.first_network(train, config, work / "reid"))
+                                 lambda: five_steps.first_network(train, config.first_reid, work / "reid"))
     return first, five_steps.kept_reid(work / "head.safetensors",
                                        lambda: _with_head(first, train, config, amount, work / "head"))
 
@@ -240,9 +240,9 @@ def _with_head(first, train, config, amount, directory):
     variables = {collection: {name: part for name, part in tree.items() if name != "hidden_bands"}
                  for collection, tree in first.variables.items()}
     network = five_steps.first_network(
-        train, dataclasses.replace(config, reid=dataclasses.replace(reid, clip=_HEAD_CLIP),
-                                   reid_training=dataclasses.replace(config.reid_training, steps=amount.head_steps,
-                                                                     only=("hidden_bands",))),
+        train, dataclasses.replace(
+            config.first_reid, network=dataclasses.replace(reid, clip=_HEAD_CLIP),
+            training=dataclasses.replace(config.reid_training, steps=amount.head_steps, only=("hidden_bands",))),
         directory, start_from=variables, name="head that locates")
     return dataclasses.replace(network, config=reid)
 

@@ -22,6 +22,7 @@ from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation.locating import HIDDEN_SHARE, LocatingScore, format_locating, judge_locating
 from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.plan import hidden_bands
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime import distributed
@@ -60,7 +61,7 @@ def main(arguments: Arguments) -> LocatingScore:
         scores = [locator.scores(tracklet.frames)
                   for tracklet in tqdm(tracklets, desc="locating", unit="tracklet", dynamic_ncols=True)]
     shares = shares_of(masks)
-    called = [of_tracklet < model.tau for of_tracklet in scores]
+    called = [hidden_bands(of_tracklet, model.tau) for of_tracklet in scores]
     print(f"{_tracks(tracklets, shares, called)}\n\n{_by_share(shares, called)}\n")
     figures = judge_locating(scores, masks, model.tau)
     print(format_locating([figures]))

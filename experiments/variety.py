@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax
 import numpy as np
 import tyro
 
@@ -137,9 +136,9 @@ def _trained(work, name, config, amount, locating) -> Model:
         write_walkers(work / "data", amount, ROWS[name], config)
     train = read_set(work / "data", "train")
     identities, usable = default_model.unoccluded_frames(train)
-    state = train_stcnet(train, usable, config, locating.reid, len(identities), work / "stcnet")
-    save_model(path, Model(config=config, generators=jax.device_get(state.result),
-                           discriminators=jax.device_get(state.discriminators), reid=locating.reid,
+    generators, discriminators = train_stcnet(train, usable, config.stcnet_task, locating.reid, len(identities),
+                                              work / "stcnet")
+    save_model(path, Model(config=config, generators=generators, discriminators=discriminators, reid=locating.reid,
                            identities=locating.identities, tau=locating.tau))
     return load_model(path)
 

@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -66,7 +66,7 @@ class Options:
     """Examples of a step; the size's own number if left out."""
     steps: int = 5
     """Timed steps of each form, after one that compiles."""
-    compute: tuple[Literal[configs.COMPUTE], ...] = ()
+    compute: tuple[configs.Compute, ...] = ()
     """What the networks compute in; if left out, float32, and on other devices than CPUs bfloat16 too."""
     torch: bool = True
     """Also time PyTorch, if it is there, and"""
@@ -91,13 +91,13 @@ def main(options: Options) -> dict:
     config = config_of(options)
     start_jax_for_training(config.batches)
     about, torch_why = describe(options.torch)
-    types = options.compute or (("float32",) if about["platform"] == "cpu" else configs.COMPUTE)
+    types = options.compute or (("float32",) if about["platform"] == "cpu" else get_args(configs.Compute))
     batch, devices = config.stcnet_training.batch, devices_for(config)
     print(f"size {options.size}, batch {batch} on {len(devices)} × {about['device']} ({about['cpu']}, "
           f"{about['cores']} cores); JAX {about['jax']}, PyTorch {torch_why or about['torch']}")
     if about["load_average"] > about["cores"] / 4:
         print(f"Something else is running (load average {about['load_average']:.1f}): times mean little.")
-    _, (start, guider), examples = example_step("stcnet", config, batch, devices)
+    _, (start, guider), examples = example_step(config.stcnet_task, batch, devices)
     chip = published(about["device"])  # a CPU's matrix product is measured, and all of its devices share it
     peaks = {compute: len(devices) * getattr(chip, compute) if chip else matrix_rate(dtype=jnp.dtype(compute))
              for compute in types}
@@ -178,7 +178,7 @@ def measured(config: configs.Config, start, guider: dict | None, batch: dict, op
 def our_step(config: configs.Config, start, guider: dict | None, batch: dict) -> tuple[Form, float]:
     """The package's step, and how many operations it has."""
     devices = devices_for(config)
-    step = pmap_step(config, IDENTITIES, devices)
+    step = pmap_step(config.stcnet_task, IDENTITIES, devices)
     shared = {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()}
     state, variables = _placed((start, guider), devices)  # as the step gives it back: it compiles once
 
@@ -206,8 +206,9 @@ def torch_step(name: str, config: configs.Config, start, guider: dict | None, ba
     on = "cuda" if jax.default_backend() == "gpu" else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     size = config.stcnet.height, config.stcnet.width
-    generators = torch_weights.load(torch_twin.Generators(config.stcnet), start.generators)
-    players = torch_weights.load(torch_twin.DiscriminatorPair(config.discriminators, size), start.discriminators)
+    twins = torch_twin.Generators(config.stcnet), torch_twin.DiscriminatorPair(config.discriminators, size)
+    generators, players = (torch_weights.load(module, start.params[network])
+                           for module, network in zip(twins, ("generators", "discriminators")))
     frozen = None
     if guider is not None:
         frozen = torch_weights.load(torch_twin.ReidNet(config.reid, IDENTITIES).eval(), *guider.values())
@@ -264,7 +265,7 @@ def parts_of(config: configs.Config) -> dict[str, dict]:
         add("deconvolutions" if isinstance(layer, Deconvolution) else "convolutions", times,
             lambda x, kernel, bias, layer=layer: layer.apply({"params": {"kernel": kernel, "bias": bias}}, x),
             shape, params["kernel"].shape, params["bias"].shape)
-    if c.temporal_form == "attention":
+    if c.form.attention:
         scale = math.prod(c.temporal.strides)
         here, channels = (c.height // scale, c.width // scale), c.temporal.dilated_width
         sides = each, c.frames_per_side, *here
@@ -315,7 +316,7 @@ def input_rate(config: configs.Config, batches: int = 12) -> float:
         data = dataclasses.replace(read_set(Path(folder) / "data"), decoded=_KeepsNothing())
         usable = [TrainingFrames(first, np.arange(len(tracklet)), label)
                   for label, (tracklet, first) in enumerate(zip(data.tracklets, data.first))]
-        incoming = stcnet_batches(data, usable, config)
+        incoming = stcnet_batches(data, usable, config.stcnet_task)
         for _ in range(6):  # as many as may lie ready
             next(incoming)
         began = time.perf_counter()

@@ -243,7 +243,7 @@ def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "
 
     Args:
       watch: (network, state, metrics), called after each step.
-      options: of `loop.train`.
+      options: of `loop.TrainingRun`.
 
     Returns:
       The last states, by network.
@@ -252,9 +252,12 @@ def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "
 
     config, data, usable, batches = _material()
     identities = len({each.label for each in usable})
-    steppers = {"reid": reid.pmap_step(config, identities), "stcnet": stcnet.pmap_step(
-        dataclasses.replace(config, losses=dataclasses.replace(config.losses, identity=0.0)), identities)}
-    starts = {"reid": lambda: reid.initial_state(config, identities), "stcnet": lambda: stcnet.initial_state(config)}
+    no_guider = dataclasses.replace(config.losses, identity=0.0)
+    tasks = {"reid": config.first_reid, "stcnet": dataclasses.replace(config.stcnet_task, losses=no_guider)}
+    steppers = {"reid": reid.pmap_step(tasks["reid"], identities),
+                "stcnet": stcnet.pmap_step(tasks["stcnet"], identities)}
+    starts = {"reid": lambda: reid.initial_state(tasks["reid"], identities),
+              "stcnet": lambda: stcnet.initial_state(tasks["stcnet"])}
     states = {}
     for network in networks:
         def step(state, batch, network=network):
@@ -265,10 +268,10 @@ def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "
             return state, metrics
 
         states[network] = loop.train(
-            network, starts[network](), step, lambda start, network=network: batches[network](
-                data, usable, config, start=start),
-            steps=steps, directory=directory / network, checkpoint_every=checkpoint_every, log_every=log_every,
-            config=config, **options)
+            loop.TrainingRun(network, steps=steps, directory=directory / network, task=tasks[network],
+                             intervals=loop.Intervals(log=log_every, checkpoint=checkpoint_every), **options),
+            starts[network](), step,
+            lambda start, network=network: batches[network](data, usable, tasks[network], start=start))
     return states
 
 
@@ -316,7 +319,7 @@ def complete(directory: Path, states: dict) -> None:
     identities = tuple(map(str, range(len(_material()[2]))))
     reid = jax.device_get(states["reid"].result)
     scores = locate_tracklets(directory / "scores.npz", data, Locator(config.reid, reid, len(identities)))
-    model = Model(config, jax.device_get(states["stcnet"].result), jax.device_get(states["stcnet"].discriminators),
+    model = Model(config, jax.device_get(states["stcnet"].result), jax.device_get(states["stcnet"].params["discriminators"]),
                   reid, identities, choose_tau(scores, 0.2))
     if not distributed.run_on_first((directory / "completed").exists):
         five_steps.complete_sets({"train": data}, model, five_steps.Located({"train": scores}, model.tau), directory)

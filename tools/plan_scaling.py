@@ -167,16 +167,14 @@ def main(arguments: Arguments) -> dict:
 
 
 def _planned(network, config, arguments):
-    config = configs.of_final(config) if network == "final" else config
-    kind = "stcnet" if network == "stcnet" else "reid"
-    training = config.stcnet_training if network == "stcnet" else config.reid_training
-    work = analysed(kind, config)
+    task = {"reid": config.first_reid, "stcnet": config.stcnet_task, "final": config.final_reid}[network]
+    training, work = task.training, analysed(task)
     print(f"\n{network}, size {arguments.size}: {work.operations[1] / 1e9:.2f} GFLOP and "
           f"{work.moved[1] / 1e6:.1f} MB for each example, {work.operations[0] / 1e9:.3f} GFLOP and "
           f"{work.moved[0] / 1e6:.1f} MB besides; {work.reduced / 1e6:.1f} MB all-reduced a step")
     predictions = [predict(work, name, chips, training, arguments) for name in CHIPS for chips in PODS]
     print(format_plan(predictions, training.steps), flush=True)
-    return {"work": dataclasses.asdict(work), "here": measured(kind, config, work) if arguments.measure else None,
+    return {"work": dataclasses.asdict(work), "here": measured(task, work) if arguments.measure else None,
             "predictions": [dataclasses.asdict(p) | {"step": p.step, "limit": p.limit} for p in predictions]}
 
 
@@ -200,16 +198,16 @@ def _check(arguments):
         raise InputError(f"--batch-per-chip must be more than 0. Got {arguments.batch_per_chip}.")
 
 
-def analysed(network: str, config: configs.Config) -> Work:
+def analysed(task: configs.ReidTask | configs.STCnetTask) -> Work:
     """What a step does, from XLA's analysis of the step with one and with two examples on a device."""
     found = []
     for examples in (1, 2):
-        lowered = _lowered(network, config, examples, devices=1)
+        lowered = _lowered(task, examples, devices=1)
         compiled = lowered.compile()
         # Operations before XLA's passes for CPU, which hide some in library calls; bytes after them, fused.
         found.append((analysis(lowered)["flops"], analysis(compiled)["bytes accessed"]))
     (ops, moved), (more_ops, more_moved) = found
-    both = _lowered(network, config, 1, devices=2) if len(jax.devices()) > 1 else None
+    both = _lowered(task, 1, devices=2) if len(jax.devices()) > 1 else None
     reduced = all_reduced(both.compile().as_text()) if both else 0
     return Work((max(0.0, 2 * ops - more_ops), more_ops - ops), (max(0.0, 2 * moved - more_moved), more_moved - moved),
                 reduced)
@@ -221,32 +219,32 @@ def analysis(program) -> dict:
     return found[0] if isinstance(found, list) else found
 
 
-def _lowered(network, config, examples, devices):
-    step, state, batch = example_step(network, config, examples * devices, jax.devices()[:devices])
+def _lowered(task, examples, devices):
+    step, state, batch = example_step(task, examples * devices, jax.devices()[:devices])
     split = {name: value.reshape(devices, examples, *value.shape[1:]) for name, value in batch.items()}
     return step.lower(*state, split)
 
 
-def example_step(network: str, config: configs.Config, count: int, devices):
-    """(pmapped step, what it is given before the batch, a batch of `count` examples); 'stcnet' or 'reid'."""
+def example_step(task: configs.ReidTask | configs.STCnetTask, count: int, devices):
+    """(pmapped step, what it is given before the batch, a batch of `count` examples)."""
     identities = 10
     pictures = lambda *shape: np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     labels = np.zeros(count, np.int32)
-    if network == "reid":
-        c = config.reid
+    if isinstance(task, configs.ReidTask):
+        c = task.network
         batch = {"clips": pictures(count, c.clip, c.height, c.width, 3), "labels": labels}
         if c.locating_loss:
             batch["hidden"] = np.zeros((count, c.clip, 3), np.float32)
-        return reid.pmap_step(config, identities, devices), (reid.initial_state(config, identities),), batch
-    c = config.stcnet
+        return reid.pmap_step(task, identities, devices), (reid.initial_state(task, identities),), batch
+    c = task.stcnet
     side = count, c.frames_per_side, c.height, c.width, 3
     masks = np.zeros((count, c.height, c.width, 1), bool)
     masks[:, :c.height // 3] = True
     batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
              "following": pictures(*side), "labels": labels}
-    make = jit_without_optimisation(lambda key: initial_variables(config.reid, identities, key))
+    make = jit_without_optimisation(lambda key: initial_variables(task.guider, identities, key))
     guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
-    return stcnet.pmap_step(config, identities, devices), (stcnet.initial_state(config), guider), batch
+    return stcnet.pmap_step(task, identities, devices), (stcnet.initial_state(task), guider), batch
 
 
 def all_reduced(program: str) -> int:
@@ -292,10 +290,10 @@ def _ring(size, members, rate, hop):
     return 0.0 if members < 2 else 2 * (members - 1) * (size / members / rate + hop)
 
 
-def measured(network: str, config: configs.Config, work: Work, batch: int = 2, rounds: int = 3) -> dict:
+def measured(task: configs.ReidTask | configs.STCnetTask, work: Work, batch: int = 2, rounds: int = 3) -> dict:
     """The step here, and what its work and this CPU's rates predict for it."""
     rate, memory = matrix_rate(), _copy_rate()
-    step, state, examples = example_step(network, config, batch, jax.devices()[:1])
+    step, state, examples = example_step(task, batch, jax.devices()[:1])
     examples = {name: value[None] for name, value in examples.items()}
     times = []
     for _ in range(rounds + 1):

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
 
-from vrstc_jax.data.images import read_image, read_mask, write_png
+from vrstc_jax.data.images import read_image, write_png
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.evaluation import quality
 from vrstc_jax.evaluation.judging import judge_held_out, judge_truth

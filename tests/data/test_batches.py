@@ -293,30 +293,29 @@ def same(a, b):
 
 
 class TestBatches:
-    @pytest.mark.parametrize("make", [stcnet_batches, reid_batches])
-    def test_are_a_function_of_seed_and_step(self, grey, usable, make):
-        config = dataclasses.replace(SMOKE,
-                                     stcnet_training=dataclasses.replace(SMOKE.stcnet_training, shift=0.1))
-        first = make(grey, usable, config)
+    @pytest.mark.parametrize("make, task", [(stcnet_batches, SMOKE.stcnet_task), (reid_batches, SMOKE.first_reid)])
+    def test_are_a_function_of_seed_and_step(self, grey, usable, make, task):
+        task = dataclasses.replace(task, training=dataclasses.replace(task.training, shift=0.1))
+        first = make(grey, usable, task)
         batches = [next(first) for _ in range(30)]  # several rounds through the frames
         for start in (0, 1, 7, 24):
-            again = make(grey, usable, config, start=start)
+            again = make(grey, usable, task, start=start)
             for batch in batches[start:start + 5]:
                 same(batch, next(again))
-        other = next(make(grey, usable, dataclasses.replace(config, seed=1)))
+        other = next(make(grey, usable, dataclasses.replace(task, seed=9)))
         assert any(not np.array_equal(other[key], batches[0][key]) for key in other)
         assert not np.array_equal(batches[0]["labels"], batches[1]["labels"]) or not np.array_equal(
             *(next(v for v in batch.values() if v.ndim > 3) for batch in batches[:2]))
 
     def test_what_a_batch_is(self, grey, usable):
         config = plain()
-        batch = next(stcnet_batches(grey, usable, config))
+        batch = next(stcnet_batches(grey, usable, config.stcnet_task))
         shapes = {"frames": (16, 32, 16, 3), "masks": (16, 32, 16, 1), "previous": (16, 1, 32, 16, 3),
                   "following": (16, 1, 32, 16, 3), "labels": (16,)}
         types = {"masks": bool, "labels": np.int32}
         assert {k: v.shape for k, v in batch.items()} == shapes
         assert all(v.dtype == types.get(k, np.uint8) for k, v in batch.items())
-        batch = next(reid_batches(grey, usable, config))
+        batch = next(reid_batches(grey, usable, config.first_reid))
         assert batch["clips"].shape == (16, SMOKE.reid.clip, 32, 16, 3) and batch["clips"].dtype == np.uint8
         assert batch["labels"].shape == (16,) and batch["labels"].dtype == np.int32
 
@@ -333,7 +332,7 @@ class TestBatches:
         config = plain()
         config = dataclasses.replace(config, stcnet=dataclasses.replace(
             config.stcnet, frames_per_side=count, frame_step=step))
-        batches = stcnet_batches(grey, usable, config)
+        batches = stcnet_batches(grey, usable, config.stcnet_task)
         allowed = set(usable[0].frames.tolist())
         distances, centres = set(), set()
         for _ in range(20):
@@ -373,7 +372,7 @@ class TestBatches:
         monkeypatch.setattr("vrstc_jax.data.batches.choose_sides", spy)
         config = plain()
         config = dataclasses.replace(config, stcnet=dataclasses.replace(config.stcnet, neighbour_reach=4))
-        batches = stcnet_batches(grey, usable, config)
+        batches = stcnet_batches(grey, usable, config.stcnet_task)
         seen, farther = [], 0
         for _ in range(5):
             batch = next(batches)
@@ -393,7 +392,7 @@ class TestBatches:
         assert set(seen) <= possible and farther
 
     def test_re_id_clips_are_usable_frames_in_order(self, grey, usable):
-        batches = reid_batches(grey, usable, plain())
+        batches = reid_batches(grey, usable, plain().first_reid)
         seen = set()
         for _ in range(20):
             batch = next(batches)
@@ -406,7 +405,7 @@ class TestBatches:
     def test_long_tracklets_are_drawn_more_often_unless_asked_otherwise(self, grey):
         """48 frames are 6 turns of 8 (4 clips of 2), and 8 are one."""
         usable = [TrainingFrames(0, np.arange(48), 0), TrainingFrames(COUNT, np.arange(8), 1)]
-        drawn = reid_batches(grey, usable, plain())
+        drawn = reid_batches(grey, usable, plain().first_reid)
         labels = np.concatenate([next(drawn)["labels"] for _ in range(70)])
         # Of 1,120 draws; an order of 994 has each turn equally often, the rest is less than an eighth.
         assert (labels == 0).mean() == pytest.approx(6 / 7, abs=0.02)
@@ -421,7 +420,7 @@ class TestBatches:
         def drawn(start=0, seed=0):
             config = dataclasses.replace(plain(), seed=seed)
             training = dataclasses.replace(config.reid_training, each_once=True)
-            return reid_batches(grey, usable, dataclasses.replace(config, reid_training=training), start=start)
+            return reid_batches(grey, usable, dataclasses.replace(config.first_reid, training=training), start=start)
 
         batches = [next(batch) for batch in [drawn()] for _ in range(tracklets * 8)]
         epochs = np.concatenate([batch["labels"] for batch in batches]).reshape(-1, tracklets)
@@ -445,7 +444,7 @@ class TestBatches:
         usable = [TrainingFrames(k % COUNT, np.arange(2), k) for k in range(8298)]
         config = dataclasses.replace(plain(), reid_training=dataclasses.replace(
             plain().reid_training, each_once=True, batch=32))
-        drawn = reid_batches(grey, usable, config, start=150 * 8298 // 32 - 2)
+        drawn = reid_batches(grey, usable, config.first_reid, start=150 * 8298 // 32 - 2)
         labels = np.concatenate([next(drawn)["labels"] for _ in range(20)])
         assert len(set(labels[:64].tolist())) == 64 and len(set(labels[96:].tolist())) == 20 * 32 - 96
 
@@ -468,7 +467,7 @@ class TestBatches:
                                          config.reid_training, clips_per_identity=clips_per_identity))
 
         def pairs(usable, batches):
-            drawn = reid_batches(grey, usable, config)
+            drawn = reid_batches(grey, usable, config.first_reid)
             shares = np.concatenate([next(drawn)["hidden"][:, 0, :2] for _ in range(batches)])
             return np.round(shares * (32 * 16 / 3) / 4).astype(int).tolist()
 
@@ -483,7 +482,7 @@ class TestBatches:
         write_set(tmp_path / "set", [tracklet([ramp] * 12)])
         config = dataclasses.replace(plain(),
                                      stcnet_training=dataclasses.replace(plain().stcnet_training, flip=True))
-        batches = stcnet_batches(read_set(tmp_path / "set"), [TrainingFrames(0, np.arange(12), 0)], config)
+        batches = stcnet_batches(read_set(tmp_path / "set"), [TrainingFrames(0, np.arange(12), 0)], config.stcnet_task)
         turned = []
         for _ in range(4):
             batch = next(batches)
@@ -516,14 +515,14 @@ class TestBatches:
     def test_nothing_to_learn_from(self, grey):
         lonely = [TrainingFrames(0, np.array([3]), 0), TrainingFrames(COUNT, np.array([], int), 1)]
         with pytest.raises(InputError, match="two unoccluded frames"):
-            stcnet_batches(grey, lonely, plain())
+            stcnet_batches(grey, lonely, plain().stcnet_task)
         with pytest.raises(InputError, match="No tracklet has a frame"):
-            reid_batches(grey, lonely[1:], plain())
-        assert set(next(reid_batches(grey, lonely, plain()))["labels"]) == {0}
+            reid_batches(grey, lonely[1:], plain().first_reid)
+        assert set(next(reid_batches(grey, lonely, plain().first_reid))["labels"]) == {0}
 
     def test_two_frames_are_enough(self, grey):
         """However long the hidden run that was drawn: the run then is the frame alone."""
-        batch = next(stcnet_batches(grey, [TrainingFrames(0, np.array([10, 11]), 0)], plain()))
+        batch = next(stcnet_batches(grey, [TrainingFrames(0, np.array([10, 11]), 0)], plain().stcnet_task))
         centre = levels(batch["frames"])
         assert set(centre) == {10, 11}
         np.testing.assert_array_equal(levels(batch["previous"])[:, 0], 21 - centre)
@@ -548,12 +547,12 @@ def test_known_masks_say_what_is_hidden(tmp_path, monkeypatch, shift, flip):
     config = dataclasses.replace(
         SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_masks=True),
         reid_training=dataclasses.replace(SMOKE.reid_training, shift=shift, flip=flip))
-    batch = next(reid_batches(data, [TrainingFrames(0, np.arange(12), 0)], config))
+    batch = next(reid_batches(data, [TrainingFrames(0, np.arange(12), 0)], config.first_reid))
     assert batch["clips"].shape[2:] == (32, 16, 3)
     white = batch["clips"][..., 0] > 127
     shares = [[hidden_share(frame) for frame in clip] for clip in white]
     np.testing.assert_allclose(batch["hidden"], shares, atol=1e-6)
     assert 0.1 < batch["hidden"].mean() < 0.9 and "masks" not in batch
     config = dataclasses.replace(config, reid=dataclasses.replace(config.reid, locating_width=4, locating_stages=True))
-    batch = next(reid_batches(data, [TrainingFrames(0, np.arange(12), 0)], config))
+    batch = next(reid_batches(data, [TrainingFrames(0, np.arange(12), 0)], config.first_reid))
     np.testing.assert_array_equal(batch["masks"], batch["clips"][..., 0] > 127)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from tools import benchmark_evaluation
-from vrstc_jax.evaluation import distances, first_entries, rank, rerank, reranking
+from vrstc_jax.evaluation import distances, first_entries, rank, rerank
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -23,16 +23,16 @@ def plain_rank(matrix, query_ids, gallery_ids, query_cameras, gallery_cameras):
     """The evaluator as the field writes it: (cmc, mAP, average precisions, first hits), None for left out."""
     cmc, precisions, firsts = np.zeros(len(gallery_ids)), [], []
     for i, row in enumerate(matrix):
-        place, hits, average, first = 0, 0, 0.0, None
+        position, hits, average, first = 0, 0, 0.0, None
         for j in sorted(range(len(row)), key=lambda j: (row[j], j)):
             same = gallery_ids[j] == query_ids[i]
             if gallery_ids[j] == -1 or (same and gallery_cameras[j] == query_cameras[i]):
                 continue
-            place += 1
+            position += 1
             if same:
                 hits += 1
-                average += hits / place
-                first = first or place
+                average += hits / position
+                first = first or position
         precisions.append(average / hits if hits else None)
         firsts.append(first)
         if first:
@@ -424,13 +424,11 @@ def test_rerank_keeps_the_order_of_equal_distances():
                                    plain_rerank(features[:12], features[12:], k1, k2, 0.3), **RERANKED)
 
 
-def test_rerank_block_by_block(monkeypatch):
-    query, gallery, _ = people_features(3)
-    expected = plain_rerank(query, gallery, 8, 4, 0.3)
-    for sizes in [(1, 1, 1), (7, 3, 5), (20, 63, 1000)]:
-        for name, size in zip(("_BLOCK", "_SUMS", "_PAIRS"), sizes):
-            monkeypatch.setattr(reranking, name, size)
-        np.testing.assert_allclose(rerank(query, gallery, k1=8, k2=4), expected, **RERANKED)
+@pytest.mark.parametrize("queries", [20, 270])
+def test_rerank_of_more_items_than_a_block(queries):
+    """300 items are two blocks of distances, the second of which overlaps the first, and five of vectors."""
+    query, gallery, _ = people_features(3, queries=queries, gallery=300 - queries, people=40)
+    np.testing.assert_allclose(rerank(query, gallery, k1=8, k2=4), plain_rerank(query, gallery, 8, 4, 0.3), **RERANKED)
 
 
 def test_rerank_finds_people_better():

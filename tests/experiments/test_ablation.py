@@ -15,7 +15,7 @@ from experiments import ablation, ablation_faults, ablation_table
 from experiments.ablation_table import Row, Spread, ceiling_of, format_claims, format_table, rows_over_seeds, write_plot
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.runtime.errors import InputError
@@ -424,13 +424,13 @@ def test_some_rows_of_one_seed(tmp_path):
         for k, of_tracklet in enumerate(scores):
             before, true, mended, told, banded = (np.stack(sets[split].tracklets[k].frames[:])
                                                   for sets in (raw, truth, filled, by_masks, by_bands))
-            plan = plan_from_scores(of_tracklet, found.tau)
+            plan = Plan.from_scores(of_tracklet, found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             masks &= ~masks.all((1, 2))[:, None, None]
             np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
             hidden = np.stack(raw[split].tracklets[k].masks[:])
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
-            plan = plan_from_scores(ablation.true_scores(hidden), found.tau)
+            plan = Plan.from_scores(ablation.true_scores(hidden), found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             np.testing.assert_array_equal(banded[~masks], before[~masks])
             assert ((banded != before).any((1, 2, 3)) == (masks.any((1, 2)) & ~masks.all((1, 2)))).all()

@@ -35,12 +35,12 @@ def inputs(config, batch=2):
 
 
 def step(config):
-    """Gradients of both players and the metrics, of a fresh state on one batch."""
+    """Gradients of generators and discriminators and the metrics, of a fresh state on one batch."""
     frames, masks, previous, following = inputs(config)
     batch = {"frames": to_uint8(frames), "masks": masks > 0.5, "previous": to_uint8(previous),
              "following": to_uint8(following), "labels": np.zeros(len(frames), np.int32)}
-    state = stcnet.initial_state(config)
-    return jax.jit(lambda batch: stcnet.gradients(config, 3, state, None, batch))(batch)
+    state = stcnet.initial_state(config.stcnet_task)
+    return jax.jit(lambda batch: stcnet.gradients(config.stcnet_task, 3, state, None, batch))(batch)
 
 
 def test_concatenation_decodes_the_three_feature_maps_as_they_are():
@@ -100,8 +100,8 @@ def test_completing_is_the_network_s_own_forward_pass(form):
 @pytest.mark.parametrize("form", ["concatenation", *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS[1:])])
 def test_a_step_moves_every_weight_there_is(form):
     config = config_of(form)
-    for_generators, _, metrics = step(config)
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(for_generators))
+    grads, _, metrics = step(config)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(grads["generators"]))
     assert np.isfinite(metrics["generators"])
 
 
@@ -120,6 +120,6 @@ def test_one_discriminator_alone(one, other):
 def test_without_a_discriminator_none_is_trained():
     losses = dataclasses.replace(SMOKE.losses, global_discriminator=False, local_discriminator=False, identity=0.0)
     config = dataclasses.replace(SMOKE, losses=losses)
-    _, against, metrics = step(config)
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(against))
+    grads, _, metrics = step(config)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["discriminators"]))
     assert metrics["generators"] == metrics["reconstruction"] and "adversarial_global" not in metrics

@@ -275,7 +275,7 @@ def shape(*sizes):
 
 @pytest.fixture(scope="module")
 def paper():
-    config = configs.get("paper")
+    config = configs.get("full")
     frames, masks, sides = shape(2, 128, 64, 3), shape(2, 128, 64, 1), shape(2, 1, 128, 64, 3)
     network = generators.Generators(config.stcnet)
     variables = jax.eval_shape(network.init, jax.random.key(0), frames, masks, sides, sides)
@@ -338,14 +338,3 @@ def test_shapes_of_the_papers_resnet(paper):
     assert bands.shape == (2, 3, 2048)
     logits = jax.eval_shape(network.apply, variables, shape(2, 4, 256, 128, 3))
     assert logits.shape == (2, 625)
-
-
-def test_paper_literal_differs_by_what_the_paper_prints():
-    paper, literal = configs.get("paper"), configs.get("paper_literal")
-    assert (paper.stcnet.softmax_scale, literal.stcnet.softmax_scale) == (10.0, 1.0)
-    same = dataclasses.replace(literal, name="paper", masks=paper.masks,
-                               stcnet=dataclasses.replace(literal.stcnet, softmax_scale=10.0))
-    assert same == paper and literal.masks.kind == "bands"
-    assert (paper.losses.adversarial, paper.losses.identity) == (0.001, 0.1)
-    assert (paper.stcnet_training.learning_rate, paper.reid_training.learning_rate) == (1e-4, 3e-4)
-    assert (paper.reid_training.weight_decay, paper.tau, paper.reid.clip) == (5e-4, 0.89, 4)

@@ -230,9 +230,9 @@ def test_a_reid_network_begins_with_a_backbone(backbone, tmp_path):
     assert_trees_close(variables, weights.variables, 0)
     network = small_reid(non_local=(0, 1, 0, 0))
     imagenet.require_config(network, fields)
-    config = dataclasses.replace(configs.get("smoke"), reid=network)
+    task = dataclasses.replace(configs.get("smoke").first_reid, network=network)
     given = {collection: {"backbone": tree} for collection, tree in variables.items()}
-    begun, fresh = (traverse_util.flatten_dict(reid.initial_state(config, 3, start_from=start).result)
+    begun, fresh = (traverse_util.flatten_dict(reid.initial_state(task, 3, start_from=start).result)
                     for start in (given, None))
     known = traverse_util.flatten_dict(given)
     assert begun.keys() == fresh.keys() > known.keys()

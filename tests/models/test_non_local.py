@@ -118,7 +118,7 @@ def test_more_than_there_is_room_for():
 
 
 def test_the_papers_five_stand_where_design_puts_them():
-    config = configs.get("paper").final
+    config = configs.get("full").final
     order, widths = [], {}
 
     def watch(call, arguments, options, context):

@@ -1,6 +1,7 @@
 """What the sizes add to locating: bands hidden on purpose, the loss on them, the head, the mean that agrees."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -119,15 +120,15 @@ class TestLoss:
 
     @pytest.mark.slow
     def test_training_moves_what_only_it_uses(self):
-        state = reid.initial_state(LOCATING, 3)
+        state = reid.initial_state(LOCATING.first_reid, 3)
         batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
                  "hidden": np.random.default_rng(0).choice([0, 1], (4, 4, 3)).astype(np.float32)}
-        grads, _, metrics = jax.jit(lambda batch: reid.gradients(LOCATING, 3, state, batch, None))(batch)
+        grads, _, metrics = jax.jit(lambda batch: reid.gradients(LOCATING.first_reid, 3, state, batch))(batch)
         learned = grads["hidden_bands"]
         assert learned["threshold"] != 0 and learned["log_sharpness"] != 0 and np.isfinite(metrics["locating"])
         assert set(grads) == {"backbone", "classifier", "hidden_bands"}
         assert set(learned) == {"threshold", "log_sharpness"}
-        assert set(reid.initial_state(SMOKE, 3).params) == {"backbone", "classifier"}
+        assert set(reid.initial_state(SMOKE.first_reid, 3).params) == {"backbone", "classifier"}
 
 
 HEAD = dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_width=6, clip=4)
@@ -176,11 +177,11 @@ class TestHead:
 
     @pytest.mark.slow
     def test_training_moves_all_of_it(self):
-        config = dataclasses.replace(SMOKE, reid=HEAD)
-        state = reid.initial_state(config, 3, start_from=random_reid(HEAD).variables)
+        task = dataclasses.replace(SMOKE, reid=HEAD).first_reid
+        state = reid.initial_state(task, 3, start_from=random_reid(HEAD).variables)
         batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
                  "hidden": np.random.default_rng(0).uniform(0, 1, (4, 4, 3)).astype(np.float32)}
-        grads, _, _ = jax.jit(lambda batch: reid.gradients(config, 3, state, batch, None))(batch)
+        grads, _, _ = jax.jit(lambda batch: reid.gradients(task, 3, state, batch))(batch)
         learned = grads["hidden_bands"]
         assert set(learned) == {"look", "worths", "compare", "verdict"}
         assert all(np.abs(part["kernel"]).max() > 0 for part in learned.values())
@@ -271,14 +272,14 @@ class TestStages:
         assert losses.locating_cells((bands, cells), masks) == pytest.approx(wanted, rel=1e-5)
 
     def test_alone_it_learns_and_nothing_else_moves(self):
-        config = dataclasses.replace(SMOKE, reid=STAGES, reid_training=dataclasses.replace(
+        task = dataclasses.replace(SMOKE.first_reid, network=STAGES, training=dataclasses.replace(
             SMOKE.reid_training, only=("hidden_bands",)))
         begin = random_reid(STAGES).variables
-        state = reid.initial_state(config, 3, start_from=begin)
+        state = reid.initial_state(task, 3, start_from=begin)
         masks = np.random.default_rng(0).random((4, 4, 32, 16)) < 0.3
         batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32), "masks": masks,
                  "hidden": np.zeros((4, 4, 3), np.float32)}
-        step = reid.pmap_step(config, 3, jax.devices()[:2])
+        step = reid.pmap_step(task, 3, jax.devices()[:2])
         new, _ = step(state, {name: value.reshape(2, 2, *value.shape[1:]) for name, value in batch.items()})
         new = jax.device_get(new)
         for name, part in new.params.items():
@@ -289,9 +290,9 @@ class TestStages:
         assert jax.tree.all(jax.tree.map(np.array_equal, new.batch_stats, begin["batch_stats"]))
 
     def test_a_part_that_the_network_lacks(self):
-        config = dataclasses.replace(SMOKE, reid_training=dataclasses.replace(SMOKE.reid_training, only=("head",)))
+        task = dataclasses.replace(SMOKE.first_reid, training=dataclasses.replace(SMOKE.reid_training, only=("head",)))
         with pytest.raises(ValueError, match="no part 'head'; it has backbone, classifier"):
-            reid.initial_state(config, 3)
+            reid.initial_state(task, 3)
 
 
 def sharp_scores(features, sharpness):
@@ -315,7 +316,9 @@ def test_locating_prefers_frames_that_agree(count):
     model = random_model()
     frames = figures(count, sizes=((32, 16),))
     plain, sharp = (Locator(c, model.reid, len(model.identities)) for c in (SMOKE.reid, config))
-    features = np.concatenate([features for features, _ in plain._features(frames)])
+    pictures = np.stack(frames).astype(np.float32) / 127.5 - 1
+    features = np.asarray(jax.jit(partial(ReidNet(SMOKE.reid, len(model.identities)).apply, method="bands"))(
+        model.reid, pictures))
     # float32 features, of which cosines near 1 lose half the digits.
     np.testing.assert_allclose(sharp.scores(frames), sharp_scores(features, 10.0), atol=2e-6)
     np.testing.assert_allclose(plain.scores(frames), sharp_scores(features, 0.0), atol=2e-6)

@@ -89,14 +89,14 @@ def watched(tmp_path_factory, quick_compilation):
         reads.setdefault(phase[-1] if phase else "locating", set()).add(divmod(record, 44))
         return frame(self, record)
 
-    def drawn(name, state, step, batches, **options):
-        phase.append(name)
+    def drawn(run, state, step, batches):
+        phase.append(run.name)
         drawn = batches(0)
-        labels[name] = {int(label) for _ in range(30) for label in next(drawn)["labels"]}
+        labels[run.name] = {int(label) for _ in range(30) for label in next(drawn)["labels"]}
         phase.pop()
         drawn.close()
-        parts = random.reid if name == "re-ID network" else random.generators
-        return SimpleNamespace(result=parts, discriminators=random.discriminators)
+        parts = random.reid if run.name == "re-ID network" else random.generators
+        return SimpleNamespace(result=parts, params={"discriminators": random.discriminators})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrackletSet, "frame", spied)
@@ -197,8 +197,9 @@ def saved(directory):
 
 class TestLoop:
     def train(self, directory, steps=20, step=None, **options):
-        return loop.train("test", START, step or counting(), numbers, steps=steps, directory=directory,
-                          log_every=4, checkpoint_every=6, **options)
+        run = loop.TrainingRun("test", steps=steps, directory=directory,
+                               intervals=loop.Intervals(log=4, checkpoint=6), **options)
+        return loop.train(run, START, step or counting(), numbers)
 
     def test_a_stopped_training_ends_like_an_uninterrupted_one(self, tmp_path):
         whole = self.train(tmp_path / "whole")

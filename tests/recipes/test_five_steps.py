@@ -19,12 +19,13 @@ from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns, compiled_once, patc
 from people import figures, tracklet
 
 from vrstc_jax import config as configs
-from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.images import read_image
 from vrstc_jax.data.inputs.folders import read_folder
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import walker_splits
 from vrstc_jax.inference.locate import Locator
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import load_model, load_reid
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, read_located, read_splits
@@ -157,8 +158,8 @@ class TestAWholeRun:
         first, stcnet, after, before = done.trained.calls
         assert done.trained.names() == ["re-ID network", "STCnet", "final network, after completion",
                                         "final network, before completion"]
-        assert first.config == stcnet.config == CONFIG and first.start_from is None
-        assert after.config == before.config == configs.of_final(CONFIG)
+        assert (first.task, stcnet.task) == (CONFIG.first_reid, CONFIG.stcnet_task) and first.start_from is None
+        assert after.task == before.task == CONFIG.final_reid
         for call in (first, after, before):
             assert [list(each.frames) for each in call.seen] == [[0, 1, 2, 3]] * 6
             assert [each.label for each in call.seen] == [0, 0, 1, 1, 2, 2]
@@ -188,7 +189,7 @@ class TestAWholeRun:
             for before, after, scores in zip(*of_split, strict=True):
                 assert (before.name, before.person, before.camera, before.frame_names) == (
                     after.name, after.person, after.camera, after.frame_names)
-                plan = plan_from_scores(scores, found.tau)
+                plan = Plan.from_scores(scores, found.tau)
                 for i in range(4):
                     mask = plan.mask(i, before.frames[i])
                     np.testing.assert_array_equal(after.masks[i], mask)

@@ -126,7 +126,7 @@ class TestRows:
     """Each process' rows, one under the other, are the batch that one process has."""
 
     orders = {
-        "stcnet": (stcnet_batches, SMOKE.reid_training),
+        "stcnet": (stcnet_batches, None),
         "reid": (reid_batches, SMOKE.reid_training),
         "each once": (reid_batches, dataclasses.replace(SMOKE.reid_training, each_once=True)),
         "people": (reid_batches, dataclasses.replace(SMOKE.reid_training, clips_per_identity=4))}
@@ -144,7 +144,8 @@ class TestRows:
 
     def drawn(self, data, name, start):
         batches, training = self.orders[name]
-        found = batches(*data, dataclasses.replace(SMOKE, reid_training=training), start=start)
+        task = dataclasses.replace(SMOKE.first_reid, training=training) if training else SMOKE.stcnet_task
+        found = batches(*data, task, start=start)
         return [next(found) for _ in range(2)]
 
     @pytest.mark.parametrize("name", orders)
@@ -164,7 +165,7 @@ class TestRows:
     def test_a_batch_that_does_not_divide(self, data, monkeypatch):
         monkeypatch.setattr(distributed, "process_count", lambda: 3)
         with pytest.raises(InputError, match="batch of 8 does not divide by 3 processes"):
-            stcnet_batches(*data, SMOKE)
+            stcnet_batches(*data, SMOKE.stcnet_task)
 
 
 @pytest.fixture(scope="module")

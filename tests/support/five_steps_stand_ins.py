@@ -42,23 +42,24 @@ class StandIns:
     def __init__(self):
         self.calls = []
 
-    def reid(self, data, seen, config, identities, directory, *, start_from=None, name):
-        self.calls.append(SimpleNamespace(name=name, config=config, seen=seen, start_from=start_from))
-        seed = _seed(data, seen, config, identities, start_from)
-        return random_reid(config.reid, identities=tuple(map(str, range(identities))), seed=seed).variables
+    def reid(self, data, seen, task, identities, directory, *, start_from=None, name):
+        self.calls.append(SimpleNamespace(name=name, task=task, seen=seen, start_from=start_from))
+        seed = _seed(data, seen, task, identities, start_from)
+        return random_reid(task.network, identities=tuple(map(str, range(identities))), seed=seed).variables
 
-    def stcnet(self, data, usable, config, guider, identities, directory):
-        self.calls.append(SimpleNamespace(name="STCnet", config=config, seen=usable))
-        model = random_model(config, seed=_seed(data, usable, config, identities, guider))
-        return SimpleNamespace(result=model.generators, discriminators=model.discriminators)
+    def stcnet(self, data, usable, task, guider, identities, directory):
+        self.calls.append(SimpleNamespace(name="STCnet", task=task, seen=usable))
+        config = dataclasses.replace(CONFIG, stcnet=task.stcnet, discriminators=task.discriminators, reid=task.guider)
+        model = random_model(config, seed=_seed(data, usable, task, identities, guider))
+        return model.generators, model.discriminators
 
     def names(self):
         return [call.name for call in self.calls]
 
 
-def _seed(data, usable, config, identities, variables):
+def _seed(data, usable, task, identities, variables):
     """A number that changes with every frame, label, setting and weight."""
-    digest = hashlib.sha256(repr((config, identities)).encode())
+    digest = hashlib.sha256(repr((task, identities)).encode())
     for each in usable:
         digest.update(repr((each.label, [int(i) for i in each.frames])).encode())
         for i in each.frames:

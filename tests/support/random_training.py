@@ -10,7 +10,8 @@ from vrstc_jax import config as configs
 from vrstc_jax.models.discriminators import DiscriminatorPair
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.reid import initial_variables
-from vrstc_jax.training import optimiser, reid, stcnet
+from vrstc_jax.training import optimiser
+from vrstc_jax.training.state import TrainState
 
 IDENTITIES = 5
 SMOKE = configs.get("smoke")
@@ -39,23 +40,22 @@ def on(devices, batch):
 
 
 def stcnet_state(config):
-    """Of both players."""
+    """Of generators and discriminators."""
     c = config.stcnet
     frames, masks = np.zeros((1, c.height, c.width, 3)), np.ones((1, c.height, c.width, 1))
     sides = np.zeros((1, c.frames_per_side, c.height, c.width, 3))
     generators = random_parameters(Generators(c), 1, frames, masks, sides, sides)
     discriminators = random_parameters(DiscriminatorPair(config.discriminators), 2, frames, masks)
-    return stcnet.State(
-        step=np.zeros((), np.int32), generators=generators, discriminators=discriminators,
-        generators_adam=fresh_adam(config.stcnet_training, generators),
-        discriminators_adam=fresh_adam(config.stcnet_training, discriminators),
-        mean=generators if config.stcnet_training.average else None)
+    params = {"generators": generators, "discriminators": discriminators}
+    return TrainState(step=np.zeros((), np.int32), params=params, batch_stats={},
+                      adam=fresh_adam(config.stcnet_training, params), main="generators",
+                      mean=generators if config.stcnet_training.average else None)
 
 
 def reid_state(config):
     """Of the re-ID network."""
     variables = random_reid(config, 3)
-    return reid.State(step=np.zeros((), np.int32), params=variables["params"],
+    return TrainState(step=np.zeros((), np.int32), params=variables["params"],
                       batch_stats=variables["batch_stats"],
                       adam=fresh_adam(config.reid_training, variables["params"]))
 

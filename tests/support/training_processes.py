@@ -155,7 +155,8 @@ def _process(what, devices, environment, log, options):
         os._exit(code)
 
 
-def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill=None, fail=None, **options):
+def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill=None, fail=None, log_every=20,
+        checkpoint_every=200):
     """A training of one array, by the loop, with batches of 8 numbers.
 
     Args:
@@ -200,8 +201,9 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
         return state, metrics
 
     start = {"step": np.zeros((), np.int32), "total": np.arange(size, dtype=np.float32)}
-    state = loop.train("toy", start, step, batches, steps=steps, directory=directory, devices=devices,
-                       **options)
+    run = loop.TrainingRun("toy", steps=steps, directory=directory, devices=devices,
+                           intervals=loop.Intervals(log=log_every, checkpoint=checkpoint_every))
+    state = loop.train(run, start, step, batches)
     if distributed.is_first():
         np.save(Path(directory) / "total.npy", np.asarray(state["total"]))
 
@@ -221,7 +223,7 @@ def networks(directory, *, steps, heartbeat=30, **options):
     def watch(network, state, metrics):
         players = {"reid": ("adam",), "stcnet": ("generators_adam", "discriminators_adam")}[network]
         for player in players:
-            (moments,) = [part.mu for part in getattr(state, player) if hasattr(part, "mu")]
+            (moments,) = [part.mu for part in state.saved()[player] if hasattr(part, "mu")]
             flat = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(moments)])
             seen.setdefault(f"{network} {player}", []).append(flat)
         for name, value in metrics.items():

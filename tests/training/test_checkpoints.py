@@ -23,7 +23,7 @@ from vrstc_jax.training import loop
 from vrstc_jax.training.checkpoints import Checkpoints
 from vrstc_jax.training.metrics_log import read_metrics
 
-SMOKE = configs.get("smoke")
+TASK = configs.get("smoke").first_reid
 START = {"step": np.int32(0), "total": np.arange(50, dtype=np.float32)}
 
 
@@ -38,9 +38,8 @@ def numbers(start):
     return ({"x": np.full(8, i, np.float32)} for i in range(start + 1, 10 ** 6))
 
 
-def train(directory, *, steps=20, step=counting, state=START, **options):
-    return loop.train("test", state, step, numbers, steps=steps, directory=directory,
-                      **{"log_every": 4, "checkpoint_every": 6} | options)
+def train(directory, *, steps=20, step=counting, state=START, intervals=loop.Intervals(log=4, checkpoint=6), **options):
+    return loop.train(loop.TrainingRun("test", steps, directory, intervals=intervals, **options), state, step, numbers)
 
 
 def lines(directory):
@@ -56,13 +55,13 @@ def digests_by_hand(path):
 def whole(tmp_path_factory):
     """Where a training went undisturbed, and its last state."""
     directory = tmp_path_factory.mktemp("whole")
-    return directory, train(directory, config=SMOKE)
+    return directory, train(directory, task=TASK)
 
 
 @pytest.fixture
 def copied(whole, tmp_path):
     """A copy of it as it was after step 18, and that checkpoint's path; the one before is of step 12."""
-    train(tmp_path, steps=18, config=SMOKE)
+    train(tmp_path, steps=18, task=TASK)
     return tmp_path, tmp_path / "checkpoints/18"
 
 
@@ -76,8 +75,8 @@ def test_what_is_in_them(whole):
         about = json.loads((path / "about/metadata").read_text())
         assert about["step"] == about["data_position"] == step and about["pending"] == []
         assert about["versions"]["jax"] == jax.__version__
-        assert about["config"] == json.loads(json.dumps(configs.to_dict(SMOKE)))
-    with Checkpoints(directory / "checkpoints", config=SMOKE) as checkpoints:
+        assert about["config"] == json.loads(json.dumps(dataclasses.asdict(TASK)))
+    with Checkpoints(directory / "checkpoints", task=TASK) as checkpoints:
         state, step = checkpoints.restore(START)
         np.testing.assert_array_equal(state["total"], last["total"])
         older, before = checkpoints.restore(START, step=18)
@@ -123,7 +122,7 @@ def test_a_damaged_one_is_not_used(whole, copied, damage, said, capsys):
     damage(newest)
     # What a process leaves that is killed while it writes.
     shutil.copytree(newest, newest.with_name("24.orbax-checkpoint-tmp"))
-    last = train(directory, config=SMOKE)
+    last = train(directory, task=TASK)
     message, = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vrstc:")]
     assert message.startswith(f"vrstc: {directory}/checkpoints: the checkpoint of step 18 {said}")
     assert message.endswith("Going on from step 12.")
@@ -136,7 +135,7 @@ def test_with_none_that_is_whole_it_starts_anew(whole, copied, capsys):
     directory, newest = copied
     flip(newest)
     lose_the_digests(newest.with_name("12"))
-    last = train(directory, config=SMOKE)
+    last = train(directory, task=TASK)
     message, = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vrstc:")]
     assert "step 18 is damaged" in message and "step 12 is half-written" in message
     assert message.endswith("Training starts anew.")
@@ -161,10 +160,10 @@ def test_those_of_earlier_versions(whole, tmp_path):
             manager.save(step, args=ocp.args.StandardSave(state | {"step": np.int32(step)}))
     shutil.copy(tmp_path / "other/metrics.jsonl", tmp_path / "run/metrics.jsonl")
     assert sorted(path.name for path in (tmp_path / "run/checkpoints/12").iterdir() if path.is_dir()) == ["default"]
-    train(tmp_path / "run", steps=18, config=SMOKE)
+    train(tmp_path / "run", steps=18, task=TASK)
     # Beside one of our own, too, and where that is damaged.
     flip(tmp_path / "run/checkpoints/18")
-    last = train(tmp_path / "run", config=SMOKE)
+    last = train(tmp_path / "run", task=TASK)
     np.testing.assert_array_equal(last["total"], whole[1]["total"])
     assert lines(tmp_path / "run") == lines(whole[0])
 
@@ -174,8 +173,10 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
         number = int(state["step"]) + 1
         return counting(state, batch)[0], {"loss": jnp.float32(abs(number - 4)), "other": jnp.float32(-number)}
 
-    train(tmp_path, steps=9, step=step, log_every=1, checkpoint_every=2, best="loss")
-    train(tmp_path, steps=12, step=step, log_every=1, checkpoint_every=2, best="loss")
+    often = loop.Intervals(log=1, checkpoint=2)
+
+    train(tmp_path, steps=9, step=step, intervals=often, best="loss")
+    train(tmp_path, steps=12, step=step, intervals=often, best="loss")
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [4, 10, 12]
     with Checkpoints(tmp_path / "checkpoints", best="loss") as checkpoints:
         assert (checkpoints.best(), checkpoints.latest()) == (4, 12)
@@ -184,11 +185,11 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
 
 def test_another_config_is_refused(whole, copied):
     directory, _ = copied
-    other = dataclasses.replace(SMOKE, seed=1)
+    other = dataclasses.replace(TASK, seed=9)
     with pytest.raises(InputError, match="checkpoints/18: this checkpoint is of another config") as raised:
-        train(directory, config=other)
+        train(directory, task=other)
     assert "\n" not in str(raised.value)
-    np.testing.assert_array_equal(train(directory, config=SMOKE)["total"], whole[1]["total"])
+    np.testing.assert_array_equal(train(directory, task=TASK)["total"], whole[1]["total"])
 
 
 @pytest.mark.parametrize("when", [1, 5, 6, 11, 20])
@@ -201,11 +202,11 @@ def test_sigterm_ends_like_an_uninterrupted_one(whole, tmp_path, when):
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Preempted, match=f"^test: preempted at step {when}; the same command goes on from here$"):
-        train(tmp_path, step=step, config=SMOKE)
+        train(tmp_path, step=step, task=TASK)
     assert signal.getsignal(signal.SIGTERM) is before
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest() == when
-    np.testing.assert_array_equal(train(tmp_path, config=SMOKE)["total"], whole[1]["total"])
+    np.testing.assert_array_equal(train(tmp_path, task=TASK)["total"], whole[1]["total"])
     assert lines(tmp_path) == lines(whole[0])
 
 

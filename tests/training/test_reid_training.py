@@ -21,7 +21,9 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.models import losses
 from vrstc_jax.models.reid import PairScorer, ReidNet, initial_variables
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.training import loop, optimiser, pair_scorer, reid
+from vrstc_jax.training import loop, optimiser, pair_scorer, reid, step
+from vrstc_jax.training.devices import AXIS
+from vrstc_jax.training.state import TrainState, initial_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -35,18 +37,17 @@ SMOKE = configs.get("smoke")
 DEVICES = 2e-5
 
 
-def config(losses=configs.ReidLosses(), clips_per_identity=2, **network):
+def task(losses=configs.ReidLosses(), clips_per_identity=2, **network):
     return dataclasses.replace(
-        SMOKE, reid=dataclasses.replace(TINY, **network), reid_losses=losses,
-        reid_training=configs.Training(steps=9, batch=8, learning_rate=1e-3,
-                                       clips_per_identity=clips_per_identity))
+        SMOKE.first_reid, network=dataclasses.replace(TINY, **network), losses=losses,
+        training=configs.Training(steps=9, batch=8, learning_rate=1e-3, clips_per_identity=clips_per_identity))
 
 
-def random_state(config, make):
+def random_state(task, make):
     shapes = jax.eval_shape(make, jax.random.key(0))
     params, stats = (randomised(shapes[part], seed) for seed, part in enumerate(("params", "batch_stats")))
-    adam = jax.eval_shape(optimiser.adam(config.reid_training).init, params)
-    return reid.State(step=np.zeros((), np.int32), params=params, batch_stats=stats,
+    adam = jax.eval_shape(optimiser.adam(task.training).init, params)
+    return TrainState(step=np.zeros((), np.int32), params=params, batch_stats=stats,
                       adam=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), adam))
 
 
@@ -56,10 +57,10 @@ def batch(seed=0):
             "labels": np.array([0, 0, 3, 3, 1, 1, 4, 4], np.int32)}
 
 
-def on_four_devices(module, config, state):
+def on_four_devices(module, task, state):
     """Gradients and metrics of a step's global batch, by `module.pmap_step`."""
     parts = {k: v.reshape(4, -1, *v.shape[1:]) for k, v in batch().items()}
-    step = module.pmap_step(config, IDENTITIES, devices=jax.devices()[:4])
+    step = module.pmap_step(task, IDENTITIES, devices=jax.devices()[:4])
     state, metrics = jax.device_get(step(state, parts))
     (moments,) = [part for part in state.adam if isinstance(part, optax.ScaleByAdamState)]
     return jax.tree.map(lambda m: np.asarray(m) / 0.1, moments.mu), metrics
@@ -83,9 +84,9 @@ def frames():
 def test_losses_that_join_on_several_devices_are_those_of_the_whole_batch(eight_devices):
     """Each with its weight; gradients and metrics."""
     weights = configs.ReidLosses(label_smoothing=0.1, triplet=0.5, margin=5.0, diversity=0.3)
-    everything = config(weights, pooling="diverse_attention")
-    network, labels = ReidNet(everything.reid, IDENTITIES), batch()["labels"]
-    state = random_state(everything, lambda key: initial_variables(everything.reid, IDENTITIES, key))
+    everything = task(weights, pooling="diverse_attention")
+    network, labels = ReidNet(everything.network, IDENTITIES), batch()["labels"]
+    state = random_state(everything, lambda key: initial_variables(everything.network, IDENTITIES, key))
 
     @partial(jax.grad, has_aux=True)
     def by_hand(params):
@@ -108,8 +109,8 @@ def test_losses_that_join_on_several_devices_are_those_of_the_whole_batch(eight_
 @pytest.mark.slow
 def test_pairs_on_several_devices_are_those_of_the_whole_batch(eight_devices):
     """Neighbours, and each first clip with the second one of the person who follows."""
-    of_pairs, labels = config(), batch()["labels"]
-    network = PairScorer(of_pairs.reid, IDENTITIES)
+    of_pairs, labels = task(), batch()["labels"]
+    network = PairScorer(of_pairs.network, IDENTITIES)
     state = random_state(of_pairs, lambda key: network.init(key, clips(), clips()))
     left, right = np.array([0, 2, 4, 6, 0, 2, 4, 6]), np.array([1, 3, 5, 7, 3, 5, 7, 1])
 
@@ -131,9 +132,9 @@ def test_pairs_on_several_devices_are_those_of_the_whole_batch(eight_devices):
 
 def test_batches_must_hold_what_the_losses_need():
     with pytest.raises(ValueError, match="two clips of a person .* Got 1"):
-        reid.pmap_step(config(configs.ReidLosses(triplet=1.0), clips_per_identity=1), IDENTITIES)
+        reid.pmap_step(task(configs.ReidLosses(triplet=1.0), clips_per_identity=1), IDENTITIES)
     with pytest.raises(ValueError, match="must be 2. Got 4"):
-        pair_scorer.pmap_step(config(clips_per_identity=4), IDENTITIES)
+        pair_scorer.pmap_step(task(clips_per_identity=4), IDENTITIES)
 
 
 def test_the_running_mean_is_the_result(eight_devices, tmp_path):
@@ -143,27 +144,27 @@ def test_the_running_mean_is_the_result(eight_devices, tmp_path):
     def network(key):
         return {"params": {"w": jax.random.normal(key, (3,))}, "batch_stats": {"seen": jnp.zeros(3)}}
 
-    def gradients(state, batch, axis_name):
-        mean = jax.lax.pmean(batch["rows"].mean(0), axis_name)
+    def gradients(state, batch):
+        mean = jax.lax.pmean(batch["rows"].mean(0), AXIS)
         return ({"w": state.params["w"] - mean}, {"seen": 0.9 * state.batch_stats["seen"] + 0.1 * mean},
                 {"loss": jnp.sum(state.params["w"])})
 
     def trained(average, directory, steps=4):
         training = configs.Training(steps=4, batch=8, learning_rate=0.1, average=average)
-        states, update = [], reid.pmap_update(gradients, training)
+        states, update = [], step.pmap_step(gradients, training)
 
-        def step(state, batch):
+        def watched(state, batch):
             state, metrics = update(state, batch)
             states.append(jax.device_get(state))
             return state, metrics
 
-        last = loop.train("test", reid.first_state(network, training, seed=3), step,
-                          lambda start: ({"rows": each} for each in rows[start:]), steps=steps,
-                          directory=tmp_path / directory)
+        run = loop.TrainingRun("test", steps, tmp_path / directory)
+        last = loop.train(run, initial_state(network, training, seed=3), watched,
+                          lambda start: ({"rows": each} for each in rows[start:]))
         return states, jax.device_get(last.result)
 
     (states, result), (plain, last) = trained(0.25, "averaged"), trained(0.0, "plain")
-    wanted = reid.first_state(network, configs.Training(steps=4, batch=8, learning_rate=0.1), seed=3).result
+    wanted = initial_state(network, configs.Training(steps=4, batch=8, learning_rate=0.1), seed=3).result
     for number, (state, other) in enumerate(zip(states, plain, strict=True), 1):
         assert_trees_close(state.params, other.params, 0)
         decay = min(0.25, (1 + number) / (10 + number))  # 2/11, 0.25, 0.25, 0.25
@@ -177,23 +178,19 @@ def test_the_running_mean_is_the_result(eight_devices, tmp_path):
 
 
 def test_the_running_mean_begins_with_what_training_begins_with():
-    averaged = config()
-    averaged = dataclasses.replace(averaged, reid_training=dataclasses.replace(averaged.reid_training, average=0.5))
-    begin = random_state(config(), lambda key: initial_variables(TINY, IDENTITIES, key)).result
+    averaged = dataclasses.replace(task(), training=dataclasses.replace(task().training, average=0.5))
+    begin = random_state(task(), lambda key: initial_variables(TINY, IDENTITIES, key)).result
     for start_from in (begin, None):
         state = reid.initial_state(averaged, IDENTITIES, start_from=start_from)
         assert_trees_close(state.result, {"params": state.params, "batch_stats": state.batch_stats}, 0)
-    assert not isinstance(reid.initial_state(config(), IDENTITIES), reid.AveragedState)
+    assert reid.initial_state(task(), IDENTITIES).mean is None
 
 
 class TestBeginning:
     def test_the_first_networks_weights_in_the_final_one(self):
         """What the first has is taken over; non-local blocks are fresh, and so change nothing yet."""
-        first = config()
-        final = dataclasses.replace(first, final=dataclasses.replace(TINY, non_local=(0, 1)),
-                                    final_training=first.reid_training)
-        trained = random_state(first, lambda key: initial_variables(TINY, IDENTITIES, key)).result
-        state = reid.initial_state(configs.of_final(final), IDENTITIES, start_from=trained)
+        trained = random_state(task(), lambda key: initial_variables(TINY, IDENTITIES, key)).result
+        state = reid.initial_state(task(non_local=(0, 1)), IDENTITIES, start_from=trained)
         new = state.params["backbone"].pop("stage2_non_local1")
         stats = state.batch_stats["backbone"].pop("stage2_non_local1")
         assert_trees_close(state.result, trained, 0)
@@ -201,8 +198,8 @@ class TestBeginning:
         assert new["query"]["kernel"].std() > 0 and set(stats) == {"norm"}
 
     def test_the_classifier_of_other_people_is_fresh(self):
-        trained = random_state(config(), lambda key: initial_variables(TINY, 9, key)).result
-        state = reid.initial_state(config(), IDENTITIES, start_from=trained)
+        trained = random_state(task(), lambda key: initial_variables(TINY, 9, key)).result
+        state = reid.initial_state(task(), IDENTITIES, start_from=trained)
         assert state.params["classifier"]["kernel"].shape == (8, IDENTITIES)
         assert np.abs(state.params["classifier"]["kernel"]).max() < 0.01
         assert_trees_close(state.params["backbone"], trained["params"]["backbone"], 0)
@@ -212,7 +209,7 @@ class TestBeginning:
         ("stem_conf", (7, 7, 3, 4), "backbone/stem_conf/kernel of shape")])
     def test_what_does_not_fit_is_refused(self, name, shape, message):
         with pytest.raises(ValueError, match=message):
-            reid.initial_state(config(), IDENTITIES,
+            reid.initial_state(task(), IDENTITIES,
                                start_from={"params": {"backbone": {name: {"kernel": np.zeros(shape)}}}})
 
 
@@ -234,7 +231,7 @@ class TestPeopleInBatches:
     def drawn(self, stored, count, start=0, **changes):
         training = configs.Training(steps=9, batch=8, learning_rate=1, shift=0.1)
         training = dataclasses.replace(training, clips_per_identity=count, **changes)
-        return reid_batches(*stored, dataclasses.replace(config(), reid_training=training), start=start)
+        return reid_batches(*stored, dataclasses.replace(task(), training=training), start=start)
 
     def test_what_a_batch_holds(self, stored):
         drawn, together = self.drawn(stored, 2), set()

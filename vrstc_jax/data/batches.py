@@ -1,19 +1,20 @@
 """Training examples from a set of tracklets, through grain.
 
 A batch is a function of the seed and the step alone: examples are drawn from one seeded global order, and
-what is random in an example is seeded by its place in that order. Going on after an interruption is starting
-at a step. Of each batch a process of several takes its rows, and no other part of it changes.
+what is random in an example is seeded by its position in that order. After an interruption, training starts at
+the step that it had reached. Among several processes each takes its rows of a batch; the batch is the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import grain
 import numpy as np
 
-from vrstc_jax import config as configs
+from vrstc_jax.config import ReidTask, STCnet, STCnetTask, Training
 from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.data.neighbours import choose_sides, unlikeness
 from vrstc_jax.data.tracklet_set import TrackletSet
@@ -26,6 +27,9 @@ from vrstc_jax.runtime.errors import InputError
 _SHORTEST_EPOCH = 1000
 _ENDLESS = 2**40  # examples, of a training
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+
+# From an item (a tracklet's number, or that and a frame) and random numbers to an example.
+_Example = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -43,45 +47,49 @@ class TrainingFrames:
     label: int
 
 
-def stcnet_batches(data: TrackletSet, usable: Sequence[TrainingFrames], config: configs.Config, *,
+def stcnet_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: STCnetTask, *,
                    start: int = 0) -> Iterator[dict]:
     """Batches for STCnet's training, from step `start` on, without end.
 
+    Args:
+      frames: what training may use of each tracklet.
+
     Returns:
       Iterator of {'frames' uint8 [B, H, W, 3], 'masks' bool [B, H, W, 1], 'previous' and 'following'
-      uint8 [B, T, H, W, 3], 'labels' int32 [B]}, B the config's batch divided by the number of processes: this
+      uint8 [B, T, H, W, 3], 'labels' int32 [B]}, B the task's batch divided by the number of processes: this
       process' rows (`distributed.rows_per_process`).
 
     Raises:
       InputError: no tracklet has two unoccluded frames, so none has a neighbour to learn from; or the batch does not
         divide by the number of processes.
     """
-    pairs = [(k, i) for k, tracklet in enumerate(usable) if len(tracklet.frames) > 1
+    items = [(k, i) for k, tracklet in enumerate(frames) if len(tracklet.frames) > 1
              for i in tracklet.frames]
-    if not pairs:
+    if not items:
         raise InputError("No tracklet has two unoccluded frames, so there is nothing to learn from; "
                          "give longer tracklets, or a lower tau.")
-    size = config.stcnet.height, config.stcnet.width
-    training = config.stcnet_training
+    size = task.stcnet.height, task.stcnet.width
+    training = task.training
 
-    def example(pair, rng):
-        tracklet, centre = usable[pair[0]], pair[1]
-        run = int(rng.integers(1, config.masks.longest_run + 1))
+    def example(item, rng):
+        tracklet, centre = frames[item[0]], item[1]
+        run = int(rng.integers(1, task.masks.longest_run + 1))
         first = centre - int(rng.integers(run))
-        mask = random_mask(rng, *size, kind=config.masks.kind)
+        mask = random_mask(rng, *size, kind=task.masks.kind)
 
         def unlike(others):
             thumbnails = np.stack([data.thumbnail(tracklet.first + i) for i in others])
             return unlikeness(data.thumbnail(tracklet.first + centre), mask, thumbnails)
 
-        # Near a tracklet's ends, or among held-out frames, a long run may leave no neighbour: a shorter one.
-        found = (_sides(tracklet, first, first + run - 1, config.stcnet, unlike)
-                 or _sides(tracklet, centre, centre, config.stcnet, unlike))
+        # A long run may leave no neighbour, near a tracklet's ends or among held-out frames: then the frame alone.
+        found = (_sides(tracklet, (first, first + run - 1), task.stcnet, unlike)
+                 or _sides(tracklet, (centre, centre), task.stcnet, unlike))
+        assert found, "a tracklet with two frames has a neighbour for each"
         indices = [centre, *found[0], *found[1]]
         flip = training.flip and rng.random() < 0.5
         pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng)
                     for i in indices]
-        count = config.stcnet.frames_per_side
+        count = task.stcnet.frames_per_side
         return {
             "frames": pictures[0],
             "masks": (mask[:, ::-1] if flip else mask)[..., None],
@@ -90,21 +98,24 @@ def stcnet_batches(data: TrackletSet, usable: Sequence[TrainingFrames], config: 
             "labels": np.int32(tracklet.label),
         }
 
-    return _batches(pairs, example, config.seed, training.batch, start)
+    return _batches(items, example, task.seed, training.batch, start)
 
 
-def reid_batches(data: TrackletSet, usable: Sequence[TrainingFrames], config: configs.Config, *,
+def reid_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: ReidTask, *,
                  start: int = 0) -> Iterator[dict]:
-    """Batches for the re-ID network's training: clips of frames spread over a tracklet.
+    """Batches for a re-ID network's training: clips of frames spread over a tracklet.
 
-    A tracklet is drawn more often the longer it is, though not in proportion; with `Training.each_once` all are
-    drawn once an epoch (section 4.2 of the paper), each epoch in an order of its own, and batches run on from
-    one epoch to the next. With `Training.clips_per_identity` = K above 1, a batch is of B/K people drawn at
-    random, each once where there are so many (Hermans et al. 2017), and the K clips of a person stand side by
-    side: of K tracklets where the person has them.
+    A longer tracklet is drawn more often, though not in proportion. With `Training.each_once` each is drawn once an
+    epoch (section 4.2 of the paper), in another order each time, and a batch may end one epoch and begin the next.
+    With `Training.clips_per_identity` = K above 1, a batch has B/K people drawn at random, without repetition where
+    there are so many (Hermans et al. 2017). The K clips of a person follow each other, and are of K tracklets where
+    the person has them.
+
+    Args:
+      frames: what training may use of each tracklet.
 
     Returns:
-      Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}, and with a `locating_loss` 'hidden'
+      Iterator of {'clips' uint8 [B, T, H, W, 3], 'labels' int32 [B]}; with a `locating_loss` also 'hidden'
       float32 [B, T, 3], the share of each band that was hidden on purpose, or is known to be; for a head that
       looks at all stages, where masks are known, also 'masks' bool [B, T, H, W], all that is hidden. B as in
       `stcnet_batches`.
@@ -113,61 +124,62 @@ def reid_batches(data: TrackletSet, usable: Sequence[TrainingFrames], config: co
       InputError: no tracklet has a frame, or the batch does not divide by K or by the number of
         processes.
     """
-    size = config.reid.height, config.reid.width
-    training = config.reid_training
+    network, training = task.network, task.training
+    size, masked = (network.height, network.width), network.locating_masks
 
     def example(k, rng):
-        tracklet = usable[k]
+        tracklet = frames[k]
         # One frame from each of `clip` equal stretches (restricted random sampling).
-        edges = np.linspace(0, len(tracklet.frames), config.reid.clip + 1)
+        edges = np.linspace(0, len(tracklet.frames), network.clip + 1)
         chosen = [tracklet.frames[min(int(rng.uniform(a, b)), len(tracklet.frames) - 1)]
                   for a, b in zip(edges[:-1], edges[1:])]
         flip = training.flip and rng.random() < 0.5
-        masked = config.reid.locating_masks
-        clip = np.stack([_prepared(data.masked_frame(tracklet.first + i) if masked else
-                                   data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in chosen])
+        read = data.masked_frame if masked else data.frame
+        clip = np.stack([_prepared(read(tracklet.first + i), size, flip, training.shift, rng) for i in chosen])
         built = {"clips": np.ascontiguousarray(clip[..., :3]), "labels": np.int32(tracklet.label)}
-        if config.reid.locating_loss:
-            passers = turns[labels != tracklet.label]
-            other = usable[rng.choice(passers if len(passers) else turns)]
+        hidden = np.zeros(clip.shape[:3], bool)
+        if network.locating_loss:
+            others = repeated[labels != tracklet.label]
+            other = frames[rng.choice(others if len(others) else repeated)]
             passer = _prepared(data.frame(other.first + int(rng.choice(other.frames))), size, flip, 0.0, rng)
             built["clips"], hidden = hide_on_purpose(built["clips"], passer, rng)
             built["hidden"] = _shares(hidden)
         if masked:
             known = clip[..., 3] > 127
             built["hidden"] = np.maximum(built["hidden"], _shares(known))
-            if config.reid.locating_stages:
+            if network.locating_stages:
                 built["masks"] = hidden | known
         return built
 
-    turns = np.array([k for k, tracklet in enumerate(usable) if len(tracklet.frames)
-                      for _ in range(1 if training.each_once else _turns(tracklet, config.reid.clip))], int)
-    labels = np.array([usable[k].label for k in turns], int)
-    if not len(turns):
+    # Each tracklet's number, as often as it is drawn.
+    repeated = np.array([k for k, tracklet in enumerate(frames) if len(tracklet.frames)
+                         for _ in range(1 if training.each_once else _repeats(tracklet, network.clip))], int)
+    labels = np.array([frames[k].label for k in repeated], int)
+    if not len(repeated):
         raise InputError("No tracklet has a frame to learn from.")
     if training.clips_per_identity > 1:
-        return _batches_of_people(usable, example, config.seed + 1, training, start)
-    if training.each_once:
-        return _batches_in_epochs(turns, example, config.seed + 1, training.batch, start)
-    return _batches(turns, example, config.seed + 1, training.batch, start)
+        return _batches_of_people(frames, example, task.seed, training, start)
+    draw = _batches_in_epochs if training.each_once else _batches
+    return draw(repeated, example, task.seed, training.batch, start)
 
 
-def _shares(masks):
+def _shares(masks: np.ndarray) -> np.ndarray:
     return np.stack([hidden_share(mask) for mask in masks]).astype(np.float32)
 
 
-def _turns(tracklet, clip):
-    """How often a tracklet stands in the order: a long one more often than a short one."""
+def _repeats(tracklet: TrainingFrames, clip: int) -> int:
+    """Repeats per epoch; longer tracklets repeat more often."""
     return max(1, len(tracklet.frames) // (4 * clip))
 
 
-def _batches_of_people(usable, example, seed, training, start):
+def _batches_of_people(frames: Sequence[TrainingFrames], example: _Example, seed: int, training: Training,
+                       start: int) -> Iterator[dict]:
     count = training.clips_per_identity
     if training.batch % count:
         raise InputError(f"The batch of {training.batch} does not divide by {count} clips of each person; "
                          "choose another batch or another clips_per_identity in the config.")
-    tracklets = {}
-    for k, tracklet in enumerate(usable):
+    tracklets: dict[int, list[int]] = {}
+    for k, tracklet in enumerate(frames):
         if len(tracklet.frames):
             tracklets.setdefault(tracklet.label, []).append(k)
     people = list(tracklets.values())
@@ -179,7 +191,7 @@ def _batches_of_people(usable, example, seed, training, start):
         examples = []
         for person in rng.choice(len(people), wanted, replace=wanted > len(people)):
             theirs = rng.permutation(people[person])
-            # One generator for the whole batch: the rows of other processes must be made to come to one's own.
+            # The whole batch shares one generator, so the rows of other processes are made too, and dropped.
             examples += [example(theirs[i % len(theirs)], rng) for i in range(count)]
         return {name: np.stack([each[name] for each in examples[rows]]) for name in examples[0]}
 
@@ -187,55 +199,57 @@ def _batches_of_people(usable, example, seed, training, start):
     return iter(order[start:].to_iter_dataset(_READING))
 
 
-def _sides(tracklet, first, last, config, unlike):
-    return choose_sides(tracklet.frames, first, last, count=config.frames_per_side, step=config.frame_step,
-                 reach=config.neighbour_reach, unlike=unlike)
+def _sides(tracklet: TrainingFrames, hidden: tuple[int, int], config: STCnet, unlike: Callable) -> tuple | None:
+    return choose_sides(tracklet.frames, *hidden, count=config.frames_per_side, step=config.frame_step,
+                        reach=config.neighbour_reach, unlike=unlike)
 
 
-def _batches(items, example, seed, batch, start):
+def _batches(items: Sequence | np.ndarray, example: _Example, seed: int, batch: int, start: int) -> Iterator[dict]:
     def build(position, rng):
         return example(items[position % len(items)], rng)
 
-    # Starting an epoch costs grain a tenth of a second, so few items are laid end to end to a long one.
+    # Starting an epoch costs grain a tenth of a second, so few items are repeated to make a long one.
     length = len(items) * max(1, _SHORTEST_EPOCH // len(items))
     order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build)
     return _rows(order, batch, start)
 
 
-def _batches_in_epochs(items, example, seed, batch, start):
+def _batches_in_epochs(items: Sequence | np.ndarray, example: _Example, seed: int, batch: int,
+                       start: int) -> Iterator[dict]:
     """As `_batches`, but each run of len(items) examples, from the first on, has every item once."""
     @lru_cache(maxsize=8)
     def order_of(epoch):
         return np.random.default_rng((seed, epoch)).permutation(len(items))
 
     def build(position, rng):
-        epoch, place = divmod(position, len(items))
-        return example(items[order_of(epoch)[place]], rng)
+        epoch, index = divmod(position, len(items))
+        return example(items[int(order_of(epoch)[index])], rng)
 
     order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(build)
     return _rows(order, batch, start)
 
 
-def _rows(order, batch, start):
-    """This process' rows of the batches that an order of examples falls into, from batch `start` on.
+def _rows(order: grain.MapDataset, batch: int, start: int) -> Iterator[dict]:
+    """This process' rows of the batches that an order of examples is cut into, from batch `start` on.
 
-    They are neighbours in the batch, so that devices hold the same rows whatever the number of processes.
+    A process' rows are consecutive, so that devices hold the same rows whatever the number of processes.
     """
     shares = order.batch(distributed.rows_per_process(batch))
     return iter(shares[distributed.process_index()::distributed.process_count()][start:].to_iter_dataset(_READING))
 
 
-def _prepared(image, size, flip, shift, rng):
-    """A crop at the network's size, with a little of the jitter that a tracker's boxes have."""
+def _prepared(image: np.ndarray, size: tuple[int, int], flip: bool, shift: float,
+              rng: np.random.Generator) -> np.ndarray:
+    """A crop at the network's size, shifted and scaled a little, as a tracker's boxes are."""
     height, width = image.shape[:2]
     if shift:
         zoom = 1 + rng.uniform(-shift, shift)
         dy, dx = rng.uniform(-shift, shift, 2) * (height, width) / 2
-        # The crop's centre, moved, stays the centre of the result; edges repeat.
+        # The shifted centre of the crop becomes the centre of the result; edges repeat.
         to_result = np.array([[size[1] / width * zoom, 0, 0], [0, size[0] / height * zoom, 0]])
         centre = np.array([width / 2 + dx, height / 2 + dy])
         to_result[:, 2] = np.array([size[1], size[0]]) / 2 - to_result[:, :2] @ centre
-        # Averaging first, so that the warp does not skip pixels of a large crop.
+        # The warp would skip pixels of a large crop, so that is averaged first.
         if height > 2 * size[0]:
             image = resize(image, 2 * size[0], 2 * size[1])
             to_result[:, :2] *= (width / (2 * size[1]), height / (2 * size[0]))

@@ -1,7 +1,7 @@
 """Judging completion against what was really there, beside the simple fillings it has to beat.
 
 Scores are taken over the hole's pixels at each crop's own resolution and averaged over frames
-(`evaluation.quality`). Methods: `copy` (the nearest usable frame), `mean` (of the two neighbours), `telea`
+(`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `telea`
 (OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2).
 """
 
@@ -15,9 +15,8 @@ from vrstc_jax.data.neighbours import nearest_sources
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation import quality
 from vrstc_jax.inference.complete import CompletedFrame, Completer
-from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.ops.regions import BANDS, bands_mask
+from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
 
 
@@ -38,8 +37,8 @@ def held_out_by(completer: Completer, tracklets: Sequence[Tracklet], size: int) 
     lengths = [len(tracklet) for tracklet in tracklets]
     found = {}
     for tracklet, runs in zip(tracklets, hold_out_runs(lengths, size).runs):
-        usable = completer.plan(tracklet).usable if runs else None
-        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if usable[slice(*run)].all()]
+        visible = completer.plan(tracklet).visible if runs else None
+        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if visible[slice(*run)].all()]
         if kept:
             found[tracklet.name] = kept
     return found
@@ -79,10 +78,7 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], *, seed:
             # Seeded by the run's place, so that a band does not depend on which tracklets are judged.
             rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
             hidden = np.arange(BANDS) == rng.integers(BANDS)
-            usable = plan.usable.copy()
-            usable[run] = False
-            run_plan = Plan(lambda index, frame: bands_mask(hidden, *frame.shape[:2]), usable, plan.scores)
-            _judge(completer, tracklet, run_plan, run, tracklet.frames, table, keep)
+            _judge(completer, tracklet, plan.hiding(run, hidden), run, tracklet.frames, table, keep)
             found += 1
             if progress:
                 progress()
@@ -120,7 +116,7 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
 
 
 def _judge(completer, tracklet, plan, indices, truth, table, keep, true_masks=None):
-    nearest = nearest_sources(plan.usable)
+    nearest = nearest_sources(plan.visible)
     for done in completer.select(tracklet, plan, indices):
         index = done.index
         frame, mask, expected = tracklet.frames[index], done.mask, truth[index]

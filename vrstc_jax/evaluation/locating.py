@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vrstc_jax.inference.plan import hidden_bands
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime.text_tables import text_table
 
@@ -14,14 +15,14 @@ HIDDEN_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class LocatingScore:
-    """What a threshold finds.
+    """How well a threshold finds hidden bands.
 
     Attributes:
       tau: the threshold.
       precision: of the bands called hidden, the share that are; NaN where none is called so.
       recall: of the hidden bands, the share that is called so; NaN where none is hidden.
       called, hidden, bands: numbers of bands.
-      average_precision: over all thresholds: the mean of the precisions at the hidden bands, by score.
+      average_precision: over all thresholds: the mean of the precisions at each hidden band, by ascending score.
     """
 
     tau: float
@@ -34,14 +35,20 @@ class LocatingScore:
 
     @property
     def f1(self) -> float:
-        """Of precision and recall; not a number where nothing is called or nothing hidden."""
+        """Harmonic mean of precision and recall; NaN where no band is called hidden or none is."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total > 0 else float("nan")
 
 
 def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.ndarray]], tau: float, *,
                    share: float = HIDDEN_SHARE) -> LocatingScore:
-    """Compares scores [T, 3] of tracklets with their masks, bool [H_t, W_t] each, true = hidden.
+    """Compares the bands that scores call hidden with those that masks hide.
+
+    Args:
+      scores: of each tracklet, float [T, 3] (`Locator.scores`).
+      masks: of each tracklet, T arrays bool [H_t, W_t], true = hidden.
+      tau: the threshold τ, applied by `inference.plan.hidden_bands`.
+      share: a band counts as hidden where at least this share of it is.
 
     Raises:
       ValueError: there are no scores, or not a mask for each frame.
@@ -50,7 +57,7 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
         raise ValueError("there must be tracklets, and a mask for each row of scores.")
     truth = np.concatenate([[hidden_share(mask) for mask in of_tracklet] for of_tracklet in masks]) >= share
     values = np.concatenate(list(scores))
-    called = values < tau
+    called = hidden_bands(values, tau)
     both = (called & truth).sum()
     with np.errstate(invalid="ignore"):
         precision, recall = np.divide(both, [called.sum(), truth.sum()])
@@ -58,7 +65,8 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
                          truth.size, _average_precision(values.ravel(), truth.ravel()))
 
 
-def _average_precision(values, truth):
+def _average_precision(values: np.ndarray, truth: np.ndarray) -> float:
+    """Of scores [n], low where hidden, and whether each band is hidden, bool [n]; NaN where none is."""
     hits = truth[np.argsort(values, kind="stable")]
     if not hits.any():
         return float("nan")

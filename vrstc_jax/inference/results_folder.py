@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vrstc_jax.data.images import read_image, read_mask, write_png
+from vrstc_jax.data.images import read_image, write_png
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.complete import CompletedFrame
 from vrstc_jax.inference.plan import Plan

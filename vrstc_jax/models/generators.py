@@ -79,14 +79,12 @@ class TemporalGenerator(nn.Module):
     def setup(self):
         c, encoder = self.config, partial(Encoder, dtype=self.dtype)
         self.decoder = Decoder(c.temporal, self.dtype)
-        if c.temporal_form == "autoencoder":
-            self.current_encoder = encoder(_tripled(c.temporal))
-            return
-        self.current_encoder = encoder(c.temporal)
-        self.neighbour_encoder = encoder(c.temporal)
-        self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
-                                  else encoder(c.temporal))
-        if c.temporal_form == "attention":
+        self.current_encoder = encoder(_widened(c.temporal, c.form.widening))
+        if c.form.neighbours:
+            self.neighbour_encoder = encoder(c.temporal)
+            self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
+                                      else encoder(c.temporal))
+        if c.form.attention:
             if c.learned_scale:
                 self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
             if c.transport:
@@ -94,7 +92,7 @@ class TemporalGenerator(nn.Module):
 
     def encode(self, frames, *, following: bool = False):
         """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]; of no channel where they are not used."""
-        if self.config.temporal_form == "autoencoder":
+        if not self.config.form.neighbours:
             return frames[..., :0]
         return (self.following_encoder if following else self.neighbour_encoder)(frames)
 
@@ -107,9 +105,9 @@ class TemporalGenerator(nn.Module):
     def generate(self, frames, masks, previous, following):
         """As `__call__`, with each side as (frames [B, T, H, W, 3], features [B, T, H/4, W/4, C])."""
         current = self.current_encoder(jnp.concatenate([frames, masks], -1))
-        if self.config.temporal_form == "autoencoder":
+        if not self.config.form.neighbours:
             return self.decoder(current)
-        if self.config.temporal_form == "concatenation":
+        if not self.config.form.attention:
             sides = [features.mean(1) for _, features in (previous, following)]
             return self.decoder(jnp.concatenate([current, *sides], -1))
         attended, carried = zip(*(self._attend(current, *side) for side in (previous, following)))
@@ -152,9 +150,9 @@ class TemporalGenerator(nn.Module):
         return out[..., :channels], carried
 
 
-def _tripled(config):
-    return dataclasses.replace(config, widths=tuple(3 * width for width in config.widths),
-                               dilated_width=3 * config.dilated_width)
+def _widened(config: configs.Autoencoder, times: int) -> configs.Autoencoder:
+    return dataclasses.replace(config, widths=tuple(times * width for width in config.widths),
+                               dilated_width=times * config.dilated_width)
 
 
 class Generators(nn.Module):
@@ -165,8 +163,7 @@ class Generators(nn.Module):
 
     def setup(self):
         self.spatial = SpatialGenerator(self.config, self.dtype)
-        self.temporal = (None if self.config.temporal_form == "none"
-                         else TemporalGenerator(self.config, self.dtype))
+        self.temporal = TemporalGenerator(self.config, self.dtype) if self.config.form.temporal else None
 
     def __call__(self, frames, masks, previous, following):
         """frames [B, H, W, 3], masks [B, H, W, 1], previous and following [B, T, H, W, 3].

@@ -86,7 +86,7 @@ def _seen(completer, source, folder):
         if strip:
             strips.append(strip)
             if (len(attention) < 4 and "stcnet" in hows
-                    and completer.model.config.stcnet.temporal_form == "attention"):
+                    and completer.model.config.stcnet.form.attention):
                 attention += attention_pictures(completer, tracklet, completer.plan(tracklet), hows.index("stcnet"))
     return counts, strips, attention, warnings
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -20,11 +19,13 @@ from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
+from vrstc_jax.training.loop import Intervals
 from vrstc_jax.training.metrics_log import curves
 from vrstc_jax.training.reid import train_reid
 from vrstc_jax.training.stcnet import train_stcnet
@@ -68,8 +69,9 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_fr
 
     seen = [TrainingFrames(first, candidates.without(k, np.arange(len(tracklet))), label)
             for k, (tracklet, first, label) in enumerate(zip(data.tracklets, data.first, labels))]
-    guider = train_reid(data, seen, config, len(identities), work / "reid", log_every=log_every,
-                        checkpoint_every=checkpoint_every, start_from=start_from and start_from.reid)
+    intervals = Intervals(log=log_every, checkpoint=checkpoint_every)
+    guider = train_reid(data, seen, config.first_reid, len(identities), work / "reid", intervals=intervals,
+                        start_from=start_from and start_from.reid)
 
     locator = Locator(config.reid, guider, len(identities))
     scores = locate_tracklets(work / "scores.npz", data, locator)
@@ -80,12 +82,11 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_fr
     usable = [TrainingFrames(first, held_out.without(k, np.flatnonzero(clean[k])), label)
               for k, (first, label) in enumerate(zip(data.first, labels))]
 
-    state = train_stcnet(data, usable, config, guider, len(identities), work / "stcnet",
-                         log_every=log_every, checkpoint_every=checkpoint_every,
-                         start_from=start_from and (start_from.generators, start_from.discriminators))
+    generators, discriminators = train_stcnet(
+        data, usable, config.stcnet_task, guider, len(identities), work / "stcnet", intervals=intervals,
+        start_from=start_from and (start_from.generators, start_from.discriminators))
     return Model(
-        config=config, generators=jax.device_get(state.result),
-        discriminators=jax.device_get(state.discriminators), reid=guider, identities=identities,
+        config=config, generators=generators, discriminators=discriminators, reid=guider, identities=identities,
         tau=float(tau),
         provenance={
             "command": command, "inputs": inputs or {},
@@ -173,7 +174,7 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
     """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
     if tracklet.masks is not None:
-        return np.array([not mask.any() for mask in tracklet.masks], bool)
-    return (scores >= tau).all(axis=1)
+        return Plan.from_masks(tracklet.masks).visible
+    return visible_frames(scores, tau)
 
 

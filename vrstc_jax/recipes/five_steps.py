@@ -21,19 +21,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.datasets import gallery_with_queries
-from vrstc_jax.data.tracklet_set import LAST, TrackletSet, is_complete, read_set, write_set
+from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.locating import LocatingScore, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator, choose_tau
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import RESERVED, ResultsFolder
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.recipes import fit
@@ -159,8 +158,8 @@ def run(work, config: configs.Config, write: Callable[[Path], None], *, options:
             _give_back(work)
         raise
     step("reid", work / "reid.safetensors", lambda: kept_reid(
-        work / "reid.safetensors", lambda: first_network(raw["train"], config, work / "reid", command=command,
-                                                         start_from=start_from)))
+        work / "reid.safetensors", lambda: first_network(raw["train"], config.first_reid, work / "reid",
+                                                         command=command, start_from=start_from)))
     first = load_reid(work / "reid.safetensors")
     step("locate", work / "locating.json", lambda: locate(raw, config, first, work))
     found = read_located(work)
@@ -198,13 +197,13 @@ def read_splits(directory) -> dict[str, TrackletSet]:
     return {split: read_set(directory, split) for split in SPLITS}
 
 
-def first_network(train: TrackletSet, config: configs.Config, directory, *, start_from: dict | None = None,
+def first_network(train: TrackletSet, task: configs.ReidTask, directory, *, start_from: dict | None = None,
                   command: str = "", name: str = "re-ID network") -> ReidModel:
-    """Step 1, and with `config.of_final`'s config the network of step 5: trained on all frames."""
+    """The network of step 1, or of step 5: trained on all frames."""
     identities, seen = all_frames(train)
-    variables = train_reid(train, seen, config, len(identities), directory, start_from=start_from, name=name)
-    return ReidModel(config.reid, variables, identities, {
-        "command": command, "tracklets": len(train.tracklets), "steps": config.reid_training.steps,
+    variables = train_reid(train, seen, task, len(identities), directory, start_from=start_from, name=name)
+    return ReidModel(task.network, variables, identities, {
+        "command": command, "tracklets": len(train.tracklets), "steps": task.training.steps,
         "curves": {name: curves(directory)}})
 
 
@@ -257,9 +256,8 @@ def generators(train: TrackletSet, config: configs.Config, network: ReidModel, f
              for tracklet, scores in zip(train.tracklets, found.scores["train"])]
     usable = [TrainingFrames(first, np.flatnonzero(ok), label)
               for ok, first, label in zip(clean, train.first, labels)]
-    state = train_stcnet(train, usable, config, network.variables, len(network.identities), directory)
-    return Model(config=config, generators=jax.device_get(state.result),
-                 discriminators=jax.device_get(state.discriminators), reid=network.variables,
+    trained = train_stcnet(train, usable, config.stcnet_task, network.variables, len(network.identities), directory)
+    return Model(config=config, generators=trained[0], discriminators=trained[1], reid=network.variables,
                  identities=network.identities, tau=found.tau, provenance={
                      "command": command, "tracklets": len(train.tracklets),
                      "frames": int(sum(map(len, train.tracklets))),
@@ -289,7 +287,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
                 tracklet, scores = data.tracklets[place], found.scores[split][place]
                 if not folder.has(tracklet):
                     given = options.hidden == "given"
-                    plan = completer.plan(tracklet) if given else plan_from_scores(scores, model.tau)
+                    plan = completer.plan(tracklet) if given else Plan.from_scores(scores, model.tau)
                     folder.write(tracklet, plan, completer.stream(tracklet, plan))
                 bar.update(len(tracklet))
             done[split] = [folder.completed(tracklet) for tracklet in data.tracklets]
@@ -367,7 +365,7 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
     """Step 5's network, trained; its file, `directory`.safetensors, stands afterwards."""
     path = directory.with_name(f"{directory.name}.safetensors")
     begin = backbone_of(first.variables) if config.final_from_first else start_from
-    return kept_reid(path, lambda: first_network(train, configs.of_final(config), directory, start_from=begin,
+    return kept_reid(path, lambda: first_network(train, config.final_reid, directory, start_from=begin,
                                                  command=command, name=name))
 
 
@@ -517,7 +515,7 @@ def _clean(work, options):
 
 def _remove(path):
     if is_remote(path):
-        remove(path / LAST)  # what says of a set that it is whole; nothing is renamed there
+        remove(path / INFO_FILE)  # what says of a set that it is whole; nothing is renamed there
         remove(path)
     elif path.is_dir():
         going = path.with_name(f".{path.name}.removed")  # a half that were left would pass for the whole

@@ -20,8 +20,8 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
-from vrstc_jax.data.inputs.decoding import VideoReader
 from vrstc_jax.data.inputs.sources import Source
+from vrstc_jax.data.inputs.video import VideoReader
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.runtime.errors import InputError

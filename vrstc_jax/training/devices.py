@@ -1,6 +1,7 @@
 """What training needs of devices: the axis they are mapped over, and data in the form a pmapped step takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -8,15 +9,21 @@ import numpy as np
 from vrstc_jax.runtime.errors import InputError
 
 AXIS = "batch"  # of devices; gradients and metrics are averaged over it
+Device = Any  # jax.Device, which is a variable to type checkers
+
+Tree = TypeVar("Tree")
 
 
-def replicated(tree, devices: Sequence[jax.Device]):
-    """A tree on this process' part of the devices as a pmapped step returns it, so that it compiles once."""
+def replicated(tree: Tree, devices: Sequence[Device]) -> Tree:
+    """A tree on this process' part of the devices.
+
+    It is laid out as a pmapped step returns it, so that the step is compiled once, and not again for its own output.
+    """
     mesh = jax.sharding.Mesh(np.array(_local(devices)), (AXIS,))
     return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-def shard(batch: dict, devices: Sequence[jax.Device]) -> dict:
+def shard(batch: dict, devices: Sequence[Device]) -> dict:
     """This process' rows of a batch [B, …] to [D, B/D, …], for its D of the devices.
 
     Raises:
@@ -33,12 +40,14 @@ def shard(batch: dict, devices: Sequence[jax.Device]) -> dict:
     return jax.tree.map(split, batch)
 
 
-def _local(devices):
+def _local(devices: Sequence[Device]) -> list[Device]:
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
-def jit_without_optimisation(function):
-    """`jit` for what runs a single time, such as an initial state: its many small random draws take XLA much
-    longer to compile when it optimises them for CPU."""
+def jit_without_optimisation(function: Callable) -> Callable:
+    """`jit` for a function that is called once, such as the one that draws an initial state.
+
+    XLA for CPU takes much longer to optimise its many small random draws than to run them as they are.
+    """
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)

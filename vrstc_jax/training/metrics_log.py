@@ -6,11 +6,12 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vrstc_jax.runtime.storage import as_path, is_remote, write_whole
-from vrstc_jax.training.checkpoints import full_disk_as_input_error
+from vrstc_jax.training.checkpoint_files import full_disk_as_input_error
 
 _CURVE_POINTS = 200  # of each training curve, kept in the model for reports
 _UPLOAD_SECONDS = 60  # between writings of a whole log into a bucket
@@ -19,8 +20,8 @@ _UPLOAD_SECONDS = 60  # between writings of a whole log into a bucket
 class MetricsLog:
     """Metrics as JSON lines and as TensorBoard events, in one directory; a context manager.
 
-    On going on from a checkpoint, lines of steps after it are dropped, so that each step stands once. In a bucket,
-    where nothing is added to a file, both are written anew, once a minute and where `flush` says.
+    On resuming from a checkpoint, lines of steps after it are dropped, so that no step occurs twice. A file in a
+    bucket cannot be appended to, so there both are written as a whole, once a minute and on `flush`.
 
     Args:
       directory: local, or in gs://.
@@ -30,11 +31,11 @@ class MetricsLog:
       InputError: the disk is full, here or in any method.
     """
 
-    def __init__(self, directory, start: int = 0):
-        # Imported here: it takes a second, and only training writes events. Its SummaryWriter writes in a thread,
-        # which a full disk ends, and then blocks.
+    def __init__(self, directory: str | os.PathLike, start: int = 0):
+        # Imported here because it takes a second, and only training writes events. tensorboardX's SummaryWriter would
+        # write in a thread, which a full disk ends, and then block.
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto.event_pb2 import SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
         self.directory = as_path(directory)
         kept = [line for line in read_metrics(self.directory) if line["step"] <= start]
@@ -49,18 +50,18 @@ class MetricsLog:
             if self._remote:
                 Path(self._lines).write_text(text)
             self._events = EventsWriter(os.path.join(here, "events"))
-            self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what it shows from there on
+            self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # TensorBoard drops later steps
 
-    def __enter__(self):
+    def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with self._here, full_disk_as_input_error(self.directory):
                 self._events.close()
                 self._upload()
         except Exception:
-            if kind is None:  # else what is being raised already is what there is to tell
+            if kind is None:  # otherwise the error that is being raised already is the one to report
                 raise
 
     @property
@@ -82,7 +83,10 @@ class MetricsLog:
             self.flush()
 
     def flush(self) -> None:
-        """Puts everything into the bucket, if it is in one: due before each checkpoint, which counts on what it has."""
+        """Writes everything to the bucket, if the directory is in one.
+
+        Due before each checkpoint: a run that resumes from it needs the log up to its step.
+        """
         self._flushed = time.monotonic()
         with full_disk_as_input_error(self.directory):
             self._events.flush()
@@ -95,18 +99,18 @@ class MetricsLog:
         with full_disk_as_input_error(self.directory):
             self._add(step, summary=summary.image(name, image, dataformats="HWC"))
 
-    def _upload(self):
+    def _upload(self) -> None:
         if self._remote:
             for file in Path(self._lines).parent.iterdir():
                 write_whole(self.directory / file.name, file.read_bytes())
 
-    def _add(self, step, **what):
-        from tensorboardX.proto.event_pb2 import Event
+    def _add(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
         self._events.write_event(Event(wall_time=time.time(), step=step, **what))
 
 
-def read_metrics(directory) -> list[dict]:
+def read_metrics(directory: str | os.PathLike) -> list[dict]:
     """The lines of a `MetricsLog`, in order; a last line that was cut off is left out."""
     path = as_path(directory) / "metrics.jsonl"
     lines = []
@@ -118,7 +122,7 @@ def read_metrics(directory) -> list[dict]:
     return lines
 
 
-def curves(directory) -> dict[str, list]:
+def curves(directory: str | os.PathLike) -> dict[str, list]:
     """{metric: [[step, value], …]} of a training run, thinned."""
     lines = read_metrics(directory)
     lines = lines[::max(1, len(lines) // _CURVE_POINTS)]

@@ -1,28 +1,23 @@
-"""Adam as the paper's PyTorch has it, and its learning rate over time."""
+"""Adam as the paper's PyTorch has it, its learning rate over time, and the running mean of what it trains."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import optax
-from jax import tree_util
 
 from vrstc_jax.config import Training
 
 
 def learning_rate(training: Training) -> optax.Schedule:
-    """The learning rate at each step: the config's schedule after its linear warm-up.
-
-    Raises:
-      ValueError: the schedule is none of 'constant', 'cosine', 'staircase'.
-    """
+    """The learning rate at each step: the config's schedule after its linear warm-up."""
     steps = max(training.steps, 1)
-    if training.schedule == "constant":
-        rate = optax.constant_schedule(training.learning_rate)
-    elif training.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(training.learning_rate, steps)
-    elif training.schedule == "staircase":
-        rate = optax.piecewise_constant_schedule(
-            training.learning_rate, {steps // 3: 0.1, 2 * steps // 3: 0.1} if steps >= 3 else {})
-    else:
-        raise ValueError(f"schedule must be 'constant', 'cosine' or 'staircase'. Got {training.schedule!r}.")
+    thirds = {steps // 3: 0.1, 2 * steps // 3: 0.1} if steps >= 3 else {}
+    rate = {
+        "constant": lambda: optax.constant_schedule(training.learning_rate),
+        "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
+        "staircase": lambda: optax.piecewise_constant_schedule(training.learning_rate, thirds),
+    }[training.schedule]()
     if not training.warmup:
         return rate
     return lambda step: rate(step) * jnp.minimum(1.0, (step + 1) / training.warmup)
@@ -34,7 +29,10 @@ def adam(training: Training) -> optax.GradientTransformation:
     return optax.chain(decay, optax.scale_by_adam(), optax.scale_by_learning_rate(learning_rate(training)))
 
 
-def running_mean(mean, params, step, decay: float):
-    """The running mean of the parameters after `step` updates, quick to forget the first ones."""
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return tree_util.tree_map(lambda m, p: decay * m + (1 - decay) * p, mean, params)
+def running_mean(mean: Any, values: Any, step: jax.Array, decay: float) -> Any:
+    """The running mean of a tree after `step` updates.
+
+    The decay grows from 2/11 to `decay`, so that the initial values are soon forgotten.
+    """
+    keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda m, p: keep * m + (1 - keep) * p, mean, values)

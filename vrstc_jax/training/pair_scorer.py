@@ -1,42 +1,48 @@
-"""One training step of ASTPN's pair scorer: contrastive loss on pairs and cross-entropy of both their clips.
+"""Training ASTPN's pair scorer: contrastive loss on pairs, and cross-entropy of both their clips.
 
-Batches are those of the re-ID network with `Training.clips_per_identity` = 2, in which neighbours are of one
-person. Each clip is embedded once, and takes part in two pairs: with its neighbour, and with the other
-person who follows. As the authors have it, half of the pairs are of one person, and the losses weigh the
-same; that their pairs come from two cameras is up to the tracklets.
+Batches are those of the re-ID network with `Training.clips_per_identity` = 2, in which clips 2i and 2i + 1 are of one
+person. Each clip is embedded once and takes part in two pairs: with the other clip of its person, and with a clip of
+the person who follows. As in the authors' training, half of the pairs are of one person, and the losses weigh the
+same; whether a pair comes from two cameras depends on the tracklets.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from vrstc_jax import config as configs
+from vrstc_jax.config import ReidTask
 from vrstc_jax.models import losses
 from vrstc_jax.models.reid import PairScorer
 from vrstc_jax.ops.pictures import to_float
-from vrstc_jax.training.reid import State, first_state, pmap_update
+from vrstc_jax.training import state as states
+from vrstc_jax.training import step
+from vrstc_jax.training.devices import AXIS
+from vrstc_jax.training.reid import adopted
+from vrstc_jax.training.state import TrainState
 
 
-def initial_state(config: configs.Config, identities: int, *, start_from: dict | None = None) -> State:
+def initial_state(task: ReidTask, identities: int, *, start_from: dict | None = None) -> TrainState:
     """As `training.reid.initial_state`, of `PairScorer`."""
-    clips = jnp.zeros((1, 1, config.reid.height, config.reid.width, 3))
+    clips = jnp.zeros((1, 1, task.network.height, task.network.width, 3))
 
-    def network(key):
-        return PairScorer(config.reid, identities).init(key, clips, clips)
+    def init(key):
+        return PairScorer(task.network, identities).init(key, clips, clips)
 
-    return first_state(network, config.reid_training, seed=config.seed + 1, start_from=start_from)
+    return states.initial_state(init, task.training, seed=task.seed, adopt=partial(adopted, start_from=start_from))
 
 
-def gradients(config: configs.Config, identities: int, state: State, batch: dict, axis_name: str | None):
+def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *,
+              axis_name: str | None = None) -> tuple[dict, dict, dict]:
     """As `training.reid.gradients`; the pairs, too, are those of the global batch."""
-    network, weights = PairScorer(config.reid, identities, axis_name, config.compute), config.reid_losses
+    network, weights = PairScorer(task.network, identities, axis_name, task.compute), task.losses
     if len(batch["labels"]) % 2:
         raise ValueError("a device's part of a batch must hold pairs, an even number of clips. "
                          f"Got {len(batch['labels'])}.")
 
-    def pairs(clips_or_labels):
-        """Each first clip with its neighbour, and with the neighbour of the first that follows."""
+    def pairs(clips_or_labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Clip 2i with clip 2i + 1, of the same person, and with clip 2i + 3, of the person who follows."""
         first, second = clips_or_labels[0::2], clips_or_labels[1::2]
         return jnp.concatenate([first, first]), jnp.concatenate([second, _next(second, axis_name)])
 
@@ -62,7 +68,7 @@ def gradients(config: configs.Config, identities: int, state: State, batch: dict
     return grads, batch_stats, metrics
 
 
-def _next(rows, axis_name):
+def _next(rows: jax.Array, axis_name: str | None) -> jax.Array:
     """Row i + 1 of the global batch at row i, and the first at the last; rows [B, …]."""
     if axis_name is None:
         return jnp.roll(rows, -1, axis=0)
@@ -72,13 +78,13 @@ def _next(rows, axis_name):
     return jnp.concatenate([rows[1:], heads[following][None]])
 
 
-def pmap_step(config: configs.Config, identities: int, devices=None):
+def pmap_step(task: ReidTask, identities: int, devices: step.Devices = None) -> Callable:
     """As `training.reid.pmap_step`.
 
     Raises:
       ValueError: batches do not hold two clips of each person.
     """
-    if config.reid_training.clips_per_identity != 2:
+    if task.training.clips_per_identity != 2:
         raise ValueError("pairs need two clips of each person in a batch: Training.clips_per_identity must "
-                         f"be 2. Got {config.reid_training.clips_per_identity}.")
-    return pmap_update(partial(gradients, config, identities), config.reid_training, devices)
+                         f"be 2. Got {task.training.clips_per_identity}.")
+    return step.pmap_step(partial(gradients, task, identities, axis_name=AXIS), task.training, devices=devices)

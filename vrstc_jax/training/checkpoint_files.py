@@ -1,0 +1,98 @@
+"""Whether checkpoints on disk are whole: digests of their files, removal of what cannot be used, full disks."""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from etils import epath
+
+from vrstc_jax.runtime.errors import InputError
+
+DIGESTS = "digests.json"
+STATE_ALONE = "default"  # the one item of checkpoints from before there were digests
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the names that Orbax gives while it writes
+
+
+@contextmanager
+def full_disk_as_input_error(directory: str | os.PathLike) -> Iterator[None]:
+    """Turns the errors of a disk that is full, or of a spent quota, into an `InputError` that names `directory`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        raise InputError(f"{directory}: the disk is full; make room, and the same command goes on from the last whole "
+                         "checkpoint.") from None
+
+
+def _is_full(error: BaseException | None) -> bool:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # TensorStore raises a ValueError with the system's words.
+        if full or any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def remove_damaged(directory: epath.Path) -> None:
+    """Removes checkpoints that cannot be used, from the newest to the first that can, and reports them."""
+    if not directory.exists():
+        return
+    remove_unfinished(directory)
+    steps = sorted((int(path.name) for path in directory.iterdir() if path.name.isdecimal()), reverse=True)
+    refused = []
+    for step in steps:
+        problem = problem_of(directory / str(step))
+        if problem is None:
+            break
+        refused.append(f"the checkpoint of step {step} {problem}")
+        (directory / str(step)).rmtree(missing_ok=True)
+    if refused:
+        left = steps[len(refused):]
+        print(f"vrstc: {directory}: {'; '.join(refused)}. "
+              + (f"Going on from step {left[0]}." if left else "Training starts anew."), file=sys.stderr)
+
+
+def remove_unfinished(directory: epath.Path) -> None:
+    """Removes what Orbax was writing when a process died or the disk was full."""
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if _UNFINISHED in path.name:
+                path.rmtree(missing_ok=True)
+
+
+def problem_of(path: epath.Path) -> str | None:
+    """What is wrong with a checkpoint, as the end of a sentence 'the checkpoint …'; None: nothing."""
+    if not (path / DIGESTS).exists():
+        return None if (path / STATE_ALONE).exists() else "is half-written"
+    try:
+        wanted = json.loads((path / DIGESTS).read_text())
+    except ValueError:  # not JSON, or not even text
+        return f"is damaged ({DIGESTS})"
+    found = digests_of(path)
+    if found == wanted:
+        return None
+    return f"is damaged ({min(name for name, _ in set(found.items()) ^ set(wanted.items()))})"
+
+
+def digests_of(path: epath.Path) -> dict[str, str]:
+    """{name below `path`: SHA-256} of every file except those that hold the digests."""
+    files = [root / name for root, _, names in path.walk() for name in names if DIGESTS not in name]
+    return {str(file.relative_to(path)): _sha256(file) for file in sorted(files)}
+
+
+def _sha256(file: epath.Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

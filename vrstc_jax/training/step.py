@@ -1,0 +1,43 @@
+"""The training step of any network, over the devices of all processes."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from vrstc_jax.config import Training
+from vrstc_jax.training.devices import AXIS, Device
+from vrstc_jax.training.optimiser import adam, running_mean
+from vrstc_jax.training.state import TrainState, learning_part
+
+Devices = Sequence[Device] | None  # of all processes; None: all there are
+
+
+def pmap_step(gradients: Callable, training: Training, *, constants: int = 0, devices: Devices = None) -> Callable:
+    """One Adam step from a network's gradients.
+
+    Args:
+      gradients: (state, *constants, batch) to (gradients of what learns, new batch statistics, metrics), on a
+        device's part of the batch. It is taken before the mean over devices, so every output must be a mean over
+        the batch.
+      constants: number of arguments between state and batch that are the same on every device.
+
+    Returns:
+      (state, *constants, batch [devices, B/devices, …]) to (state, metrics). The state is not mapped, and it is
+      donated: the caller's copy is gone.
+    """
+    optimiser = adam(training)
+
+    def step(state: TrainState, *arguments):
+        # Every output is averaged: pmap returns the first device's, and nothing would notice a difference.
+        grads, batch_stats, metrics = jax.lax.pmean(gradients(state, *arguments), AXIS)
+        learning = learning_part(state.params, training)
+        updates, adam_state = optimiser.update(grads, state.adam, learning)
+        params = state.params | jax.tree.map(jnp.add, learning, updates)
+        new = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, adam=adam_state)
+        if training.average:
+            new = new.replace(mean=running_mean(state.mean, new.current, new.step, training.average))
+        return new, metrics
+
+    return jax.pmap(step, axis_name=AXIS, in_axes=(*[None] * (1 + constants), 0), out_axes=(None, None),
+                    donate_argnums=0, devices=devices)
