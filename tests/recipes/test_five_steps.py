@@ -18,7 +18,6 @@ import pytest
 from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns, compiled_once, patched, trained  # noqa: F401
 from people import figures, tracklet
 
-from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image
 from vrstc_jax.data.inputs.folders import read_folder
 from vrstc_jax.data.inputs.masks import read_mask
