@@ -276,7 +276,9 @@ def test_it_runs_on_every_worker_and_restarts_when_preempted(machine, standins, 
     ended(workers, code)
     assert sorted(standins.lines("ran")) == [
         [str(worker), "-m", "experiments.vrstc", *NASTY] for worker in workers for _ in range(ran)]
-    assert os.path.exists((standins.home / "path").read_text() + "/experiments/vrstc.py")  # which is not installed
+    source = (standins.home / "path").read_text()  # experiments are not installed
+    assert source in [f"{worker}/vrstc/venv/source" for worker in workers]
+    assert os.path.exists(f"{source}/experiments/vrstc.py")
 
 
 def test_a_stopped_run_checkpoints_and_does_not_restart(machine, standins, monkeypatch):
