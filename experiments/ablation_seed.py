@@ -25,6 +25,7 @@ from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.storage import require_writable_directory
+from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training import loop, pair_scorer
 
 Sets = Mapping[str, TrackletSet]
@@ -65,31 +66,31 @@ class Seed:
     def __init__(self, work: Path, config: configs.Config, protocol: WalkerProtocol,
                  start: Callable[[], dict] | None = None):
         self.work, self.config = work, config
-        for name, change in (("data", lambda tracklet: tracklet), ("truth", unoccluded)):
-            _write_if_missing(work / name, lambda change=change: {
-                split: [change(tracklet) for tracklet in tracklets]
-                for split, tracklets in walker_splits(protocol).items()})
-        self.raw, self.truth = (five_steps.read_splits(work / name) for name in ("data", "truth"))
+        self.raw = _stored(work, "data", lambda: walker_splits(protocol))
+        self.truth = _stored(work, "truth", lambda: {
+            split: [unoccluded(tracklet) for tracklet in tracklets]
+            for split, tracklets in walker_splits(protocol).items()})
         self.first = five_steps.kept_reid(work / "reid.safetensors", lambda: five_steps.first_network(
             self.raw["train"], config.first_reid, work / "reid", start_from=start() if start else None))
-        if not distributed.run_on_first((work / "locating.json").exists):
-            five_steps.locate(self.raw, config, self.first, work)
-        self.located = five_steps.read_located(work)
+        self.located = Workdir(work).get_or_make(
+            "locating.json", lambda: five_steps.locate(self.raw, config, self.first, work),
+            load=lambda path: five_steps.read_located(path.parent))
 
     def row(self, name: str, make: Callable[["Seed", Path], retrieval.Evaluation]) -> dict[str, Any]:
         """A row's figures from its result.json; if that is missing, `make` is called with the row's directory."""
-        result = self.result_of(name)
-        if not distributed.run_on_first(result.exists):
+        work = self.result_of(name).parent
+
+        def figures() -> dict[str, Any]:
             distributed.print_on_first(f"{self.work.name}: {name}")
-            distributed.run_on_first(lambda: require_writable_directory(result.parent))
-            figures = make(self, result.parent).figures()
+            distributed.run_on_first(lambda: require_writable_directory(work))
+            return make(self, work).figures()
 
-            def write() -> None:
-                (result.parent / _FEATURES).unlink(missing_ok=True)
-                write_json(result, figures)
+        def save(path: Path, found: dict[str, Any]) -> None:
+            (work / _FEATURES).unlink(missing_ok=True)
+            write_json(path, found)
 
-            distributed.run_on_first(write)
-        return json.loads(result.read_text())
+        return Workdir(work).get_or_make("result.json", figures, save=save,
+                                         load=lambda path: json.loads(path.read_text()))
 
     def result_of(self, row: str) -> Path:
         """The file of a row's figures."""
@@ -134,11 +135,10 @@ class Seed:
 
     def truth_where_located(self, work: Path) -> Sets:
         """The data with the truth in the located bands: locating's own loss remains."""
-        _write_if_missing(work / "completed", lambda: {
+        return _stored(work, "completed", lambda: {
             split: [_filled(tracklet, true, Plan.from_scores(scores, self.located.tau)) for tracklet, true, scores
                     in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.located.scores[split])]
             for split in self.raw})
-        return five_steps.read_splits(work / "completed")
 
     def pairs(self, work: Path, sets: Sets) -> retrieval.Evaluation:
         """ASTPN's pair scorer, trained on one set and evaluated on it."""
@@ -167,13 +167,16 @@ class Seed:
 
     def _completed_by(self, model: Model, work: Path, located: five_steps.Located | None = None,
                       options: five_steps.Options = five_steps.Options()) -> Sets:
-        if not distributed.run_on_first(lambda: is_complete(work / "completed")):
-            five_steps.complete_sets(self.raw, model, located or self.located, work, options=options)
-        return five_steps.read_splits(work / "completed")
+        located = located or self.located
+        return Workdir(work).get_or_make(
+            "completed", lambda: five_steps.complete_sets(self.raw, model, located, work, options=options),
+            load=five_steps.read_splits, exists=is_complete)
 
 
-def _write_if_missing(path: Path, sets: Callable[[], Mapping[str, Sequence[Tracklet]]]) -> None:
-    distributed.run_on_first(lambda: None if is_complete(path) else write_set(path, sets()))
+def _stored(work: Path, name: str, sets: Callable[[], Mapping[str, Sequence[Tracklet]]]) -> Sets:
+    """The stored set of a name, which process 0 writes if it is missing."""
+    return Workdir(work).get_or_make(name, lambda: None, save=lambda path, _: write_set(path, sets()),
+                                     load=five_steps.read_splits, exists=is_complete)
 
 
 def _filled(tracklet: Tracklet, true: Tracklet, plan: Plan) -> Tracklet:

@@ -19,6 +19,7 @@ import tyro
 from experiments.settings import Changes, changed, require_known, require_positive, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.evaluation.judging import held_out_of
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.models.model_file import load_model, save_model
 from vrstc_jax.recipes.fit import fit
@@ -81,7 +82,8 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
         path = work / "model.safetensors"
         if not path.exists():
             save_model(path, fit(tracklets, work, config=config, hold_out=arguments.hold_out))
-        table[name] = judge(Completer(load_model(path)), tracklets).metrics()["judge"]
+        model = load_model(path)
+        table[name] = judge(Completer(model), tracklets, held_out=held_out_of(model)).metrics()["judge"]
         write_json(arguments.workdir / "table.json", table)
         best = max(table[name][method]["psnr"] for method in ("copy", "mean", "telea"))
         scores = table[name]["stcnet"]

@@ -53,7 +53,8 @@ from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
-from vrstc_jax.runtime.storage import require_local, require_writable_directory
+from vrstc_jax.runtime.storage import require_local
+from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training.metrics_log import curves
 from vrstc_jax.training.stcnet import train_stcnet
 
@@ -127,7 +128,6 @@ def main(arguments: Arguments) -> Path:
     path = work / "model.safetensors"
 
     def take() -> bool:
-        require_writable_directory(work)
         five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
                                 "variety": dataclasses.asdict(variety)})
         if not path.exists() and not (work / "data").exists():
@@ -135,13 +135,14 @@ def main(arguments: Arguments) -> Path:
         return path.exists()
 
     if distributed.run_on_first(take):
-        distributed.print_on_first(f"{path}: exists; nothing is left to do.")
+        distributed.print_on_first(f"{path}: exists already; nothing is left to do.")
         return path
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
     first, head = locating_networks(train, config, amount, work)
-    distributed.run_on_first(lambda: (work / "locating.json").exists()
-                             or write_json(work / "locating.json", _locating(head, validation)))
-    model = _stcnet(train, config, amount, (first, head), work)
+    locating = Workdir(work).get_or_make(
+        "locating.json", lambda: None, save=lambda path, _: write_json(path, _locating(head, validation)),
+        load=lambda path: json.loads(path.read_text()))
+    model = _stcnet(train, config, amount, (first, head, locating), work)
     provenance = {"command": shlex.join(["python", "-m", "experiments.default_model", *sys.argv[1:]]),
                   "commit": commit(), "made of": "made-up walkers", "variety": dataclasses.asdict(variety)}
     model = dataclasses.replace(model, provenance=provenance | model.provenance)
@@ -161,11 +162,11 @@ def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.
         write_set(path, {"train": seen[:cut], "validation": seen[cut:]})
 
 
-def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount, networks: tuple[ReidModel, ReidModel],
-            work: Path) -> Model:
-    """The model: STCnet trained with the first network as guider, and the second, which locates."""
-    first, head = networks
-    seed, locating = config.seed, json.loads((work / "locating.json").read_text())
+def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount,
+            located: tuple[ReidModel, ReidModel, dict[str, Any]], work: Path) -> Model:
+    """The model: STCnet trained with the first network as guider, and the second, which locates with the third's τ."""
+    first, head, locating = located
+    seed = config.seed
     identities, frames = unoccluded_frames(train)
     trained = train_stcnet(train, frames, config.stcnet_task, first.variables, len(identities), work / "stcnet")
     measured = {"STCnet": curves(work / "stcnet")}

@@ -101,7 +101,6 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     start_jax_for_training(config.batches)
     distributed.require_single_process("experiments.variety")
     work = arguments.workdir
-    require_writable_directory(work)
     five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
                             "locating": locating.digest})
     footage = open_source(arguments.input, boxes=arguments.boxes, spool=work / "spool").tracklets
@@ -115,10 +114,10 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     table = {}
     for name in arguments.rows or ROWS:
         row_work = work / name.replace(" ", "_")
-        model = _trained(row_work, name, config, amount, locating)
-        completer = Completer(dataclasses.replace(model, provenance={"held_out": held_out}))
+        completer = Completer(_trained(row_work, name, config, amount, locating))
+        on_runs = judge(completer, footage, held_out=held_out, seed=arguments.seed)
         table[name] = {
-            "footage": judge(completer, footage, seed=arguments.seed).tables["held-out runs"].overall(),
+            "footage": on_runs.tables["held-out runs"].overall(),
             "walkers": judge(completer, walkers).tables["true masks"].overall()}
         if under is not None:
             table[name]["located"] = located_shares(row_work, arguments, amount, {

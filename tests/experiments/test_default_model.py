@@ -16,6 +16,7 @@ from people import SMOKE, figures, random_model
 from experiments import default_model, starting_weights
 from experiments import vrstc as vrstc_experiment
 from vrstc_jax import cli
+from vrstc_jax.cli.footage import Footage
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.data.walkers import KINDS, Variety, WalkerConfig, make_tracklet, people
@@ -89,7 +90,7 @@ class TestWithoutAModelNamed:
         assert code == 2 and "no tracklet has a run of 11 frames" in err.splitlines()[-1]
         code, _, err = vrstc(capsys, "judge", crops, "--hold-out", 3, "--truth", crops)
         assert code == 2 and "give one of them" in err
-        fitted = dataclasses.replace(random_model(), provenance={"inputs": cli._identity(crops, cli.Footage())})
+        fitted = dataclasses.replace(random_model(), provenance={"inputs": Footage().identity(crops)})
         save_model(tmp_path / "fitted", fitted)
         code, _, err = vrstc(capsys, "judge", crops, "--model", tmp_path / "fitted", "--hold-out", 3)
         assert code == 2 and "was fitted to this footage" in err

@@ -62,7 +62,8 @@ class Page(HTMLParser):
 def write(tmp_path):
     def write(**given):
         path = tmp_path / "report.html"
-        write_report(path, Report(**({"title": "T", "summary": "S", "figures": {}, "command": "c", "config": {}} | given)))
+        needed = {"title": "T", "summary": "S", "figures": {}, "command": "c", "config": {}}
+        write_report(path, Report(**(needed | given)))
         return Page(path)
     return write
 
@@ -212,23 +213,17 @@ def lines_of(chart):
     return [np.array(re.findall(r"[ML] (\S+) (\S+)", path), float) for path, colour in paths if colour != charts._RULE]
 
 
-def ticks_of(chart):
-    """(number, x or y) of each tick, of the steps' axis and of the values'."""
-    texts = re.findall(r'text-anchor: (middle|end);[^>]* x="(\S+)" y="(\S+)"[^>]*>([^<]+)<', chart.svg)
-    number = lambda text: float(text.replace(",", "").replace("\u2212", "-"))
-    return ([(number(text), float(x)) for anchor, x, _, text in texts if anchor == "middle"],
-            [(number(text), float(y)) for anchor, _, y, text in texts if anchor == "end"])
+def numbers_of(chart, anchor):
+    """The ticks of the steps' axis ('middle') or of the values' ('end'), as they are written."""
+    return re.findall(rf"text-anchor: {anchor};[^>]*>([^<]+)<", chart.svg)
 
 
-def test_charts_place_points_by_the_ticks_that_they_show():
-    chart = charts.chart("p", [Curve("a", [0, 100, 300], [1.0, np.nan, 4.0]), Curve("b", [0, 200], [1.5, 2.5])])
+def test_charts_draw_the_finite_points_of_each_curve():
+    chart = charts.chart("p", [Curve("a", [0, 100, 300], [1.0, np.nan, 4.0]), Curve("b", [0, 200], [1.0, 2.5])])
     one, other = lines_of(chart)
-    across, up = map(np.array, ticks_of(chart))
-    for line, steps, values in ((one, [0, 300], [1, 4]), (other, [0, 200], [1.5, 2.5])):  # NaN is left out
-        np.testing.assert_allclose(line[:, 0], np.polyval(np.polyfit(*across.T, 1), steps), atol=0.5)
-        # Numbers are set a little below their tick, all by the same.
-        expected = np.polyval(np.polyfit(*up.T, 1), values)
-        np.testing.assert_allclose(line[:, 1] - expected, line[0, 1] - expected[0], atol=0.5)
+    # (200, 2.5) lies at 2/3 of the steps and 1/2 of the values of the other line.
+    np.testing.assert_allclose(other, [one[0], one[0] + (one[1] - one[0]) * [2 / 3, 1 / 2]], atol=0.01)
+    assert one[1, 0] > one[0, 0] and one[1, 1] < one[0, 1]  # SVG's y runs downwards
     assert chart.caption == "p" and ">a</text>" in chart.svg and ">b</text>" in chart.svg
 
 
@@ -237,7 +232,7 @@ def test_charts_turn_logarithmic_when_values_span_much():
     assert chart.caption == "p, log scale"
     (line,) = lines_of(chart)
     assert line[1, 1] - line[0, 1] == pytest.approx(line[2, 1] - line[1, 1], abs=0.2)
-    assert [number for number, _ in ticks_of(chart)[1]] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+    assert numbers_of(chart, "end") == ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]
     assert charts.chart("p", [Curve("a", [0, 1], [1.0, -100.0])]).caption == "p"
 
 
@@ -247,7 +242,7 @@ def test_charts_of_little():
         chart = charts.chart("p", [curve])
         assert "nan" not in chart.svg
         # A lone point is a dot, in the chart and in the legend.
-        assert chart.svg.count("<use") - len(ticks_of(chart)[0]) == (2 if len(curve.steps) == 1 else 0)
+        assert chart.svg.count("<use") - len(numbers_of(chart, "middle")) == (2 if len(curve.steps) == 1 else 0)
 
 
 def test_marks_put_a_dot_on_every_point():

@@ -10,8 +10,8 @@ from tools import launch
 from tools.launch import tpu_vm
 from tools.launch.checkout import Checkout
 from tools.launch.shell import CommandFailed, Shell
-from vrstc_jax.process import run_as_command
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ELSEWHERE = {"gke": "xpk starts runs on GKE", "slurm": "sbatch starts runs on Slurm"}

@@ -38,18 +38,15 @@ class Verb:
     def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         """Carries out the verb by commands to `shell`: installs `checkout`, or runs `program`, a module and its
         arguments. Raises InputError for bad input and CommandFailed for a command that failed."""
-        raise NotImplementedError
-
-    def check(self, **at_least_one: int) -> None:
-        """Raises InputError for names that Google Cloud refuses, and for numbers below 1."""
         if not re.fullmatch(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?", self.name):
             raise InputError(f"'{self.name}' cannot be the name of a TPU VM: a lower-case letter, then lower-case "
                              "letters, digits and dashes, no dash last, at most 50 in all.")
         if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+-[a-z]", self.zone):
             raise InputError(f"--zone must be one such as us-central2-b. Got '{self.zone}'.")
-        for flag, value in at_least_one.items():
-            if value < 1:
-                raise InputError(f"--{flag} must be 1 or more. Got {value}.")
+        self._do(shell, checkout, program)
+
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
+        raise NotImplementedError
 
     def gcloud(self, verb: str, *words: str) -> tuple[str, ...]:
         """A gcloud command for this TPU VM."""
@@ -58,7 +55,7 @@ class Verb:
         return "gcloud", "compute", "tpus", kind, verb, *words, f"--zone={self.zone}", *project
 
     def ssh(self, command: str, *, worker: str = "all") -> tuple[str, ...]:
-        """Runs a shell command on one worker of the first slice, or on all workers of all slices."""
+        """The command that runs a shell command on one worker of the first slice, or on all workers of all slices."""
         return self.gcloud("ssh", self.name, *self._on(worker), f"--command={command}")
 
     def _on(self, worker: str = "all") -> tuple[str, ...]:
@@ -70,7 +67,7 @@ class Verb:
         return self.gcloud("delete", self.name, *(("--force",) if self.queued else ()), "--quiet")
 
     def install_on(self, shell: Shell, archive: Path) -> None:
-        """Copies an archive of the checkout to every worker, and has `worker.sh` out of it install it there."""
+        """Copies an archive of the checkout to every worker and runs the `install` of its `worker.sh` there."""
         sent = archive.name
         shell.run(*self.gcloud("scp", str(archive), f"{self.name}:{sent}", *self._on()))
         # mv, because a run in progress still reads the old file.
@@ -103,8 +100,8 @@ class Create(Verb):
     keep: bool = False
     """Leave the TPU VM if a command fails."""
 
-    def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        self.check(slices=self.slices, patience=self.patience)
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
+        _require(1, slices=self.slices, patience=self.patience)
         if self.slices > 1 and not self.queued:
             raise InputError(f"--slices {self.slices}: several slices need a queued resource; add --queued, here and "
                              "to the other verbs.")
@@ -139,8 +136,7 @@ class Create(Verb):
 class Install(Verb):
     """Send this checkout's commit to every worker and install it there with JAX for TPUs."""
 
-    def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        self.check()
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         self.install_on(shell, checkout.archive(shell))
 
 
@@ -151,10 +147,8 @@ class Run(Verb):
     retries: int = 3
     """How often it restarts by itself after it was preempted (exit code 75)."""
 
-    def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        self.check()
-        if self.retries < 0:
-            raise InputError(f"--retries must be 0 or more. Got {self.retries}.")
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
+        _require(0, retries=self.retries)
         try:
             shell.run(*self.ssh(shlex.join(["bash", "vrstc/worker.sh", "start", str(self.retries), *program])))
         except CommandFailed as error:
@@ -170,8 +164,8 @@ class Log(Verb):
     lines: int = 100
     """How many lines before the end to begin with."""
 
-    def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        self.check(lines=self.lines)
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
+        _require(1, lines=self.lines)
         if not re.fullmatch("all|[0-9]+", self.worker):
             raise InputError(f"--worker must be a number from 0, or all. Got '{self.worker}'.")
         shell.run(*self.ssh(f"bash vrstc/worker.sh log {self.lines}", worker=self.worker))
@@ -184,8 +178,8 @@ class Stop(Verb):
     grace: int = 300
     """Seconds."""
 
-    def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        self.check(grace=self.grace)
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
+        _require(1, grace=self.grace)
         shell.run(*self.ssh(f"bash vrstc/worker.sh stop {self.grace}"))
 
 
@@ -193,9 +187,14 @@ class Stop(Verb):
 class Delete(Verb):
     """Delete the TPU VM and everything on its disks."""
 
-    def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        self.check()
+    def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         shell.run(*self.deletion())
+
+
+def _require(least: int, **values: int) -> None:
+    for flag, value in values.items():
+        if value < least:
+            raise InputError(f"--{flag} must be {least} or more. Got {value}.")
 
 
 VERBS = {"create": Create, "install": Install, "run": Run, "log": Log, "stop": Stop, "delete": Delete}
