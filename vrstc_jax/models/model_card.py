@@ -1,7 +1,8 @@
-"""What a model file is, as text."""
+"""A summary of a model file, as text."""
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -11,15 +12,15 @@ from vrstc_jax.models.model_file import Model, default_model_path, load_model
 _METHODS = ("copy", "mean", "telea", "spatial", "stcnet")
 
 
-def model_card(path=None) -> str:
-    """What the model in a file is, where it came from and what it reached; None: the default model.
+def model_card(path: str | os.PathLike | None = None) -> str:
+    """What the model in a file is, how it was trained and what it reached; None: the default model.
 
     Raises:
       InputError: as `load_model`.
     """
     model = load_model(path)
-    place = path or default_model_path()
-    lines = [f"{place}: {'the default model' if path is None else 'a VRSTC model'}, size {model.config.name}",
+    kind = "the default model" if path is None else "a VRSTC model"
+    lines = [f"{path or default_model_path()}: {kind}, size {model.config.name}",
              *_rows(_what(model)), "", "Where it came from", *_rows(_origin(model.provenance))]
     reached = model.provenance.get("reached")
     if reached:
@@ -64,7 +65,7 @@ def _reached(reached: Mapping) -> Iterator[str]:
                f"F1 {row['f1']:.3f}, average precision {row['average_precision']:.3f}")
 
 
-def _rows(pairs) -> list[str]:
-    pairs = list(pairs)
-    width = max((len(name) for name, _ in pairs), default=0)
-    return [f"  {name.ljust(width)}  {value}" for name, value in pairs]
+def _rows(entries: Iterable[tuple[str, str]]) -> list[str]:
+    entries = list(entries)
+    width = max((len(name) for name, _ in entries), default=0)
+    return [f"  {name.ljust(width)}  {value}" for name, value in entries]
