@@ -21,7 +21,6 @@ from vrstc_jax.data.images import check_picture, decode_image, encode_png, read_
 from vrstc_jax.data.inputs.boxes import clip_box, read_boxes
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
-from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
 
 VTEST = Path(__file__).resolve().parents[3] / "shared/data/vtest"
@@ -105,11 +104,11 @@ class TestImages:
         Image.fromarray(np.array([[127, 128]], np.uint8)).save(tmp_path / "n.png")
         assert read_mask(tmp_path / "n.png").tolist() == [[False, True]]
 
-    @pytest.mark.parametrize("values", [[0, 1], [1, 1], [0, 127]])
-    def test_masks_without_white_are_not_taken_for_nothing_hidden(self, tmp_path, values):
-        Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "n.png")
-        with pytest.raises(InputError, match=rf"n\.png: a mask is white \(255\) .* value is {max(values)}\."):
-            read_mask(tmp_path / "n.png")
+    def test_masks_without_white_are_not_taken_for_nothing_hidden(self, tmp_path):
+        for values in ([0, 1], [1, 1], [0, 127]):
+            Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "n.png")
+            with refused("n.png: a mask is white (255)", f"value is {max(values)}."):
+                read_mask(tmp_path / "n.png")
         Image.fromarray(np.zeros((1, 2), np.uint8)).save(tmp_path / "n.png")
         assert not read_mask(tmp_path / "n.png").any()
 
@@ -152,7 +151,7 @@ class TestImages:
     def test_an_interrupted_write_leaves_the_old_file(self, tmp_path, monkeypatch):
         write_png(tmp_path / "p.png", noise(0))
         monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-        with pytest.raises(InputError, match="No space left"):
+        with refused("No space left"):
             write_png(tmp_path / "p.png", noise(1))
         np.testing.assert_array_equal(read_image(tmp_path / "p.png"), noise(0))
         assert os.listdir(tmp_path) == ["p.png"]
@@ -209,8 +208,8 @@ class TestFolders:
             refuses(repr(pattern), path=tmp_path / "a", pattern=pattern)
 
     def test_what_is_no_folder_of_pictures(self, tmp_path):
-        refuses("nowhere", path=tmp_path / "nowhere")
         (tmp_path / "empty").mkdir()
+        refuses("nowhere", path=tmp_path / "nowhere")
         refuses("empty", "no pictures", path=tmp_path / "empty")
         refuses("empty", "boxes.txt", path=tmp_path / "empty", boxes="boxes.txt")
         self.fill(tmp_path, ["t/1.png"])
@@ -258,10 +257,9 @@ class TestBoxes:
 
     @pytest.mark.parametrize("line, value", [
         ("1,2,x,4,5,6", "'x'"), ("1,2,,4,5,6", "''"), ("1,2,nan,4,5,6", "'nan'"), ("1,2,3,4,inf,6", "'inf'"),
-        ("1,2,3,4,5", "5 fields"), ("1.5,2,3,4,5,6", "1.5"), ("1,2.5,3,4,5,6", "2.5"),
-        ("0,2,3,4,5,6", "frame 0"),
-        ("1,-1,3,4,5,6", "id -1"), ("1,2,3,4,0,6", "0 wide"), ("1,2,3,4,5,-6", "-6 high"),
-        ("1,1,9,9,9,9", "line 1"), ("1e300,1,2,3,4,5", "1e+300"), ("\x00\x01\x02", "fields")])
+        ("1,2,3,4,5", "5 fields"), ("1.5,2,3,4,5,6", "1.5"), ("1,2.5,3,4,5,6", "2.5"), ("0,2,3,4,5,6", "frame 0"),
+        ("1,-1,3,4,5,6", "id -1"), ("1,2,3,4,0,6", "0 wide"), ("1,2,3,4,5,-6", "-6 high"), ("1,1,9,9,9,9", "line 1"),
+        ("1e300,1,2,3,4,5", "1e+300"), ("\x00\x01\x02", "fields")])
     def test_lines_that_are_no_boxes(self, tmp_path, line, value):
         path = write_boxes(tmp_path / "b.txt", "1,1,2,3,4,5", line)
         with refused(f"{path}:2: ", value):
@@ -281,11 +279,9 @@ class TestBoxes:
             touched = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)
                        if left < x + 1 and x < left + width and top < y + 1 and y < top + height]
             box = clip_box((left, top, width, height), (HEIGHT, WIDTH))
-            if not touched:
-                assert box is None
-                continue
-            (y0, x0), (y1, x1) = np.min(touched, 0), np.max(touched, 0)
-            assert box == (x0, y0, x1 - x0 + 1, y1 - y0 + 1)
+            if touched:
+                (y0, x0), (y1, x1) = np.min(touched, 0), np.max(touched, 0)
+            assert box == ((x0, y0, x1 - x0 + 1, y1 - y0 + 1) if touched else None)
 
 
 class TestVideo:
@@ -350,8 +346,11 @@ class TestVideo:
 
     def test_boxes_beyond_the_last_frame(self, clip, tmp_path):
         boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", "22,1,0,0,9,9", "21,1,0,0,9,9")
-        refuses(f"{boxes}:2: frame 22", "20", path=clip["path"], boxes=boxes, spool=tmp_path / "spool")
-        assert not list((tmp_path / "spool").iterdir())
+        whole = clip["path"].read_bytes()
+        for length in (len(whole), len(whole) // 2):  # Half of it still declares 20 frames.
+            clip["path"].write_bytes(whole[:length])
+            refuses(f"{boxes}:2: frame 22", "20", path=clip["path"], boxes=boxes, spool=tmp_path / "spool")
+            assert not list((tmp_path / "spool").iterdir())
 
     @pytest.mark.parametrize("name, codec, container", [
         ("v.avi", "ffv1", None), ("v.avi", "mpeg4", None), ("v.mkv", "mpeg4", None),
@@ -372,12 +371,6 @@ class TestVideo:
         (tracklet,) = source.tracklets
         assert len(tracklet) == read
         assert_same(tracklet.frames, pictures[:read])  # No frame that is decoded in part.
-
-    def test_boxes_beyond_the_declared_end_of_a_broken_video(self, clip, tmp_path):
-        data = clip["path"].read_bytes()
-        clip["path"].write_bytes(data[:len(data) // 2])
-        boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", "21,1,0,0,9,9")
-        refuses("b.txt:2: frame 21", "20", path=clip["path"], boxes=boxes)
 
     def test_damage_in_the_middle_ends_the_video_there(self, clip):
         expected = cut(decoded(clip["path"]), open_source(**clip).tracklets[0])
@@ -449,11 +442,11 @@ class TestVtest:
         assert source.warnings == () and all(t.warnings == () for t in source.tracklets)
         assert json.loads((tmp_path / "index.json").read_text())["frames_read"] == 795
         # OpenCV decodes by itself; its colour conversion rounds differently, by a few grey levels.
-        capture = cv2.VideoCapture(str(VTEST / "vtest.avi"))
         frame, left, top, width, height = source.tracklets[0].boxes[0].astype(int)
         assert frame == 1
-        picture = capture.read()[1][top:top + height, left:left + width, ::-1].astype(int)
-        assert np.abs(source.tracklets[0].frames[0] - picture).max() <= 4
+        picture = cv2.VideoCapture(str(VTEST / "vtest.avi")).read()[1].astype(int)
+        crop = picture[top:top + height, left:left + width, ::-1]
+        assert np.abs(source.tracklets[0].frames[0] - crop).max() <= 4
 
     def test_cut_in_the_middle(self, tmp_path):
         (tmp_path / "v.avi").write_bytes((VTEST / "vtest.avi").read_bytes()[:1_000_000])

@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
-import re
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from people import figures, random_reid, tracklet
+from refusals import refused
 from small_ranking import AFTER, BEFORE, GALLERY, QUERY, seen
 
 from vrstc_jax.evaluation import retrieval
@@ -80,9 +80,8 @@ def test_only_frames_that_are_kept_count(by_colour):
 ])
 def test_what_cannot_be_judged(query, gallery, message):
     """There is no network: this is told before features are made."""
-    with pytest.raises(InputError, match=re.escape(message)) as raised:
+    with refused(message):
         evaluate(None, query, gallery)
-    assert "\n" not in str(raised.value)
 
 
 WHO = st.lists(st.tuples(st.sampled_from(("-1", "0", "a", "b")), st.sampled_from("12")), min_size=1, max_size=3)
@@ -116,9 +115,8 @@ def test_nearest(by_colour):
                seen("ann", "c1", "junk", colour=50), seen("-1", "c2", "nobody", colour=50),
                seen(None, None, "unknown", colour=52), seen("eve", "c1", "wrong", colour=70)]
     matches, picture = nearest(None, query, gallery)
-    assert [match.tracklet for match in matches] == ["unknown", "right", "wrong", "far"]
-    assert [(match.person, match.camera) for match in matches] == [(None, None), ("ann", "c2"), ("eve", "c1"),
-                                                                   ("bob", "c2")]
+    assert [(match.tracklet, match.person, match.camera) for match in matches] == [
+        ("unknown", None, None), ("right", "ann", "c2"), ("wrong", "eve", "c1"), ("far", "bob", "c2")]
     # Angles of brightness / 100.
     assert [match.distance for match in matches] == pytest.approx(
         [1 - np.cos(difference / 100) for difference in (2, 10, 20, 100)], abs=1e-6)
@@ -136,13 +134,13 @@ def test_of_an_unknown_query_nothing_is_right_or_wrong(by_colour):
 
 
 def test_nearest_of_nothing(by_colour):
-    with pytest.raises(InputError, match="gallery has no tracklet"):
+    with refused("gallery has no tracklet"):
         nearest(None, QUERY[0], [])
 
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_an_empty_tracklet_is_named():
-    with pytest.raises(InputError, match="tracklet empty: has no frame"):
+    with refused("tracklet empty: has no frame"):
         nearest(random_reid(), tracklet(figures(1), name="q"), [tracklet([], name="empty")])
 
 
@@ -153,12 +151,9 @@ def test_features_on_disk(tmp_path):
     save_features(tmp_path / "features.npz", evaluation, QUERY, GALLERY)
     assert os.listdir(tmp_path) == ["features.npz"]
     with np.load(tmp_path / "features.npz", allow_pickle=False) as stored:
-        np.testing.assert_array_equal(stored["query"], features[0])
-        np.testing.assert_array_equal(stored["gallery"], features[1])
-        assert stored["query_names"].tolist() == ["ann/c1", "bob/c1", "cid/c1"]
-        assert stored["gallery_names"].tolist() == ["ann/c2", "again", "bob/c2", "-1/c2", "eve/c2", "ann/c3"]
-        assert stored["query_persons"].tolist() == ["ann", "bob", "cid"]
-        assert stored["gallery_persons"].tolist() == ["ann", "ann", "bob", "-1", "eve", "ann"]
-        assert stored["query_cameras"].tolist() == ["c1"] * 3
-        assert stored["gallery_cameras"].tolist() == ["c2", "c1", "c2", "c2", "c2", "c3"]
-        assert len(stored.files) == 8
+        assert {name: stored[name].tolist() for name in stored.files} == {
+            "query": features[0].tolist(), "gallery": features[1].tolist(),
+            "query_names": ["ann/c1", "bob/c1", "cid/c1"],
+            "gallery_names": ["ann/c2", "again", "bob/c2", "-1/c2", "eve/c2", "ann/c3"],
+            "query_persons": ["ann", "bob", "cid"], "gallery_persons": ["ann", "ann", "bob", "-1", "eve", "ann"],
+            "query_cameras": ["c1"] * 3, "gallery_cameras": ["c2", "c1", "c2", "c2", "c2", "c3"]}
