@@ -506,6 +506,11 @@ BUILDER = PlainFrames
         with refused(tmp_path / "downloads/manual", "Get MARS from"):
             build("mars", tmp_path / "set")
 
+    def test_a_folder_without_frames(self, tmp_path):
+        tree = folder(tmp_path / "tree", "out 0001\nout 0002\nout 0003\nout -1")
+        with refused("no frame"):
+            build("folder", tmp_path / "set", manual_dir=tree)
+
     def test_tracklets_can_be_sent_to_workers(self, tmp_path):
         given = datasets.read_folder_with_splits(folder(tmp_path, SPLIT_LINES))["train"][0]
         back = pickle.loads(pickle.dumps(given))
