@@ -344,13 +344,14 @@ class TestVideo:
         refuses("clip.avi", "'frame'", path=clip["path"], pattern="frame")
         refuses("file", path=clip["path"], boxes=clip["boxes"], spool=clip["boxes"] / "file")
 
-    def test_boxes_beyond_the_last_frame(self, clip, tmp_path):
-        boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", "22,1,0,0,9,9", "21,1,0,0,9,9")
-        whole = clip["path"].read_bytes()
-        for length in (len(whole), len(whole) // 2):  # Half of it still declares 20 frames.
-            clip["path"].write_bytes(whole[:length])
-            refuses(f"{boxes}:2: frame 22", "20", path=clip["path"], boxes=boxes, spool=tmp_path / "spool")
-            assert not list((tmp_path / "spool").iterdir())
+    @pytest.mark.parametrize("share, first, second", [(1, 22, 21), (1, 21, 22), (0.5, 21, 22)])
+    def test_boxes_beyond_the_last_frame(self, clip, tmp_path, share, first, second):
+        """Half of the video still declares 20 frames."""
+        data = clip["path"].read_bytes()
+        clip["path"].write_bytes(data[:int(len(data) * share)])
+        boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", f"{first},1,0,0,9,9", f"{second},1,0,0,9,9")
+        refuses(f"{boxes}:2: frame {first}", "20", path=clip["path"], boxes=boxes, spool=tmp_path / "spool")
+        assert not list((tmp_path / "spool").iterdir())
 
     @pytest.mark.parametrize("name, codec, container", [
         ("v.avi", "ffv1", None), ("v.avi", "mpeg4", None), ("v.mkv", "mpeg4", None),
