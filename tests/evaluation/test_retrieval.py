@@ -2,13 +2,13 @@
 
 import dataclasses
 import os
-import re
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from people import random_reid, tracklet
+from refusals import refused
 from small_ranking import AFTER, BEFORE, GALLERY, QUERY, seen
 
 from vrstc_jax.evaluation import retrieval
@@ -67,9 +67,8 @@ def test_only_frames_that_are_kept_count():
 ])
 def test_what_cannot_be_judged(query, gallery, message):
     """There is no network: input is checked before features are made."""
-    with pytest.raises(InputError, match=re.escape(message)) as raised:
+    with refused(message):
         evaluate(None, query, gallery)
-    assert "\n" not in str(raised.value)
 
 
 WHO = st.lists(st.tuples(st.sampled_from(("-1", "0", "a", "b")), st.sampled_from("12")), min_size=1, max_size=3)
@@ -104,12 +103,9 @@ def test_features_on_disk(tmp_path):
     save_features(tmp_path / "features.npz", evaluation, QUERY, GALLERY)
     assert os.listdir(tmp_path) == ["features.npz"]
     with np.load(tmp_path / "features.npz", allow_pickle=False) as stored:
-        np.testing.assert_array_equal(stored["query"], features[0])
-        np.testing.assert_array_equal(stored["gallery"], features[1])
-        assert stored["query_names"].tolist() == ["ann/c1", "bob/c1", "cid/c1"]
-        assert stored["gallery_names"].tolist() == ["ann/c2", "again", "bob/c2", "-1/c2", "eve/c2", "ann/c3"]
-        assert stored["query_persons"].tolist() == ["ann", "bob", "cid"]
-        assert stored["gallery_persons"].tolist() == ["ann", "ann", "bob", "-1", "eve", "ann"]
-        assert stored["query_cameras"].tolist() == ["c1"] * 3
-        assert stored["gallery_cameras"].tolist() == ["c2", "c1", "c2", "c2", "c2", "c3"]
-        assert len(stored.files) == 8
+        assert {name: stored[name].tolist() for name in stored.files} == {
+            "query": features[0].tolist(), "gallery": features[1].tolist(),
+            "query_names": ["ann/c1", "bob/c1", "cid/c1"],
+            "gallery_names": ["ann/c2", "again", "bob/c2", "-1/c2", "eve/c2", "ann/c3"],
+            "query_persons": ["ann", "bob", "cid"], "gallery_persons": ["ann", "ann", "bob", "-1", "eve", "ann"],
+            "query_cameras": ["c1"] * 3, "gallery_cameras": ["c2", "c1", "c2", "c2", "c2", "c3"]}
