@@ -92,7 +92,7 @@ def test_one_computes_and_the_other_waits(server, tmp_path):
 
 
 class TestBulkJobs:
-    """Locating, completing and extracting features, by stand-ins of trained networks (`tools.kill_tally` trains)."""
+    """Locating, completing and extracting features, by stand-ins of trained networks (`tools.killed_job` trains)."""
 
     @pytest.fixture(scope="class")
     def by_one(self, server, tmp_path_factory):

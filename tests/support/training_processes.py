@@ -113,7 +113,7 @@ def _serve():
     import training_processes  # by this name for `_find`, and imported before the first fork
 
     assert training_processes
-    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.kill_tally",
+    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.killed_job",
                    "vrstc_jax.data.walkers", "vrstc_jax.data.batches", "orbax.checkpoint.multihost",
                    "tensorboardX.summary", "tensorboardX.event_file_writer"):
         __import__(module)
@@ -210,12 +210,12 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
 
 
 def networks(directory, *, steps, heartbeat=30, **options):
-    """Trains both networks by `tools.kill_tally.train`, and leaves moments.npz: after each step Adam's first moments,
+    """Trains both networks by `tools.killed_job.train`, and leaves moments.npz: after each step Adam's first moments,
     which add up the gradients, and the metrics."""
     import jax
     import numpy as np
 
-    from tools.kill_tally import train
+    from tools.killed_job import train
     from vrstc_jax.runtime import distributed
 
     distributed.initialize(heartbeat=heartbeat)

@@ -13,7 +13,7 @@ from types import ModuleType
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 
 
-def run_as_command(work: Callable[[], None]) -> None:
+def run_as_command(work: Callable[[], object]) -> None:
     """Calls `work`. On failure exits with 2 (bad input), 1 (training diverged, or another process of the run is gone),
     75 (preempted: the same command goes on) or 130 (interrupted); other errors are raised.
 
