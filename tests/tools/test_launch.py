@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 
 import pytest
-
 from support.launch_standins import NASTY, REPOSITORY, StandIns, until
+
 from tools.launch import __main__ as command
 
 ZONE = "--zone=us-central2-b"

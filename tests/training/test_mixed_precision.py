@@ -5,7 +5,6 @@ both directions.
 """
 
 import dataclasses
-import json
 from typing import get_args
 
 import jax
@@ -31,7 +30,6 @@ from vrstc_jax import config as configs
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import to_float
-from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.training import reid, stcnet
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
