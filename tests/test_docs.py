@@ -51,18 +51,14 @@ def test_forward_mode_is_refused_as_the_page_says(setting):
             jax.eval_shape(jax.jacfwd(lambda f: op(f, adjacent, block_size=block_size)), current)
 
 
-def test_the_default_is_whole_up_to_64_mib(monkeypatch):
-    from vrstc_jax.attention import op
+def test_the_default_is_whole_up_to_64_mib(setting):
+    op = jax.jit(setting["temporal_attention"], static_argnames="block_size")
 
-    def map_of(*shape):
-        return jax.ShapeDtypeStruct((*shape, 8), "float32")
+    def program(frames, block_size):
+        maps = (jax.ShapeDtypeStruct((*shape, 8), "float32") for shape in ((64, 32), (frames, 64, 32)))
+        return op.lower(*maps, block_size=block_size).as_text()
 
-    chosen = []
-    for module in (op.whole, op.blocks):
-        monkeypatch.setattr(module, "attend", lambda *_, m=module: chosen.append(m) or _[-1].current)
-    for frames in (4, 5):
-        jax.eval_shape(op.temporal_attention, map_of(64, 32), map_of(frames, 64, 32))
-    assert chosen == [op.whole, op.blocks]
+    assert [program(frames, None) == program(frames, 64) for frames in (4, 5)] == [True, False]
 
 
 def test_every_command_is_one_that_the_tool_takes(monkeypatch):
