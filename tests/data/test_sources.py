@@ -21,7 +21,6 @@ from vrstc_jax.data.images import check_picture, decode_image, encode_png, read_
 from vrstc_jax.data.inputs.boxes import clip_box, read_boxes
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
-from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
 
 VTEST = Path(__file__).resolve().parents[3] / "shared/data/vtest"
@@ -57,6 +56,22 @@ def decoded(path):
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
+def cut(pictures, tracklet):
+    """The crops of a tracklet's boxes from the pictures of a video."""
+    return [pictures[frame - 1][top:top + height, left:left + width]
+            for frame, left, top, width, height in tracklet.boxes.astype(int)]
+
+
+def assert_same(first, second):
+    """That two sequences have as many frames, and the same ones."""
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def mask(path, width, height):
+    write_png(path, np.ones((height, width), bool))
+
+
 def write_boxes(path, *lines):
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -89,11 +104,11 @@ class TestImages:
         Image.fromarray(np.array([[127, 128]], np.uint8)).save(tmp_path / "n.png")
         assert read_mask(tmp_path / "n.png").tolist() == [[False, True]]
 
-    @pytest.mark.parametrize("values", [[0, 1], [1, 1], [0, 127]])
-    def test_masks_without_white_are_not_taken_for_nothing_hidden(self, tmp_path, values):
-        Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "n.png")
-        with pytest.raises(InputError, match=rf"n\.png: a mask is white \(255\) .* value is {max(values)}\."):
-            read_mask(tmp_path / "n.png")
+    def test_masks_without_white_are_not_taken_for_nothing_hidden(self, tmp_path):
+        for values in ([0, 1], [1, 1], [0, 127]):
+            Image.fromarray(np.array([values], np.uint8)).save(tmp_path / "n.png")
+            with refused("n.png: a mask is white (255)", f"value is {max(values)}."):
+                read_mask(tmp_path / "n.png")
         Image.fromarray(np.zeros((1, 2), np.uint8)).save(tmp_path / "n.png")
         assert not read_mask(tmp_path / "n.png").any()
 
@@ -107,42 +122,36 @@ class TestImages:
         assert check_picture(tmp_path / "turned.jpg") == (50, 30)
 
     @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-    def test_pictures_cut_short_are_refused(self, tmp_path, suffix):
+    def test_pictures_cut_short_or_damaged_are_refused(self, tmp_path, suffix):
         path = tmp_path / f"picture.{suffix}"
         Image.fromarray(smooth(0, 200, 300)).save(path)
         assert check_picture(path) == (200, 300)
         whole = path.read_bytes()
-        for share in (0.0, 0.1, 0.6, 0.98):
-            path.write_bytes(whole[:int(len(whole) * share)])
+        damaged = [whole[:int(len(whole) * share)] for share in (0.0, 0.1, 0.6, 0.98)]
+        if suffix == "png":  # One byte is wrong: the other formats have no checksum.
+            middle = len(whole) // 2
+            damaged.append(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1:])
+        for data in damaged:
+            path.write_bytes(data)
             for read in (check_picture, read_image):
-                with pytest.raises(InputError, match=path.name):
+                with refused(path):
                     read(path)
-
-    def test_a_damaged_byte_in_a_png_is_found(self, tmp_path):
-        data = bytearray(encode_png(noise(0)))
-        data[len(data) // 2] ^= 255
-        (tmp_path / "p.png").write_bytes(data)
-        for read in (check_picture, read_image):
-            with pytest.raises(InputError, match="p.png"):
-                read(tmp_path / "p.png")
 
     def test_places_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").write_text("")
         require_writable_directory(tmp_path / "new/deeper")
         assert os.listdir(tmp_path / "new/deeper") == []
-        for bad in (tmp_path / "file", tmp_path / "file/below"):
-            with pytest.raises(InputError, match="file"):
+        # /proc is a file system that refuses even root.
+        for bad in (tmp_path / "file", tmp_path / "file/below", *(["/proc/vrstc"] if os.path.isdir("/proc") else [])):
+            with refused(bad):
                 require_writable_directory(bad)
-        with pytest.raises(InputError, match="file/p.png"):
+        with refused(tmp_path / "file/p.png"):
             write_png(tmp_path / "file/p.png", noise(0))
-        if os.path.isdir("/proc"):  # A file system that refuses even root.
-            with pytest.raises(InputError, match="/proc/vrstc"):
-                require_writable_directory("/proc/vrstc")
 
     def test_an_interrupted_write_leaves_the_old_file(self, tmp_path, monkeypatch):
         write_png(tmp_path / "p.png", noise(0))
         monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
-        with pytest.raises(InputError, match="No space left"):
+        with refused("No space left"):
             write_png(tmp_path / "p.png", noise(1))
         np.testing.assert_array_equal(read_image(tmp_path / "p.png"), noise(0))
         assert os.listdir(tmp_path) == ["p.png"]
@@ -168,8 +177,7 @@ class TestFolders:
         (tracklet,) = source.tracklets
         assert (tracklet.name, tracklet.person, tracklet.camera) == (name, person, camera)
         assert tracklet.masks is None and tracklet.frame_names == ("f0", "f1", "f2")
-        for index, frame in enumerate(tracklet.frames):
-            np.testing.assert_array_equal(frame, noise(index, 20 + index, 10))
+        assert_same(tracklet.frames, [noise(index, 20 + index, 10) for index in range(3)])
 
     def test_natural_order_of_tracklets_and_frames(self, tmp_path):
         self.fill(tmp_path, [f"t{t}/frame{f}.png" for t in (10, 9, 1) for f in (10, 2, 1, 100)])
@@ -186,7 +194,7 @@ class TestFolders:
         write_png(tmp_path / "t/2.png", noise(77))
         np.testing.assert_array_equal(frames[1], noise(77))
         (tmp_path / "t/2.png").unlink()
-        with pytest.raises(InputError, match="2.png: no such file"):
+        with refused("2.png: no such file"):
             frames[1]
 
     def test_trees_that_do_not_fit(self, tmp_path):
@@ -200,8 +208,8 @@ class TestFolders:
             refuses(repr(pattern), path=tmp_path / "a", pattern=pattern)
 
     def test_what_is_no_folder_of_pictures(self, tmp_path):
-        refuses("nowhere", path=tmp_path / "nowhere")
         (tmp_path / "empty").mkdir()
+        refuses("nowhere", path=tmp_path / "nowhere")
         refuses("empty", "no pictures", path=tmp_path / "empty")
         refuses("empty", "boxes.txt", path=tmp_path / "empty", boxes="boxes.txt")
         self.fill(tmp_path, ["t/1.png"])
@@ -210,39 +218,32 @@ class TestFolders:
 
     def test_a_corrupt_picture_is_found_before_work_begins(self, tmp_path):
         self.fill(tmp_path, ["t/1.png", "t/2.png"])
-        Image.fromarray(smooth(0)).save(tmp_path / "t/3.jpg")
-        data = (tmp_path / "t/3.jpg").read_bytes()
-        (tmp_path / "t/3.jpg").write_bytes(data[:len(data) // 2])
-        refuses("t/3.jpg", path=tmp_path)
         (tmp_path / "t/3.jpg").write_bytes(b"not a picture")
         refuses("t/3.jpg", path=tmp_path)
 
     def test_masks_and_truth_below_or_beside(self, tmp_path):
         frames, masks = tmp_path / "top", tmp_path / "top/masks"
         for index in range(3):
-            path = frames / f"7/c1/t/{index}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(smooth(index)).save(path)
             write_png(masks / f"7/c1/t/{index}.png", noise(index)[:, :, 0] > 90)
             write_png(tmp_path / f"truth/7/c1/t/{index}.png", noise(index + 50))
+            (frames / "7/c1/t").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(smooth(index)).save(frames / f"7/c1/t/{index}.jpg")
         (tracklet,) = open_source(frames, masks=masks, truth=tmp_path / "truth").tracklets
-        for index in range(3):
-            np.testing.assert_array_equal(tracklet.masks[index], noise(index)[:, :, 0] > 90)
-            np.testing.assert_array_equal(tracklet.truth[index], noise(index + 50))
+        assert_same(tracklet.masks, [noise(index)[:, :, 0] > 90 for index in range(3)])
+        assert_same(tracklet.truth, [noise(index + 50) for index in range(3)])
 
     def test_masks_missing_too_many_or_of_another_size(self, tmp_path):
         self.fill(tmp_path / "top", ["t/1.png", "t/2.png"])
         given = {"path": tmp_path / "top", "masks": tmp_path / "masks"}
         refuses("masks", "no such folder", **given)
-        write_png(tmp_path / "masks/t/1.png", np.ones((20, 10), bool))
+        mask(tmp_path / "masks/t/1.png", 10, 20)
         refuses("masks/t/2.png", "1 mask", "2 frames", **given)
-        write_png(tmp_path / "masks/t/2.png", np.ones((20, 10), bool))
+        mask(tmp_path / "masks/t/2.png", 10, 20)
         refuses("masks/t/2.png", "10x20", "10x21", **given)
-        write_png(tmp_path / "masks/t/2.png", np.ones((21, 10), bool))
-        write_png(tmp_path / "masks/t/3.png", np.ones((21, 10), bool))
-        refuses("masks/t/3.png", "3 mask", "2 frames", **given)
-        (tmp_path / "masks/t/3.png").unlink()
+        mask(tmp_path / "masks/t/2.png", 10, 21)
         assert len(open_source(**given).tracklets[0].masks) == 2
+        mask(tmp_path / "masks/t/3.png", 10, 21)
+        refuses("masks/t/3.png", "3 mask", "2 frames", **given)
 
 
 class TestBoxes:
@@ -256,21 +257,20 @@ class TestBoxes:
 
     @pytest.mark.parametrize("line, value", [
         ("1,2,x,4,5,6", "'x'"), ("1,2,,4,5,6", "''"), ("1,2,nan,4,5,6", "'nan'"), ("1,2,3,4,inf,6", "'inf'"),
-        ("1,2,3,4,5", "5 fields"), ("1.5,2,3,4,5,6", "1.5"), ("1,2.5,3,4,5,6", "2.5"),
-        ("0,2,3,4,5,6", "frame 0"),
-        ("1,-1,3,4,5,6", "id -1"), ("1,2,3,4,0,6", "0 wide"), ("1,2,3,4,5,-6", "-6 high"),
-        ("1,1,9,9,9,9", "line 1"), ("1e300,1,2,3,4,5", "1e+300"), ("\x00\x01\x02", "fields")])
+        ("1,2,3,4,5", "5 fields"), ("1.5,2,3,4,5,6", "1.5"), ("1,2.5,3,4,5,6", "2.5"), ("0,2,3,4,5,6", "frame 0"),
+        ("1,-1,3,4,5,6", "id -1"), ("1,2,3,4,0,6", "0 wide"), ("1,2,3,4,5,-6", "-6 high"), ("1,1,9,9,9,9", "line 1"),
+        ("1e300,1,2,3,4,5", "1e+300"), ("\x00\x01\x02", "fields")])
     def test_lines_that_are_no_boxes(self, tmp_path, line, value):
         path = write_boxes(tmp_path / "b.txt", "1,1,2,3,4,5", line)
         with refused(f"{path}:2: ", value):
             read_boxes(path)
 
     def test_no_boxes(self, tmp_path):
-        for lines in ([""], ["# nothing"], ["1,1,2,3,4,5,0"]):
-            with pytest.raises(InputError, match="b.txt: holds no box"):
-                read_boxes(write_boxes(tmp_path / "b.txt", *lines))
+        for line in ("", "# nothing", "1,1,2,3,4,5,0"):
+            with refused("b.txt: holds no box"):
+                read_boxes(write_boxes(tmp_path / "b.txt", line))
         for missing in (tmp_path / "none.txt", tmp_path):
-            with pytest.raises(InputError, match=str(missing)):
+            with refused(missing):
                 read_boxes(missing)
 
     def test_clipping_covers_what_the_box_touches(self):
@@ -279,11 +279,9 @@ class TestBoxes:
             touched = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)
                        if left < x + 1 and x < left + width and top < y + 1 and y < top + height]
             box = clip_box((left, top, width, height), (HEIGHT, WIDTH))
-            if not touched:
-                assert box is None
-                continue
-            (y0, x0), (y1, x1) = np.min(touched, 0), np.max(touched, 0)
-            assert box == (x0, y0, x1 - x0 + 1, y1 - y0 + 1)
+            if touched:
+                (y0, x0), (y1, x1) = np.min(touched, 0), np.max(touched, 0)
+            assert box == ((x0, y0, x1 - x0 + 1, y1 - y0 + 1) if touched else None)
 
 
 class TestVideo:
@@ -297,9 +295,8 @@ class TestVideo:
             ("2", "2", None, 20), ("10", "10", None, 5)]
         assert source.tracklets[1].frame_names == ("000016", "000017", "000018", "000019", "000020")
         for tracklet in source.tracklets:
-            for crop, (frame, left, top, width, height) in zip(tracklet.frames, tracklet.boxes.astype(int)):
-                assert (width, height) == (10 + frame % 4, 20)
-                np.testing.assert_array_equal(crop, pictures[frame - 1][top:top + height, left:left + width])
+            np.testing.assert_array_equal(tracklet.boxes[:, 3], 10 + tracklet.boxes[:, 0] % 4)
+            assert_same(tracklet.frames, cut(pictures, tracklet))
 
     def test_boxes_partly_and_wholly_outside(self, clip, tmp_path):
         boxes = write_boxes(tmp_path / "b.txt", "1,1,-5,-5,10,10", "2,1,200,5,10,10", "3,1,60,40,100,100",
@@ -312,23 +309,19 @@ class TestVideo:
         assert "Track 4" in source.warnings[0] and len(source.warnings) == 1
         refuses("b.txt", path=clip["path"], boxes=write_boxes(tmp_path / "b.txt", "1,1,900,9,5,5"))
 
-    def test_the_spool_is_used_again_until_its_files_change(self, clip, tmp_path, monkeypatch):
+    def test_the_spool_is_used_again_until_its_files_change(self, clip, tmp_path):
         spool = tmp_path / "spool"
         first = [f.copy() for f in open_source(**clip, spool=spool).tracklets[0].frames]
         stamp = (spool / "2.rgb").stat().st_mtime_ns
         again = open_source(**clip, spool=spool)
         assert (spool / "2.rgb").stat().st_mtime_ns == stamp
-        for a, b in zip(first, pickle.loads(pickle.dumps(again.tracklets[0].frames)), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same(first, pickle.loads(pickle.dumps(again.tracklets[0].frames)))
 
         (spool / "2.rgb").write_bytes(b"cut")  # As a killed run leaves it, with the index of an older one.
-        for a, b in zip(first, open_source(**clip, spool=spool).tracklets[0].frames, strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same(first, open_source(**clip, spool=spool).tracklets[0].frames)
         (spool / "index.json").unlink()
         (spool / "other.rgb").write_text("somebody else's")
-        for a, b in zip(first, open_source(**clip, spool=spool).tracklets[0].frames, strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert (spool / "other.rgb").exists()
+        assert_same(first, open_source(**clip, spool=spool).tracklets[0].frames)
         write_boxes(clip["boxes"], "1,3,0,0,9,9")
         assert [t.name for t in open_source(**clip, spool=spool).tracklets] == ["3"]
         assert sorted(os.listdir(spool)) == ["3.rgb", "index.json", "other.rgb"]
@@ -351,9 +344,13 @@ class TestVideo:
         refuses("clip.avi", "'frame'", path=clip["path"], pattern="frame")
         refuses("file", path=clip["path"], boxes=clip["boxes"], spool=clip["boxes"] / "file")
 
-    def test_boxes_beyond_the_last_frame(self, clip, tmp_path):
-        boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", "22,1,0,0,9,9", "21,1,0,0,9,9")
-        refuses(f"{boxes}:2: frame 22", "20", path=clip["path"], boxes=boxes, spool=tmp_path / "spool")
+    @pytest.mark.parametrize("share, first, second", [(1, 22, 21), (1, 21, 22), (0.5, 21, 22)])
+    def test_boxes_beyond_the_last_frame(self, clip, tmp_path, share, first, second):
+        """Half of the video still declares 20 frames."""
+        data = clip["path"].read_bytes()
+        clip["path"].write_bytes(data[:int(len(data) * share)])
+        boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", f"{first},1,0,0,9,9", f"{second},1,0,0,9,9")
+        refuses(f"{boxes}:2: frame {first}", "20", path=clip["path"], boxes=boxes, spool=tmp_path / "spool")
         assert not list((tmp_path / "spool").iterdir())
 
     @pytest.mark.parametrize("name, codec, container", [
@@ -374,78 +371,67 @@ class TestVideo:
         assert "60" in warning or name == "v.ts"  # A transport stream does not say how long it should be.
         (tracklet,) = source.tracklets
         assert len(tracklet) == read
-        for crop, picture in zip(tracklet.frames, pictures):  # No frame that is decoded in part.
-            np.testing.assert_array_equal(crop, picture)
-
-    def test_boxes_beyond_the_declared_end_of_a_broken_video(self, clip, tmp_path):
-        data = clip["path"].read_bytes()
-        clip["path"].write_bytes(data[:len(data) // 2])
-        boxes = write_boxes(tmp_path / "b.txt", "1,1,0,0,9,9", "21,1,0,0,9,9")
-        refuses("b.txt:2: frame 21", "20", path=clip["path"], boxes=boxes)
+        assert_same(tracklet.frames, pictures[:read])  # No frame that is decoded in part.
 
     def test_damage_in_the_middle_ends_the_video_there(self, clip):
-        pictures = decoded(clip["path"])
+        expected = cut(decoded(clip["path"]), open_source(**clip).tracklets[0])
         data = bytearray(clip["path"].read_bytes())
         middle = len(data) // 2
         data[middle:middle + 3000] = np.random.default_rng(0).bytes(3000)
         clip["path"].write_bytes(data)
         source = open_source(**clip)
         assert 3 < source.frames_read < 20 and "breaks off" in source.warnings[0]
-        box = source.tracklets[0].boxes[2].astype(int)
-        np.testing.assert_array_equal(source.tracklets[0].frames[2],
-                                      pictures[2][box[2]:box[2] + box[4], box[1]:box[1] + box[3]])
+        np.testing.assert_array_equal(source.tracklets[0].frames[2], expected[2])
 
     @pytest.mark.parametrize("layout", ["tracks", "pictures"])
     def test_masks_and_truth_in_either_layout(self, clip, tmp_path, layout):
-        plain = open_source(**clip).tracklets
-        whole = {frame: noise(frame) for frame in range(1, 21)}
-        for tracklet in plain:
-            for frame, left, top, width, height in tracklet.boxes.astype(int):
-                crop = whole[frame][top:top + height, left:left + width]
+        whole = [noise(frame) for frame in range(20)]
+        for tracklet in open_source(**clip).tracklets:
+            for frame, crop in zip(tracklet.boxes[:, 0].astype(int), cut(whole, tracklet), strict=True):
                 name = f"{tracklet.name}/{frame:06d}.png" if layout == "tracks" else f"{frame:06d}.png"
-                picture = crop if layout == "tracks" else whole[frame]
+                picture = crop if layout == "tracks" else whole[frame - 1]
                 write_png(tmp_path / "masks" / name, picture[:, :, 1] > 99)
                 write_png(tmp_path / "truth" / name, picture)
         for tracklet in open_source(**clip, masks=tmp_path / "masks", truth=tmp_path / "truth").tracklets:
-            for index, (frame, left, top, width, height) in enumerate(tracklet.boxes.astype(int)):
-                crop = whole[frame][top:top + height, left:left + width]
-                np.testing.assert_array_equal(tracklet.masks[index], crop[:, :, 1] > 99)
-                np.testing.assert_array_equal(tracklet.truth[index], crop)
+            assert_same(tracklet.truth, cut(whole, tracklet))
+            assert_same(tracklet.masks, [crop[:, :, 1] > 99 for crop in cut(whole, tracklet)])
 
-    def test_masks_of_tracks_that_do_not_fit(self, tmp_path):
-        masks = tmp_path / "masks"
-        given = {"path": make_video(tmp_path / "v.avi"), "masks": masks,
-                 "boxes": write_boxes(tmp_path / "b.txt", "1,7,-5,0,20,10", "2,7,0,0,20,10")}
-        refuses("masks", "no such folder", **given)
+    @pytest.fixture
+    def masked(self, tmp_path):
+        """A video with boxes in its frames 1 (partly outside the picture) and 2, and no mask yet."""
+        return {"path": make_video(tmp_path / "v.avi"), "masks": tmp_path / "masks",
+                "boxes": write_boxes(tmp_path / "b.txt", "1,7,-5,0,20,10", "2,7,0,0,20,10")}
+
+    def test_masks_of_tracks_that_do_not_fit(self, masked):
+        masks = masked["masks"]
+        refuses("masks", "no such folder", **masked)
         masks.mkdir()
-        refuses("masks", "neither", **given)
-        write_png(masks / "7/000001.png", np.ones((10, 15), bool))
-        refuses("7/000002.png", "missing", "1 mask", "2 boxes", **given)
-        write_png(masks / "7/000002.png", np.ones((10, 19), bool))
-        refuses("7/000002.png", "19x10", "20x10", **given)
-        write_png(masks / "7/000002.png", np.ones((10, 20), bool))
-        assert open_source(**given).tracklets[0].masks[0].shape == (10, 15)
-        write_png(masks / "7/000003.png", np.ones((10, 20), bool))
-        refuses("7/000003.png", "3 mask", "2 boxes", **given)
+        refuses("masks", "neither", **masked)
+        mask(masks / "7/000001.png", 15, 10)
+        refuses("7/000002.png", "missing", "1 mask", "2 boxes", **masked)
+        mask(masks / "7/000002.png", 19, 10)
+        refuses("7/000002.png", "19x10", "20x10", **masked)
+        mask(masks / "7/000002.png", 20, 10)
+        assert open_source(**masked).tracklets[0].masks[0].shape == (10, 15)
+        mask(masks / "7/000003.png", 20, 10)
+        refuses("7/000003.png", "3 mask", "2 boxes", **masked)
         (masks / "7/000003.png").unlink()
-        write_png(masks / "8/000001.png", np.ones((10, 20), bool))
-        refuses("masks/8", **given)
-        write_png(masks / "000001.png", np.ones((10, 20), bool))
-        refuses("both", **given)
+        mask(masks / "8/000001.png", 20, 10)
+        refuses("masks/8", **masked)
+        mask(masks / "000001.png", 20, 10)
+        refuses("both", **masked)
 
-    def test_masks_of_pictures_that_do_not_fit(self, tmp_path):
-        masks = tmp_path / "masks"
-        given = {"path": make_video(tmp_path / "v.avi"), "masks": masks,
-                 "boxes": write_boxes(tmp_path / "b.txt", "1,7,-5,0,20,10", "2,7,0,0,20,10")}
-        write_png(masks / "000001.png", np.ones((HEIGHT, WIDTH), bool))
-        refuses("masks/000002.png", "missing", **given)
-        write_png(masks / "000002.png", np.ones((WIDTH, HEIGHT), bool))
-        refuses("masks/000002.png", "48x64", "64x48", **given)
+    def test_masks_of_pictures_that_do_not_fit(self, masked):
+        masks = masked["masks"]
+        mask(masks / "000001.png", WIDTH, HEIGHT)
+        refuses("masks/000002.png", "missing", **masked)
+        mask(masks / "000002.png", HEIGHT, WIDTH)
+        refuses("masks/000002.png", "48x64", "64x48", **masked)
         for frame in (2, 9):  # A mask for a picture without boxes does no harm.
-            write_png(masks / f"{frame:06d}.png", np.ones((HEIGHT, WIDTH), bool))
-        assert len(open_source(**given).tracklets[0].masks) == 2
-        write_png(masks / "000021.png", np.ones((HEIGHT, WIDTH), bool))
-        refuses("masks/000021.png", "20 frames", **given)
+            mask(masks / f"{frame:06d}.png", WIDTH, HEIGHT)
+        assert len(open_source(**masked).tracklets[0].masks) == 2
+        mask(masks / "000021.png", WIDTH, HEIGHT)
+        refuses("masks/000021.png", "20 frames", **masked)
 
 
 @pytest.mark.skipif(not VTEST.is_dir(), reason=f"the clip vtest is not at {VTEST}")
@@ -457,11 +443,11 @@ class TestVtest:
         assert source.warnings == () and all(t.warnings == () for t in source.tracklets)
         assert json.loads((tmp_path / "index.json").read_text())["frames_read"] == 795
         # OpenCV decodes by itself; its colour conversion rounds differently, by a few grey levels.
-        capture = cv2.VideoCapture(str(VTEST / "vtest.avi"))
         frame, left, top, width, height = source.tracklets[0].boxes[0].astype(int)
         assert frame == 1
-        picture = capture.read()[1][top:top + height, left:left + width, ::-1].astype(int)
-        assert np.abs(source.tracklets[0].frames[0] - picture).max() <= 4
+        picture = cv2.VideoCapture(str(VTEST / "vtest.avi")).read()[1].astype(int)
+        crop = picture[top:top + height, left:left + width, ::-1]
+        assert np.abs(source.tracklets[0].frames[0] - crop).max() <= 4
 
     def test_cut_in_the_middle(self, tmp_path):
         (tmp_path / "v.avi").write_bytes((VTEST / "vtest.avi").read_bytes()[:1_000_000])

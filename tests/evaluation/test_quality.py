@@ -30,6 +30,12 @@ def band(height, width, top, bottom):
     return mask
 
 
+def assert_filled(filled, frame, mask, expected):
+    """That the hole is as expected, and the rest as in the frame."""
+    assert filled.dtype == np.uint8
+    np.testing.assert_array_equal(filled, np.where(mask[..., None], expected, frame))
+
+
 def test_l1_and_psnr_by_hand():
     truth = np.zeros((4, 2, 3), np.uint8)
     completed = truth.copy()
@@ -80,40 +86,34 @@ def test_ssim_of_crops_smaller_than_the_window(rng, size):
     completed, truth = smooth_pair(rng, *size)
     g = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     window = np.outer(g, g) / g.sum() ** 2
-    padded = [np.pad(p.astype(float), ((5, 5), (5, 5), (0, 0)), mode="symmetric") for p in (completed, truth)]
-    values = []
-    for i, j in np.ndindex(size):
-        for c in range(3):
-            x, y = (p[i:i + 11, j:j + 11, c] for p in padded)
-            mx, my = (window * x).sum(), (window * y).sum()
-            vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
-            cov = (window * (x - mx) * (y - my)).sum()
-            values.append((2 * mx * my + 6.5025) * (2 * cov + 58.5225)
-                          / ((mx**2 + my**2 + 6.5025) * (vx + vy + 58.5225)))
-    assert quality.ssim(completed, truth, np.ones(size, bool)) == pytest.approx(np.mean(values), abs=1e-8)
+    # The windows of both pictures, [H, W, 3, 11, 11].
+    x, y = (np.lib.stride_tricks.sliding_window_view(
+        np.pad(p.astype(float), ((5, 5), (5, 5), (0, 0)), mode="symmetric"), (11, 11), axis=(0, 1))
+        for p in (completed, truth))
+    mean = lambda values: (window * values).sum((-2, -1), keepdims=True)
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean((x - mx) ** 2), mean((y - my) ** 2), mean((x - mx) * (y - my))
+    values = (2 * mx * my + 6.5025) * (2 * cov + 58.5225) / ((mx**2 + my**2 + 6.5025) * (vx + vy + 58.5225))
+    assert quality.ssim(completed, truth, np.ones(size, bool)) == pytest.approx(values.mean(), abs=1e-8)
 
 
 @pytest.mark.parametrize("score", [quality.l1, quality.psnr, quality.ssim])
-def test_an_empty_mask_and_unlike_sizes_are_refused(rng, score):
-    with pytest.raises(ValueError, match="empty"):
-        score(picture(rng, 8, 8), picture(rng, 8, 8), np.zeros((8, 8), bool))
-    with pytest.raises(ValueError, match=r"\(8, 9, 3\)"):
-        score(picture(rng, 8, 8), picture(rng, 8, 9), np.ones((8, 8), bool))
-    with pytest.raises(ValueError, match="bool"):
-        score(picture(rng, 8, 8), picture(rng, 8, 8), np.ones((8, 8), np.uint8))
+@pytest.mark.parametrize("width, mask, message", [
+    (8, np.zeros((8, 8), bool), "empty"), (9, np.ones((8, 8), bool), r"\(8, 9, 3\)"),
+    (8, np.ones((8, 8), np.uint8), "bool")])
+def test_an_empty_mask_and_unlike_sizes_are_refused(rng, score, width, mask, message):
+    with pytest.raises(ValueError, match=message):
+        score(picture(rng, 8, 8), picture(rng, 8, width), mask)
 
 
 def test_copy_takes_the_nearer_neighbour_and_the_previous_on_a_tie(rng):
     frame, previous, following = (picture(rng, 20, 10) for _ in range(3))
     mask = band(20, 10, 5, 12)
-    for distances, expected in [((1, 4), previous), ((3, 2), following), ((2, 2), previous)]:
-        filled = quality.copy_nearest(frame, mask, previous, following, distances)
-        np.testing.assert_array_equal(filled[mask], expected[mask])
-        np.testing.assert_array_equal(filled[~mask], frame[~mask])
-    only = quality.copy_nearest(frame, mask, None, following, (-1, 9))
-    np.testing.assert_array_equal(only[mask], following[mask])
-    only = quality.copy_nearest(frame, mask, previous, None, (9, -1))
-    np.testing.assert_array_equal(only[mask], previous[mask])
+    for before, after, distances, expected in [
+            (previous, following, (1, 4), previous), (previous, following, (3, 2), following),
+            (previous, following, (2, 2), previous), (None, following, (-1, 9), following),
+            (previous, None, (9, -1), previous)]:
+        assert_filled(quality.copy_nearest(frame, mask, before, after, distances), frame, mask, expected)
 
 
 def test_neighbours_of_other_sizes_are_resized(rng):
@@ -133,13 +133,9 @@ def test_neighbours_of_other_sizes_are_resized(rng):
 def test_mean_of_neighbours(rng):
     frame, previous, following = (picture(rng, 16, 9) for _ in range(3))
     mask = rng.random((16, 9)) < 0.5
-    filled = quality.mean_of_neighbours(frame, mask, previous, following)
-    assert filled.dtype == np.uint8
     expected = np.floor((previous.astype(float) + following) / 2 + 0.5)
-    np.testing.assert_array_equal(filled[mask], expected[mask])
-    np.testing.assert_array_equal(filled[~mask], frame[~mask])
-    alone = quality.mean_of_neighbours(frame, mask, None, following)
-    np.testing.assert_array_equal(alone[mask], following[mask])
+    assert_filled(quality.mean_of_neighbours(frame, mask, previous, following), frame, mask, expected)
+    assert_filled(quality.mean_of_neighbours(frame, mask, None, following), frame, mask, following)
 
 
 def test_telea_sees_nothing_of_what_the_hole_held(rng):

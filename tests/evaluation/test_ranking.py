@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import sys
 import tracemalloc
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
+from scipy.spatial.distance import cdist
 
 from tools import benchmark_evaluation
 from vrstc_jax.evaluation import distances, first_entries, rank, rerank
@@ -20,25 +20,17 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def plain_rank(matrix, query_ids, gallery_ids, query_cameras, gallery_cameras):
-    """The evaluator as the field writes it: (cmc, mAP, average precisions, first hits), None for left out."""
+    """The evaluator as the field writes it: (cmc, mAP, average precisions, first hits), NaN and 0 for left out."""
     cmc, precisions, firsts = np.zeros(len(gallery_ids)), [], []
     for i, row in enumerate(matrix):
-        position, hits, average, first = 0, 0, 0.0, None
-        for j in sorted(range(len(row)), key=lambda j: (row[j], j)):
-            same = gallery_ids[j] == query_ids[i]
-            if gallery_ids[j] == -1 or (same and gallery_cameras[j] == query_cameras[i]):
-                continue
-            position += 1
-            if same:
-                hits += 1
-                average += hits / position
-                first = first or position
-        precisions.append(average / hits if hits else None)
-        firsts.append(first)
-        if first:
-            cmc[first - 1:] += 1
-    counted = [p for p in precisions if p is not None]
-    return cmc / max(1, len(counted)), sum(counted) / max(1, len(counted)), precisions, firsts
+        order = [j for j in sorted(range(len(row)), key=lambda j: (row[j], j)) if gallery_ids[j] != -1
+                 and not (gallery_ids[j] == query_ids[i] and gallery_cameras[j] == query_cameras[i])]
+        hits = [position for position, j in enumerate(order, start=1) if gallery_ids[j] == query_ids[i]]
+        precisions.append(np.mean([k / position for k, position in enumerate(hits, start=1)]) if hits else np.nan)
+        firsts.append(hits[0] if hits else 0)
+        if hits:
+            cmc[hits[0] - 1:] += 1
+    return cmc / max(1, np.count_nonzero(firsts)), np.nanmean(precisions), precisions, firsts
 
 
 def random_case(seed, queries=37, gallery=61, people=9, cameras=3):
@@ -54,12 +46,17 @@ def assert_as_plain(matrix, labels):
     # The promise is 1e-6; both are sums of few float64 terms.
     np.testing.assert_allclose(got.cmc, cmc, atol=1e-12)
     assert got.mean_ap == pytest.approx(mean_ap, abs=1e-12)
-    np.testing.assert_allclose(got.average_precision, np.array(precisions, float), atol=1e-12)
-    np.testing.assert_array_equal(got.first_hit, [first or 0 for first in firsts])
-    np.testing.assert_array_equal(got.counted, [first is not None for first in firsts])
-    assert got.left_out == firsts.count(None)
+    np.testing.assert_allclose(got.average_precision, precisions, atol=1e-12)
+    np.testing.assert_array_equal(got.first_hit, firsts)
+    np.testing.assert_array_equal(got.counted, np.array(firsts) > 0)
+    assert got.left_out == firsts.count(0)
     assert got.cmc.dtype == np.float64 and got.cmc.shape == (len(labels[1]),)
     return got
+
+
+def assert_same_figures(got, expected):
+    np.testing.assert_array_equal(got.average_precision, expected.average_precision)
+    np.testing.assert_array_equal(got.cmc, expected.cmc)
 
 
 def test_by_hand():
@@ -78,27 +75,20 @@ def test_by_hand():
         got.mean_ap = 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+# Zeros of both signs tie.
+ODD = [0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 3e38, -2.5]
+
+
+@pytest.mark.parametrize("dtypes, draw", [
+    ("float32 float64 float16", lambda rng: rng.normal(size=(37, 61))),
+    ("float32 float64 int32 uint8", lambda rng: rng.integers(0, 4, (37, 61))),
+    ("float32 uint8", lambda rng: np.full((37, 61), 3)), ("float32 float64", lambda rng: rng.choice(ODD, (37, 61)))],
+    ids=["normal", "some tie", "all tie", "zeros and infinities"])
 @pytest.mark.parametrize("seed", range(3))
-def test_as_the_plain_evaluator(seed, dtype):
+def test_as_the_plain_evaluator(seed, dtypes, draw):
     rng, labels = random_case(seed)
-    got = assert_as_plain(rng.normal(size=(37, 61)).astype(dtype), labels)
-    assert 0 < got.left_out < 37
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8"])
-def test_ties_keep_the_gallery_order(dtype):
-    rng, labels = random_case(5)
-    assert_as_plain(rng.integers(0, 4, (37, 61)).astype(dtype), labels)
-    everything_ties = np.full((37, 61), 3, dtype)
-    assert_as_plain(everything_ties, labels)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_zeros_of_both_signs_tie_and_infinities_are_in_order(dtype):
-    rng, labels = random_case(6)
-    values = np.array([0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, np.finfo(dtype).max, -2.5], dtype)
-    assert_as_plain(rng.choice(values, (37, 61)), labels)
+    for dtype in dtypes.split():
+        assert 0 < assert_as_plain(draw(rng).astype(dtype), labels).left_out < 37
 
 
 def test_doubles_are_not_rounded():
@@ -117,10 +107,7 @@ def test_any_layout_in_memory_and_device_arrays():
 def test_strings_are_identities_too():
     rng, labels = random_case(8)
     matrix = rng.random((37, 61))
-    expected = rank(matrix, *labels)
-    got = rank(matrix, *([str(label) for label in each] for each in labels))
-    np.testing.assert_array_equal(got.average_precision, expected.average_precision)
-    np.testing.assert_array_equal(got.cmc, expected.cmc)
+    assert_same_figures(rank(matrix, *([str(label) for label in each] for each in labels)), rank(matrix, *labels))
 
 
 def test_a_query_that_shows_nobody_matches_nothing():
@@ -134,64 +121,59 @@ def test_one_entry_and_one_query():
     assert (got.cmc.tolist(), got.mean_ap, got.left_out) == ([1.0], 1.0, 0)
 
 
-cases = st.tuples(st.integers(0, 10_000), st.integers(1, 20), st.integers(2, 40))
+@st.composite
+def cases(draw):
+    """(rng, labels with one match at least, number of queries, size of the gallery)."""
+    seed, queries, gallery = draw(st.tuples(st.integers(0, 10_000), st.integers(1, 20), st.integers(2, 40)))
+    rng, labels = random_case(seed, queries, gallery, people=3)
+    labels[0][0], labels[1][0], labels[2][0], labels[3][0] = 1, 1, 0, 1
+    return rng, labels, queries, gallery
 
 
-@given(cases)
+@given(cases())
 def test_an_increasing_transformation_changes_nothing(case):
-    rng, labels = random_case(*case, people=3)
-    matrix = rng.integers(-9, 9, case[1:])  # with ties; exact in float32 after the transformation
-    labels[0][0], labels[1][0], labels[2][0], labels[3][0] = 1, 1, 0, 1  # one match at least
-    expected = rank(matrix, *labels)
+    rng, labels, *shape = case
+    matrix = rng.integers(-9, 9, shape)  # with ties; exact in float32 after the transformation
     for transformed in ((2 * matrix + 7).astype(np.float32), np.exp(matrix), matrix**3):
-        got = rank(transformed, *labels)
-        np.testing.assert_array_equal(got.average_precision, expected.average_precision)
-        np.testing.assert_array_equal(got.cmc, expected.cmc)
+        assert_same_figures(rank(transformed, *labels), rank(matrix, *labels))
 
 
-@given(cases)
+@given(cases())
 def test_the_gallery_order_tells_only_in_ties(case):
-    rng, labels = random_case(*case, people=3)
-    labels[0][0], labels[1][0], labels[2][0], labels[3][0] = 1, 1, 0, 1
-    matrix = rng.permuted(np.tile(np.arange(case[2], dtype=np.float32), (case[1], 1)), axis=1)
-    order = rng.permutation(case[2])
-    expected = rank(matrix, *labels)
+    rng, labels, queries, gallery = case
+    matrix = rng.permuted(np.tile(np.arange(gallery, dtype=np.float32), (queries, 1)), axis=1)
+    order = rng.permutation(gallery)
     got = rank(matrix[:, order], labels[0], labels[1][order], labels[2], labels[3][order])
-    np.testing.assert_array_equal(got.average_precision, expected.average_precision)
-    np.testing.assert_array_equal(got.cmc, expected.cmc)
+    assert_same_figures(got, rank(matrix, *labels))
 
 
-@given(cases)
+@given(cases())
 def test_junk_changes_no_query(case):
-    rng, labels = random_case(*case, people=3)
-    labels[0][0], labels[1][0], labels[2][0], labels[3][0] = 1, 1, 0, 1
-    matrix = rng.random((case[1], case[2] + 5))
-    expected = rank(matrix[:, :case[2]], *labels)
+    rng, labels, queries, gallery = case
+    matrix = rng.random((queries, gallery + 5))
+    expected = rank(matrix[:, :gallery], *labels)
     got = rank(matrix, labels[0], np.append(labels[1], [-1] * 5), labels[2], np.append(labels[3], [0] * 5))
-    np.testing.assert_array_equal(got.average_precision, expected.average_precision)
-    np.testing.assert_array_equal(got.cmc, np.append(expected.cmc, [1] * 5))
+    assert_same_figures(got, dataclasses.replace(expected, cmc=np.append(expected.cmc, [1] * 5)))
 
 
-def test_what_does_not_agree_is_refused():
-    matrix = np.zeros((2, 3))
-    good = [[1, 2], [1, 2, 3], [0, 0], [1, 1, 1]]
-    rank(matrix, *good)
-    wrongs = ([1], "ids"), ([1, 2], "ids"), ([0, 0, 0], "cameras"), ([], "cameras")
-    for position, (wrong, name) in enumerate(wrongs):
-        labels = [*good]
-        labels[position] = wrong
-        with pytest.raises(ValueError, match=rf"need 2 query and 3 gallery {name}.*\[{len(wrong)}\]"):
-            rank(matrix, *labels)
-    with pytest.raises(ValueError, match="whole numbers or strings.*int64 and <U1"):
-        rank(matrix, good[0], ["1", "2", "3"], *good[2:])
-    with pytest.raises(ValueError, match="cameras must be whole numbers.*float64"):
-        rank(matrix, *good[:2], [0.5, 0], good[3])
-    with pytest.raises(ValueError, match="object"):
-        rank(matrix, [None, 1], *good[1:])
-    with pytest.raises(ValueError, match=r"real numbers \[queries, gallery\].*\[2\]"):
-        rank(np.zeros(2), *good)
-    with pytest.raises(ValueError, match="complex128"):
-        rank(matrix.astype(complex), *good)
+AGREE = {"matrix": np.zeros((2, 3)), "query_ids": [1, 2], "gallery_ids": [1, 2, 3], "query_cameras": [0, 0],
+         "gallery_cameras": [1, 1, 1]}
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"query_ids": [1]}, r"need 2 query and 3 gallery ids.*\[1\]"),
+    ({"gallery_ids": [1, 2]}, r"need 2 query and 3 gallery ids.*\[2\]"),
+    ({"query_cameras": [0, 0, 0]}, r"need 2 query and 3 gallery cameras.*\[3\]"),
+    ({"gallery_cameras": []}, r"need 2 query and 3 gallery cameras.*\[0\]"),
+    ({"gallery_ids": ["1", "2", "3"]}, "whole numbers or strings.*int64 and <U1"),
+    ({"query_cameras": [0.5, 0]}, "cameras must be whole numbers.*float64"),
+    ({"query_ids": [None, 1]}, "object"),
+    ({"matrix": np.zeros(2)}, r"real numbers \[queries, gallery\].*\[2\]"),
+    ({"matrix": np.zeros((2, 3), complex)}, "complex128")])
+def test_what_does_not_agree_is_refused(change, message):
+    rank(*AGREE.values())
+    with pytest.raises(ValueError, match=message):
+        rank(*(AGREE | change).values())
 
 
 def test_numbers_of_both_kinds_are_not_rounded():
@@ -216,8 +198,7 @@ def test_nan_is_refused_even_among_junk(dtype):
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 0), (0, 0)])
 def test_without_any_match_there_is_no_figure(shape):
     with pytest.raises(ValueError, match=f"none of the {shape[0]} queries has a match among the {shape[1]}"):
-        rank(np.zeros(shape), np.full(shape[0], 1), np.full(shape[1], 1), np.zeros(shape[0], int),
-             np.zeros(shape[1], int))
+        rank(np.zeros(shape), *(np.ones(count, int) for count in 2 * shape))
 
 
 def test_first_entries_are_those_of_the_ranking():
@@ -272,13 +253,6 @@ def test_one_block_is_on_the_device_at_a_time(monkeypatch):
 # --- distances
 
 
-def exact(metric, query, gallery):
-    query, gallery = query.astype(np.float64), gallery.astype(np.float64)
-    if metric == "euclidean":
-        return np.array([[math.dist(q, g) for g in gallery] for q in query])
-    return np.array([[1 - q @ g / np.sqrt((q @ q) * (g @ g)) for g in gallery] for q in query])
-
-
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("block", [1, 4, 7, 13, 100])
 def test_distances(metric, block):
@@ -287,15 +261,14 @@ def test_distances(metric, block):
     got = distances(query, gallery, metric=metric, block=block)
     assert got.dtype == np.float32 and got.shape == (13, 29)
     # float32 sums of 64 products of size 1; Euclidean distances are about 11.
-    np.testing.assert_allclose(got, exact(metric, query, gallery), atol=2e-6 if metric == "cosine" else 2e-5)
+    np.testing.assert_allclose(got, cdist(query, gallery, metric), atol=2e-6 if metric == "cosine" else 2e-5)
 
 
 def test_the_cosine_of_very_short_and_very_long_features():
     rng = np.random.default_rng(2)
     query, gallery = rng.normal(size=(5, 32)), rng.normal(size=(6, 32))
     scales = np.array([1e-30, 1e-20, 1, 1e20, 1e30])[:, None]
-    got = distances(query * scales, gallery * 1e25)
-    np.testing.assert_allclose(got, exact("cosine", query, gallery), atol=1e-6)
+    np.testing.assert_allclose(distances(query * scales, gallery * 1e25), cdist(query, gallery, "cosine"), atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 3e19, 1e30])
@@ -304,7 +277,7 @@ def test_the_euclidean_distance_of_very_short_and_very_long_features(scale):
     rng = np.random.default_rng(2)
     query, gallery = rng.normal(size=(9, 32)), rng.normal(size=(40, 32))
     got = distances(query * scale, gallery * scale, metric="euclidean")
-    np.testing.assert_allclose(got, exact("euclidean", query, gallery) * scale, rtol=1e-5)
+    np.testing.assert_allclose(got, cdist(query, gallery) * scale, rtol=1e-5)
     np.testing.assert_allclose(rerank(query * scale, gallery * scale, k1=6, k2=3),
                                rerank(query, gallery, k1=6, k2=3), rtol=1e-5, atol=1e-6)
 
@@ -327,45 +300,52 @@ def test_equal_features_are_at_no_negative_distance():
 def test_half_precision_whole_numbers_and_device_arrays_are_features():
     rng = np.random.default_rng(4)
     whole = rng.integers(-5, 5, (4, 8))
-    expected = exact("euclidean", whole, whole)
+    expected = cdist(whole, whole)
     for features in (whole, whole.astype(np.float16), jnp.asarray(whole, jnp.bfloat16)):
         np.testing.assert_allclose(distances(features, features, metric="euclidean"), expected, atol=1e-5)
 
 
+GOOD = np.ones((3, 4))
+
+
+def one_value(value):
+    """Features of which one value of the second is `value`."""
+    features = GOOD.copy()
+    features[1, 2] = value
+    return features
+
+
 @pytest.mark.parametrize("function", [distances, rerank])
-def test_features_that_do_not_fit_are_refused(function):
-    good = np.ones((3, 4))
-    with pytest.raises(ValueError, match=r"one length C.*\[3, 4\] and \[2, 5\]"):
-        function(good, np.ones((2, 5)))
-    with pytest.raises(ValueError, match=r"\[4\]"):
-        function(good[0], good)
-    with pytest.raises(ValueError, match=r"\[3, 0\]"):
-        function(good[:, :0], good[:, :0])
-    for wrong in (np.nan, np.inf, 1e39):
-        bad = good.copy()
-        bad[1, 2] = wrong
-        with pytest.raises(ValueError, match="gallery features must be finite.*1 of 3, first in number 1"):
-            function(good, bad)
-    with pytest.raises(ValueError, match="query features must be real numbers. Got <U1"):
-        function(np.full((3, 4), "a"), good)
-    assert function(good[:0], good).shape == (0, 3) and function(good, good[:0]).shape == (3, 0)
+@pytest.mark.parametrize("query, gallery, message", [
+    (GOOD, np.ones((2, 5)), r"one length C.*\[3, 4\] and \[2, 5\]"),
+    (GOOD[0], GOOD, r"\[4\]"), (GOOD[:, :0], GOOD[:, :0], r"\[3, 0\]"),
+    *((GOOD, one_value(wrong), "gallery features must be finite.*1 of 3, first in number 1")
+      for wrong in (np.nan, np.inf, 1e39)),
+    (np.full((3, 4), "a"), GOOD, "query features must be real numbers. Got <U1")])
+def test_features_that_do_not_fit_are_refused(function, query, gallery, message):
+    with pytest.raises(ValueError, match=message):
+        function(query, gallery)
+    assert function(GOOD[:0], GOOD).shape == (0, 3) and function(GOOD, GOOD[:0]).shape == (3, 0)
 
 
-def test_options_of_distances_are_checked():
-    with pytest.raises(ValueError, match="'cosine' or 'euclidean'. Got 'manhattan'"):
-        distances(np.ones((2, 2)), np.ones((2, 2)), metric="manhattan")
-    with pytest.raises(ValueError, match="at least 1 query. Got 0"):
-        distances(np.ones((2, 2)), np.ones((2, 2)), block=0)
+@pytest.mark.parametrize("function, options, message", [
+    (distances, {"metric": "manhattan"}, "'cosine' or 'euclidean'. Got 'manhattan'"),
+    (distances, {"block": 0}, "at least 1 query. Got 0"),
+    *((rerank, options, "k1 and k2 must be at least 1 and the weight in")
+      for options in ({"k1": 0}, {"k2": 0}, {"weight": -0.1}, {"weight": 1.1}, {"weight": np.nan}))])
+def test_options_are_checked(function, options, message):
+    with pytest.raises(ValueError, match=message):
+        function(GOOD, GOOD, **options)
 
 
 # --- re-ranking
 
 
-def plain_rerank(query, gallery, k1, k2, weight):
+def plain_rerank(query, gallery, k1=20, k2=6, weight=0.3):
     """The published algorithm, set by set and pair by pair, in float64."""
     features = np.concatenate([query, gallery]).astype(np.float64)
     n, queries = len(features), len(query)
-    squared = np.array([[((a - b) ** 2).sum() for b in features] for a in features])
+    squared = cdist(features, features, "sqeuclidean")
     order = np.argsort(squared - np.eye(n), axis=1, kind="stable")  # an item before its duplicates
     original = squared / squared.max(axis=1, keepdims=True)
 
@@ -392,15 +372,19 @@ def plain_rerank(query, gallery, k1, k2, weight):
     return result
 
 
-def people_features(seed, queries=17, gallery=46, people=6, channels=12, spread=0.8):
+def people_features(seed, queries=17, gallery=46, people=6, spread=0.8):
     rng = np.random.default_rng(seed)
     who = rng.integers(0, people, queries + gallery)
-    features = rng.normal(size=(people, channels))[who] + spread * rng.normal(size=(len(who), channels))
+    features = rng.normal(size=(people, 12))[who] + spread * rng.normal(size=(len(who), 12))
     return features[:queries].astype(np.float32), features[queries:].astype(np.float32), who
 
 
-# float32 throughout: distances of about 20 are good to a few 1e-6 of the largest.
-RERANKED = {"atol": 5e-6, "rtol": 0}
+def assert_as_plain_rerank(query, gallery, **options):
+    """Options that are not given are by default the published ones."""
+    got = rerank(query, gallery, **options)
+    assert got.dtype == np.float32
+    # float32 throughout: distances of about 20 are good to a few 1e-6 of the largest.
+    np.testing.assert_allclose(got, plain_rerank(query, gallery, **options), atol=5e-6, rtol=0)
 
 
 @pytest.mark.parametrize("options", [
@@ -408,11 +392,7 @@ RERANKED = {"atol": 5e-6, "rtol": 0}
     {"k1": 10, "k2": 2, "weight": 1.0}, {"k1": 500, "k2": 300, "weight": 0.1}], ids=str)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rerank_as_the_plain_algorithm(seed, options):
-    query, gallery, _ = people_features(seed)
-    got = rerank(query, gallery, **options)
-    assert got.dtype == np.float32
-    expected = plain_rerank(query, gallery, **{"k1": 20, "k2": 6, "weight": 0.3} | options)
-    np.testing.assert_allclose(got, expected, **RERANKED)
+    assert_as_plain_rerank(*people_features(seed)[:2], **options)
 
 
 def test_rerank_keeps_the_order_of_equal_distances():
@@ -420,15 +400,14 @@ def test_rerank_keeps_the_order_of_equal_distances():
     features = rng.integers(0, 3, (70, 3)).astype(np.float32)  # their squared distances are exact
     assert len(np.unique(features, axis=0)) < 30
     for k1, k2 in ((6, 3), (2, 2)):
-        np.testing.assert_allclose(rerank(features[:12], features[12:], k1=k1, k2=k2),
-                                   plain_rerank(features[:12], features[12:], k1, k2, 0.3), **RERANKED)
+        assert_as_plain_rerank(features[:12], features[12:], k1=k1, k2=k2)
 
 
 @pytest.mark.parametrize("queries", [20, 270])
 def test_rerank_of_more_items_than_a_block(queries):
     """300 items are two blocks of distances, the second of which overlaps the first, and five of vectors."""
     query, gallery, _ = people_features(3, queries=queries, gallery=300 - queries, people=40)
-    np.testing.assert_allclose(rerank(query, gallery, k1=8, k2=4), plain_rerank(query, gallery, 8, 4, 0.3), **RERANKED)
+    assert_as_plain_rerank(query, gallery, k1=8, k2=4)
 
 
 def test_rerank_finds_people_better():
@@ -445,13 +424,6 @@ def test_rerank_of_duplicates():
     features = np.repeat(rng.normal(size=(5, 6)), 4, axis=0)
     got = rerank(features[::4], features, k1=3, k2=2)
     assert (got.argmin(axis=1) // 4 == np.arange(5)).all() and np.isfinite(got).all()
-
-
-def test_options_of_rerank_are_checked():
-    features = np.ones((3, 4))
-    for options in ({"k1": 0}, {"k2": 0}, {"weight": -0.1}, {"weight": 1.1}, {"weight": np.nan}):
-        with pytest.raises(ValueError, match="k1 and k2 must be at least 1 and the weight in"):
-            rerank(features, features, **options)
 
 
 def test_rerank_makes_no_matrix_of_all_pairs():

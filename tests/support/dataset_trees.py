@@ -20,16 +20,15 @@ def put(path, seed=0):
 
 # Rows of MARS' tables as (first, last, person, camera), and the pictures that they number, from 1.
 MARS_TRAIN = [(1, 3, 1, 1), (4, 5, 1, 2), (6, 7, 3, 6)]
-MARS_TRAIN_NAMES = ["0001C1T0001F001", "0001C1T0001F002", "0001C1T0001F003", "0001C2T0001F001",
-                    "0001C2T0001F002", "0003C6T0001F001", "0003C6T0001F002"]
 MARS_TEST = [(1, 2, -1, 1), (3, 4, 0, 2), (5, 6, 2, 1), (7, 8, 2, 1), (9, 9, 2, 3), (10, 11, 4, 5)]
-MARS_TEST_NAMES = ["00-1C1T0001F001", "00-1C1T0001F002", "0000C2T0001F001", "0000C2T0001F002",
-                   "0002C1T0001F001", "0002C1T0001F002", "0002C1T0002F001", "0002C1T0002F002",
-                   "0002C3T0001F001", "0004C5T0001F001", "0004C5T0001F002"]
+MARS_TRACKS = {"train": {"0001C1T0001": 3, "0001C2T0001": 2, "0003C6T0001": 2},
+               "test": {"00-1C1T0001": 2, "0000C2T0001": 2, "0002C1T0001": 2, "0002C1T0002": 2, "0002C3T0001": 1,
+                        "0004C5T0001": 2}}
 
 
 def mars(root, *, train=MARS_TRAIN, test=MARS_TEST, queries=(3, 6)):
-    for home, files in (("train", MARS_TRAIN_NAMES), ("test", MARS_TEST_NAMES)):
+    for home, tracks in MARS_TRACKS.items():
+        files = [f"{track}F{frame + 1:03d}" for track, count in tracks.items() for frame in range(count)]
         for name in files:
             put(root / f"bbox_{home}" / name[:4] / f"{name}.jpg")
         (root / "info").mkdir(exist_ok=True)

@@ -60,23 +60,17 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
     c, key = config.stcnet, jax.random.key(0)
     frames, masks = jnp.zeros((1, c.height, c.width, 3)), jnp.zeros((1, c.height, c.width, 1))
     side = jnp.zeros((1, c.frames_per_side, c.height, c.width, 3))
-
-    def shapes(network, *inputs):
-        return jax.eval_shape(lambda: network.init(key, *inputs))
-
-    return Model(
-        config=config, tau=tau, identities=identities,
-        generators=_random(shapes(Generators(c), frames, masks, side, side), seed)["params"],
-        discriminators=_random(shapes(DiscriminatorPair(config.discriminators), frames, masks),
-                               seed)["params"],
-        reid=_random(jax.eval_shape(lambda: initial_variables(config.reid, len(identities), key)), seed))
+    generators = jax.eval_shape(Generators(c).init, key, frames, masks, side, side)
+    discriminators = jax.eval_shape(DiscriminatorPair(config.discriminators).init, key, frames, masks)
+    return Model(config=config, tau=tau, identities=identities, generators=_random(generators, seed)["params"],
+                 discriminators=_random(discriminators, seed)["params"],
+                 reid=random_reid(config.reid, identities=identities, seed=seed).variables)
 
 
 @cache
 def random_reid(config=SMOKE.reid, *, network=ReidNet, identities=("a", "b", "c"), seed=0):
     """A re-ID network with random weights, or another `network` such as `PairScorer`."""
-    clips = jnp.zeros((1, 1, config.height, config.width, 3))
-    key = jax.random.key(0)
+    clips, key = jnp.zeros((1, 1, config.height, config.width, 3)), jax.random.key(0)
     shapes = jax.eval_shape(lambda: network(config, len(identities)).init(key, clips, clips) if network is PairScorer
                             else initial_variables(config, len(identities), key))
     return ReidModel(config, _random(shapes, seed), identities, network=network.__name__)

@@ -5,7 +5,7 @@ from people import tracklet
 
 
 def seen(person, camera, name=None, colour=0, frames=3, size=(24, 12)):
-    """A tracklet of one grey; its middle frame is told from the others."""
+    """A tracklet of one grey; its middle frame is distinct from the others."""
     pictures = [np.full((*size, 3), colour + 3 * (i == frames // 2), np.uint8) for i in range(frames)]
     return tracklet(pictures, name=name or f"{person}/{camera}", person=person, camera=camera)
 
