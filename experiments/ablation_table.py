@@ -2,15 +2,17 @@
 
     python -m experiments.ablation_table A/results.json B/results.json --output DIR
 
-makes one of what `experiments.ablation` left on several machines, each with seeds of its own.
+makes one table of the results that `experiments.ablation` left on several machines, each with other seeds. It takes
+a second; docs/ablation.md has the table to expect of size `small`. Results of size `smoke` try it out.
 """
 
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -21,6 +23,10 @@ from vrstc_jax.report.writing import write_text
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
+from vrstc_jax.runtime.text_tables import text_table
+
+Results = Mapping[str, Mapping[str, Any]]
+"""{row: {'rank1', 'map', …, 'framed_by', 'tau'}} of one seed."""
 
 STCNET = "+ ID guider (STCnet)"
 # The paper's MARS figures, rank-1 (mAP).
@@ -33,14 +39,15 @@ _PAPERS_DISCARDING = "rank-1 84.4 with all frames, 84.8 at τ 0.88, 84.9 at 0.89
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (of the sample; 0 for one seed) over seeds."""
+    """Mean and sample standard deviation (0 for one seed) over seeds."""
 
     mean: float
     deviation: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Of one value a seed."""
+    def of(cls, values: Iterable[float]) -> "Spread":
+        """From one value a seed."""
+        values = list(values)
         return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
 
 
@@ -51,11 +58,12 @@ class Row:
     Attributes:
       rank1, mean_ap: over seeds.
       share: of the gap between the framing rows of `framed_by`, in mAP: the mean gain over the mean gap, so
-        that a seed with hardly a gap does not outweigh the others, and the deviation of the seeds' own shares.
-        None for those rows themselves, or where a framing row is not there.
-      tau: by which frames were discarded, over seeds; None for other rows.
+        that a seed with a small gap does not outweigh the others, and the deviation of the seeds' shares.
+        None for the framing rows, or if one of them is missing.
+      framed_by: the network of the framing rows.
       paper: the paper's MARS figures, (rank-1, mAP) in %, or None.
-      seeds: how many there are.
+      seeds: the number of seeds with this row.
+      tau: the τ by which frames were discarded, over seeds; None for other rows.
     """
 
     name: str
@@ -67,115 +75,112 @@ class Row:
     seeds: int
     tau: Spread | None = None
 
-    def as_dict(self) -> dict:
-        """For JSON."""
+    def as_dict(self) -> dict[str, Any]:
+        """The row for JSON."""
         return dataclasses.asdict(self)
 
 
-def rows_over_seeds(results: Sequence[Mapping[str, Mapping]], paper: Mapping[str, tuple[float, float]]) -> list[Row]:
-    """Rows from {row: {'rank1', 'map', 'framed_by', 'tau'}} of each seed: all that any has, as they come."""
+def rows_over_seeds(results: Sequence[Results], paper: Mapping[str, tuple[float, float]]) -> list[Row]:
+    """The rows that any seed has, in the order of the seed with most rows, then as they come."""
     rows, firsts = [], {}
     for result in results:
-        firsts = result | firsts if len(result) > len(firsts) else firsts | {
-            name: row for name, row in result.items() if name not in firsts}
+        firsts = {**result, **firsts} if len(result) > len(firsts) else {**firsts, **{
+            name: row for name, row in result.items() if name not in firsts}}
     for name, first in firsts.items():
         mine = [result for result in results if name in result]
         framed_by = first["framed_by"]
         taus = [tau for result in mine if (tau := result[name].get("tau")) is not None]
-        rows.append(Row(name, Spread.of([r[name]["rank1"] for r in mine]), Spread.of([r[name]["map"] for r in mine]),
+        rows.append(Row(name, Spread.of(r[name]["rank1"] for r in mine), Spread.of(r[name]["map"] for r in mine),
                         _share(mine, name, framed_by), framed_by, paper.get(name), len(mine),
                         Spread.of(taus) if taus else None))
     return rows
 
 
 def ceiling_of(name: str) -> str:
-    """The row of the same network with nothing in the way."""
+    """The name of a network's row with nothing hidden."""
     return f"{name}, nothing hidden"
 
 
-def _share(results, name, framed_by):
+def _share(results: Sequence[Results], name: str, framed_by: str | None) -> Spread | None:
     framed = [result for result in results if framed_by and {framed_by, ceiling_of(framed_by)} <= set(result)]
+    if not framed or not framed_by:
+        return None
     gains = np.array([result[name]["map"] - result[framed_by]["map"] for result in framed])
     gaps = np.array([result[ceiling_of(framed_by)]["map"] - result[framed_by]["map"] for result in framed])
-    if not framed or gaps.mean() <= 0:
+    if gaps.mean() <= 0:
         return None
-    there = gaps > 0
-    return Spread(float(gains.mean() / gaps.mean()), Spread.of(gains[there] / gaps[there]).deviation)
+    positive = gaps > 0  # a seed without a gap has no share
+    return Spread(float(gains.mean() / gaps.mean()), Spread.of(gains[positive] / gaps[positive]).deviation)
 
 
 def format_table(rows: Sequence[Row]) -> str:
     """Markdown: means ± standard deviations in %, the share won back, τ, and the paper's figures for MARS."""
-    def percent(spread, digits=1):
-        if spread is None:
-            return ""
-        return f"{100 * spread.mean:.{digits}f} ± {100 * spread.deviation:.{digits}f}"
+    def percent(spread: Spread | None, digits: int = 1) -> str:
+        return "" if spread is None else f"{100 * spread.mean:.{digits}f} ± {100 * spread.deviation:.{digits}f}"
 
     seeds = max(row.seeds for row in rows)
-    cells = [["", "rank-1, %", "mAP, %", "of the gap, %", "τ", "paper, MARS: rank-1 (mAP)"]]
-    for row in rows:
-        theirs = "" if row.paper is None else f"{row.paper[0]:.1f} ({row.paper[1]:.1f})"
-        cells.append([_named(row, seeds), percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
-                      "" if row.tau is None else f"{row.tau.mean:.3f}", theirs])
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    cells = [[_label(row, seeds), percent(row.rank1), percent(row.mean_ap), percent(row.share, 0),
+              "" if row.tau is None else f"{row.tau.mean:.3f}",
+              "" if row.paper is None else f"{row.paper[0]:.1f} ({row.paper[1]:.1f})"] for row in rows]
+    table = text_table(["", "rank-1, %", "mAP, %", "of the gap, %", "τ", "paper, MARS: rank-1 (mAP)"], cells,
+                       markdown=True)
     notes = [f"The paper discards by τ with the baseline, MARS: {_PAPERS_DISCARDING}.", ""] if any(
         row.tau is not None for row in rows) else []
-    return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", *lines, "", *notes])
+    return "\n".join([f"{seeds} seed{'s' if seeds > 1 else ''}; mean ± standard deviation", "", table, "", *notes])
 
 
-def _named(row, seeds):
+def _label(row: Row, seeds: int) -> str:
     return row.name if row.seeds == seeds else f"{row.name} ({row.seeds} of the seeds)"
 
 
-def write_plot(path, rows: Sequence[Row]) -> None:
-    """mAP of all rows as bars with their spread."""
+def write_plot(path: Path, rows: Sequence[Row]) -> None:
+    """Draws the rows' mAP as bars with their spread, as a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     figure = Figure((8, 0.28 * len(rows) + 1.4), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(rows))[::-1]
+    heights = np.arange(len(rows))[::-1]
     kinds = {"nothing hidden": "#8a8a8a", "completed, or discarding, with NL": "#c9673a", "others": "#4a7fb5"}
     kind = ["nothing hidden" if "nothing hidden" in row.name else "completed, or discarding, with NL"
             if row.framed_by == "NL" else "others" for row in rows]
     colours = [kinds[each] for each in kind]
     figure.legend(handles=[Patch(color=kinds[each], label=each) for each in kinds if each in kind],
                   loc="outside upper right", ncols=len(kinds), fontsize=8, frameon=False)
-    axes.barh(places, [100 * row.mean_ap.mean for row in rows], color=colours,
+    axes.barh(heights, [100 * row.mean_ap.mean for row in rows], color=colours,
               xerr=[100 * row.mean_ap.deviation for row in rows], error_kw={"elinewidth": 1})
     seeds = max(row.seeds for row in rows)
-    axes.set_yticks(places, [_named(row, seeds) for row in rows], fontsize=8)
+    axes.set_yticks(heights, [_label(row, seeds) for row in rows], fontsize=8)
     axes.set_xlabel("mAP, %")
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=120)
-    replace_file(Path(path), written.getvalue())
+    replace_file(path, written.getvalue())
 
 
-def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
-    """Whether STCnet is ahead of what it is compared with, in mAP over the seeds that have both, and the baseline on
-    its data of the baseline discarding; results as `rows_over_seeds` takes them. Nothing where rows are missing.
+def format_claims(results: Sequence[Results]) -> str:
+    """How far STCnet is ahead of its rivals, in mAP over the seeds that have both rows, and the baseline on STCnet's
+    data of the baseline discarding. Rivals without a row are left out.
 
-    The best τ is that of the same test people, which favours discarding; that of the other seeds does not.
+    The best τ is chosen on the test people that are ranked, which favours discarding; the τ of the other seeds is not.
     """
     lines = []
 
-    def discards(network):
+    def discards(network: str) -> Callable[[str, Mapping], bool]:
         return lambda name, row: row.get("tau") is not None and row["framed_by"] == network
 
-    others = (("NL on the data as they are", STCNET, lambda name, row: name == "NL"),
+    rivals = (("NL on the data as they are", STCNET, lambda name, row: name == "NL"),
               ("discarding at the best τ with the baseline, as the paper does", STCNET, discards("baseline")),
               ("discarding at the best τ with NL", STCNET, discards("NL")),
               ("discarding at the best τ with the baseline", BASELINE_COMPLETED, discards("baseline")),
               ("the best other pooling or pair scorer", STCNET, lambda name, row: not (
                   row["framed_by"] or name in ("NL", "baseline") or name.endswith(ceiling_of("")))))
-    for what, ours, is_one in others:
+    for what, ours, is_one in rivals:
         names = dict.fromkeys(name for result in results for name, row in result.items() if is_one(name, row))
         shared = {name: [k for k, result in enumerate(results) if {name, ours} <= set(result)] for name in names}
-        # Rows of other seeds than most have are of other people, and not to be compared with these.
+        # Seeds differ in their people: compare only rows that have the same seeds, those of most seeds.
         seeds = max(shared.values(), key=len, default=[])
         if not seeds:
             continue
@@ -186,12 +191,12 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
         name = max(theirs, key=lambda name: theirs[name].mean())
         mine = "STCnet" if ours == STCNET else f"The {ours}"
         line = (f"{mine} ({own.mean():.1f}) and {what} ({name}, {theirs[name].mean():.1f}; "
-                f"{most} seed{'s' if most > 1 else ''}): {_told(own - theirs[name])}")
+                f"{most} seed{'s' if most > 1 else ''}): {_ahead(own - theirs[name])}")
         if most > 1:
             line += f" (by seed {', '.join(f'{apart:+.1f}' for apart in own - theirs[name])})"
         if most > 1 and "τ" in what:
             elsewhere = _chosen_elsewhere(np.array(list(theirs.values())))
-            line += f"; with the τ that is best on the other seeds ({elsewhere.mean():.1f}): {_told(own - elsewhere)}"
+            line += f"; with the τ that is best on the other seeds ({elsewhere.mean():.1f}): {_ahead(own - elsewhere)}"
         lines.append(line)
     share = _share([result for result in results if STCNET in result], STCNET, "NL")
     if share is not None:
@@ -200,19 +205,19 @@ def format_claims(results: Sequence[Mapping[str, Mapping]]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _told(apart):
+def _ahead(apart: np.ndarray) -> str:
     points = f"{abs(apart.mean()):.1f} points"
     return "level" if points == "0.0 points" else f"{points} {'ahead' if apart.mean() > 0 else 'NOT ahead, behind'}"
 
 
-def _chosen_elsewhere(candidates):
-    """[candidates, seeds] to [seeds], of each seed that candidate's which is best on the mean of the others."""
+def _chosen_elsewhere(candidates: np.ndarray) -> np.ndarray:
+    """[candidates, seeds] to [seeds]: each seed's value of the candidate with the best mean over the other seeds."""
     others = candidates.sum(1, keepdims=True) - candidates
     return candidates[others.argmax(0), np.arange(candidates.shape[1])]
 
 
-def read_results(path) -> dict:
-    """{'of': what was done, 'seeds': {seed: {row: {'rank1', 'map', …}}}}, as `experiments.ablation` leaves it.
+def read_results(path: str | Path) -> dict[str, Any]:
+    """{'of': settings, 'seeds': {seed: {row: {'rank1', 'map', …}}}}, as `experiments.ablation` wrote it.
 
     Raises:
       InputError: there is no such file, or it holds something else.
@@ -220,6 +225,7 @@ def read_results(path) -> dict:
     path = as_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; experiments.ablation leaves one in its work directory.")
+    results: dict[str, Any] = {}
     try:
         results = json.loads(path.read_text())
         rows = [row for seed, rows in results["seeds"].items() for row in rows.values() if int(seed) >= 0]
@@ -233,8 +239,8 @@ def read_results(path) -> dict:
     return results
 
 
-def show_table(seeds: Mapping[str, Mapping[str, Mapping]], directory: Path) -> list[Row]:
-    """Prints the table of some seeds' results and writes table.md, table.json and plot.png."""
+def show_table(seeds: Mapping[str, Results], directory: Path) -> list[Row]:
+    """Prints the table of these seeds and writes table.md, table.json and plot.png."""
     results = [seeds[seed] for seed in sorted(seeds, key=int)]
     rows = rows_over_seeds(results, PAPER)
     write_json(directory / "table.json", {"seeds": len(results), "rows": [row.as_dict() for row in rows]})
@@ -247,16 +253,16 @@ def show_table(seeds: Mapping[str, Mapping[str, Mapping]], directory: Path) -> l
 
 @dataclass(frozen=True)
 class Arguments:
-    """Whose results to show."""
+    """The results to join."""
 
     results: tyro.conf.Positional[tuple[Path, ...]]
-    """results.json of one work directory or several, each with seeds of its own."""
+    """results.json of one work directory or several, each with other seeds."""
     output: Path
-    """For results.json of all, table.md, table.json and plot.png."""
+    """Folder for the joined results.json, table.md, table.json and plot.png."""
 
 
 def main(arguments: Arguments) -> list[Row]:
-    """One table of several files."""
+    """Joins several results.json in one table; returns its rows."""
     if not arguments.results:
         raise InputError("Give one results.json or more.")
     output = as_path(arguments.output) / "results.json"

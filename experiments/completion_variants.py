@@ -1,23 +1,25 @@
-"""What helps completion on somebody's footage: one choice changed at a time, judged on held-out runs.
+"""The choices of STCnet, changed one at a time on somebody's footage and judged on held-out runs.
 
     python -m experiments.completion_variants video.mp4 --boxes tracks.txt --workdir variants --steps 400
 
-Each variant is size `small` with one thing changed, trained for the same number of steps from the same
-located frames; the re-ID network is trained once. It is sized for two CPU cores and some minutes a variant,
-more for `three frames a side`. `--size smoke` tries it out. The table goes to
-the terminal and to WORKDIR/table.json; the same command goes on where it stopped.
+Each variant is size `small` with one change, trained for the same number of steps from the same located frames; the
+re-ID network is trained once. A variant takes some minutes on two CPU cores (`three frames a side` more), and
+`--size smoke` tries it out. The table goes to the terminal and to WORKDIR/table.json: PSNR and SSIM of each variant in
+the hole, and its PSNR over the best simple filling. No figures are
+recorded to expect: they depend on the footage. The same command resumes an interrupted run.
 """
 
-import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
+from experiments.settings import Changes, changed, require_known, require_positive, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.evaluation.judging import held_out_of
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.models.model_file import load_model, save_model
 from vrstc_jax.recipes.fit import fit
@@ -27,8 +29,7 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 from vrstc_jax.runtime.storage import require_local
 
-# name: {part of the config: {field: value}}
-VARIANTS = {
+VARIANTS: dict[str, Changes] = {
     "as it is": {},
     "no transport": {"stcnet": {"transport": False}},
     "fixed softmax scale 10": {"stcnet": {"learned_scale": False}},
@@ -46,41 +47,43 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """What to run, and on what."""
+    """The footage and the variants."""
 
     input: tyro.conf.Positional[Path]
     """A video, or a folder of pictures."""
     workdir: Path
-    """For everything that is made on the way, and table.json."""
+    """Directory of all intermediate results and table.json."""
     boxes: Path | None = None
     """For a video: the people's boxes (MOTChallenge text)."""
     only: tuple[str, ...] = ()
-    """Names of variants; all if left out."""
+    """Names of variants; default: all."""
     steps: int = 400
-    """Of STCnet's training, for each variant."""
+    """Steps of STCnet's training, for each variant."""
     size: Literal["small", "smoke"] = "small"
-    """What the variants are variants of."""
+    """The config that the variants change."""
     hold_out: int = 9
-    """Length of the held-out runs."""
+    """Length of the held-out runs, in frames."""
 
 
-def main(arguments: Arguments) -> dict:
-    """Runs the variants and returns {variant: {method: scores}}."""
+def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
+    """Trains and judges the variants; returns {variant: {method: scores}}."""
+    require_positive(arguments, "steps", "hold_out")
+    require_known("variant", arguments.only, VARIANTS)
     require_local(arguments.workdir, "what this experiment makes")
     start_jax()
     distributed.require_single_process("experiments.completion_variants")
     spool = arguments.workdir / "spool" if arguments.boxes else None
-    source = open_source(arguments.input, boxes=arguments.boxes, spool=spool)
+    tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
     table = {}
     for name in arguments.only or VARIANTS:
-        config = changed(configs.get(arguments.size), VARIANTS[name])
-        config = changed(config, {"stcnet_training": {"steps": arguments.steps}})
+        config = with_steps(changed(configs.get(arguments.size), VARIANTS[name]), stcnet_training=arguments.steps)
         work = arguments.workdir / name.replace(" ", "_").replace("(", "").replace(")", "").replace("'", "")
         _share(arguments.workdir / "as_it_is", work)
         path = work / "model.safetensors"
         if not path.exists():
-            save_model(path, fit(source.tracklets, work, config=config, hold_out=arguments.hold_out))
-        table[name] = judge(Completer(load_model(path)), source.tracklets).metrics()["judge"]
+            save_model(path, fit(tracklets, work, config=config, hold_out=arguments.hold_out))
+        model = load_model(path)
+        table[name] = judge(Completer(model), tracklets, held_out=held_out_of(model)).metrics()["judge"]
         write_json(arguments.workdir / "table.json", table)
         best = max(table[name][method]["psnr"] for method in ("copy", "mean", "telea"))
         scores = table[name]["stcnet"]
@@ -89,14 +92,8 @@ def main(arguments: Arguments) -> dict:
     return table
 
 
-def changed(config: configs.Config, changes: dict) -> configs.Config:
-    """The config with some fields of some of its parts replaced."""
-    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)
-                                          for part, fields in changes.items()})
-
-
 def _share(first: Path, work: Path) -> None:
-    """What does not depend on the variant: stored frames, the re-ID network, scores."""
+    """Copies what does not depend on the variant: stored frames, the re-ID network, scores."""
     if first == work or not (first / "scores.npz").exists():
         return
     for part in ("tracklets", "reid"):

@@ -54,9 +54,10 @@ def test_it_gives_what_is_stored(golden):
 
 @pytest.fixture
 def nothing_kept():
-    """What was compiled before is not found."""
+    """What was compiled before is found neither in memory nor on disk."""
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
+    jax.clear_caches()
     yield
     jax.config.update("jax_enable_compilation_cache", True)
     compilation_cache.reset_cache()

@@ -88,10 +88,10 @@ def test_no_module_imports_itself_through_others():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def loaded_by(module):
-    """The modules that an import loads in a fresh interpreter."""
-    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"], capture_output=True,
-                          text=True, cwd=ROOT, check=True)
+def loaded_by(*modules):
+    """The modules that imports load in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", f"import sys, {', '.join(modules)}; print(*sys.modules)"],
+                          capture_output=True, text=True, cwd=ROOT, check=True)
     return set(done.stdout.split())
 
 
@@ -103,6 +103,25 @@ def test_import_is_light():
     more = loaded - flax_loads
     assert not more & {"flax.nnx", "vrstc_jax.attention.nnx"}
     assert len([module for module in more if not module.startswith("vrstc_jax")]) < 20, sorted(more)
+
+
+def test_inference_loads_no_trainer_and_no_data_pipeline():
+    """Neither they nor their libraries, nor those that draw; completing needs OpenCV and PIL."""
+    modules = [module for module in MODULES if room_of(module) == "inference"]
+    loaded = loaded_by(*modules)
+    assert {"vrstc_jax.inference.complete", "vrstc_jax.inference.results_folder"} <= set(modules) <= loaded
+    assert not {module.partition(".")[0] for module in loaded} & set(HEAVY) - {"cv2", "PIL"}
+    assert not [module for module in loaded if module.startswith(("vrstc_jax.training", "vrstc_jax.data.batches"))]
+
+
+def test_one_module_compares_scores_with_tau():
+    """The rule for what is hidden is `inference.plan`'s; others call it."""
+    order = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+    comparing = {module for module, path in MODULES.items() for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.Compare) and isinstance(node.ops[0], order) and any(
+                     "tau" in (getattr(side, "id", ""), getattr(side, "attr", ""))
+                     for side in (node.left, *node.comparators))}
+    assert comparing == {"vrstc_jax.inference.plan"}
 
 
 def test_public_names_are_there():

@@ -1,5 +1,6 @@
 """The README's code runs and its commands are commands. What they do is tested where they are."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -36,24 +37,31 @@ def test_every_command_is_one_that_the_program_takes():
         assert type(parsed) is COMMANDS[words[0]]
 
 
-def test_every_experiment_and_tool_takes_its_command(monkeypatch):
-    from experiments import ablation, fixed_occluder, variety, vrstc
-    from tools import import_resnet50
+def scripts():
+    """(module, words) of every experiment and tool in the bash blocks and inline code of README and docs; the launcher
+    has a test of its own."""
+    command = re.compile(r"(?:[A-Z_]+=\S+ )*python (?:-m )?((?:experiments|tools)[./][a-z_0-9]+)(?:\.py)?(?= |\n|$)")
+    for page in (README, *sorted((README.parent / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        for line in [*lines, *re.findall(r"(?<!`)`(python [^`]+)`", text)]:
+            if (found := command.match(line)) and found[1] != "tools.launch":
+                yield found[1].replace("/", "."), shlex.split(line[found.end():], comments=True)
 
-    # `tools.launch` has a test of its own, which makes a dry run of each line.
-    lines = [line for block in blocks("bash") for line in block.splitlines()
-             if line.startswith("python ") and not line.startswith("python -m tools.launch ")]
-    kinds = {"-m experiments.vrstc": vrstc.Arguments, "-m experiments.ablation": ablation.Arguments,
-             "-m experiments.fixed_occluder": fixed_occluder.Arguments,
-             "-m experiments.variety": variety.Arguments,
-             "tools/import_resnet50.py": import_resnet50.Options}
-    seen = set()
-    inline = re.findall(r"`(python -m experiments\.ablation[^`]*)`", README.read_text(encoding="utf-8"))
-    for line in [*lines, *inline]:
-        start = next(start for start in kinds if line.startswith(f"python {start}"))
-        tyro.cli(kinds[start], args=shlex.split(line.removeprefix(f"python {start}")))
-        seen.add(start)
-    assert seen == set(kinds)
+
+def test_every_experiment_and_tool_takes_its_command():
+    seen = {}
+    for name, words in scripts():
+        module = importlib.import_module(name)
+        if words and name != "tools.readme_picture":  # whose words argparse takes
+            tyro.cli(getattr(module, "Arguments", None) or module.Options, args=words)
+        seen.setdefault(name, []).append(words)
+    assert seen.keys() >= {f"experiments.{name}" for name in (
+        "vrstc", "ablation", "ablation_faults", "default_model", "fixed_occluder", "variety")}
+    assert seen.keys() >= {f"tools.{name}" for name in (
+        "readme_picture", "import_resnet50", "plan_scaling", "benchmark_attention", "benchmark_evaluation",
+        "benchmark_training")}
+    assert seen["experiments.default_model"][-1][:4] == ["--people", "150", "--reid-steps", "400"]
 
 
 def test_who_is_it_from_python_runs(tmp_path, monkeypatch):

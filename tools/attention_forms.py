@@ -1,10 +1,10 @@
-"""The ways to temporal attention that `benchmark_attention` times, made ready to be called.
+"""The forms of temporal attention that `benchmark_attention` times, as compiled programs.
 
-The least that there is to do, the matrix products alone; the package's op, whole and in blocks of rows;
-equations (1) to (3) taken literally in JAX; and PyTorch's unfold and fold, eager and compiled.
+The matrix products alone, a lower bound; the package's op, whole and in blocks of rows; equations (1) to (3) taken
+literally in JAX; and PyTorch's unfold and fold, eager and compiled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ FORMS = (BOUND, WHOLE, BLOCKED, LITERAL, EAGER, COMPILED)
 
 
 class Case(NamedTuple):
-    """A batch of current maps, and as many frames of the same size for each to attend to."""
+    """A batch of current maps, and a number of frames of the same size for each to attend to."""
 
     batch: int
     height: int
@@ -31,43 +31,43 @@ class Case(NamedTuple):
     channels: int
     frames: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (f"{self.batch} × {self.height}×{self.width}, {self.channels} channels, "
                 f"{self.frames} frame{'s' * (self.frames > 1)}")
 
     @property
-    def block_size(self):
-        """Rows at a time: as many as take 4 MiB, as the op chooses, but at least four blocks."""
+    def block_size(self) -> int:
+        """Rows of a block: as many as take 4 MiB, as the op chooses, but at least four blocks."""
         row = 4 * self.width * self.frames * self.height * self.width
         return max(1, min(self.height // 4, (4 << 20) // row))
 
 
-# The other ways, for one example: current [H, W, C], adjacent [T, H', W', C].
+# The other forms, for one example: current [H, W, C], adjacent [T, H', W', C].
 
 
-def products_alone(current, adjacent):
-    """The two matrix products that no form can do without; its pullback takes four more."""
+def products_alone(current: jax.Array, adjacent: jax.Array) -> jax.Array:
+    """The two matrix products that every form needs; the pullback takes four more. Result [H, W, C]."""
     f, r = (x.reshape(-1, x.shape[-1]) for x in (current, adjacent))
     pairs = _product("pc,qc->pq", f, r).astype(r.dtype)
     return _product("pq,qc->pc", pairs, r).reshape(current.shape).astype(current.dtype)
 
 
-def literal(current, adjacent):
-    """Equations (1) to (3) with patches cut out, compared, weighted and laid back."""
+def literal(current: jax.Array, adjacent: jax.Array) -> jax.Array:
+    """Equations (1) to (3): patches are cut out, compared, weighted, and added up again. Result [H, W, C]."""
     height, width, channels = current.shape
     half, offsets = PATCH // 2, [(y, x) for y in range(PATCH) for x in range(PATCH)]
 
-    def patches(maps):  # [T, H, W, C] to [T · H · W, k · k · C]
+    def patches(maps: jax.Array) -> jax.Array:  # [T, H, W, C] to [T · H · W, k · k · C]
         rows, columns = maps.shape[1:3]
         padded = jnp.pad(maps, ((0, 0), (half, half), (half, half), (0, 0)))
         cut = [padded[:, y:y + rows, x:x + columns] for y, x in offsets]
         return jnp.stack(cut, 3).reshape(-1, len(offsets) * channels)
 
-    def unit(vectors):
+    def unit(vectors: jax.Array) -> jax.Array:
         norm = jnp.linalg.norm(vectors.astype(jnp.float32), axis=1, keepdims=True)
         return vectors / norm.astype(vectors.dtype)
 
-    def laid_back(patches):  # [H, W, k · k, …] to [H, W, …]
+    def added_up(patches: jax.Array) -> jax.Array:  # [H, W, k · k, …] to [H, W, …]
         shape = height + 2 * half, width + 2 * half, *patches.shape[3:]
         total = jnp.zeros(shape, patches.dtype)
         for i, (y, x) in enumerate(offsets):
@@ -77,86 +77,98 @@ def literal(current, adjacent):
     f, r = patches(current[None]), patches(adjacent)
     weights = jax.nn.softmax(SCALE * _product("pc,qc->pq", unit(f), unit(r)), axis=1)
     rebuilt = _product("pq,qc->pc", weights.astype(r.dtype), r).reshape(height, width, len(offsets), channels)
-    cover = laid_back(jnp.ones((height, width, len(offsets), 1)))
-    return (laid_back(rebuilt) / cover).astype(current.dtype)
+    cover = added_up(jnp.ones((height, width, len(offsets), 1)))  # patches at the border overlap less often
+    return (added_up(rebuilt) / cover).astype(current.dtype)
 
 
-def _product(equation, left, right):
+def _product(equation: str, left: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.einsum(equation, left, right, preferred_element_type=jnp.float32)
 
 
-def torch_attention(current, adjacent):
+def torch_attention(current: Any, adjacent: Any) -> Any:
     """The same in PyTorch, as it is usually written: current [B, C, H, W], adjacent [B, T, C, H', W']."""
     import torch.nn.functional as F
 
-    def patches(maps):  # [B, T, C, H, W] to [B, C · k · k, T · H · W]
+    def patches(maps: Any) -> Any:  # [B, T, C, H, W] to [B, C · k · k, T · H · W]
         cut = F.unfold(maps.flatten(0, 1), PATCH, padding=PATCH // 2)
         return cut.unflatten(0, maps.shape[:2]).transpose(1, 2).flatten(2)
 
-    def laid_back(patches):
+    def added_up(patches: Any) -> Any:
         return F.fold(patches, current.shape[2:], PATCH, padding=PATCH // 2)
 
     f, r = patches(current[:, None]), patches(adjacent)
     similarity = F.normalize(f, dim=1).transpose(1, 2) @ F.normalize(r, dim=1)
     weights = (SCALE * similarity).softmax(2)
-    cover = laid_back(current.new_ones(1, PATCH * PATCH, f.shape[2]))
-    return laid_back(r @ weights.transpose(1, 2)) / cover
+    cover = added_up(current.new_ones(1, PATCH * PATCH, f.shape[2]))
+    return added_up(r @ weights.transpose(1, 2)) / cover
 
 
-# Getting a form ready.
+# Forms as programs.
 
 
 @dataclass(eq=False)
 class Program:
-    """One form's forward pass, or forward and backward, on its inputs. `call` starts it; after `wait` on what
-    it returned it is done."""
+    """One form's forward pass, or forward and backward, on its inputs.
+
+    Attributes:
+      call: starts it and returns its results, which are ready after `wait` on them.
+      values: results to float64 [B, (T,) H, W, C].
+      temporary: bytes beside inputs and results; None if unknown.
+      samples: seconds of one call, one for each round.
+    """
 
     form: str
     part: str
     call: Callable[[], tuple]
     wait: Callable[[tuple], Any]
-    values: Callable[[tuple], list[np.ndarray]]  # as float64 [B, (T,) H, W, C]
-    temporary: int | None = None  # bytes
-    samples: list[float] = field(default_factory=list)  # seconds of one call
+    values: Callable[[tuple], list[np.ndarray]]
+    temporary: int | None = None
+    samples: list[float] = field(default_factory=list)
 
 
 class LeftOut(Exception):
     """A form is not timed; the message says why."""
 
 
-def features(case, dtype):
-    """Standard normal (current, adjacent, gradient of the result) as NumPy arrays, rounded to `dtype`."""
+def features(case: Case, dtype: str) -> list[np.ndarray]:
+    """Standard normal [current, adjacent, gradient of the result], rounded to `dtype`; always the same."""
     random = np.random.default_rng(0)
-    here, there = (case.batch, case.height, case.width, case.channels), (case.frames,)
-    shapes = here, here[:1] + there + here[1:], here
+    here = case.batch, case.height, case.width, case.channels
+    shapes = here, (case.batch, case.frames, *here[1:]), here
     return [np.asarray(jnp.asarray(random.standard_normal(s, np.float32), dtype)) for s in shapes]
 
 
 class JaxForms:
-    """Programs of JAX functions of one example."""
+    """Programs of JAX functions of one example.
 
-    def __init__(self, case, arrays, limit):
+    Args:
+      arrays: as `features` gives them.
+      limit: bytes that a program may need.
+    """
+
+    def __init__(self, case: Case, arrays: Sequence[np.ndarray], limit: float):
         self.inputs, self.limit = [jnp.asarray(x) for x in arrays], limit
         ours = partial(temporal_attention, patch_size=PATCH, softmax_scale=SCALE)
         self.functions = {WHOLE: partial(ours, block_size=case.height), LITERAL: literal,
                           BLOCKED: partial(ours, block_size=case.block_size), BOUND: products_alone}
 
-    def program(self, form, part):
-        """Compiles; raises LeftOut where the program would need more than the limit."""
+    def program(self, form: str, part: str) -> Program:
+        """The compiled form; raises LeftOut if it needs more memory than the limit."""
         function = jax.vmap(self.functions[form])
 
-        def forward(f, r, _):
+        def forward(f: jax.Array, r: jax.Array, _: jax.Array) -> tuple:
             return function(f, r),
 
-        def both(f, r, gradient):
+        def both(f: jax.Array, r: jax.Array, gradient: jax.Array) -> tuple:
             out, pullback = jax.vjp(function, f, r)
             return out, *pullback(gradient)
 
         compiled = jax.jit(forward if part == FORWARD else both).lower(*self.inputs).compile()
-        temporary = compiled.memory_analysis().temp_size_in_bytes
+        analysis = compiled.memory_analysis()
+        temporary = analysis.temp_size_in_bytes if analysis else 0
         if form != BOUND:
             _check_memory(temporary, self.limit)
-        # On CPU calls that were only started may run beside each other.
+        # On CPU calls that were only started may run at the same time.
         on_cpu = jax.default_backend() == "cpu"
         finished = jax.block_until_ready if on_cpu else lambda out: out
         return Program(form, part, lambda: finished(compiled(*self.inputs)), jax.block_until_ready,
@@ -164,9 +176,9 @@ class JaxForms:
 
 
 class TorchForms:
-    """Programs of `torch_attention`, on the device that JAX uses."""
+    """Programs of `torch_attention`, on the device that JAX uses; arguments as of `JaxForms`."""
 
-    def __init__(self, case, arrays, limit):
+    def __init__(self, case: Case, arrays: Sequence[np.ndarray], limit: float):
         import torch
 
         self.torch, self.case, self.limit = torch, case, limit
@@ -176,8 +188,8 @@ class TorchForms:
             x = torch.tensor(np.moveaxis(array.astype(np.float32), -1, -3), device=self.device)
             self.inputs.append(x.to(getattr(torch, str(array.dtype))).requires_grad_(len(self.inputs) < 2))
 
-    def program(self, form, part):
-        """Raises LeftOut where it would need more memory than the limit, or does not compile."""
+    def program(self, form: str, part: str) -> Program:
+        """The form; raises LeftOut if it needs more memory than the limit, or does not compile."""
         torch, (f, r, gradient) = self.torch, self.inputs
         _check_memory(self._estimated_memory(part), self.limit)
         function = torch_attention
@@ -185,41 +197,41 @@ class TorchForms:
             torch.compiler.reset()
             function = torch.compile(torch_attention, dynamic=False)
 
-        def forward():
+        def forward() -> tuple:
             with torch.no_grad():
                 return function(f, r),
 
-        def both():
+        def both() -> tuple:
             out = function(f, r)
             return out, *torch.autograd.grad(out, (f, r), gradient)
 
         call = forward if part == FORWARD else both
         try:
             self._wait(call())
-        except Exception as error:  # torch.compile fails in many ways, for want of a compiler among others
+        except Exception as error:  # torch.compile fails in many ways, for example without a C compiler
             if form != COMPILED:
                 raise
             raise LeftOut(f"does not compile here: {str(error).splitlines()[0][:80]}") from None
-        return Program(form, part, call, self._wait, self._values, self._peak(call))
+        return Program(form, part, call, self._wait, self._values, self.peak(call))
 
-    def _wait(self, _):
+    def _wait(self, _: tuple) -> None:
         if self.device == "cuda":
             self.torch.cuda.synchronize()
 
-    def _values(self, out):
+    def _values(self, out: tuple) -> list[np.ndarray]:
         return [np.moveaxis(x.detach().to("cpu", self.torch.float64).numpy(), -3, -1) for x in out]
 
-    def _estimated_memory(self, part):
-        """Bytes that the eager form takes, within a tenth: both maps' patches, plain and normalised, logits
-        and weights; twice that with a backward pass."""
+    def _estimated_memory(self, part: str) -> int:
+        """Bytes of the eager form, within a tenth: both maps' patches, plain and normalised, logits and weights;
+        twice that with a backward pass."""
         case = self.case
         here = case.height * case.width
-        there = case.frames * here
-        numbers = 2 * PATCH ** 2 * case.channels * (here + there) + 2 * here * there
+        adjacent = case.frames * here
+        numbers = 2 * PATCH ** 2 * case.channels * (here + adjacent) + 2 * here * adjacent
         return (1 if part == FORWARD else 2) * case.batch * numbers * self.inputs[0].element_size()
 
-    def _peak(self, call):
-        """Bytes of the largest sum of what was allocated at a time, less the results."""
+    def peak(self, call: Callable[[], tuple]) -> int:
+        """Bytes of the largest sum of what is allocated at one time during a call, less the results."""
         torch = self.torch
         if self.device == "cuda":
             before = torch.cuda.memory_allocated()
@@ -232,12 +244,13 @@ class TorchForms:
 
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
                 results = call()
-            events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+            profiler: Any = profiled.profiler
+            events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
             sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
             peak = int(np.cumsum([0, *sizes]).max())
         return peak - sum(x.nbytes for x in results)
 
 
-def _check_memory(needed, limit):
+def _check_memory(needed: float, limit: float) -> None:
     if needed > limit:
         raise LeftOut(f"needs {needed / 1e6:.0f} MB")

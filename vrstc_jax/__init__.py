@@ -1,28 +1,20 @@
 """Occlusion-free video person re-identification: VRSTC (Hou et al., CVPR 2019) in JAX.
 
-The public names are here. Those that need more than the networks' libraries are imported when they are
-first used, so that the op and the layer come light.
+The public names are here. The attention op and its layer are imported at once. The names below `lazy_api_imports`
+need more libraries, and are imported at their first use, so that the op alone stays light.
 """
 
-from importlib import import_module
+from etils import epy
 
 from vrstc_jax.attention import TemporalAttention, attention_weights, temporal_attention
 from vrstc_jax.runtime.errors import InputError
 
-_LATER = {"load_model": "vrstc_jax.models.model_file", "save_model": "vrstc_jax.models.model_file", "Model": "vrstc_jax.models.model_file",
-          "load_reid": "vrstc_jax.models.model_file", "save_reid": "vrstc_jax.models.model_file", "ReidModel": "vrstc_jax.models.model_file",
-          "tracklet_features": "vrstc_jax.inference.features",
-          "complete_tracklet": "vrstc_jax.inference.complete", "CompletedTracklet": "vrstc_jax.inference.complete"}
+with epy.lazy_api_imports(globals()):
+    from vrstc_jax.inference.complete import CompletedTracklet, complete_tracklet
+    from vrstc_jax.inference.features import tracklet_features
+    from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 
-__all__ = ["InputError", "TemporalAttention", "attention_weights", "temporal_attention", *_LATER]
+__all__ = ["CompletedTracklet", "InputError", "Model", "ReidModel", "TemporalAttention", "attention_weights",
+           "complete_tracklet", "load_model", "load_reid", "save_model", "save_reid", "temporal_attention",
+           "tracklet_features"]
 __version__ = "0.1.0"
-
-
-def __getattr__(name):
-    if name not in _LATER:
-        raise AttributeError(f"module 'vrstc_jax' has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})

@@ -17,17 +17,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
+from people import SMOKE, box_mask, figure, figures, masks_at, random_model
 
-from vrstc_jax.data.images import read_image, read_mask, write_png
-from vrstc_jax.data.tracklet_set import read_set
-from vrstc_jax.evaluation import quality
-from vrstc_jax.evaluation.judging import judge_held_out, judge_truth
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.data.images import read_image, write_png
+from vrstc_jax.data.inputs.masks import read_mask
+from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.inference.locate import Locator, choose_tau
 from vrstc_jax.models.model_file import load_model, save_model
 from vrstc_jax.ops.regions import bands_mask
-from vrstc_jax.runtime.errors import InputError
 
 METHODS = ["copy", "mean", "telea", "spatial", "stcnet"]
 HEIGHT, WIDTH, FRAMES = 64, 96, 24  # of the video
@@ -320,7 +318,7 @@ class TestCompleteFolder:
         return output
 
     def test_the_same_tree_and_names(self, output, material):
-        inputs = {p for p in tree(material.folder)}
+        inputs = set(tree(material.folder))
         results = set(tree(output))
         masks = {f"masks/{p}" for p in inputs}
         scores = {f"scores/{name}.json" for name in material.FOLDER}
@@ -481,6 +479,28 @@ class TestCompleteVideo:
             assert ("judge" in json.loads((output / "metrics.json").read_text())) == (number == 0)
 
 
+@pytest.mark.slow
+def test_fit_on_a_video_trains_from_its_spool(vrstc, material, tmp_path):
+    """Its crops are on disk once; a work directory that has a stored set too goes on with that, to the same numbers."""
+    def fit(name):
+        done = succeeded(vrstc("fit", material.video, "--boxes", material.boxes, "--size", "smoke", "--steps", 3,
+                               "--reid-steps", 3, "--hold-out", 2, "--output", tmp_path / name))
+        return done.out.partition("learned from")[2], tmp_path / f"{name}.work"
+
+    expected, work = fit("one")
+    left = {path.name for path in work.iterdir()}
+    assert left == {"fit.json", "reid", "scores.npz", "spool", "stcnet"}
+    earlier = tmp_path / "two.work"
+    shutil.copytree(work / "spool", earlier / "spool", copy_function=shutil.copy2)
+    shutil.copy(work / "fit.json", earlier / "fit.json")
+    source = open_source(material.video, boxes=material.boxes, spool=earlier / "spool")
+    write_set(earlier / "tracklets", source.tracklets)
+    for track in material.TRACKS:  # the same video, so the index holds, but other pixels: the stored set is read
+        file = earlier / f"spool/{track}.rgb"
+        file.write_bytes(bytes(len(file.read_bytes())))
+    assert fit("two")[0] == expected
+
+
 class TestOddTracklets:
     """Warnings in the report and exit 0."""
 
@@ -633,71 +653,3 @@ class TestJudge:
         # The crops' sizes take turns, so copies are resized: INTER_AREA there, where one is smaller.
         assert metrics["judge"]["copy"]["l1"] == pytest.approx(np.mean(l1s), abs=0.01)
         assert metrics["judge"]["copy"]["psnr"] == pytest.approx(np.mean(psnrs), abs=1)
-
-    @pytest.fixture(scope="class")
-    def completer(self, quick_compilation):
-        return Completer(random_model(tau=-1.0))
-
-    def test_a_band_is_hidden_in_the_whole_run_at_once(self, completer):
-        rng = np.random.default_rng(0)
-        frames = [np.clip(frame + rng.normal(0, 9, frame.shape), 0, 255).astype(np.uint8)
-                  for frame in figures(30)]
-        given = tracklet(frames, name="a")
-        run = [given.frame_names[10:15], given.frame_names[20:25]]
-        model = dataclasses.replace(completer.model, provenance={"held_out": {"a": run, "b": [["x"]]}})
-        completer = _with_model(completer, model)
-        kept = []
-        table = judge_held_out(completer, [given], keep=kept)
-        assert [j.frame_name for j in kept] == [*run[0], *run[1]]
-        for first, block in ((10, kept[:5]), (20, kept[5:])):
-            masks = [j.completed.mask for j in block]
-            assert any(np.array_equal(masks[0], bands_mask(np.arange(3) == k, 40, 20)) for k in range(3))
-            for judged, mask in zip(block, masks):
-                np.testing.assert_array_equal(mask, masks[0])
-                assert judged.completed.sources == (first - 1, first + 5)  # none from inside the run
-                np.testing.assert_array_equal(judged.truth, frames[judged.completed.index])
-                np.testing.assert_array_equal(judged.completed.frame[~mask], judged.truth[~mask])
-        by_hand = {"copy": [], "mean": [], "telea": [], "stcnet": [], "spatial": []}
-        for judged in kept:
-            i, mask, truth = judged.completed.index, judged.completed.mask, judged.truth.astype(float)
-            before, after = (frames[k].astype(float) for k in judged.completed.sources)
-            hollow = np.where(mask[..., None], np.uint8(0), judged.truth)
-            fillings = {"copy": before if i % 10 < 3 else after, "mean": (before + after) / 2,
-                        "telea": cv2.inpaint(hollow, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA),
-                        "stcnet": judged.completed.frame, "spatial": judged.completed.spatial}
-            for method, filling in fillings.items():
-                by_hand[method].append(10 * np.log10(255 ** 2 / np.square(filling - truth)[mask].mean()))
-        overall = table.overall()
-        for method, values in by_hand.items():
-            # Halves are rounded in `mean`, which is far below a hundredth of a decibel here.
-            assert overall[method]["psnr"] == pytest.approx(np.mean(values), abs=0.05), method
-
-    def test_located_masks_do_not_see_the_true_ones(self, completer):
-        """Nothing is located at this tau, so what hides people stays, and is scored as it is."""
-        frames, masks = Material.tracklet(8, 0)
-        shown = [np.where(mask[..., None], np.uint8(7), frame) for frame, mask in zip(frames, masks)]
-        given = tracklet(shown, masks, truth=frames)
-        kept = []
-        table = judge_truth(completer, [given], located=True, keep=kept)
-        assert [j.completed.how for j in kept] == ["visible"] * 3
-        expected = np.mean([quality.psnr(shown[i], frames[i], masks[i]) for i in (1, 4, 5)])
-        for method in METHODS:
-            assert table.overall()[method]["psnr"] == pytest.approx(expected)
-
-    def test_what_cannot_be_judged(self, completer):
-        given = tracklet(figures(4))
-        with pytest.raises(InputError, match="--hold-out"):
-            judge_held_out(completer, [given])
-        other = _with_model(completer,
-                            dataclasses.replace(completer.model, provenance={"held_out": {"z": [["1"]]}}))
-        with pytest.raises(InputError, match="None of the model's held-out runs"):
-            judge_held_out(other, [given])
-        with pytest.raises(InputError, match="--truth and --masks"):
-            judge_truth(completer, [given], located=False)
-
-
-def _with_model(completer, model):
-    """The same compiled completer with a model of another provenance."""
-    other = object.__new__(Completer)
-    other.__dict__ = {**completer.__dict__, "model": model}
-    return other

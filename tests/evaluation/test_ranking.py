@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given
 
 from tools import benchmark_evaluation
-from vrstc_jax.data.images import read_image
-from vrstc_jax.evaluation import distances, first_entries, rank, rerank, reranking
-from vrstc_jax.report import ranking_pictures
+from vrstc_jax.evaluation import distances, first_entries, rank, rerank
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -25,16 +23,16 @@ def plain_rank(matrix, query_ids, gallery_ids, query_cameras, gallery_cameras):
     """The evaluator as the field writes it: (cmc, mAP, average precisions, first hits), None for left out."""
     cmc, precisions, firsts = np.zeros(len(gallery_ids)), [], []
     for i, row in enumerate(matrix):
-        place, hits, average, first = 0, 0, 0.0, None
+        position, hits, average, first = 0, 0, 0.0, None
         for j in sorted(range(len(row)), key=lambda j: (row[j], j)):
             same = gallery_ids[j] == query_ids[i]
             if gallery_ids[j] == -1 or (same and gallery_cameras[j] == query_cameras[i]):
                 continue
-            place += 1
+            position += 1
             if same:
                 hits += 1
-                average += hits / place
-                first = first or place
+                average += hits / position
+                first = first or position
         precisions.append(average / hits if hits else None)
         firsts.append(first)
         if first:
@@ -426,13 +424,11 @@ def test_rerank_keeps_the_order_of_equal_distances():
                                    plain_rerank(features[:12], features[12:], k1, k2, 0.3), **RERANKED)
 
 
-def test_rerank_block_by_block(monkeypatch):
-    query, gallery, _ = people_features(3)
-    expected = plain_rerank(query, gallery, 8, 4, 0.3)
-    for sizes in [(1, 1, 1), (7, 3, 5), (20, 63, 1000)]:
-        for name, size in zip(("_BLOCK", "_SUMS", "_PAIRS"), sizes):
-            monkeypatch.setattr(reranking, name, size)
-        np.testing.assert_allclose(rerank(query, gallery, k1=8, k2=4), expected, **RERANKED)
+@pytest.mark.parametrize("queries", [20, 270])
+def test_rerank_of_more_items_than_a_block(queries):
+    """300 items are two blocks of distances, the second of which overlaps the first, and five of vectors."""
+    query, gallery, _ = people_features(3, queries=queries, gallery=300 - queries, people=40)
+    np.testing.assert_allclose(rerank(query, gallery, k1=8, k2=4), plain_rerank(query, gallery, 8, 4, 0.3), **RERANKED)
 
 
 def test_rerank_finds_people_better():
@@ -464,45 +460,7 @@ def test_rerank_makes_no_matrix_of_all_pairs():
     assert peak_bytes(rerank, query, gallery) < 4000 * 4000 * 4 / 5
 
 
-# --- pictures, and the benchmark
-
-
-def test_ranked_lists_frame_what_is_right_and_wrong(tmp_path):
-    black, grey = np.zeros((64, 32, 3), np.uint8), np.full((20, 10, 3), 128, np.uint8)
-    before = ranking_pictures.RankedList("before", black, [grey, black], [False, True])
-    after = ranking_pictures.RankedList("after", black, [black, grey, grey], [True, True, False])
-    green, red = ranking_pictures._RIGHT, ranking_pictures._WRONG
-    one, other, both = (ranking_pictures.ranked_lists(lists, height=40) for lists in
-                        ([before], [after], [before, after]))
-    assert both.dtype == np.uint8 and both.shape == (one.shape[0] + other.shape[0], other.shape[1], 3)
-
-    def frames(picture, colour):
-        """How many pictures stand in a frame of the colour, from their upper edges."""
-        rows = (picture == colour).all(axis=2)
-        edge = np.append(rows[np.argmax(rows.any(axis=1))], False)
-        return int((edge[:-1] & ~edge[1:]).sum())
-
-    assert [frames(one, green), frames(one, red)] == [1, 1]
-    assert [frames(other, green), frames(other, red)] == [2, 1]
-    # Frames stand in the order of the list: the wrong one comes first before, last after.
-    left = {name: np.argmax((picture == colour).all(axis=2).any(axis=0)) for name, picture, colour in
-            [("one red", one, red), ("one green", one, green), ("red", other, red), ("green", other, green)]}
-    assert left["one red"] < left["one green"] and left["green"] < left["red"]
-    with pytest.raises(ValueError, match="2 entries need as many marks. Got 1"):
-        ranking_pictures.RankedList("before", black, [grey, black], [True])
-    with pytest.raises(ValueError, match="Got 0 and 40"):
-        ranking_pictures.ranked_lists([], height=40)
-
-
-def test_cmc_plot(tmp_path):
-    rng, labels = random_case(12)
-    rankings = {name: rank(rng.random((37, 61)), *labels) for name in ("raw", "completed")}
-    ranking_pictures.write_cmc_plot(tmp_path / "new" / "cmc.png", rankings)
-    drawn = read_image(tmp_path / "new" / "cmc.png")
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["cmc.png"]
-    with pytest.raises(ValueError, match="Got 0 and 20"):
-        ranking_pictures.write_cmc_plot(tmp_path / "cmc.png", {})
+# --- the benchmark
 
 
 def test_benchmark(tmp_path, capsys):

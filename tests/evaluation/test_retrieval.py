@@ -1,4 +1,4 @@
-"""Rankings of whole sets: figures by hand on made-up distances, and what the pictures show of them."""
+"""Rankings of whole sets: figures by hand on made-up distances."""
 
 import dataclasses
 import os
@@ -8,35 +8,15 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from people import figures, random_reid, tracklet
+from people import random_reid, tracklet
+from small_ranking import AFTER, BEFORE, GALLERY, QUERY, seen
 
-from vrstc_jax.data.images import read_image
 from vrstc_jax.evaluation import retrieval
 from vrstc_jax.evaluation.retrieval import evaluate, evaluate_features, judge_distances, save_features
-from vrstc_jax.recipes.rank import nearest
-from vrstc_jax.report import ranking_pictures, ranking_tables
-from vrstc_jax.report.ranking_pictures import portrait, ranked_picture, write_pictures
-from vrstc_jax.report.ranking_tables import format_figures
+from vrstc_jax.inference.features import tracklet_features
 from vrstc_jax.runtime.errors import InputError
 
-
-def seen(person, camera, name=None, colour=0, frames=3, size=(24, 12)):
-    """A tracklet of one grey; its middle frame is told from the others."""
-    pictures = [np.full((*size, 3), colour + 3 * (i == frames // 2), np.uint8) for i in range(frames)]
-    return tracklet(pictures, name=name or f"{person}/{camera}", person=person, camera=camera)
-
-
-QUERY = [seen("ann", "c1"), seen("bob", "c1"), seen("cid", "c1")]  # of cid there is nothing in the gallery
-GALLERY = [seen("ann", "c2"), seen("ann", "c1", "again"), seen("bob", "c2"), seen("-1", "c2"),
-           seen("eve", "c2"), seen("ann", "c3")]
-# Without junk (ann's own camera, and nobody) the orders are: bob, ANN, eve, ANN; and eve, ann, ann, BOB, ann.
-BEFORE = np.array([[0.5, 0.1, 0.3, 0.0, 0.6, 0.7],
-                   [0.1, 0.2, 0.3, 0.0, 0.05, 0.4],
-                   [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
-# ANN, ANN, bob, eve; and BOB is still fourth.
-AFTER = np.array([[0.1, 0.0, 0.3, 0.0, 0.6, 0.2],
-                  [0.1, 0.2, 0.3, 0.0, 0.05, 0.4],
-                  [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_figures_by_hand():
@@ -50,57 +30,28 @@ def test_figures_by_hand():
     assert (better["rank1"], better["map"]) == (0.5, 0.625)
 
 
-def test_figures_as_text_and_as_a_table():
-    figures = {"before": judge_distances(BEFORE, QUERY, GALLERY).figures(),
-               "afterwards": judge_distances(AFTER, QUERY, GALLERY).figures()}
-    lines = format_figures(figures).splitlines()
-    assert lines == ["Who is it: ranks and mean average precision, %",
-                     "            rank-1  rank-5  rank-10  rank-20   mAP",
-                     "before         0.0   100.0    100.0    100.0  37.5",
-                     "afterwards    50.0   100.0    100.0    100.0  62.5",
-                     "1 queries have no match in the gallery and are left out"]
-    assert ranking_tables.table(figures).rows[1] == ["afterwards", "50.0", "100.0", "100.0", "100.0", "62.5"]
-    without = judge_distances(BEFORE[:2], QUERY[:2], GALLERY).figures()
-    assert len(format_figures({"a": without}).splitlines()) == 3
-
-
-@pytest.fixture
-def by_colour(monkeypatch):
-    """In place of a network: the mean brightness of the kept frames, as an angle."""
-    def features(model, tracklets, *, keep=None, progress=None):
-        angles = []
-        for i, each in enumerate(tracklets):
-            kept = np.ones(len(each), bool) if keep is None or keep[i] is None else keep[i]
-            angles.append(np.mean([each.frames[t] for t in np.flatnonzero(kept)]) / 100)
-            progress()
-        return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-
-    monkeypatch.setattr(retrieval, "tracklet_features", features)
-
-
-def test_evaluate_ranks_by_the_cosine_of_features(by_colour):
+def test_evaluate_ranks_by_the_cosine_of_features():
     query = [seen("ann", "c1", colour=30), seen("bob", "c1", colour=90)]
     gallery = [seen("bob", "c2", colour=35), seen("ann", "c2", colour=40), seen("eve", "c2", colour=200)]
-    evaluation = evaluate(None, query, gallery)
-    angles = [np.array([t.frames[0].mean() + 1 for t in each]) / 100 for each in (query, gallery)]
-    # Float32 features of length 1.
-    np.testing.assert_allclose(evaluation.distances, 1 - np.cos(angles[0][:, None] - angles[1]), atol=1e-6)
+    evaluation = evaluate(random_reid(), query, gallery)
+    features = tracklet_features(random_reid(), [*query, *gallery])
+    np.testing.assert_array_equal(np.concatenate(evaluation.features), features)
+    unit = features / np.linalg.norm(features.astype(float), axis=1, keepdims=True)
+    np.testing.assert_allclose(evaluation.distances, 1 - unit[:2] @ unit[2:].T, atol=1e-6)  # float32 products
+    # Features of greys are the more alike the nearer the greys are: each query's match is its second.
     assert evaluation.ranking.first_hit.tolist() == [2, 2] and evaluation.figures()["map"] == 0.5
-    assert [part.shape for part in evaluation.features] == [(2, 2), (3, 2)]
     again = evaluate_features(*evaluation.features, query, gallery)
     np.testing.assert_array_equal(again.distances, evaluation.distances)
 
 
-def test_only_frames_that_are_kept_count(by_colour):
-    ann, bob = seen("ann", "c2", "a"), seen("bob", "c2", "b", colour=100)
+def test_only_frames_that_are_kept_count():
     frames = [np.full((24, 12, 3), value, np.uint8) for value in (0, 200)]
-    mixed = tracklet(frames, name="m", person="ann", camera="c1")
-    assert evaluate(None, [mixed], [ann, bob]).ranking.first_hit[0] == 2
-    first = np.array([True, False])
-    assert evaluate(None, [mixed], [ann, bob], keep=[first, None, None]).ranking.first_hit[0] == 1
-    # By their places: a query and a gallery's tracklet may share a name.
-    ann, bob = (dataclasses.replace(each, name="m") for each in (ann, bob))
-    assert evaluate(None, [mixed], [ann, bob], keep=[first, None, None]).ranking.first_hit[0] == 1
+    mixed, first = (tracklet(given, name="m", person="ann", camera="c1") for given in (frames, frames[:1]))
+    # By their indices: a query and a gallery's tracklet may share a name.
+    gallery = [seen("ann", "c2", "m"), seen("bob", "c2", "m", colour=100)]
+    kept = evaluate(random_reid(), [mixed], gallery, keep=[np.array([True, False]), None, None]).distances
+    np.testing.assert_allclose(kept, evaluate(random_reid(), [first], gallery).distances, atol=1e-6)
+    assert np.abs(kept - evaluate(random_reid(), [mixed], gallery).distances).max() > 1e-4
 
 
 @pytest.mark.parametrize("query, gallery, message", [
@@ -115,7 +66,7 @@ def test_only_frames_that_are_kept_count(by_colour):
     ([seen("-1", "c1")], GALLERY, "None of the 1 queries"), ([seen("bob", "c2")], GALLERY, "None of the 1 queries"),
 ])
 def test_what_cannot_be_judged(query, gallery, message):
-    """There is no network: this is told before features are made."""
+    """There is no network: input is checked before features are made."""
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         evaluate(None, query, gallery)
     assert "\n" not in str(raised.value)
@@ -146,110 +97,6 @@ def test_over_splits():
     assert retrieval.over_splits(splits[:1])["after"]["map"] == {"mean": 0.375, "deviation": 0.0}
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The lists that pictures are made of."""
-    lists, draw = [], ranking_pictures.ranked_lists
-    for module in ("vrstc_jax.report.ranking_pictures", "vrstc_jax.recipes.rank"):
-        monkeypatch.setattr(f"{module}.ranked_lists", lambda given: lists.extend(given) or draw(given))
-    return lists
-
-
-def test_a_picture_of_before_and_after(drawn):
-    before, after = (judge_distances(matrix, QUERY, GALLERY) for matrix in (BEFORE, AFTER))
-    completed = [seen(t.person, t.camera, t.name, colour=100) for t in GALLERY]
-    picture = ranked_picture(before, after, (QUERY, GALLERY), (QUERY, completed), count=3)
-    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    # cid, who has no match, is not shown.
-    assert [entry.title for entry in drawn] == [
-        "query ann/c1, before completion: average precision 50 %",
-        "query ann/c1, after completion: average precision 100 %",
-        "query bob/c1, before completion: average precision 25 %",
-        "query bob/c1, after completion: average precision 25 %"]
-    assert [list(entry.right) for entry in drawn] == [[False, True, False], [True, True, False],
-                                                      [False] * 3, [False] * 3]
-    assert {int(entry.max()) for entry in drawn[0].entries} == {3}  # the frame in the middle
-    assert {int(entry.max()) for entry in drawn[1].entries} == {103}
-    row = picture.shape[0] / 4
-    assert row == int(row) > 128
-
-
-def test_the_picture_shows_gains_and_losses_alike(drawn):
-    """Of six queries those with the largest gains come first, and those with the largest losses last."""
-    people = [f"p{i}" for i in range(6)]
-    query, gallery = ([seen(person, camera) for person in people] for camera in ("c1", "c2"))
-
-    def ranked_at(places):
-        """Distances at which the right one is at the given place, from 1."""
-        matrix = np.tile(np.arange(6, dtype=np.float32), (6, 1))
-        for i, place in enumerate(places):
-            order = [j for j in range(6) if j != i]
-            order.insert(place - 1, i)
-            matrix[i, order] = np.arange(6)
-        return judge_distances(matrix, query, gallery)
-
-    # Gains of 0, 5/6, 0, −4/5, 1/4 and −1/3.
-    before, after = ranked_at([1, 6, 3, 1, 4, 2]), ranked_at([1, 1, 3, 5, 2, 6])
-    ranked_picture(before, after, (query, gallery), (query, gallery))
-    assert [entry.title[6:11] for entry in drawn[::2]] == ["p1/c1", "p4/c1", "p5/c1", "p3/c1"]
-    del drawn[:]
-    ranked_picture(before, after, (query, gallery), (query, gallery), queries=1)
-    assert [entry.title[6:11] for entry in drawn] == ["p1/c1"] * 2
-    del drawn[:]
-    ranked_picture(before, after, (query, gallery), (query, gallery), queries=99)
-    assert sorted(entry.title[6:11] for entry in drawn[::2]) == [f"{person}/c1" for person in people]
-
-
-def test_a_title_has_letters_that_can_be_drawn(drawn):
-    query, gallery = [seen("é", "c1", "é/东")], [seen("é", "c2")]
-    evaluation = judge_distances(np.zeros((1, 1), np.float32), query, gallery)
-    ranked_picture(evaluation, evaluation, (query, gallery), (query, gallery))
-    assert drawn[0].title == "query ?/?, before completion: average precision 100 %"
-
-
-def test_nearest(by_colour, drawn):
-    query = seen("ann", "c1", "q", colour=50)
-    gallery = [seen("bob", "c2", "far", colour=150), seen("ann", "c2", "right", colour=60),
-               seen("ann", "c1", "junk", colour=50), seen("-1", "c2", "nobody", colour=50),
-               seen(None, None, "unknown", colour=52), seen("eve", "c1", "wrong", colour=70)]
-    matches, picture = nearest(None, query, gallery)
-    assert [match.tracklet for match in matches] == ["unknown", "right", "wrong", "far"]
-    assert [(match.person, match.camera) for match in matches] == [(None, None), ("ann", "c2"), ("eve", "c1"),
-                                                                   ("bob", "c2")]
-    # Angles of brightness / 100.
-    assert [match.distance for match in matches] == pytest.approx(
-        [1 - np.cos(difference / 100) for difference in (2, 10, 20, 100)], abs=1e-6)
-    (shown,) = drawn
-    assert shown.title == "query q" and list(shown.right) == [None, True, False, False]
-    assert picture.ndim == 3 and len(nearest(None, query, gallery, count=2)[0]) == 2
-
-
-def test_of_an_unknown_query_nothing_is_right_or_wrong(by_colour, drawn):
-    gallery = [seen("bob", "c2", "a", colour=9), seen(None, None, "b", colour=5), seen("-1", "c1", "c")]
-    matches, picture = nearest(None, seen(None, None, "q"), gallery)
-    assert [match.tracklet for match in matches] == ["b", "a"]
-    assert list(drawn[0].right) == [None, None]
-    grey = (picture == (110, 110, 110)).all(2).mean()
-    assert grey > 0.02 and not (picture == (205, 60, 30)).all(2).any()
-
-
-def test_nearest_of_nothing(by_colour):
-    with pytest.raises(InputError, match="gallery has no tracklet"):
-        nearest(None, QUERY[0], [])
-
-
-@pytest.mark.usefixtures("quick_compilation")
-def test_an_empty_tracklet_is_named():
-    with pytest.raises(InputError, match="tracklet empty: has no frame"):
-        nearest(random_reid(), tracklet(figures(1), name="q"), [tracklet([], name="empty")])
-
-
-def test_a_portrait_is_the_middle_frame():
-    frames = figures(5)
-    np.testing.assert_array_equal(portrait(tracklet(frames)), frames[2])
-    np.testing.assert_array_equal(portrait(tracklet(frames[:1])), frames[0])
-
-
 def test_features_on_disk(tmp_path):
     """All that another tool needs, and no pickle."""
     features = np.eye(3, dtype=np.float32), np.arange(18, dtype=np.float32).reshape(6, 3)
@@ -266,20 +113,3 @@ def test_features_on_disk(tmp_path):
         assert stored["query_cameras"].tolist() == ["c1"] * 3
         assert stored["gallery_cameras"].tolist() == ["c2", "c1", "c2", "c2", "c2", "c3"]
         assert len(stored.files) == 8
-
-
-class TestWritePictures:
-    evaluations = {"before": judge_distances(BEFORE, QUERY, GALLERY)}
-    picture = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-
-    def test_what_is_written(self, tmp_path):
-        written = write_pictures(tmp_path, self.evaluations, self.picture)
-        assert written == [tmp_path / "ranked.png", tmp_path / "cmc.png"]
-        np.testing.assert_array_equal(read_image(tmp_path / "ranked.png"), self.picture)
-        assert read_image(tmp_path / "cmc.png").shape[2] == 3
-        assert write_pictures(tmp_path / "other", self.evaluations, None) == [tmp_path / "other/cmc.png"]
-
-    def test_where_nothing_can_be_written(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(InputError, match="file/cmc.png: cannot be written"):
-            write_pictures(tmp_path / "file", self.evaluations, None)

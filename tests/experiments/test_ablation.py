@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import ablation, ablation_faults, ablation_table
+from experiments import ablation, ablation_faults, ablation_rows, ablation_seed, ablation_table
 from experiments.ablation_table import Row, Spread, ceiling_of, format_claims, format_table, rows_over_seeds, write_plot
+from experiments.settings import changed
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.runtime.errors import InputError
@@ -68,11 +70,11 @@ class TestTable:
         assert format_table(rows_over_seeds(SEEDS, PAPER)[:3]).splitlines() == [
             "2 seeds; mean ± standard deviation",
             "",
-            "|                    | rank-1, %   | mAP, %      | of the gap, % | τ | paper, MARS: rank-1 (mAP) |",
-            "|--------------------|-------------|-------------|---------------|---|---------------------------|",
-            "| NL                 | 50.0 ± 14.1 | 55.0 ± 7.1  |               |   | 86.1 (79.9)               |",
-            "| NL, nothing hidden | 85.0 ± 7.1  | 85.0 ± 7.1  |               |   |                           |",
-            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 | 42 ± 71       |   | 87.0 (81.0)               |"]
+            "|                    |   rank-1, % |      mAP, % |   of the gap, % |   τ |   paper, MARS: rank-1 (mAP) |",
+            "|--------------------|-------------|-------------|-----------------|-----|-----------------------------|",
+            "| NL                 | 50.0 ± 14.1 |  55.0 ± 7.1 |                 |     |                 86.1 (79.9) |",
+            "| NL, nothing hidden |  85.0 ± 7.1 |  85.0 ± 7.1 |                 |     |                             |",
+            "| Spa                | 60.0 ± 14.1 | 67.5 ± 17.7 |         42 ± 71 |     |                 87.0 (81.0) |"]
         whole = format_table(rows_over_seeds(SEEDS, PAPER))
         assert "| 0.800 |" in whole and "84.9 at 0.89" in whole
         assert format_table(rows_over_seeds(SEEDS[:1], PAPER)).startswith("1 seed; ")
@@ -210,12 +212,6 @@ class TestPlot:
         assert areas[0] / areas[2] == pytest.approx(0.5 / 0.75, rel=0.05)
 
 
-def changed(name, size="small"):
-    config = configs.get(size)
-    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)
-                                          for part, fields in ablation.COMPLETIONS[name].items()})
-
-
 class TestRows:
     """Table 1 of the paper: what each row has, of the temporal generator and of the losses."""
 
@@ -230,7 +226,7 @@ class TestRows:
         ("+ ID guider (STCnet)", "attention", True, True, True),
     ])
     def test_each_adds_what_it_says(self, name, form, local, whole, guider):
-        config = changed(name)
+        config = changed(configs.get("small"), ablation_rows.COMPLETIONS[name])
         losses, usual = config.losses, configs.get("small").losses
         assert config.stcnet.temporal_form == form
         assert (losses.adversarial > 0 and losses.local_discriminator) == local
@@ -245,35 +241,38 @@ class TestRows:
             config.stcnet, temporal_form="attention", transport=True, learned_scale=True)) == configs.get("small")
 
     def test_the_paper_s_figures_for_mars(self):
-        """DESIGN, section 2."""
+        """Table 1, rank-1 (mAP)."""
         assert ablation_table.PAPER == {
             "baseline": (84.4, 77.2), "NL": (86.1, 79.9), "Spa": (87.0, 81.0), "Spa+AE": (87.0, 80.8),
             "Spa+TAE": (87.3, 81.0), "Spa+Tem": (87.8, 81.6), "+ local D": (87.9, 81.7),
             "+ global D": (87.9, 81.9), "+ ID guider (STCnet)": (88.5, 82.3)}
-        assert list(ablation_table.PAPER) == ["baseline", "NL", *(name for name in ablation.COMPLETIONS
+        assert list(ablation_table.PAPER) == ["baseline", "NL", *(name for name in ablation_rows.COMPLETIONS
                                                             if name != "Spa+Tem, plain attention")]
 
-    def test_all_rows(self, tmp_path, monkeypatch):
+    def test_all_rows(self, tmp_path):
         """Each architecture has its two framing rows, and the others name theirs."""
-        made = []
-        monkeypatch.setattr(ablation._Seed, "_prepare", lambda self: None)
-        monkeypatch.setattr(ablation._Seed, "_tau", lambda self, quantile: quantile)
-        monkeypatch.setattr(ablation._Seed, "_row", lambda self, name, make: made.append(name) or {"map": 1})
-        arguments = ablation.Arguments(tmp_path, size="smoke")
-        rows = ablation._Seed(arguments, ablation.AMOUNTS["smoke"], configs.get("smoke"), 0).rows()
-        assert list(rows) == made and len({ablation.folder_of(name) for name in rows}) == len(rows)
-        framed = ["baseline", "NL", *ablation.POOLINGS, ablation.PAIRS]
+        seed = SimpleNamespace(tau=lambda quantile: quantile, row=lambda name, make: {"map": 1})
+        rows = ablation.seed_rows(seed, ablation_rows.rows_of())
+        assert len({ablation_seed.folder_of(name) for name in rows}) == len(rows)
+        framed = ["baseline", "NL", *ablation_rows.POOLINGS, ablation_rows.PAIRS]
         assert all(name in rows and ceiling_of(name) in rows for name in framed)
-        assert {rows[name]["framed_by"] for name in ablation.COMPLETIONS} == {"NL"}
-        discarding = {name: row["framed_by"] for name, row in rows.items() if "discarding" in name}
-        assert discarding == {f"{network}, discarding {share}% of bands": network
+        assert {rows[name]["framed_by"] for name in ablation_rows.COMPLETIONS} == {"NL"}
+        discarding = {name: (row["framed_by"], row["tau"]) for name, row in rows.items() if "discarding" in name}
+        assert discarding == {f"{network}, discarding {share}% of bands": (network, share / 100)
                               for network in ("baseline", "NL") for share in (5, 10, 15, 20, 30)}
-        assert len(rows) == 2 * len(framed) + len(ablation.COMPLETIONS) + 4 + len(discarding)
-        assert rows[ablation.BASELINE_COMPLETED]["framed_by"] == "baseline"
+        assert len(rows) == 2 * len(framed) + len(ablation_rows.COMPLETIONS) + 4 + len(discarding)
+        assert rows[ablation_table.BASELINE_COMPLETED]["framed_by"] == "baseline"
+        assert all(row["tau"] is None for name, row in rows.items() if name not in discarding)
+
+    def test_rows_with_a_result_are_there_though_others_are_asked_for(self, tmp_path):
+        seed = SimpleNamespace(tau=lambda quantile: quantile, row=lambda name, make: {"map": 1},
+                               result_of=lambda name: tmp_path / ablation_seed.folder_of(name))
+        seed.result_of("maximum").touch()
+        assert list(ablation.seed_rows(seed, ablation_rows.rows_of(), {"Spa"})) == ["Spa", "maximum"]
 
     def test_amounts(self, tmp_path):
         given = ablation.Arguments(tmp_path, size="smoke", people=9, stcnet_steps=2, occlusion="light")
-        amount = ablation._amount(given)
+        amount = ablation.amount_of(given)
         assert (amount.protocol.train_people, amount.protocol.test_people) == (9, 4)
         assert amount.protocol.occlusion == "light"
         assert (amount.reid_steps, amount.final_steps, amount.stcnet_steps) == (4, 4, 2)
@@ -296,9 +295,9 @@ def command(work, *more):
 
 
 def test_seeds_that_stand_stay_in_the_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablation._Seed, "rows", lambda self: SEEDS[self.protocol.seed])
-    monkeypatch.setattr(ablation, "start_jax_for_training", lambda config: None)
-    monkeypatch.setattr(ablation.jax.config, "update", lambda *setting: None)
+    monkeypatch.setattr(ablation, "Seed", lambda work, config, protocol, start: config.seed)
+    monkeypatch.setattr(ablation, "seed_rows", lambda seed, *_: SEEDS[seed])
+    monkeypatch.setattr(jax.config, "update", lambda *setting: None)
     for first_seed, seeds in ((1, 1), (0, 1)):
         rows = ablation.main(ablation.Arguments(tmp_path, size="smoke", seeds=seeds, first_seed=first_seed))
     wanted = [row.as_dict() for row in rows_over_seeds(SEEDS, ablation_table.PAPER)]
@@ -392,7 +391,7 @@ def test_scores_without_a_fault():
     masks = np.zeros((3, 12, 4), bool)
     masks[1, :, :3] = True  # three quarters of each band
     masks[2, -1] = True
-    scores = ablation.true_scores(masks)
+    scores = ablation_seed.true_scores(masks)
     assert scores.dtype == np.float32 and (scores[0] == 1).all() and np.allclose(scores[1], -0.5)
     np.testing.assert_allclose(scores[2], [1, 1, 0.5])  # a quarter of the lowest band
 
@@ -424,13 +423,13 @@ def test_some_rows_of_one_seed(tmp_path):
         for k, of_tracklet in enumerate(scores):
             before, true, mended, told, banded = (np.stack(sets[split].tracklets[k].frames[:])
                                                   for sets in (raw, truth, filled, by_masks, by_bands))
-            plan = plan_from_scores(of_tracklet, found.tau)
+            plan = Plan.from_scores(of_tracklet, found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             masks &= ~masks.all((1, 2))[:, None, None]
             np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
             hidden = np.stack(raw[split].tracklets[k].masks[:])
             np.testing.assert_array_equal(told[~hidden], before[~hidden])
-            plan = plan_from_scores(ablation.true_scores(hidden), found.tau)
+            plan = Plan.from_scores(ablation_seed.true_scores(hidden), found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             np.testing.assert_array_equal(banded[~masks], before[~masks])
             assert ((banded != before).any((1, 2, 3)) == (masks.any((1, 2)) & ~masks.all((1, 2)))).all()
@@ -438,9 +437,9 @@ def test_some_rows_of_one_seed(tmp_path):
     parts, apart = ablation_faults.main(ablation_faults.Arguments(tmp_path))
     parts = parts["seed0"]
     # The same networks on the same frames as in their rows.
-    mine = {"STCnet": ablation.STCNET, "b. completed": ablation.BASELINE_COMPLETED,
+    mine = {"STCnet": ablation_table.STCNET, "b. completed": ablation_table.BASELINE_COMPLETED,
             "b. discards": "baseline, discarding 10% of bands"}
-    rows = {name: json.loads((work / "rows" / ablation.folder_of(row) / "result.json").read_text())["map"]
+    rows = {name: json.loads((work / "rows" / ablation_seed.folder_of(row) / "result.json").read_text())["map"]
             for name, row in mine.items()}
     assert {name: parts["all"].mean_ap[name] for name in mine} == pytest.approx(rows)
     assert set(parts["all"].mean_ap) == {*mine, "truth"}  # nothing discarded with NL
@@ -450,17 +449,15 @@ def test_some_rows_of_one_seed(tmp_path):
 
 
 class TestArguments:
-    def test_all_rows_are_named_once(self):
-        names = ablation.row_names()
-        assert len(names) == len(set(names)) and {"NL", "NL, nothing hidden", *ablation.COMPLETIONS} <= set(names)
-
     def test_rows_bring_those_whose_networks_they_use(self):
-        for row in ("STCnet, true masks", "STCnet, true bands"):
-            assert ablation._with_needed((row,)) == {row, ablation.STCNET}
-        assert ablation._with_needed((ablation.BASELINE_COMPLETED,)) == {ablation.BASELINE_COMPLETED, ablation.STCNET}
-        assert ablation._with_needed(("NL, discarding 10% of bands",)) == {"NL, discarding 10% of bands", "NL"}
-        assert ablation._with_needed(("NL, discarding 45% of bands",), (0.1, 0.45)) == {
-            "NL, discarding 45% of bands", "NL"}
+        stcnet = ablation_table.STCNET
+        rows = ablation_rows.rows_of((0.1, 0.45))
+        for row, needed in (("STCnet, true masks", stcnet), ("STCnet, true bands", stcnet),
+                            (ablation_table.BASELINE_COMPLETED, stcnet), ("NL, discarding 10% of bands", "NL"),
+                            ("baseline, discarding 45% of bands", "baseline")):
+            assert ablation_rows.with_needed((row,), rows) == {row, needed}
+        assert ablation_rows.with_needed(("Spa", ablation_rows.TRUTH), rows) == {"Spa", ablation_rows.TRUTH}
+        assert not ablation_rows.with_needed((), rows)
 
     @pytest.mark.parametrize("change, said", [({"rows": ("typo",)}, "typo"), ({"seeds": 0}, "--seeds"),
                                               ({"first_seed": -1}, "--first-seed"),

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from people import SMOKE, figures, random_model
 
-from experiments import default_model
+from experiments import default_model, starting_weights
 from experiments import vrstc as vrstc_experiment
 from vrstc_jax import cli
+from vrstc_jax.cli.footage import Footage
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.data.walkers import KINDS, Variety, WalkerConfig, make_tracklet, people
@@ -89,7 +90,7 @@ class TestWithoutAModelNamed:
         assert code == 2 and "no tracklet has a run of 11 frames" in err.splitlines()[-1]
         code, _, err = vrstc(capsys, "judge", crops, "--hold-out", 3, "--truth", crops)
         assert code == 2 and "give one of them" in err
-        fitted = dataclasses.replace(random_model(), provenance={"inputs": cli._identity(crops, cli.Footage())})
+        fitted = dataclasses.replace(random_model(), provenance={"inputs": Footage().identity(crops)})
         save_model(tmp_path / "fitted", fitted)
         code, _, err = vrstc(capsys, "judge", crops, "--model", tmp_path / "fitted", "--hold-out", 3)
         assert code == 2 and "was fitted to this footage" in err
@@ -166,8 +167,8 @@ class TestStepOneBeginsWithIt:
         return dataclasses.replace(SMOKE, reid=dataclasses.replace(SMOKE.reid, **changes))
 
     def test_where_the_network_is_of_its_shape(self, default, monkeypatch):
-        monkeypatch.setattr(vrstc_experiment, "default_model_path", lambda: default)
-        config, read, digest = vrstc_experiment.beginning(SMOKE)
+        monkeypatch.setattr(starting_weights, "default_model_path", lambda: default)
+        config, read, digest = starting_weights.beginning(SMOKE)
         assert config.tau == -0.99 and config.reid_training.only == ("classifier",)
         assert dataclasses.replace(config, tau=SMOKE.tau, reid_training=SMOKE.reid_training) == SMOKE
         wanted = load_model(default).reid
@@ -175,17 +176,17 @@ class TestStepOneBeginsWithIt:
         # The digest is of this network alone: other generators beside it are nothing to step 1.
         other = dataclasses.replace(load_model(default), generators=random_model(seed=1).generators)
         save_model(default, other, half=True)
-        assert vrstc_experiment.beginning(SMOKE)[2] == digest
+        assert starting_weights.beginning(SMOKE)[2] == digest
         # How it was taught to locate says nothing of its shape.
-        assert vrstc_experiment.beginning(self.config(locating_masks=True))[2] == digest
+        assert starting_weights.beginning(self.config(locating_masks=True))[2] == digest
         for config in (self.config(height=64), self.config(locating_loss=1.0, locating_width=4)):
-            assert vrstc_experiment.beginning(config) == (config, None, None)
-        assert vrstc_experiment.beginning(SMOKE, fresh=True) == (SMOKE, None, None)
+            assert starting_weights.beginning(config) == (config, None, None)
+        assert starting_weights.beginning(SMOKE, fresh=True) == (SMOKE, None, None)
         default.unlink()
-        assert vrstc_experiment.beginning(SMOKE) == (SMOKE, None, None)
+        assert starting_weights.beginning(SMOKE) == (SMOKE, None, None)
 
     def test_a_quantile_is_taken_before_its_tau(self, default, monkeypatch, tmp_path):
-        monkeypatch.setattr(vrstc_experiment, "default_model_path", lambda: default)
+        monkeypatch.setattr(starting_weights, "default_model_path", lambda: default)
         asked = []
         monkeypatch.setattr(vrstc_experiment.five_steps, "run", lambda work, config, write, **_: asked.append(config))
         monkeypatch.setattr(vrstc_experiment, "format_results", lambda results: "")
@@ -220,6 +221,8 @@ class TestRecipe:
     def test_bad_numbers_are_one_line_before_anything_is_done(self, tmp_path):
         with pytest.raises(InputError, match="--stcnet-steps must be more than 0"):
             default_model.main(default_model.Arguments(workdir=tmp_path / "w", size="smoke", stcnet_steps=0))
+        with pytest.raises(InputError, match="no kind of variety 'hats'; choose from people; "):
+            default_model.main(default_model.Arguments(workdir=tmp_path / "w", size="smoke", without=("hats",)))
         assert not (tmp_path / "w").exists()
 
 
@@ -234,18 +237,18 @@ def test_it_is_made_and_goes_on_where_it_was_killed(tmp_path):
 
     whole = start(tmp_path / "whole")
     assert whole.wait(900) == 0, whole.stderr.read()[-2000:]
-    for place in ("data", "reid.safetensors", "head.safetensors", "locating.json"):
+    for result in ("data", "reid.safetensors", "head.safetensors", "locating.json"):
         process = start(tmp_path / "killed")
-        while not (tmp_path / "killed" / place).exists():
+        while not (tmp_path / "killed" / result).exists():
             assert process.poll() is None, process.stderr.read()[-2000:]
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert start(tmp_path / "killed").wait(900) == 0
     one, other = (load_model(tmp_path / work / "model.safetensors") for work in ("whole", "killed"))
     assert one.digest == other.digest and one.tau == other.tau
-    assert {k: v for k, v in one.provenance["reached"].items()} == other.provenance["reached"]
+    assert one.provenance["reached"] == other.provenance["reached"]
     assert set(one.provenance["reached"]) == {"plain", "varied"} and one.config.reid.locating_stages
-    # The head came later; what it stands on, which guided the generators, is as it was.
+    # The head came later; the network below it, which guided the generators, is as it was.
     first = load_reid(tmp_path / "whole/reid.safetensors").variables
     assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(np.asarray(a).astype(np.float16), b),
                                      first["params"]["backbone"], one.reid["params"]["backbone"]))

@@ -9,6 +9,7 @@ import pytest
 from people import figures, random_model, random_reid, tracklet
 
 from experiments import completion_variants, fixed_occluder, neighbour_choice, variety
+from experiments.settings import changed
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.walkers import KINDS, WalkerConfig, make_tracklets, people
@@ -20,9 +21,9 @@ from vrstc_jax.runtime.errors import InputError
 def test_each_variant_changes_what_its_name_says():
     config = configs.get("small")
     for name, changes in completion_variants.VARIANTS.items():
-        changed = configs.to_dict(completion_variants.changed(config, changes))
+        variant = configs.to_dict(changed(config, changes))
         different = {(part, field) for part, fields in configs.to_dict(config).items() if isinstance(fields, dict)
-                     for field in fields if changed[part][field] != fields[field]}
+                     for field in fields if variant[part][field] != fields[field]}
         assert different == {(part, field) for part, fields in changes.items() for field in fields}, name
 
 
@@ -87,7 +88,7 @@ class TestFixedOccluder:
         # Of the upper band all rows are under it, of the middle one half: 1/2 and 1/4 as it comes and goes.
         assert (found.hidden, found.called, found.precision, found.recall) == (4, 2, 0.5, 0.25)
         out = capsys.readouterr().out
-        assert "7       5             4      1  2-4\n" in out
+        assert ["7", "5", "4", "1", "2-4"] in [line.split() for line in out.splitlines()]
         with pytest.raises(InputError, match="No box touches the occluder 500 0 20 70;"):
             fixed_occluder.main(fixed_occluder.Arguments("video", "boxes", ((500.0, 0.0, 20.0, 70.0),)))
 
@@ -127,7 +128,8 @@ class TestVariety:
         assert line.split() == ["every", "kind", "16.25", "dB", "+1.25", "dB", "0.500", "16.25", "dB", "+1.25", "dB"]
         found = {"footage": scores, "walkers": scores, "located": {"footage": 0.5, "walkers": 0.875}}
         head, line = variety.format_table({"none": found}).splitlines()
-        assert line.endswith("50.0 %           87.5 %") and len(head) == len(line) and head.endswith("walkers: found")
+        assert line.split()[-4:] == ["50.0", "%", "87.5", "%"]
+        assert len(head) == len(line) and head.endswith("footage: found  walkers: found")
 
     def test_what_is_found_at_a_rate_of_false_calls(self):
         # Ten bands that nothing hides score 0 to 9, so 10 % of them are below 0.9; of three hidden ones two are.
@@ -147,10 +149,17 @@ class TestVariety:
         monkeypatch.setattr(variety.Locator, "scores", lambda self, frames: np.array([[-1, 0, 0]] * 2, np.float32))
         arguments = variety.Arguments(input=tmp_path, workdir=tmp_path, size="smoke")
         masks = [[np.repeat([[True], [False], [False]], 4, 0)] * 2]
-        found = variety._located(tmp_path, arguments, variety.AMOUNTS["smoke"], {
+        found = variety.located_shares(tmp_path, arguments, variety.AMOUNTS["smoke"], {
             "footage": ([tracklet(figures(2))], masks), "walkers": ([tracklet(figures(2))], [[~masks[0][0]] * 2])})
         assert found == {"footage": 1.0, "walkers": 0.0}
         assert asked == {"train": (tmp_path / "data", "train"), "steps": (2, 2), "work": tmp_path}
+
+    @pytest.mark.parametrize("change, said", [({"rows": ("none", "without hats")}, "no row 'without hats'"),
+                                              ({"hold_out": 0}, "--hold-out must"), ({"steps": -1}, "--steps must")])
+    def test_bad_input_is_one_line_before_anything_is_done(self, tmp_path, change, said):
+        with pytest.raises(InputError, match=said):
+            variety.main(variety.Arguments(input=tmp_path, workdir=tmp_path / "w", **change))
+        assert not (tmp_path / "w").exists()
 
     @pytest.mark.slow
     def test_two_rows(self, tmp_path, capsys):

@@ -15,7 +15,7 @@ import pytest
 from vrstc_jax.data.walkers import (
     EVERY_KIND,
     KINDS,
-    PaintedAhead,
+    PaintedInParallel,
     Variety,
     WalkerConfig,
     make_tracklet,
@@ -23,7 +23,7 @@ from vrstc_jax.data.walkers import (
     people,
 )
 from vrstc_jax.data.walkers.backgrounds import BODY, any_background
-from vrstc_jax.data.walkers.cameras import make_camera, varied
+from vrstc_jax.data.walkers.cameras import make_camera, vary_camera
 
 LOOK = WalkerConfig(height=64, width=32, frames=8, occlusion=1.0, variety=EVERY_KIND)
 
@@ -102,7 +102,7 @@ def test_a_camera_develops_pictures_of_the_size_asked_for():
     picture = rng.uniform(0, 1, (128, 64, 3)).astype(np.float32)
     for seed in range(20):
         draw = np.random.default_rng(seed)
-        camera = varied(make_camera(draw), EVERY_KIND, draw, 64)
+        camera = vary_camera(make_camera(draw), EVERY_KIND, draw, 64)
         noise = draw.standard_normal((*camera.own_size((64, 32)), 3)).astype(np.float32)
         seen = camera.develop(picture, (64, 32), noise)
         assert seen.shape == (64, 32, 3) and seen.dtype == np.uint8
@@ -111,7 +111,7 @@ def test_a_camera_develops_pictures_of_the_size_asked_for():
 
 def test_painted_ahead_they_are_the_same():
     places = [(1, 0), (1, 1), (7, 3)]
-    with PaintedAhead(places, seed=3, config=LOOK) as tracklets:
+    with PaintedInParallel(places, seed=3, config=LOOK) as tracklets:
         for place, ahead in zip(places, tracklets, strict=True):
             plain = make_tracklet(*place, seed=3, config=LOOK)
             assert (ahead.name, ahead.person, ahead.frame_names) == (plain.name, plain.person, plain.frame_names)
@@ -121,10 +121,10 @@ def test_painted_ahead_they_are_the_same():
 
 _READS_ON = """
 import time
-from vrstc_jax.data.walkers import PaintedAhead, WalkerConfig
+from vrstc_jax.data.walkers import PaintedInParallel, WalkerConfig
 
 if __name__ == "__main__":
-    with PaintedAhead([(1, 0)], seed=0, config=WalkerConfig(height=32, width=16, frames=2)) as tracklets:
+    with PaintedInParallel([(1, 0)], seed=0, config=WalkerConfig(height=32, width=16, frames=2)) as tracklets:
         tracklets[0].frames[0]
         print("ready", flush=True)
         time.sleep(600)

@@ -23,7 +23,7 @@ from dataset_trees import ilids, mars
 from five_steps_stand_ins import CONFIG, PROTOCOL, compiled_once, trained  # noqa: F401
 from people import random_reid
 
-from experiments import vrstc
+from experiments import starting_weights, vrstc
 from vrstc_jax import config as configs
 from vrstc_jax.data import datasets
 from vrstc_jax.models import imagenet
@@ -55,8 +55,8 @@ class TestTheCommand:
         assert [len(data.tracklets) for data in read_splits(tmp_path / "set").values()] == [12, 4, 6]
         assert capsys.readouterr().out.splitlines() == [
             "locating (precision and recall of hidden bands, test tracklets)",
-            "     tau  precision  recall     F1  called  hidden   bands",
-            "  0.8900      0.000     nan    nan       4       0      90",
+            "tau     precision  recall   F1  called  hidden  bands",
+            "0.8900      0.000     nan  nan       4       0     90",
             "average precision over all thresholds: nan",
             "",
             "gallery without the queries",
@@ -65,7 +65,7 @@ class TestTheCommand:
             "after completion    50.0   100.0    100.0    100.0  75.0"]
 
     def test_a_set_that_is_none(self, tmp_path):
-        with pytest.raises(InputError, match="no data set 'marz'; choose walkers or one of mars, ") as raised:
+        with pytest.raises(InputError, match="no data set .marz.; choose walkers or one of dukemtmc_video") as raised:
             vrstc.main(vrstc.Arguments(tmp_path / "work", dataset="marz", size="smoke"))
         assert "\n" not in str(raised.value)
 
@@ -105,7 +105,8 @@ class TestTheCommand:
         results = RESULTS | {"locating": {}, "official": True, "other_gallery": {
             "gallery": "with the queries", "official": False, "evaluations": {}}}
         assert vrstc.format_results(results).splitlines() == [
-            "gallery without the queries (official)", *ranking_tables.format_figures(RESULTS["evaluations"]).splitlines(),
+            "gallery without the queries (official)",
+            *ranking_tables.format_figures(RESULTS["evaluations"]).splitlines(),
             "", "gallery with the queries: no query has a match in it"]
 
     def test_a_split_file_by_a_relative_path(self, tmp_path, monkeypatch):
@@ -134,9 +135,9 @@ RESULTS = {"gallery": "without the queries",
 
 
 def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
-    """Each number of DESIGN's sections 1 and 2."""
+    """Each number that the paper gives."""
     config = vrstc.config_of(vrstc.Arguments(tmp_path, dataset="mars", size="mars_paper"))
-    assert config.name == "mars_paper" and config.tau == 0.89
+    assert config.name == "as_published_mars" and config.tau == 0.89
     for network in (config.reid, config.final):
         assert (network.height, network.width, network.clip) == (256, 128, 4)
         assert (network.blocks, network.bottleneck, network.base_width, network.stem_pool) == (
@@ -172,8 +173,8 @@ def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
     ({"dataset": "ilids_vid", "split": 11}, "--split is one of iLIDS-VID's, from 1 to 10, or all. Got 11"),
     ({"split": 1}, "--split 1: is one of iLIDS-VID's, and the data set is walkers"),
     ({"dataset": "mars", "split": "all"}, "--split all: is one of iLIDS-VID's, and the data set is mars"),
-    ({"pooling": "median"}, "--pooling must be one of average, maximum, temporal_attention, diverse_attention, "
-                            "astpn_one_sequence. Got 'median'"),
+    ({"pooling": "median"}, "pooling is 'median'; choose one of average, maximum, temporal_attention, "
+                            "diverse_attention, astpn_one_sequence"),
     ({"label_smoothing": 1.0}, "--label-smoothing"), ({"label_smoothing": -0.1}, "--label-smoothing"),
     ({"label_smoothing": math.nan}, "--label-smoothing"), ({"triplet": -1.0}, "--triplet"),
     ({"triplet": math.inf}, "--triplet"), ({"imagenet": Path("typo.safetensors")}, "typo.safetensors: no such file"),
@@ -214,7 +215,7 @@ class TestWhatFlagsChange:
     def test_a_pooling_is_the_final_network_s(self, name):
         config, given = config_of(size="small", pooling=name), config_of(size="small")
         assert config == dataclasses.replace(given, final=dataclasses.replace(given.final, pooling=name))
-        final = configs.of_final(config).reid
+        final = config.final_reid.network
         assert isinstance(pooling(final), type(pooling(configs.Reid(pooling=name))))
         # It begins with the first network's backbone; that one's pooling is another.
         first = random_reid(given.reid)
@@ -289,7 +290,7 @@ class TestWeightsToStartFrom:
         (tmp_path / "weights.safetensors").unlink()
         capsys.readouterr()
         ran()
-        assert "stands; nothing is left to do" in capsys.readouterr().out
+        assert "exists already; nothing is left to do" in capsys.readouterr().out
         with pytest.raises(InputError, match="others.safetensors: no such file"):
             ran("others.safetensors")
         for changes in ({"start": "rank"}, {"start": "reid"}):
@@ -298,7 +299,7 @@ class TestWeightsToStartFrom:
         assert (tmp_path / "work/results.json").exists() and not trained.calls
 
     def test_are_not_decoded_where_results_stand(self, ran, monkeypatch, tmp_path):
-        monkeypatch.setattr(vrstc, "load_backbone", None)
+        monkeypatch.setattr(starting_weights, "load_backbone", None)
         ran()
 
     def test_the_network_strides_as_theirs(self, ran, trained, weights, tmp_path, monkeypatch):
@@ -320,9 +321,9 @@ class TestWeightsToStartFrom:
     def test_both_networks_must_be_theirs(self, weights, tmp_path):
         path = weights(tmp_path / "w.safetensors")
         wide = dataclasses.replace(CONFIG, final=dataclasses.replace(CONFIG.final, base_width=8))
-        assert vrstc._backbone(path, wide)["params"].keys() == {"backbone"}  # it begins with the first
+        assert starting_weights.read_backbone(path, wide)["params"].keys() == {"backbone"}  # it begins with the first
         with pytest.raises(InputError, match="has base_width=8; set base_width=4"):
-            vrstc._backbone(path, dataclasses.replace(wide, final_from_first=False))
+            starting_weights.read_backbone(path, dataclasses.replace(wide, final_from_first=False))
 
 
 # iLIDS-VID's ten splits.
@@ -438,7 +439,7 @@ from experiments import vrstc
 from vrstc_jax import config as configs
 
 config = configs.get("mars_paper")
-configs.SIZES["mars_paper"] = dataclasses.replace(config, **{
+configs.SIZES["as_published_mars"] = dataclasses.replace(config, **{
     part: dataclasses.replace(getattr(config, part), batch=2)
     for part in ("reid_training", "stcnet_training", "final_training")})
 vrstc.main(vrstc.Arguments(Path(sys.argv[2]), dataset="mars", size="mars_paper", manual_dir=Path(sys.argv[1]),
@@ -459,6 +460,6 @@ def test_mars_paper_starts_and_steps(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "after completion" in done.stdout
     model = load_model(tmp_path / "work/model.safetensors")
-    assert model.config.name == "mars_paper" and model.tau == 0.89
+    assert model.config.name == "as_published_mars" and model.tau == 0.89
     assert load_reid(tmp_path / "work/final.safetensors").config == configs.get("mars_paper").final
     shutil.rmtree(tmp_path / "work")  # a gigabyte or two

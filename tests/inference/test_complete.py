@@ -4,15 +4,16 @@ The networks have random weights: how well they complete is no matter here. The 
 at a time with `Generators.__call__` itself and neighbours found by plain loops.
 """
 
-import copy
 import dataclasses
 import tracemalloc
 import weakref
+from functools import cache
 
 import cv2
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
@@ -20,9 +21,8 @@ from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tra
 import vrstc_jax
 from vrstc_jax.config import STCnet
 from vrstc_jax.data.tracklets import LazySequence
-from vrstc_jax.inference import complete
-from vrstc_jax.inference.complete import Completer
-from vrstc_jax.inference.plan import Plan, plan_from_scores
+from vrstc_jax.inference.completer import Completer
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.ops.regions import bands_mask
 from vrstc_jax.runtime.errors import InputError
@@ -39,18 +39,6 @@ def completer(quick_compilation):
     return Completer(random_model())
 
 
-@pytest.fixture(autouse=True)
-def one_completer(completer, monkeypatch):
-    """`complete_tracklet` with what is compiled already, whatever the model's tau."""
-    def of(model):
-        assert model.generators is completer.model.generators and model.reid is completer.model.reid
-        other = copy.copy(completer)
-        other.model = model
-        return other
-
-    monkeypatch.setattr(complete, "_completer", of)
-
-
 def run(completer, frames, masks):
     return list(completer.stream(tracklet(frames, masks)))
 
@@ -61,9 +49,21 @@ def visible_is_untouched(frames, result_frames, masks):
         np.testing.assert_array_equal(after[~mask], before[~mask])
 
 
-@jax.jit
-def oracle(params, frames, masks, previous, following):
-    return Generators(SMOKE.stcnet).apply({"params": params}, frames, masks, previous, following)
+def floats(frames):
+    """uint8 frames of one size as float32 [T, H, W, 3] in [−1, 1]."""
+    return np.stack(frames).astype(np.float32) / 127.5 - 1
+
+
+def levels(pictures):
+    """Grey levels of a network's pictures in [−1, 1], as integers in [0, 255]."""
+    return np.clip(np.round((np.asarray(pictures) + 1) * 127.5), 0, 255).astype(int)
+
+
+@cache
+def oracle(config=SMOKE.stcnet):
+    """`Generators.__call__` of one batch, which encodes the neighbours it is given."""
+    return jax.jit(lambda params, masks, *frames: Generators(config).apply(
+        {"params": params}, frames[0], jnp.stack(masks)[..., None].astype(jnp.float32), *frames[1:])[1])
 
 
 def by_hand(frames, masks, index):
@@ -76,10 +76,9 @@ def by_hand(frames, masks, index):
         area = image.shape[0] > SIZE[0] or image.shape[1] > SIZE[1]
         return cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
 
-    floats = [small(frames[i]).astype(np.float32) / 127.5 - 1 for i in (index, *pair)]
-    mask = (small(masks[index].astype(np.float32)) > 1e-4).astype(np.float32)
-    _, second = oracle(random_model().generators, floats[0][None], mask[None, ..., None],
-                       floats[1][None, None], floats[2][None, None])
+    frame, previous, following = floats([small(frames[i]) for i in (index, *pair)])
+    mask = small(masks[index].astype(np.float32)) > 1e-4
+    second = oracle()(random_model().generators, [mask], frame[None], previous[None, None], following[None, None])
     return np.asarray(second[0]), (before[-1] if before else -1, after[0] if after else -1)
 
 
@@ -122,15 +121,17 @@ class TestForms:
         assert isinstance(result.masks, np.ndarray) and result.masks.shape == empty.shape[:3]
         assert result.frames.dtype == np.uint8 and result.masks.dtype == bool
 
-    def test_a_second_call_compiles_nothing(self, monkeypatch):
-        monkeypatch.undo()  # as users call it
+    def test_a_second_call_compiles_nothing(self):
         frames = np.stack(figures(6))
         vrstc_jax.complete_tracklet(random_model(), frames, np.stack(masks_at(frames, (3,))))
         with compilations() as seen:
             vrstc_jax.complete_tracklet(random_model(), frames, np.stack(masks_at(frames, (2,))))
+            # Another model of the same config, such as one with another threshold, finds it compiled too.
+            vrstc_jax.complete_tracklet(dataclasses.replace(random_model(), tau=0.1), frames,
+                                        np.stack(masks_at(frames, (2,))))
         assert seen == []
 
-    @pytest.mark.parametrize("frames, masks, told", [
+    @pytest.mark.parametrize("frames, masks, named", [
         (np.zeros((4, 8, 6), np.uint8), None, "(4, 8, 6)"),
         (np.zeros((4, 8, 6, 1), np.uint8), None, "(4, 8, 6, 1)"),
         (np.zeros((2, 8, 6, 3), np.float32), None, "float32"),
@@ -142,10 +143,10 @@ class TestForms:
         (np.zeros((2, 8, 6, 3), np.uint8), np.zeros((2, 8, 6), np.uint8), "uint8"),
         (np.zeros((2, 8, 6, 3), np.uint8), np.zeros((2, 8, 6, 1), bool), "(8, 6, 1)"),
     ])
-    def test_what_does_not_fit_is_refused_in_one_line(self, frames, masks, told):
+    def test_what_does_not_fit_is_refused_in_one_line(self, frames, masks, named):
         with pytest.raises(InputError) as raised:
             vrstc_jax.complete_tracklet(random_model(), frames, masks)
-        assert told in str(raised.value) and "\n" not in str(raised.value)
+        assert named in str(raised.value) and "\n" not in str(raised.value)
 
 
 class TestVisiblePixels:
@@ -210,8 +211,7 @@ class TestAgainstTheOracle:
                 continue
             expected, pair = by_hand(frames, masks, done.index)
             assert done.sources == pair
-            levels = np.clip(np.round((expected + 1) * 127.5), 0, 255).astype(int)
-            difference = np.abs(done.frame.astype(int) - levels)[done.mask]
+            difference = np.abs(done.frame - levels(expected))[done.mask]
             assert difference.max() <= ROUNDING
             assert (difference > 0).mean() < 0.01
             assert np.abs(done.frame.astype(int) - frames[done.index])[done.mask].max() > 10  # not a copy
@@ -224,18 +224,16 @@ class TestAgainstTheOracle:
             expected, _ = by_hand(frames, masks, index)
             height, width = frames[index].shape[:2]
             larger = cv2.resize(expected, (width, height), interpolation=cv2.INTER_CUBIC)
-            levels = np.clip((larger + 1) * 127.5, 0, 255)
-            assert np.abs(done[index].frame - levels)[masks[index]].max() <= 0.5 + 1e-2
+            unrounded = np.clip((larger + 1) * 127.5, 0, 255)
+            assert np.abs(done[index].frame - unrounded)[masks[index]].max() <= 0.5 + 1e-2
 
     def test_the_spatial_completion_is_beside_it(self, completer):
         frames = figures(5, sizes=(SIZE,))
         masks = masks_at(frames, (2,))
-        small = frames[2].astype(np.float32)[None] / 127.5 - 1
         expected = Generators(SMOKE.stcnet).apply(
-            {"params": random_model().generators}, small, masks[2][None, ..., None].astype(np.float32),
+            {"params": random_model().generators}, floats(frames[2:3]), masks[2][None, ..., None].astype(np.float32),
             method="complete_spatially")
-        levels = np.clip(np.round((np.asarray(expected[0]) + 1) * 127.5), 0, 255)
-        assert np.abs(run(completer, frames, masks)[2].spatial - levels)[masks[2]].max() <= ROUNDING
+        assert np.abs(run(completer, frames, masks)[2].spatial - levels(expected[0]))[masks[2]].max() <= ROUNDING
 
     def test_with_more_frames_a_side_and_encoders_of_their_own(self):
         changed = dataclasses.replace(SMOKE.stcnet, frames_per_side=2, frame_step=2,
@@ -246,15 +244,13 @@ class TestAgainstTheOracle:
         # Every second unoccluded frame, nearest first; where a side ends early, its farthest.
         sides = {2: ((1, 0), (3, 5)), 7: ((6, 4), (9, 11)), 8: ((6, 4), (9, 11))}
         done = run(Completer(model), frames, masks)
-        floats = np.stack(frames).astype(np.float32) / 127.5 - 1
+        pictures = floats(frames)
         before, after = (np.array([pair[side] for pair in sides.values()]) for side in (0, 1))
-        _, second = jax.jit(Generators(changed).apply)(
-            {"params": model.generators}, floats[list(sides)],
-            np.stack([masks[i] for i in sides])[..., None].astype(np.float32), floats[before], floats[after])
-        levels = np.clip(np.round((np.asarray(second) + 1) * 127.5), 0, 255)
+        second = oracle(changed)(model.generators, [masks[i] for i in sides], pictures[list(sides)], pictures[before],
+                                 pictures[after])
         for k, index in enumerate(sides):
             assert done[index].sources == (before[k][0], after[k][0])
-            assert np.abs(done[index].frame - levels[k])[masks[index]].max() <= ROUNDING
+            assert np.abs(done[index].frame - levels(second[k]))[masks[index]].max() <= ROUNDING
 
     def test_within_a_reach_the_most_alike_are_taken(self):
         changed = dataclasses.replace(SMOKE.stcnet, neighbour_reach=3)
@@ -273,20 +269,17 @@ class TestAgainstTheOracle:
         unlike = {i: np.square(frames[i][visible].astype(float) - frames[17][visible]).mean()
                   for i in (14, 15, 16, 18, 19, 20)}
         assert done[17].sources == tuple(min(side, key=unlike.get) for side in ((14, 15, 16), (18, 19, 20)))
-        floats = np.stack(frames).astype(np.float32) / 127.5 - 1
-        _, second = jax.jit(Generators(changed).apply)(
-            {"params": model.generators}, floats[[6]], masks[6][None, ..., None].astype(np.float32),
-            floats[[3]][:, None], floats[[9]][:, None])
-        levels = np.clip(np.round((np.asarray(second[0]) + 1) * 127.5), 0, 255)
-        assert np.abs(done[6].frame - levels)[masks[6]].max() <= ROUNDING
-        # What a stretch of the tracklet gives does not depend on where completion began.
-        alone = list(Completer(model).select(tracklet(frames, masks), Completer(model).plan(
-            tracklet(frames, masks)), [17]))
-        np.testing.assert_array_equal(alone[0].frame, done[17].frame)
+        pictures = floats(frames)
+        second = oracle(changed)(model.generators, [masks[6]], pictures[[6]], pictures[[3]][:, None],
+                                 pictures[[9]][:, None])
+        assert np.abs(done[6].frame - levels(second[0]))[masks[6]].max() <= ROUNDING
+        # Where completion begins makes no difference to a frame.
+        alone, = Completer(model).select(tracklet(frames, masks), Plan.from_masks(masks), [17])
+        np.testing.assert_array_equal(alone.frame, done[17].frame)
 
 
 class TestOddTracklets:
-    def test_no_usable_frame_on_one_side(self, completer):
+    def test_no_visible_frame_on_one_side(self, completer):
         """The other side's frame is used for both."""
         frames = figures(5, sizes=(SIZE,))
         for hidden, sources in (((0, 1), (-1, 2)), ((3, 4), (2, -1))):
@@ -295,10 +288,9 @@ class TestOddTracklets:
             for index in hidden:
                 assert done[index].how == "stcnet" and done[index].sources == sources
                 expected, _ = by_hand(frames, masks, index)
-                levels = np.clip(np.round((expected + 1) * 127.5), 0, 255)
-                assert np.abs(done[index].frame - levels)[masks[index]].max() <= ROUNDING
+                assert np.abs(done[index].frame - levels(expected))[masks[index]].max() <= ROUNDING
 
-    def test_no_usable_frame_at_all(self):
+    def test_no_visible_frame_at_all(self):
         frames = figures(4)
         masks = masks_at(frames, range(4))
         result = vrstc_jax.complete_tracklet(random_model(), frames, masks)
@@ -311,40 +303,25 @@ class TestOddTracklets:
         np.testing.assert_array_equal(alone.frames[0], result.frames[1])
         assert not np.array_equal(result.frames[1], frames[1])
 
-    def test_two_bands_are_one_joint_mask(self, completer):
-        frames = figures(5, sizes=(SIZE,))
-        scores = np.ones((5, 3), np.float32)
-        scores[2] = 0.2, 0.9, 0.3
-        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2]
-        joint = bands_mask([True, False, True], *SIZE)
-        np.testing.assert_array_equal(done.mask, joint)
-        assert done.how == "stcnet" and done.sources == (1, 3)
-        np.testing.assert_array_equal(
-            done.frame, run(completer, frames,
-                            [joint if i == 2 else joint & False for i in range(5)])[2].frame)
-
-    @pytest.mark.parametrize("located", [True, False])
-    def test_everything_hidden_is_left(self, completer, located):
+    def test_everything_hidden_is_left(self, completer):
         frames = figures(5)
-        if located:
-            scores = np.ones((5, 3), np.float32)
-            scores[2] = -0.3, -0.2, 0.0
-            done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
-        else:
-            done = run(completer, frames, masks_at(frames, (2,), share=1))
+        done = run(completer, frames, masks_at(frames, (2,), share=1))
         assert [d.how for d in done] == ["visible", "visible", "left", "visible", "visible"]
         np.testing.assert_array_equal(done[2].frame, frames[2])
         assert done[2].mask.all() and done[2].sources == (-1, -1)
 
-    def test_of_three_bands_called_hidden_the_best_is_kept(self, completer):
-        """Else nothing would be left to go by; it is one that is seen for the most part."""
-        frames, scores = figures(5), np.ones((5, 3), np.float32)
-        scores[2] = 0.1, 0.4, -0.2
-        done = list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))
-        np.testing.assert_array_equal(done[2].mask, bands_mask([True, False, True], *frames[2].shape[:2]))
-        assert done[2].how == "stcnet" and done[2].sources == (1, 3)
-        scores[1] = scores[2]  # what is completed so is nothing to complete others from
-        assert list(completer.stream(tracklet(frames), plan_from_scores(scores, 0.5)))[2].sources == (0, 3)
+    def test_located_bands(self, completer):
+        """Two bands are one joint mask; a frame of three, of which the best is kept, is no source for others."""
+        frames, scores = figures(5, sizes=(SIZE,)), np.ones((5, 3), np.float32)
+        scores[2] = 0.2, 0.9, 0.3
+        joint = bands_mask([True, False, True], *SIZE)
+        done = list(completer.stream(tracklet(frames), Plan.from_scores(scores, 0.5)))[2]
+        expected = run(completer, frames, [joint if i == 2 else joint & False for i in range(5)])[2]
+        assert (done.how, done.sources) == (expected.how, expected.sources) == ("stcnet", (1, 3))
+        np.testing.assert_array_equal(done.mask, joint)
+        np.testing.assert_array_equal(done.frame, expected.frame)
+        scores[1] = 0.1, 0.4, -0.2
+        assert list(completer.stream(tracklet(frames), Plan.from_scores(scores, 0.5)))[2].sources == (0, 3)
 
     def test_everything_hidden_everywhere(self):
         frames = figures(3)
@@ -392,32 +369,27 @@ class TestLongTracklets:
             assert (alone.sources, alone.how) == (whole[index].sources, whole[index].how)
             np.testing.assert_array_equal(alone.frame, whole[index].frame)
 
-    def test_other_batches_give_the_same(self, completer, long, monkeypatch):
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_other_batches_give_the_same(self, completer, long, batch):
         frames, masks, hidden = (part[:50] for part in long)
-        whole = run(completer, frames, masks)
-        monkeypatch.setattr(complete, "BATCH", 3)
-        monkeypatch.setattr(complete, "ENCODED", 5)
-        monkeypatch.setattr(complete, "_PENDING", 7)
-        for a, b in zip(whole, run(completer, frames, masks), strict=True):
+        for a, b in zip(run(completer, frames, masks), run(Completer(random_model(), batch=batch), frames, masks),
+                        strict=True):
             assert (a.index, a.sources, a.how) == (b.index, b.sources, b.how)
             assert np.abs(a.frame.astype(int) - b.frame).max() <= ROUNDING
 
-    def test_each_neighbour_is_encoded_once(self, completer, monkeypatch):
-        # Each frame is of one grey level, by which it is known again.
-        frames = [np.full((*SIZE, 3), i, np.uint8) for i in range(self.COUNT)]
+    def test_each_neighbour_is_encoded_once(self, completer):
+        """A frame is read as itself, and once more if it is a neighbour: none is encoded twice, none for nothing."""
+        reads, frames = np.zeros(self.COUNT, int), figures(self.COUNT)
+
+        def read(index):
+            reads[index] += 1
+            return frames[index]
+
         rng = np.random.default_rng(0)
-        hidden = {i for i in range(self.COUNT) if rng.random() < 0.5}
-        encode, encoded = completer._encode, []
-
-        def spy(params, batch, **options):
-            assert batch.shape == (complete.ENCODED, *SIZE, 3)
-            encoded.extend(sorted({int(picture.max()) for picture in np.asarray(batch)}))
-            return encode(params, batch, **options)
-
-        monkeypatch.setattr(completer, "_encode", spy)
-        done = run(completer, frames, masks_at(frames, hidden))
+        masks = masks_at(frames, {i for i in range(self.COUNT) if rng.random() < 0.5})
+        done = run(completer, LazySequence(self.COUNT, read), masks)
         used = {i for d in done for i in d.sources if i >= 0}
-        assert sorted(encoded) == sorted(used)  # each of them, none twice, none for nothing
+        assert reads.tolist() == [1 + (i in used) for i in range(self.COUNT)] and 1 < len(used) < self.COUNT
 
     def test_a_fixed_set_of_compiled_shapes(self, completer):
         def all_kinds(count):
@@ -482,7 +454,7 @@ class TestLongTracklets:
     def test_results_come_before_the_tracklet_has_been_read(self, completer):
         read = []
         lazy = LazySequence(500, lambda i: read.append(i) or figure(i % 40))
-        plan = Plan(lambda index, frame: None, np.ones(500, bool), np.ones((500, 3)))
+        plan = Plan.from_scores(np.ones((500, 3)), 0.5)
         next(completer.stream(tracklet(lazy), plan))
         assert len(read) < 100
 
@@ -497,6 +469,12 @@ class TestAttention:
         for weights in (first, second):
             assert weights.shape == (h, w, 1, h, w) and (weights >= 0).all()
             np.testing.assert_allclose(weights.sum((2, 3, 4)), 1, atol=1e-5)  # float32 sums of 32 weights
+
+    def test_without_a_visible_frame_there_is_nothing_to_look_at(self, completer):
+        frames = figures(2)
+        given = tracklet(frames, masks_at(frames, (0, 1)))
+        with pytest.raises(ValueError, match="tracklet 1 has no visible frame that frame 1 could look at"):
+            completer.attention(given, completer.plan(given), 1)
 
 
 class compilations:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from people import SMOKE, figures, random_reid, tracklet
 
-from vrstc_jax.inference import features as features_module
 from vrstc_jax.inference.features import tracklet_features
 from vrstc_jax.inference.pair_distances import pair_distances
 from vrstc_jax.models.model_file import load_reid, save_reid
@@ -46,11 +45,11 @@ def test_average_is_the_mean_over_all_frames_whatever_the_length(tracklets):
     # All frames at once, as one shape: each on its own, since batch norm only applies its statistics.
     rows = np.asarray(pooled(np.concatenate([at_size(t.frames) for t in tracklets])))
     expected = [part.mean(0) for part in np.split(rows, np.cumsum(LENGTHS)[:-1])]
-    told = []
-    got = tracklet_features(model, tracklets, progress=lambda: told.append(1))
-    assert got.dtype == np.float32 and len(told) == len(LENGTHS)
+    calls = []
+    got = tracklet_features(model, tracklets, progress=lambda: calls.append(1))
+    assert got.dtype == np.float32 and len(calls) == len(LENGTHS)
     np.testing.assert_allclose(got, expected, **CLOSE)
-    assert np.abs(np.diff(got, axis=0)).max() > 0.01  # they are told apart at all
+    assert np.abs(np.diff(got, axis=0)).max() > 0.01  # they differ at all
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +76,8 @@ def test_non_local_clips_are_weighed_by_their_frames(tracklets, by_clips):
     assert np.abs(alone - expected[3]).max() > 10 * CLOSE["rtol"] * np.abs(expected[3]).max()
 
 
-def test_more_clips_than_a_call_takes(monkeypatch, by_clips):
-    monkeypatch.setattr(features_module, "_FRAMES", 8)  # two clips of 4 a call
-    many = [figures(4, seed=seed) for seed in range(5)]
+def test_more_clips_than_a_call_takes(by_clips):
+    many = [figures(4, seed=seed) for seed in range(19)]  # a call takes 16
     np.testing.assert_allclose(tracklet_features(random_reid(NON_LOCAL), many),
                                [by_clips(frames) for frames in many], **CLOSE)
 
@@ -120,18 +118,15 @@ def test_what_is_refused(entry, keep, message):
     assert "\n" not in str(raised.value)
 
 
-def test_pairs_are_those_of_the_scorer_one_by_one(monkeypatch):
+def test_pairs_are_those_of_the_scorer_one_by_one():
     """Each pair by `PairScorer` itself, whole tracklets of their own lengths, nothing padded."""
-    from vrstc_jax.inference import pair_distances as pair_distances_module
-
-    monkeypatch.setattr(pair_distances_module, "_BLOCK", 2)  # so that 3 × 3 are several blocks, the last ones filled up
     model = random_reid(dataclasses.replace(AVERAGE, blocks=(1,)), network=PairScorer)
     network = PairScorer(model.config, 3)
     one = jax.jit(lambda first, second: network.apply(model.variables, first[None], second[None])[0][0])
     queries, gallery = ([tracklet(figures(length, seed=seed), name=f"t{seed}") for length, seed in given]
                         for given in (((2, 0), (3, 1), (2, 2)), ((2, 3), (2, 4), (2, 5))))
     expected = [[float(one(at_size(q.frames), at_size(g.frames))) for g in gallery] for q in queries]
-    got = pair_distances(model, queries, gallery)
+    got = pair_distances(model, queries, gallery, block=2)  # several blocks, the last ones filled up
     assert got.shape == (3, 3) and got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-4)  # a root of a sum of squared differences
     assert np.std(expected) > 0.01

@@ -1,6 +1,7 @@
 """What the sizes add to locating: bands hidden on purpose, the loss on them, the head, the mean that agrees."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -315,7 +316,9 @@ def test_locating_prefers_frames_that_agree(count):
     model = random_model()
     frames = figures(count, sizes=((32, 16),))
     plain, sharp = (Locator(c, model.reid, len(model.identities)) for c in (SMOKE.reid, config))
-    features = np.concatenate([features for features, _ in plain._features(frames)])
+    pictures = np.stack(frames).astype(np.float32) / 127.5 - 1
+    features = np.asarray(jax.jit(partial(ReidNet(SMOKE.reid, len(model.identities)).apply, method="bands"))(
+        model.reid, pictures))
     # float32 features, of which cosines near 1 lose half the digits.
     np.testing.assert_allclose(sharp.scores(frames), sharp_scores(features, 10.0), atol=2e-6)
     np.testing.assert_allclose(plain.scores(frames), sharp_scores(features, 0.0), atol=2e-6)

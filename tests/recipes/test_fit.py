@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from people import SMOKE, figures, masks_at, random_model
 
 from vrstc_jax.cli import main
-from vrstc_jax.data.held_out import HeldOut, hold_out_runs
+from vrstc_jax.data.held_out import hold_out_runs
 from vrstc_jax.data.images import write_png
-from vrstc_jax.data.tracklet_set import TrackletSet
+from vrstc_jax.data.in_place import TrackletsInPlace
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.models.model_file import Model, load_model
@@ -26,31 +25,8 @@ from vrstc_jax.recipes.fit import fit
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
 from vrstc_jax.training import loop, metrics_log, reid, stcnet
 from vrstc_jax.training.checkpoints import Checkpoints
-from vrstc_jax.training.devices import shard
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-class TestHoldOutRuns:
-    @pytest.mark.parametrize("size", [1, 4, 9])
-    def test_runs_are_apart_inside_and_about_a_tenth(self, size):
-        lengths = [0, 1, 3 * size - 1, 3 * size, 10 * size, 35 * size, 400 * size]
-        for length, runs in zip(lengths, hold_out_runs(lengths, size).runs, strict=True):
-            assert bool(runs) == (length >= 3 * size > 0)
-            for first, end in runs:
-                assert end - first == size and first >= size and length - end >= size
-            for (_, end), (first, _) in zip(runs, runs[1:]):
-                assert first - end >= size
-            if length >= 30 * size:
-                assert 0.05 < sum(end - first for first, end in runs) / length < 0.15
-
-    def test_none(self):
-        assert hold_out_runs([100, 5], 0).runs == ((), ())
-
-    def test_without(self):
-        held_out = HeldOut((((2, 4), (7, 9)), ()))
-        np.testing.assert_array_equal(held_out.without(0, np.array([0, 2, 3, 4, 6, 7, 8, 9])), [0, 4, 6, 9])
-        np.testing.assert_array_equal(held_out.without(1, np.arange(3)), np.arange(3))
 
 
 HELD = 4  # frames in a run
@@ -165,111 +141,33 @@ class TestFit:
         with pytest.raises(InputError, match=f"{watched.work}: holds the work of a fit with other"):
             fit(list(footage()), watched.work, **(SAME | change))
 
+    def test_a_fit_begun_before_the_config_had_a_field_goes_on(self, tmp_path):
+        claim = lambda config: fitting.claim(tmp_path, list(footage()), config, hold_out=HELD)
+        claim(SMOKE)
+        record = tmp_path / "fit.json"
+        written = json.loads(record.read_text())
+        del written["config"]["compute"]
+        record.write_text(json.dumps(written))
+        claim(SMOKE)
+        with pytest.raises(InputError, match="other input or settings"):
+            claim(dataclasses.replace(SMOKE, compute="bfloat16"))
+
+    def test_a_video_s_crops_are_not_stored_again(self, watched, tmp_path):
+        """The same batches come from tracklets where they are as from a stored set of them."""
+        stored, in_place = read_set(watched.work / "tracklets"), TrackletsInPlace(list(footage()))
+        assert [t.name for t in in_place.tracklets] == [t.name for t in stored.tracklets]
+        assert in_place.first == stored.first
+        for record in range(4 * 44):
+            np.testing.assert_array_equal(in_place.frame(record), stored.frame(record))
+            np.testing.assert_array_equal(in_place.thumbnail(record), stored.thumbnail(record))
+        for record in (*range(44), 100):
+            np.testing.assert_array_equal(in_place.mask(record), stored.mask(record))
+        with pytest.raises(InputError, match="no frame in any tracklet"):
+            TrackletsInPlace([])
+
     def test_nothing_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="no frame"):
             fit([], tmp_path / "work", config=SMOKE)
-
-
-def counting(bad=None, bad_state=None):
-    """A step that adds up what the batches say, so that a step done twice or left out shows."""
-    def step(state, batch):
-        number = int(state["step"]) + 1
-        total = state["total"] * 1.01 + jnp.sum(batch["x"])
-        if number == bad_state:
-            total = total * jnp.nan
-        return ({"step": number + 0 * jnp.asarray(state["step"]), "total": total},
-                {"loss": jnp.float32(np.inf if number == bad else number)})
-
-    return step
-
-
-def numbers(start):
-    return ({"x": np.full(8, i, np.float32)} for i in range(start + 1, 10 ** 6))
-
-
-START = {"step": np.int32(0), "total": np.float32(0)}
-
-
-def saved(directory):
-    with Checkpoints(directory / "checkpoints") as checkpoints:
-        return checkpoints.restore(START)
-
-
-class TestLoop:
-    def train(self, directory, steps=20, step=None, **options):
-        run = loop.TrainingRun("test", steps=steps, directory=directory,
-                               intervals=loop.Intervals(log=4, checkpoint=6), **options)
-        return loop.train(run, START, step or counting(), numbers)
-
-    def test_a_stopped_training_ends_like_an_uninterrupted_one(self, tmp_path):
-        whole = self.train(tmp_path / "whole")
-        for stop in (3, 6, 7, 11, 13, 20):
-            class Stopped(BaseException):
-                pass
-
-            def step(state, batch):
-                if int(state["step"]) + 1 == stop:
-                    raise Stopped
-                return counting()(state, batch)
-
-            with pytest.raises(Stopped):
-                self.train(tmp_path / "stopped", step=step)
-        resumed = self.train(tmp_path / "stopped")
-        assert float(resumed["total"]) == float(whole["total"]) and int(resumed["step"]) == 20
-        lines, expected = (metrics_log.read_metrics(tmp_path / name) for name in ("stopped", "whole"))
-        assert [line["step"] for line in lines] == [4, 6, 8, 12, 16, 18, 20]
-        assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
-        assert lines[0]["loss"] == 2.5  # of steps 1 to 4; the next is of 5 and 6 alone
-        assert lines[1]["loss"] == 5.5
-
-    def test_a_finished_training_is_not_repeated(self, tmp_path):
-        done = self.train(tmp_path)
-        again = self.train(tmp_path, step=None)
-        assert float(again["total"]) == float(done["total"])
-        longer = self.train(tmp_path, steps=24)
-        assert float(longer["total"]) == float(self.train(tmp_path / "other", steps=24)["total"])
-
-    def test_a_line_that_was_cut_off_is_dropped(self, tmp_path):
-        self.train(tmp_path, steps=6)
-        with (tmp_path / "metrics.jsonl").open("a") as lines:
-            lines.write('{"step": 8, "loss": 1}\n{"step": 12, "lo')
-        self.train(tmp_path, steps=8)
-        assert [line["step"] for line in metrics_log.read_metrics(tmp_path)] == [4, 6, 8]
-        assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
-
-    @pytest.mark.parametrize("bad, kept", [(2, 0), (8, 6), (12, 6), (13, 12), (20, 18)])
-    def test_a_loss_that_is_not_finite_stops_it(self, tmp_path, bad, kept):
-        with pytest.raises(TrainingDiverged) as raised:
-            self.train(tmp_path, step=counting(bad=bad))
-        message = str(raised.value)
-        assert "test: loss is inf" in message and "\n" not in message
-        assert (f"step {kept} is kept" if kept else "no checkpoint yet") in message
-        state, step = saved(tmp_path)
-        assert step == kept == int(state["step"]) and np.isfinite(state["total"])
-        assert all(np.isfinite(line["loss"]) and line["step"] < bad for line in metrics_log.read_metrics(tmp_path))
-
-    @pytest.mark.parametrize("bad, kept", [(5, 0), (6, 0), (12, 6), (20, 18)])
-    def test_a_network_that_is_not_finite_is_not_kept(self, tmp_path, bad, kept):
-        """The losses of a step are those before its update: they may be finite when its result is not."""
-        with pytest.raises(TrainingDiverged) as raised:
-            self.train(tmp_path, step=counting(bad_state=bad))
-        assert (f"step {kept} is kept" if kept else "no checkpoint yet") in str(raised.value)
-        assert saved(tmp_path)[1] == kept
-
-    def test_pictures_are_made_at_the_end(self, tmp_path):
-        seen = []
-
-        def pictures(state, batch):
-            seen.append((int(state["step"]), float(batch["x"][0])))
-            return np.zeros((8, 8, 3), np.uint8)
-
-        self.train(tmp_path, pictures=pictures, pictures_every=9)
-        assert seen == [(9, 9), (18, 18), (20, 20)]
-
-    def test_a_batch_must_divide_by_the_devices(self):
-        with pytest.raises(ValueError, match="batch of 12 does not divide by the 8 devices"):
-            shard({"x": np.zeros((12, 3))}, jax.devices())
-        assert shard({"x": np.arange(16)}, jax.devices())["x"].tolist() == [[2 * i, 2 * i + 1] for i in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +180,7 @@ def crops(tmp_path_factory):
     return directory
 
 
-OFTEN = {"vrstc_jax.recipes.fit:fit": {"log_every": 2, "checkpoint_every": 3}}
+OFTEN = (2, 3)
 
 
 class TestCommand:
@@ -296,7 +194,7 @@ class TestCommand:
     def uninterrupted(self, vrstc, crops, tmp_path_factory):
         """Where it is fitted, the model's bytes and the lines of the metrics."""
         place = tmp_path_factory.mktemp("fit") / "place"
-        done = vrstc(*self.arguments(crops, place), defaults=OFTEN)
+        done = vrstc(*self.arguments(crops, place), intervals=OFTEN)
         assert done.code == 0, done.err
         assert sorted(os.listdir(place)) == ["m.safetensors", "m.safetensors.work"]
         return place, (place / "m.safetensors").read_bytes(), self.lines(place)
@@ -310,10 +208,10 @@ class TestCommand:
         place, model, lines = uninterrupted
         shutil.rmtree(place)
         for moment in moments:
-            done = vrstc(*self.arguments(crops, place), kill=moment, defaults=OFTEN)
+            done = vrstc(*self.arguments(crops, place), kill=moment, intervals=OFTEN)
             assert done.code == -9, (moment, done)
             assert not (place / "m.safetensors").exists()
-        done = vrstc(*self.arguments(crops, place), defaults=OFTEN)
+        done = vrstc(*self.arguments(crops, place), intervals=OFTEN)
         assert done.code == 0, done.err
         assert (place / "m.safetensors").read_bytes() == model
         assert self.lines(place) == lines
@@ -323,21 +221,21 @@ class TestCommand:
     @pytest.mark.slow
     def test_killed_during_each_training(self, vrstc, crops, uninterrupted):
         self.interrupt(vrstc, crops, uninterrupted, [
-            ("vrstc_jax.training.devices:shard", 5),  # re-ID network, between two checkpoints
+            ("vrstc_jax.training.loop:shard", 5),  # re-ID network, between two checkpoints
             # It goes on at step 4, and after five more steps STCnet begins: its step 7 comes when the
             # checkpoint of step 6 is still being written.
-            ("vrstc_jax.training.devices:shard", 5 + 7)])
+            ("vrstc_jax.training.loop:shard", 5 + 7)])
 
     @pytest.mark.slow
     def test_killed_at_other_moments(self, vrstc, crops, uninterrupted):
         self.interrupt(vrstc, crops, uninterrupted, [
             ("vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder:encode_png", 40),
-            ("vrstc_jax.training.loop:json.dumps", 2),
+            ("vrstc_jax.training.metrics_log:json.dumps", 2),
             ("vrstc_jax.training.loop:Checkpoints.save", 1),
-            ("vrstc_jax.training.devices:shard", 7),
+            ("vrstc_jax.training.loop:shard", 7),
             ("vrstc_jax.recipes.fit:choose_tau", 1),
             ("vrstc_jax.training.loop:Checkpoints.save", 3),
-            ("vrstc_jax.training.loop:os.replace", 1),
+            ("vrstc_jax.runtime.storage:os.replace", 1),
             ("vrstc_jax.data.images:os.replace", 1)])
 
     @pytest.mark.slow
@@ -363,7 +261,7 @@ class TestCommand:
     @pytest.mark.slow
     def test_again_gives_the_same(self, vrstc, crops, uninterrupted):
         place, model, lines = uninterrupted
-        done = vrstc(*self.arguments(crops, place), defaults=OFTEN)
+        done = vrstc(*self.arguments(crops, place), intervals=OFTEN)
         assert done.code == 0 and (place / "m.safetensors").read_bytes() == model
         assert self.lines(place) == lines
 
@@ -389,7 +287,7 @@ class TestCommand:
     @pytest.mark.slow
     def test_a_loss_that_is_not_finite(self, vrstc, crops, tmp_path):
         done = vrstc("fit", crops, "--size", "smoke", "--learning-rate", "1e30", "--output", tmp_path / "m",
-                     defaults=OFTEN)
+                     intervals=OFTEN)
         assert done.code == 1
         line = done.err.splitlines()[-1]
         assert line.startswith("vrstc: STCnet: ") and "learning rate" in line and "Traceback" not in done.err

@@ -4,7 +4,9 @@ In place of a training there are random variables that follow from all that the 
 inside one (batches, checkpoints, being killed) is tested in test_fit.py; the slow tests here train.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
 import pkgutil
 import re
@@ -18,15 +20,17 @@ import pytest
 from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns, compiled_once, patched, trained  # noqa: F401
 from people import figures, tracklet
 
-from vrstc_jax.data.images import read_image, read_mask
+from vrstc_jax.data.images import read_image
 from vrstc_jax.data.inputs.folders import read_folder
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
 from vrstc_jax.data.walkers import walker_splits
 from vrstc_jax.inference.locate import Locator
-from vrstc_jax.inference.plan import plan_from_scores
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import load_model, load_reid
 from vrstc_jax.recipes import five_steps
-from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, read_located, read_splits
+from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, job, ranking, read_located, read_splits
+from vrstc_jax.runtime import workdir
 from vrstc_jax.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
@@ -36,10 +40,10 @@ def write(path):
 
 
 def run(work, config=CONFIG, *, write=write, **options):
-    """(results, what was said)."""
-    said = []
-    results = five_steps.run(work, config, write, inputs={"dataset": "walkers"}, say=said.append, **options)
-    return results, said
+    """(results, printed lines)."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        results = five_steps.run(work, config, write, inputs={"dataset": "walkers"}, **options)
+    return results, printed.getvalue().splitlines()
 
 
 def never(path):
@@ -187,7 +191,7 @@ class TestAWholeRun:
             for before, after, scores in zip(*of_split, strict=True):
                 assert (before.name, before.person, before.camera, before.frame_names) == (
                     after.name, after.person, after.camera, after.frame_names)
-                plan = plan_from_scores(scores, found.tau)
+                plan = Plan.from_scores(scores, found.tau)
                 for i in range(4):
                     mask = plan.mask(i, before.frames[i])
                     np.testing.assert_array_equal(after.masks[i], mask)
@@ -201,7 +205,7 @@ class TestAgain:
         before = times(again)
         results, said = run(again, write=never)
         assert results == done.results and times(again) == before and not trained.calls
-        assert said == [f"{again / 'results.json'}: stands; nothing is left to do "
+        assert said == [f"{again / 'results.json'}: exists already; nothing is left to do "
                         "(--from STEP does steps again)."]
 
     def test_from_rank_does_that_alone(self, done, again, trained):
@@ -210,7 +214,7 @@ class TestAgain:
         results, said = run(again, write=never, start="rank")
         assert results == done.results and contents(again) == contents(done.work)
         assert trained.names() == ["final network, after completion", "final network, before completion"]
-        assert [line.partition(" (")[0] for line in said[:5]] == [f"{step}: stands" for step in STEPS[:5]]
+        assert [line.partition(" (")[0] for line in said[:5]] == [f"{step}: already done" for step in STEPS[:5]]
         assert said[5].startswith("rank: done in ")
         changed = {str(path) for path, time in times(again).items() if before.get(path) != time}
         assert changed - {"cmc.png"} == {"final.safetensors", "before.safetensors", "results.json",
@@ -221,10 +225,10 @@ class TestAgain:
         def stop(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(five_steps, "read_splits", stop)
+        monkeypatch.setattr(job, "read_splits", stop)
         with pytest.raises(KeyboardInterrupt):
             run(again, start=step)
-        gone = [name for later in STEPS[max(1, STEPS.index(step)):] for name in five_steps._LEFT_BY[later]]
+        gone = [name for later in STEPS[max(1, STEPS.index(step)):] for name in job.LEFT_BY[later]]
         left = {path.name for path in again.iterdir()}
         assert not left & set(gone) and not any(name.startswith(".") for name in left)
         assert {PLACES[earlier] for earlier in STEPS[:STEPS.index(step)]} <= left
@@ -235,12 +239,12 @@ class TestAgain:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(five_steps, "rank_sets", stop)
+            patch.setattr(job, "rank_sets", stop)
             with pytest.raises(KeyboardInterrupt):
                 run(again, start="locate")
         trained.calls.clear()
         results, said = run(again, write=never, start="locate")
-        assert [line.partition(":")[2].split()[0] for line in said] == ["stands"] * 5 + ["done"]
+        assert [line.partition(":")[2].split()[0] for line in said] == ["already"] * 5 + ["done"]
         assert results == done.results and contents(again) == contents(done.work)
         _, said = run(again, write=never, start="rank")  # and when it is done, again means again
         assert said[-1].startswith("rank: done")
@@ -254,7 +258,7 @@ class TestAgain:
         assert contents(again) == contents(done.work) and not trained.calls
         results, said = run(again, start="data")
         assert results == done.results and contents(again) == contents(done.work)
-        assert said[0].startswith("data: stands") and said[1].startswith("reid: done")
+        assert said[0].startswith("data: already done") and said[1].startswith("reid: done")
 
     def test_stopped_while_removing(self, done, again, trained, monkeypatch):
         """Half of a set does not pass for a set, and results do not outlive what they were made of."""
@@ -266,7 +270,7 @@ class TestAgain:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(five_steps.shutil, "rmtree", stop)
+            patch.setattr(workdir.shutil, "rmtree", stop)
             with pytest.raises(KeyboardInterrupt):
                 run(again, start="complete")
         assert removed == [".completed.removed"] and not (again / "results.json").exists()
@@ -275,18 +279,19 @@ class TestAgain:
         assert contents(again) == contents(done.work)
 
     @pytest.mark.parametrize("target, left", [
-        ("vrstc_jax.recipes.five_steps._remove", "completed_frames"),
-        ("vrstc_jax.recipes.five_steps.shutil.rmtree", ".completed_frames.removed")])
+        ("vrstc_jax.runtime.workdir.Workdir.discard", "completed_frames"),
+        ("vrstc_jax.runtime.workdir.shutil.rmtree", ".completed_frames.removed")])
     def test_stopped_while_removing_the_frames(self, done, again, trained, monkeypatch, target, left):
         """The set stands by then, so the step is not taken again, but what is left goes."""
         place, _, name = target.rpartition(".")
         original = getattr(pkgutil.resolve_name(place), name)
 
-        def stop(path, *args, **kwargs):
-            if Path(path).name == left and Path(path).is_dir():
-                next(Path(path).rglob("*.png")).unlink()
+        def stop(*args, **kwargs):
+            path = again / args[-1]
+            if path.name == left and path.is_dir():
+                next(path.rglob("*.png")).unlink()
                 raise KeyboardInterrupt
-            original(path, *args, **kwargs)
+            original(*args, **kwargs)
 
         with monkeypatch.context() as patch:
             patch.setattr(target, stop)
@@ -294,7 +299,7 @@ class TestAgain:
                 run(again, start="complete")
         assert (again / left).is_dir() and (again / "completed").is_dir()
         results, said = run(again, write=never)
-        assert results == done.results and said[4].startswith("complete: stands")
+        assert results == done.results and said[4].startswith("complete: already done")
         assert {path.name for path in again.iterdir()} == {path.name for path in done.work.iterdir()}
         assert contents(again) == contents(done.work)
 
@@ -351,16 +356,16 @@ class TestAgain:
 # Where each run is interrupted: the function, and its call in that run, from 1.
 MOMENTS = [
     ("data", "vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder.encode_png", 20),
-    ("reid", "vrstc_jax.recipes.five_steps.train_reid", 1),
-    ("reid", "vrstc_jax.recipes.five_steps.save_reid", 1),
+    ("reid", "vrstc_jax.recipes.five_steps.networks.train_reid", 1),
+    ("reid", "vrstc_jax.recipes.five_steps.networks.save_reid", 1),
     ("locate", "vrstc_jax.inference.locate.Locator.scores", 8),  # of the 6 + 2 + 3 tracklets
-    ("locate", "vrstc_jax.recipes.five_steps.choose_tau", 1),
-    ("stcnet", "vrstc_jax.recipes.five_steps.train_stcnet", 1),
+    ("locate", "vrstc_jax.recipes.five_steps.locating.choose_tau", 1),
+    ("stcnet", "vrstc_jax.recipes.five_steps.networks.train_stcnet", 1),
     ("complete", "vrstc_jax.inference.results_folder.ResultsFolder.write", 7),
     ("complete", "vrstc_jax.inference.results_folder.write_png", 5),
-    ("complete", "vrstc_jax.recipes.five_steps.write_set", 1),
-    ("rank", "vrstc_jax.recipes.five_steps.train_reid", 2),
-    ("rank", "vrstc_jax.recipes.five_steps.evaluate_galleries", 2),
+    ("complete", "vrstc_jax.recipes.five_steps.completing.write_set", 1),
+    ("rank", "vrstc_jax.recipes.five_steps.networks.train_reid", 2),
+    ("rank", "vrstc_jax.recipes.five_steps.ranking.evaluate_galleries", 2),
     ("rank", "vrstc_jax.report.ranking_pictures.write_cmc_plot", 1),
 ]
 
@@ -510,7 +515,7 @@ def test_walkers_are_trained_and_killed_training_goes_on(tmp_path):
     whole, _ = run(tmp_path / "whole", config)
     for call in (2, 5, 5, 5):  # the second step of each training; a run begins with the one before
         with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, "vrstc_jax.training.devices.shard", call)
+            interrupt_at(patch, "vrstc_jax.training.loop.shard", call)
             with pytest.raises(KeyboardInterrupt):
                 run(tmp_path / "stopped", config)
     results, _ = run(tmp_path / "stopped", config)
@@ -529,7 +534,7 @@ def test_a_folder_of_somebody_else_is_refused_and_kept(tmp_path):
 def test_what_says_that_a_step_is_done_goes_first():
     markers = {"data": "data", "reid": "reid.safetensors", "locate": "locating.json", "stcnet": "model.safetensors",
                "complete": "completed", "rank": "results.json"}
-    assert {step: names[0] for step, names in five_steps._LEFT_BY.items()} == markers
+    assert {step: names[0] for step, names in job.LEFT_BY.items()} == markers
 
 
 def only(split, **changes):
@@ -572,7 +577,7 @@ class TestDataThatCannotBeUsed:
     def test_stopped_before_it_was_told(self, tmp_path, monkeypatch):
         """The set stands by then."""
         with monkeypatch.context() as patch:
-            interrupt_at(patch, "vrstc_jax.recipes.five_steps.require_usable", 1)
+            interrupt_at(patch, "vrstc_jax.recipes.five_steps.job.require_trainable", 1)
             with pytest.raises(KeyboardInterrupt):
                 run(tmp_path / "w", write=lambda path: write_set(path, one_camera()))
         assert (tmp_path / "w/data").exists()
@@ -606,7 +611,7 @@ class TestGalleries:
             angles = np.array([float(t.name) for t in tracklets])
             return np.stack([np.cos(angles), np.sin(angles)], 1)
 
-        monkeypatch.setattr(five_steps.retrieval, "features_of", features_of)
+        monkeypatch.setattr(ranking.retrieval, "features_of", features_of)
         return asked
 
     @staticmethod
@@ -631,7 +636,7 @@ class TestGalleries:
                                                 Options(queries_in_gallery=with_queries))
             assert list(one) == [with_queries] and one[with_queries].figures() == evaluation.figures()
         for official in (True, False):
-            results = five_steps._figures({"after completion": found}, dataclasses.replace(
+            results = ranking.figures({"after completion": found}, dataclasses.replace(
                 options, queries_in_official_gallery=official))
             names = [("with" if with_queries else "without") + " the queries" for with_queries in (joined, not joined)]
             assert [each["gallery"] for each in (results, results["other_gallery"])] == names
@@ -645,13 +650,13 @@ class TestGalleries:
         sets["train"] = SimpleNamespace(tracklets=[tracklet(figures(2), name=name, person=name, camera="1")
                                                    for name in "cd"])
         options = Options(queries_in_gallery=True, queries_in_official_gallery=True)
-        five_steps.require_usable(sets, options)
+        five_steps.require_trainable(sets, options)
         found = five_steps.evaluate_galleries(None, sets, options)
         assert found.keys() == {True} and found[True].figures()["left_out"] == 1
-        results = five_steps._figures({"after completion": found}, options)
+        results = ranking.figures({"after completion": found}, options)
         assert results["other_gallery"] == {"gallery": "without the queries", "official": False, "evaluations": {}}
         with pytest.raises(InputError, match="None of the 3 queries"):
-            five_steps.require_usable(sets)
+            five_steps.require_trainable(sets)
 
 
 def test_data_that_are_refused_do_not_claim_the_directory(tmp_path):

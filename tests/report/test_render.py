@@ -9,6 +9,7 @@ import pytest
 
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.report.render import CompletedCrop, CompletedFolder, put_back, render_video, require_renderable
 from vrstc_jax.runtime.errors import InputError
 
@@ -109,18 +110,18 @@ def test_frame_rate_and_outline_are_options(video, tmp_path):
 
 
 def completed_folder(video, tmp_path):
-    """A source with two tracks, and the folder that `vrstc complete` would write for it."""
+    """A source with two tracks, and the results folder that `vrstc complete` would write for it."""
     boxes = tmp_path / "boxes.txt"
     boxes.write_text("".join(f"{f},1,{f},-5,20,40\n" for f in range(1, FRAMES + 1))
                      + "".join(f"{f},2,70,30,50,30\n" for f in range(3, 6)))
-    source = open_source(video, boxes=boxes)
+    source, folder = open_source(video, boxes=boxes), ResultsFolder(tmp_path / "out", {})
     for tracklet in source.tracklets:
         for frame, name in zip(tracklet.frames, tracklet.frame_names):
             mask = np.zeros(frame.shape[:2], bool)
             mask[:, :5] = tracklet.name == "2"
-            write_png(tmp_path / f"out/{tracklet.name}/{name}.png", 255 - frame)
-            write_png(tmp_path / f"out/masks/{tracklet.name}/{name}.png", mask)
-    return source, tmp_path / "out"
+            write_png(folder.path / f"{tracklet.name}/{name}.png", 255 - frame)
+            write_png(folder.path / f"masks/{tracklet.name}/{name}.png", mask)
+    return source, folder
 
 
 def test_what_complete_wrote_is_found_by_frame(video, tmp_path):
@@ -136,18 +137,18 @@ def test_what_complete_wrote_is_found_by_frame(video, tmp_path):
 
 def test_bad_completed_folders_leave_no_video(video, tmp_path):
     source, folder = completed_folder(video, tmp_path)
-    for number, part in ((4, "masks/2/000004.png"), (5, "2/000005.png")):
-        whole = (folder / part).read_bytes()
-        for spoil, told in ((lambda path: path.unlink(), "no such file"),
+    for part in ("masks/2/000004.png", "2/000005.png"):
+        whole = (folder.path / part).read_bytes()
+        for spoil, message in ((lambda path: path.unlink(), "no such file"),
                             (lambda path: path.write_bytes(whole[:40]), ""),
                             (lambda path: path.write_bytes(cv2.imencode(
                                 ".png", np.full((9, 9, 3), 255, np.uint8))[1].tobytes()), "9x9")):
-            spoil(folder / part)
-            with pytest.raises(InputError, match=f"{part}.*{told}") as raised:
+            spoil(folder.path / part)
+            with pytest.raises(InputError, match=f"{part}.*{message}") as raised:
                 render_video(video, tmp_path / "o.mp4", CompletedFolder(source, folder))
             assert "\n" not in str(raised.value)
             assert not [name for name in os.listdir(tmp_path) if name.endswith(".mp4")]
-        (folder / part).write_bytes(whole)
+        (folder.path / part).write_bytes(whole)
     frames = tmp_path / "frames/1.png"
     write_png(frames, picture(0))
     with pytest.raises(InputError, match="frames"):

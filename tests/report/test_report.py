@@ -4,7 +4,8 @@ import base64
 import json
 import os
 import re
-import xml.etree.ElementTree as ElementTree
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from vrstc_jax.evaluation.quality import ScoreTable
-from vrstc_jax.report import AttentionPicture, Curve, Strip, Table, charts, images, write_json, write_report
+from vrstc_jax.report import AttentionPicture, Curve, Report, Strip, Table, charts, images, write_json, write_report
 from vrstc_jax.runtime.errors import InputError
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -61,7 +62,8 @@ class Page(HTMLParser):
 def write(tmp_path):
     def write(**given):
         path = tmp_path / "report.html"
-        write_report(path, **(dict(title="T", summary="S", figures={}, command="c", config={}) | given))
+        needed = {"title": "T", "summary": "S", "figures": {}, "command": "c", "config": {}}
+        write_report(path, Report(**(needed | given)))
         return Page(path)
     return write
 
@@ -102,7 +104,9 @@ def test_it_is_self_contained_and_without_script(write, scores):
     for tag, attributes in page.tags:
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes)
-    assert not re.search(r"https?://|@import|url\(", page.html)
+    assert not re.search(r"@import|url\((?!#)", page.html)
+    names = re.findall(r"https?://[^\s\"]*", page.html)  # SVG's namespaces, which nothing loads
+    assert set(names) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
 def test_all_text_is_escaped(write, scores):
@@ -199,63 +203,89 @@ def test_a_method_missing_at_a_distance_leaves_a_gap(write):
     table.add("copy", distance=None, l1=.1, psnr=11.0, ssim=.1)
     table.add("stcnet", distance=3, l1=.1, psnr=12.0, ssim=.1)
     page = write(judge=table.as_dict())
-    assert page.html.count("<td>–</td>") == 2
+    assert page.html.count("<td>-</td>") == 2
     assert "none" in page.text
 
 
-def svg_of(figure):
-    return ElementTree.fromstring(re.search(r"<svg.*</svg>", figure, re.S).group())
+def lines_of(chart):
+    """The points of each line in a chart, in the drawing's units; matplotlib draws them within the axes' clip."""
+    paths = re.findall(r'<path d="([^"]*)" clip-path="[^"]*" style="[^"]*stroke: (#[0-9a-f]{6})', chart.svg)
+    return [np.array(re.findall(r"[ML] (\S+) (\S+)", path), float) for path, colour in paths if colour != charts._RULE]
 
 
-def test_charts_place_points_by_the_ticks_that_they_show():
-    svg = svg_of(charts.chart("p", [Curve("a", [0, 100, 300], [1.0, np.nan, 4.0]), Curve("b", [200], [2.5])],
-                              marks=True))
-    texts = svg.findall("text")
-    across = {float(t.text): float(t.get("x")) for t in texts if t.get("text-anchor") == "middle"}
-    up = {float(t.text): float(t.get("y")) - 3.5 for t in texts if t.get("text-anchor") == "end"}
-    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in svg.iter("circle")]
-    assert len(dots) == 3  # NaN is left out
-    # Coordinates are written with one decimal.
-    at = [(np.interp(s, *zip(*sorted(across.items()))), np.interp(v, *zip(*sorted(up.items()))))
-          for s, v in [(0, 1), (300, 4), (200, 2.5)]]
-    np.testing.assert_allclose(dots, at, atol=0.2)
-    assert svg.find(".//circle/title").text == "a, 0: 1"
+def numbers_of(chart, anchor):
+    """The ticks of the steps' axis ('middle') or of the values' ('end'), as they are written."""
+    return re.findall(rf"text-anchor: {anchor};[^>]*>([^<]+)<", chart.svg)
+
+
+def test_charts_draw_the_finite_points_of_each_curve():
+    chart = charts.chart("p", [Curve("a", [0, 100, 300], [1.0, np.nan, 4.0]), Curve("b", [0, 200], [1.0, 2.5])])
+    one, other = lines_of(chart)
+    # (200, 2.5) lies at 2/3 of the steps and 1/2 of the values of the other line.
+    np.testing.assert_allclose(other, [one[0], one[0] + (one[1] - one[0]) * [2 / 3, 1 / 2]], atol=0.01)
+    assert one[1, 0] > one[0, 0] and one[1, 1] < one[0, 1]  # SVG's y runs downwards
+    assert chart.caption == "p" and ">a</text>" in chart.svg and ">b</text>" in chart.svg
 
 
 def test_charts_turn_logarithmic_when_values_span_much():
-    figure = charts.chart("p", [Curve("a", [0, 1, 2], [1.0, 0.1, 0.01])])
-    assert "log scale" in figure
-    y = [float(p.split()[1]) for p in svg_of(figure).find(".//g/path").get("d")[1:].split("L")]
-    assert y[1] - y[0] == pytest.approx(y[2] - y[1], abs=0.2)
-    assert "log scale" not in charts.chart("p", [Curve("a", [0, 1], [1.0, -100.0])])
+    chart = charts.chart("p", [Curve("a", [0, 1, 2], [1.0, 0.1, 0.01])])
+    assert chart.caption == "p, log scale"
+    (line,) = lines_of(chart)
+    assert line[1, 1] - line[0, 1] == pytest.approx(line[2, 1] - line[1, 1], abs=0.2)
+    assert numbers_of(chart, "end") == ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]
+    assert charts.chart("p", [Curve("a", [0, 1], [1.0, -100.0])]).caption == "p"
 
 
 def test_charts_of_little():
-    assert charts.chart("p", [Curve("a", [], []), Curve("b", [1], [np.inf])]) == ""
+    assert charts.chart("p", [Curve("a", [], []), Curve("b", [1], [np.inf])]) is None
     for curve in (Curve("a", [5], [0.0]), Curve("a", [5, 6], [2.0, 2.0]), Curve("a", [5, 5], [1.0, 2.0])):
-        assert "nan" not in charts.chart("p", [curve])
+        chart = charts.chart("p", [curve])
+        assert "nan" not in chart.svg
+        # A lone point is a dot, in the chart and in the legend.
+        assert chart.svg.count("<use") - len(numbers_of(chart, "middle")) == (2 if len(curve.steps) == 1 else 0)
+
+
+def test_marks_put_a_dot_on_every_point():
+    curve = Curve("a", [1, 2, 5], [1, 2, 3])
+    dots = [charts.chart("p", [curve], marks=marks).svg.count("<use") for marks in (False, True)]
+    assert dots[1] - dots[0] == 3 + 1  # and one in the legend
 
 
 def test_long_curves_are_averaged():
     steps = np.arange(10_000)
-    svg = svg_of(charts.chart("p", [Curve("a", steps, steps % 2)]))
-    points = svg.find(".//g/path").get("d").split("L")
-    assert len(points) == 200
-    assert len({p.split()[1] for p in points}) == 1  # noise that averages out
+    noise, wave = (lines_of(charts.chart("p", [Curve("a", steps, values)]))[0]
+                   for values in (steps % 2, steps // 50 % 2))
+    assert len({y for _, y in noise}) == 1  # noise that averages out
+    assert len(np.unique(wave, axis=0)) == 200
 
 
-@pytest.mark.parametrize("ticks, expected", [
-    ([0, 5000, 10_000], ["0", "5k", "10k"]), ([0.1, 0.2], ["0.1", "0.2"]), ([500, 1000], ["500", "1000"]),
-    ([5e6, 1e7], ["5M", "10M"]), ([], [])])
-def test_numbers_of_an_axis_share_their_unit(ticks, expected):
-    assert charts._labels(ticks) == expected
+def test_a_name_in_a_chart_is_no_formula():
+    names = ["$\\frac{$", "_hidden", "a<b>&"]
+    svg = charts.chart("p", [Curve(name, [1, 2], [1, 2]) for name in names]).svg
+    assert re.findall(r">([^<>]+)</text>", svg)[-3:] == ["$\\frac{$", "_hidden", "a&lt;b&gt;&amp;"]
+
+
+def test_ids_are_unique_in_a_page_or_name_the_same_thing(write):
+    page = write(curves=[Curve("a", [1, 2], [1, 2], "one"), Curve("b", [3, 4], [5, 6], "two")])
+    found = re.findall(r'<(?:path|clipPath) id="(\w+)"([^/]*/)', page.html)
+    assert len(dict(found)) == len(set(found)) and not re.search(r'id="\w+_\d+"', page.html)
+    assert set(re.findall(r"#(m\w+|p\w{10})\b", page.html)) <= set(dict(found))
+
+
+def test_without_curves_matplotlib_is_not_loaded(tmp_path):
+    code = ("import sys; from vrstc_jax.report import Curve, Report, write_report\n"
+            "for curves in ((), [Curve('a', [1], [2])]):\n"
+            f"    write_report({str(tmp_path / 'r.html')!r}, Report('T', 'S', {{}}, 'c', {{}}, curves=curves))\n"
+            "    print('matplotlib' in sys.modules)\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_panels_group_curves(write):
     page = write(curves=[Curve("a", [1, 2], [1, 2], "one"), Curve("b", [1, 2], [1, 2], "two"),
                          Curve("c", [1, 2], [1, 2], "one")])
     assert [tag for tag, _ in page.tags].count("svg") == 2
-    assert page.text.index("one") < page.text.index("c\n") < page.text.index("two")
+    assert page.text.index("one") < page.text.index("\nc\n") < page.text.index("two")
 
 
 def test_warnings_are_counted_at_the_top(write):
@@ -267,7 +297,8 @@ def test_warnings_are_counted_at_the_top(write):
 
 def test_the_same_input_gives_the_same_file(write, scores):
     pictures = crops(np.random.default_rng(0), [(9, 5)])
-    given = dict(judge=scores, strips=[Strip("s", {"input": pictures}, ["1"])])
+    given = {"judge": scores, "strips": [Strip("s", {"input": pictures}, ["1"])],
+             "curves": [Curve("a", [1, 2], [3, 4])]}
     assert write(**given).html == write(**given).html
 
 
@@ -275,8 +306,7 @@ def test_the_outline_of_a_mask_encloses_it():
     """Filling the drawn edges, rows by parity, gives the mask back."""
     mask = np.random.default_rng(5).random((13, 7)) < 0.5
     filled = np.zeros_like(mask)
-    path = re.search(r'd="([^"]*)"', images._outline(mask)).group(1)
-    for column, start, stop in re.findall(r"M(\d+) (\d+)V(\d+)", path):
+    for column, start, stop in re.findall(r"M(\d+) (\d+)V(\d+)", images._outline(mask)):
         filled[int(start):int(stop), int(column):] ^= True
     np.testing.assert_array_equal(filled, mask)
     assert images._outline(np.zeros((4, 4), bool)) == ""
@@ -313,8 +343,8 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["file/report.html", "file/below/report.html"])
-def test_a_place_that_cannot_be_written_is_named_in_one_line(tmp_path, where):
+def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path, where):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as raised:
-        write_report(tmp_path / where, title="T", summary="S", figures={}, command="c", config={})
+        write_report(tmp_path / where, Report("T", "S", {}, "c", {}))
     assert where in str(raised.value) and "\n" not in str(raised.value)

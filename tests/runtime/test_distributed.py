@@ -17,6 +17,8 @@ from tools import kill_tally
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.cluster import may_be_in_cluster
+from vrstc_jax.runtime.compilation_cache import enable_compilation_cache
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.training.metrics_log import read_metrics
 
@@ -32,6 +34,7 @@ class TestFinding:
             if name.startswith(("VRSTC_", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_")):
                 monkeypatch.delenv(name)
         monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
+        monkeypatch.setattr(distributed, "_rank", None)  # and afterwards again
         return calls
 
     def given(self, monkeypatch, coordinator, processes, process):
@@ -46,7 +49,8 @@ class TestFinding:
 
     def test_nothing_is_asked_for_on_a_plain_machine(self, asked):
         distributed.initialize()
-        assert asked == [] and (distributed.process_index(), distributed.process_count(), distributed.is_first()) == (0, 1, True)
+        assert asked == [] and distributed.is_first()
+        assert (distributed.process_index(), distributed.process_count()) == (0, 1)
         distributed.barrier("nobody else")
 
     @pytest.mark.parametrize("alone", [
@@ -73,13 +77,9 @@ class TestFinding:
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, False),
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "job-0-0.job,job-0-1.job"}, True),  # GKE
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, True)])
-    def test_tpus(self, asked, monkeypatch, variables, several):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(distributed, "jax", _Jax(jax_platforms="tpu,cpu"))
-        monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: name == "libtpu" or None)
-        distributed.initialize()
-        assert len(asked) == several
+    def test_tpus(self, variables, several):
+        assert may_be_in_cluster(variables, on_tpu=True) == several
+        assert not may_be_in_cluster(variables, on_tpu=False)
 
     def test_variables_win_over_the_cluster(self, asked, monkeypatch):
         self.under_slurm(monkeypatch)
@@ -247,7 +247,7 @@ class TestSeveral:
         np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
 
     @pytest.mark.parametrize("killed, moment", [
-        (1, ("vrstc_jax.training.devices:shard", 8)),  # two steps after a checkpoint, which may not be done
+        (1, ("vrstc_jax.training.loop:shard", 8)),  # two steps after a checkpoint, which may not be done
         (0, ("orbax.checkpoint._src.path.atomicity:on_commit_callback", 2))])  # when the second one is written
     def test_killed(self, server, undisturbed, tmp_path, killed, moment):
         codes, said = server.run("toy", tmp_path, processes=2, pause=0.02, **OFTEN, only={killed: {"kill": moment}})
@@ -335,39 +335,40 @@ def test_other_numbers_of_devices(server, tmp_path):
 
 class TestCompiled:
     @pytest.fixture
-    def switched_on(self, monkeypatch):
-        """As for users, and what it sets afterwards is as before."""
-        monkeypatch.setattr(distributed, "jax", _Jax(jax_compilation_cache_dir=None, jax_enable_compilation_cache=True))
-        return distributed.jax.config
+    def switched_on(self):
+        """As for users, without a directory; afterwards as before."""
+        before = jax.config.values["jax_compilation_cache_dir"]
+        jax.config.update("jax_compilation_cache_dir", None)
+        yield
+        jax.config.update("jax_compilation_cache_dir", before)
+
+    @staticmethod
+    def directory():
+        return jax.config.values["jax_compilation_cache_dir"]
 
     def test_in_the_users_cache(self, switched_on, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        distributed.enable_compilation_cache()
-        kept = switched_on.jax_compilation_cache_dir
+        enable_compilation_cache()
+        kept = self.directory()
         assert kept.startswith(str(tmp_path / "vrstc_jax/compiled/")) and os.path.isdir(kept)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-        distributed.enable_compilation_cache()  # what is set, by JAX_COMPILATION_CACHE_DIR for example, stays
-        assert switched_on.jax_compilation_cache_dir == kept and not (tmp_path / "other").exists()
+        enable_compilation_cache()  # what is set, by JAX_COMPILATION_CACHE_DIR for example, stays
+        assert self.directory() == kept and not (tmp_path / "other").exists()
 
     def test_where_nothing_can_be_written(self, switched_on, monkeypatch, tmp_path):
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        distributed.enable_compilation_cache()
-        assert switched_on.jax_compilation_cache_dir is None
+        enable_compilation_cache()
+        assert self.directory() is None
 
     def test_switched_off(self, switched_on, monkeypatch, tmp_path):
-        switched_on.jax_enable_compilation_cache = False
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        distributed.enable_compilation_cache()
-        assert switched_on.jax_compilation_cache_dir is None and not any(tmp_path.iterdir())
-
-
-class _Jax:
-    """JAX with a config of its own."""
-
-    def __init__(self, **values):
-        self.distributed, self.config = jax.distributed, SimpleNamespace(**values)
-        self.config.update = self.config.__setattr__
+        jax.config.update("jax_enable_compilation_cache", False)
+        try:
+            enable_compilation_cache()
+        finally:
+            jax.config.update("jax_enable_compilation_cache", True)
+        assert self.directory() is None and not any(tmp_path.iterdir())
 
 
 class TestTally:

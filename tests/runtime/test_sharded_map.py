@@ -26,8 +26,11 @@ def test_shards_are_runs_of_so_many_frames(lengths, expected):
     assert [list(part) for part in bounds(lengths, frames=4)] == expected
 
 
-def arrays(places):
-    return [np.full((place % 3, 2), place, np.float32) for place in places]
+WRITE_PNG = "vrstc_jax.inference.results_folder:write_png"
+
+
+def arrays(indices):
+    return [np.full((index % 3, 2), index, np.float32) for index in indices]
 
 
 def test_what_stands_is_not_made_again(tmp_path):
@@ -61,12 +64,12 @@ def test_any_number_of_processes_divides_all_the_work(monkeypatch):
         assert sorted(done) == [0, 1, 2, 3]
 
 
-def test_what_is_done_once_cannot_wait_for_others(monkeypatch):
-    """In process 0 of several it would wait for ever."""
-    monkeypatch.setattr(distributed, "_alone", True)
-    for wait in (lambda: distributed.run_on_first(int), lambda: distributed.barrier("here")):
-        with pytest.raises(RuntimeError, match="process 0 does this for all"):
-            wait()
+@pytest.mark.parametrize("wait", [lambda: distributed.run_on_first(int), lambda: distributed.barrier("here")])
+def test_what_process_0_does_alone_cannot_wait_for_others(wait):
+    """It would wait for ever where there are several, so one process refuses it too."""
+    with pytest.raises(RuntimeError, match="process 0 does this for all"):
+        distributed.run_on_first(wait)
+    assert distributed.run_on_first(lambda: {"again": (1,)}) == {"again": [1]}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_one_computes_and_the_other_waits(server, tmp_path):
 
 
 class TestBulkJobs:
-    """Locating, completing and extracting features, by stand-ins of trained networks (`tools.kill_tally` trains)."""
+    """Locating, completing and extracting features, by stand-ins of trained networks (`tools.killed_job` trains)."""
 
     @pytest.fixture(scope="class")
     def by_one(self, server, tmp_path_factory):
@@ -99,7 +102,7 @@ class TestBulkJobs:
         codes, said = server.run("bulk", place, processes=processes, **options)
         assert codes == [0] * processes, said
         for index, text in enumerate(said):
-            told = "rank: done in" in text or "results.json: stands" in text
+            told = "rank: done in" in text or "results.json: exists already" in text
             assert told == ("completing: " in text) == (index == 0), text
         assert {path.name for path in place.iterdir()} - {"log0", "log1"} == {"work", "queries"}
         left = files(place / "work", place / "queries")
@@ -116,15 +119,15 @@ class TestBulkJobs:
         assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
 
     def test_killed_and_run_again(self, server, by_one, tmp_path):
-        self.killed(server, tmp_path, 1, ("vrstc_jax.inference.results_folder:write_png", 23))  # in the middle of a tracklet
+        self.killed(server, tmp_path, 1, (WRITE_PNG, 23))  # in the middle of a tracklet
         assert not (tmp_path / "work/completed").exists()
         assert self.leaves(server, tmp_path, 2) == by_one
 
     def test_sigterm(self, server, by_one, tmp_path):
         """As launchers send it to all: each leaves with the code that says to go on, whoever waits for whom."""
         codes, said = server.run("bulk", tmp_path, processes=2, only={
-            0: {"kill": ("vrstc_jax.inference.results_folder:write_png", 5, signal.SIGTERM)},
-            1: {"kill": ("vrstc_jax.inference.results_folder:write_png", 9, signal.SIGTERM)}})
+            0: {"kill": (WRITE_PNG, 5, signal.SIGTERM)},
+            1: {"kill": (WRITE_PNG, 9, signal.SIGTERM)}})
         assert codes == [75, 75], (codes, said)
         for index, text in enumerate(said):
             assert f"vrstc: process {index} of 2: preempted; the same command goes on from here" in text, text
@@ -144,7 +147,8 @@ class TestBulkJobs:
 
     @pytest.mark.slow
     def test_what_process_0_fails_at(self, server, tmp_path):
-        codes, said = server.run("bulk", tmp_path, processes=2, only={0: {"fail": "vrstc_jax.recipes.five_steps:write_set"}})
+        codes, said = server.run("bulk", tmp_path, processes=2,
+                                 only={0: {"fail": "vrstc_jax.recipes.five_steps.completing:write_set"}})
         assert codes == [1, 1], said
         assert "RuntimeError: made to fail" in said[0] and "takes the others down" in said[0]
         assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
@@ -153,7 +157,7 @@ class TestBulkJobs:
     def test_in_a_bucket(self, server, by_one, tmp_path):
         """`bucket.py` stands in for one; two processes, killed and run again, leave the same there."""
         options = {"bucket": str(tmp_path / "buckets")}
-        self.killed(server, tmp_path / "logs", 1, ("vrstc_jax.inference.results_folder:write_png", 23), **options)
+        self.killed(server, tmp_path / "logs", 1, (WRITE_PNG, 23), **options)
         codes, said = server.run("bulk", tmp_path / "logs", processes=2, **options)
         assert codes == [0, 0], said
         place = tmp_path / "buckets/here"
@@ -170,11 +174,11 @@ class TestBulkJobs:
                 (1, ("vrstc_jax.inference.locate:Locator.scores", 2)),
                 (0, ("vrstc_jax.runtime.sharded_map:_save", 3)),
                 (0, ("vrstc_jax.inference.results_folder:ResultsFolder.write", 3)),
-                (0, ("vrstc_jax.recipes.five_steps:write_set", 1)),
+                (0, ("vrstc_jax.recipes.five_steps.completing:write_set", 1)),
                 (1, ("vrstc_jax.evaluation.retrieval:tracklet_features", 1)),
-                (0, ("vrstc_jax.recipes.five_steps:_write_ranking", 1)),
-                (1, ("vrstc_jax.inference.results_folder:write_png", 1)),
-                (0, ("vrstc_jax.recipes.complete:write_summary", 1))):
+                (0, ("vrstc_jax.recipes.five_steps.ranking:write_ranking", 1)),
+                (1, (WRITE_PNG, 1)),
+                (0, ("vrstc_jax.recipes.complete:Summary.write", 1))):
             self.killed(server, tmp_path, killed, moment)
         assert self.leaves(server, tmp_path, 1) == by_one
 
@@ -183,7 +187,7 @@ class TestBulkJobs:
         options = {"people": 51}  # 102 tracklets of them, 34 queries, and 34 and 34 more in the gallery
         one = self.leaves(server, tmp_path / "one", 1, **options)
         assert self.leaves(server, tmp_path / "two", 2, **options) == one
-        self.killed(server, tmp_path / "killed", 1, ("vrstc_jax.inference.results_folder:write_png", 403), **options)
+        self.killed(server, tmp_path / "killed", 1, (WRITE_PNG, 403), **options)
         assert self.leaves(server, tmp_path / "killed", 2, **options) == one
 
 

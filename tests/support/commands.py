@@ -1,6 +1,6 @@
 """Runs `vrstc` commands in processes of their own, and kills them where a test says.
 
-    python tests/commands.py
+    python tests/support/commands.py
 
 is a server that has the libraries imported, without having started JAX: it forks a child for each command,
 which saves the seconds that every start costs. Requests and answers are JSON, one a line. Children see one
@@ -41,15 +41,15 @@ class Commands:
         self._server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=environment)
 
-    def __call__(self, *arguments, kill=None, defaults=None) -> Done:
+    def __call__(self, *arguments, kill=None, intervals=None) -> Done:
         """Runs a command.
 
         Args:
           kill: ('module:function', n): the process kills itself, as `kill -9` does, in the n-th call of that
             function, from 1.
-          defaults: 'module:function' to keyword defaults that it has in this process.
+          intervals: (log, checkpoint), in steps, of `vrstc fit` in this process.
         """
-        request = {"arguments": [str(a) for a in arguments], "kill": kill, "defaults": defaults or {}}
+        request = {"arguments": [str(a) for a in arguments], "kill": kill, "intervals": intervals}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return Done(**json.loads(self._server.stdout.readline()))
@@ -60,8 +60,8 @@ class Commands:
 
 
 def _serve():
-    for module in ("vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete", "vrstc_jax.report.render",
-                   "tensorboardX"):
+    for module in ("vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
+                   "vrstc_jax.report.render", "tensorboardX"):
         importlib.import_module(module)  # what commands import when they need it
     for line in sys.stdin:
         request = json.loads(line)
@@ -79,13 +79,15 @@ def _serve():
         print(json.dumps({"code": status, "out": texts[0], "err": texts[1]}), flush=True)
 
 
-def _run(arguments, kill, defaults):
+def _run(arguments, kill, intervals):
     import vrstc_jax.cli
+    from vrstc_jax.recipes.fit import fit
+    from vrstc_jax.training.loop import Intervals
 
     code = 70
     try:
-        for name, values in defaults.items():
-            getattr(*_find(name)).__kwdefaults__.update(values)
+        if intervals:
+            fit.__kwdefaults__["intervals"] = Intervals(*intervals)
         if kill:
             _kill_in(*kill)
         sys.argv = ["vrstc", *arguments]

@@ -6,6 +6,7 @@ from scipy.io import savemat
 
 HEIGHT, WIDTH = 12, 6
 
+
 def picture(seed):
     return np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
@@ -19,15 +20,9 @@ def put(path, seed=0):
 
 # Rows of MARS' tables as (first, last, person, camera), and the pictures that they number, from 1.
 MARS_TRAIN = [(1, 3, 1, 1), (4, 5, 1, 2), (6, 7, 3, 6)]
-
-
 MARS_TRAIN_NAMES = ["0001C1T0001F001", "0001C1T0001F002", "0001C1T0001F003", "0001C2T0001F001",
                     "0001C2T0001F002", "0003C6T0001F001", "0003C6T0001F002"]
-
-
 MARS_TEST = [(1, 2, -1, 1), (3, 4, 0, 2), (5, 6, 2, 1), (7, 8, 2, 1), (9, 9, 2, 3), (10, 11, 4, 5)]
-
-
 MARS_TEST_NAMES = ["00-1C1T0001F001", "00-1C1T0001F002", "0000C2T0001F001", "0000C2T0001F002",
                    "0002C1T0001F001", "0002C1T0001F002", "0002C1T0002F001", "0002C1T0002F002",
                    "0002C3T0001F001", "0004C5T0001F001", "0004C5T0001F002"]
@@ -46,8 +41,6 @@ def mars(root, *, train=MARS_TRAIN, test=MARS_TEST, queries=(3, 6)):
 
 
 ILIDS_PEOPLE = ("person001", "person002", "person005", "person010", "person013", "person015")
-
-
 ILIDS_ROWS = [np.random.default_rng(k).permutation(6) + 1 for k in range(9)] + [[6, 1, 3, 2, 4, 5]]
 
 

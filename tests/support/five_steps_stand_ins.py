@@ -11,7 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from people import SMOKE, random_model, random_reid
 
 from vrstc_jax.data.walkers import WalkerProtocol
-from vrstc_jax.recipes import five_steps
+from vrstc_jax.recipes.five_steps import networks
 
 _TWO_STAGES = dataclasses.replace(SMOKE.reid, blocks=(1, 1))
 CONFIG = dataclasses.replace(
@@ -76,6 +76,6 @@ def trained(monkeypatch):
 
 def patched(monkeypatch):
     stand_ins = StandIns()
-    monkeypatch.setattr(five_steps, "train_reid", stand_ins.reid)
-    monkeypatch.setattr(five_steps, "train_stcnet", stand_ins.stcnet)
+    monkeypatch.setattr(networks, "train_reid", stand_ins.reid)
+    monkeypatch.setattr(networks, "train_stcnet", stand_ins.stcnet)
     return stand_ins

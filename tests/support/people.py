@@ -1,6 +1,6 @@
-"""Small made-up material for tests: figures that move, and models that nobody trained.
+"""Small synthetic material for tests: figures that move, and models with random weights.
 
-A figure's frames are told apart by its stripe, so that a test can say which frame it was given.
+A figure's frames differ by a white stripe, so that a test can tell which frame it was given.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ SMOKE = configs.get("smoke")
 
 
 def figure(index, height=40, width=20, seed=0):
-    """Somebody in clothes of three colours in front of grass, uint8 [height, width, 3]."""
+    """A figure in clothes of three colours in front of grass, uint8 [height, width, 3]."""
     clothes = np.random.default_rng(seed).integers(60, 200, (3, 3)).astype(np.uint8)
     frame = np.full((height, width, 3), (90, 120, 90), np.uint8)
     left = int(width * 0.25 + width * 0.1 * np.sin(index / 2))
@@ -32,7 +32,7 @@ def figure(index, height=40, width=20, seed=0):
 
 
 def figures(count, sizes=((40, 20),), seed=0):
-    """`count` frames of one figure, whose sizes take turns."""
+    """`count` frames of one figure, which cycle through the sizes."""
     return [figure(i, *sizes[i % len(sizes)], seed=seed) for i in range(count)]
 
 
@@ -44,9 +44,9 @@ def box_mask(height, width, share=0.5):
 
 
 def masks_at(frames, hidden, share=0.5):
-    """A mask for each frame, which hides something where `hidden` (indices) says so."""
-    return [box_mask(*frame.shape[:2], share if i in set(hidden) else 0) if i in set(hidden)
-            else np.zeros(frame.shape[:2], bool) for i, frame in enumerate(frames)]
+    """A mask for each frame, which hides something in the frames `hidden` (indices)."""
+    return [box_mask(*frame.shape[:2], share) if i in set(hidden) else np.zeros(frame.shape[:2], bool)
+            for i, frame in enumerate(frames)]
 
 
 def tracklet(frames, masks=None, name="1", **known):
@@ -56,7 +56,7 @@ def tracklet(frames, masks=None, name="1", **known):
 
 @cache
 def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
-    """A model of random weights, none of them zero; made without compiling anything."""
+    """A model with random weights, none of them zero, made without compiling anything."""
     c, key = config.stcnet, jax.random.key(0)
     frames, masks = jnp.zeros((1, c.height, c.width, 3)), jnp.zeros((1, c.height, c.width, 1))
     side = jnp.zeros((1, c.frames_per_side, c.height, c.width, 3))
@@ -74,7 +74,7 @@ def random_model(config=SMOKE, *, tau=0.0, identities=("a", "b", "c"), seed=0):
 
 @cache
 def random_reid(config=SMOKE.reid, *, network=ReidNet, identities=("a", "b", "c"), seed=0):
-    """A re-ID network of random weights, or another `network` such as `PairScorer`, likewise."""
+    """A re-ID network with random weights, or another `network` such as `PairScorer`."""
     clips = jnp.zeros((1, 1, config.height, config.width, 3))
     key = jax.random.key(0)
     shapes = jax.eval_shape(lambda: network(config, len(identities)).init(key, clips, clips) if network is PairScorer

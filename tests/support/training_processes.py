@@ -1,6 +1,6 @@
 """Trainings by several processes, which tests start, kill and look at.
 
-    python tests/training_processes.py
+    python tests/support/training_processes.py
 
 is a server that has the libraries imported, without having started JAX: it forks the processes of a training, which
 saves the seconds that every start costs. Requests and answers are JSON, one a line. Each process ends as a program
@@ -113,8 +113,9 @@ def _serve():
     import training_processes  # by this name for `_find`, and imported before the first fork
 
     assert training_processes
-    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.kill_tally", "vrstc_jax.data.walkers",
-                   "vrstc_jax.data.batches", "tensorboardX.summary", "tensorboardX.event_file_writer"):
+    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.killed_job",
+                   "vrstc_jax.data.walkers", "vrstc_jax.data.batches", "orbax.checkpoint.multihost",
+                   "tensorboardX.summary", "tensorboardX.event_file_writer"):
         __import__(module)
     for line in sys.stdin:
         request = json.loads(line)
@@ -209,12 +210,12 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
 
 
 def networks(directory, *, steps, heartbeat=30, **options):
-    """Trains both networks by `tools.kill_tally.train`, and leaves moments.npz: after each step Adam's first moments,
+    """Trains both networks by `tools.killed_job.train`, and leaves moments.npz: after each step Adam's first moments,
     which add up the gradients, and the metrics."""
     import jax
     import numpy as np
 
-    from tools.kill_tally import train
+    from tools.killed_job import train
     from vrstc_jax.runtime import distributed
 
     distributed.initialize(heartbeat=heartbeat)
@@ -250,8 +251,11 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     from vrstc_jax.data.inputs.sources import Source
     from vrstc_jax.data.tracklet_set import read_set, write_set
     from vrstc_jax.data.walkers import walker_splits
+    from vrstc_jax.inference.complete import Completer
+    from vrstc_jax.inference.results_folder import ResultsFolder
     from vrstc_jax.models.model_file import load_model
     from vrstc_jax.recipes import complete, five_steps
+    from vrstc_jax.recipes.five_steps import networks
     from vrstc_jax.runtime import distributed, sharded_map
     from vrstc_jax.runtime.lifecycle import start_jax
     from vrstc_jax.runtime.storage import as_path
@@ -266,7 +270,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     start_jax()
     directory = as_path("gs://here" if bucket else directory)
     stand_ins = StandIns()
-    five_steps.train_reid, five_steps.train_stcnet = stand_ins.reid, stand_ins.stcnet
+    networks.train_reid, networks.train_stcnet = stand_ins.reid, stand_ins.stcnet
     for function in (sharded_map.bounds, sharded_map.by_shards):
         function.__kwdefaults__["frames"] = 8  # two tracklets
     protocol = dataclasses.replace(PROTOCOL, train_people=people, test_people=people - people // 3,
@@ -274,8 +278,10 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     five_steps.run(directory / "work", CONFIG, lambda path: write_set(path, walker_splits(protocol)),
                    options=five_steps.Options(compare=False))
     source = Source(read_set(directory / "work/data", "query").tracklets, "folder", directory / "work/data")
-    complete.complete_source(load_model(directory / "work/model.safetensors"), source, directory / "queries",
-                             command="", run={})
+    model = load_model(directory / "work/model.safetensors")
+    folder = ResultsFolder(directory / "queries", complete.model_identity(model))
+    complete.complete_source(Completer(model), source, folder, command="")
+    folder.finish()
 
 
 def one_computes(directory):

@@ -1,30 +1,23 @@
-"""The tool that times training steps: its smoke size runs, both sides do the same work, and what it tells is sound."""
+"""The tool that times training steps: its smoke size runs, both sides do the same work, and its figures are sound."""
 
 import dataclasses
 import json
 
+import flax.linen as nn
 import jax
 import pytest
 
+from tools import benchmark_training as tool
+from tools.step_parts import layers
 from vrstc_jax import config as configs
+from vrstc_jax.models.layers import Deconvolution
 from vrstc_jax.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
-def tool():
-    from pathlib import Path
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).resolve().parents[2])
-        from tools import benchmark_training
-
-        yield benchmark_training
-
-
-@pytest.fixture(scope="module")
-def quickly(tool):
+def quickly():
     """One device, and the smoke size with the paper's options."""
     smoke = configs.get("smoke")
     small = dataclasses.replace(smoke, stcnet=dataclasses.replace(smoke.stcnet, transport=False, learned_scale=False))
@@ -35,14 +28,14 @@ def quickly(tool):
 
 
 @pytest.fixture(scope="module")
-def written(tool, torch, quickly, tmp_path_factory):
+def written(torch, quickly, tmp_path_factory):
     path = tmp_path_factory.mktemp("out") / "training.json"
     tool.main(tool.Options(size="smoke", batch=4, steps=2, torch_compile=False, json=path))
     return json.loads(path.read_text())
 
 
 @pytest.mark.slow
-def test_both_sides_do_the_same_work(tool, written):
+def test_both_sides_do_the_same_work(written):
     assert [(case["compute"], case["guider"]) for case in written["cases"]] == [("float32", False), ("float32", True)]
     for case in written["cases"]:
         assert ("identity" in case["metrics"]) == case["guider"]
@@ -57,7 +50,7 @@ def test_both_sides_do_the_same_work(tool, written):
 
 
 @pytest.mark.slow
-def test_parts_and_input_are_told(written):
+def test_parts_and_input_are_reported(written):
     (parts,) = written["parts"].values()
     assert list(parts) == ["convolutions", "deconvolutions", "attention", "guider", "input"]
     for name in ("convolutions", "deconvolutions", "attention"):
@@ -68,17 +61,17 @@ def test_parts_and_input_are_told(written):
     assert written["input"]["batches_per_second"] == pytest.approx(1 / parts["input"]["seconds"])
 
 
-def test_layers_are_counted_as_a_step_has_them(tool):
-    found = tool._layers(configs.get("paper"), 1)
-    kinds = {tool.Deconvolution: 0, tool.nn.Conv: 0}
+def test_layers_are_counted_as_a_step_has_them():
+    found = layers(configs.get("full"), 1)
+    kinds = {Deconvolution: 0, nn.Conv: 0}
     for (layer, _), times in found.items():
         kinds[type(layer)] += times
     # Four encoders of nine and two discriminators of six, on two batches; two decoders of two.
-    assert kinds == {tool.nn.Conv: 4 * 9 + 2 * 2 * 6, tool.Deconvolution: 4}
+    assert kinds == {nn.Conv: 4 * 9 + 2 * 2 * 6, Deconvolution: 4}
     assert sum(times for (layer, shape), times in found.items() if shape == (1, 128, 64, 3)) == 2 + 4
 
 
-def test_other_work_is_not_timed(tool):
+def test_other_work_is_not_timed():
     losses = {"generators": 1.0, "psnr": 12.0}
     assert tool.require_same(losses | {"psnr": 12.006}, losses, 1e-3, "theirs") == pytest.approx(5e-4)
     with pytest.raises(SystemExit, match="generators of 'theirs' is 1.01, ours 1:"):
@@ -87,17 +80,7 @@ def test_other_work_is_not_timed(tool):
         tool.require_same(losses | {"generators": float("nan")}, losses, 1e-3, "theirs")
 
 
-@pytest.mark.parametrize("kind, chip", [("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA A100-SXM4-80GB", "a100"),
-                                        ("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v5", "v5p"),
-                                        ("TPU v5p", "v5p"), ("TPU v6 lite", "v6e"), ("TPU v4", None),
-                                        ("NVIDIA H100 PCIe", None), ("cpu", None)])
-def test_published_peaks_go_by_the_devices_name(tool, kind, chip):
-    from tools import plan_scaling
-
-    assert plan_scaling.published(kind) == plan_scaling.CHIPS.get(chip)
-
-
-def test_bad_options_are_told(tool):
+def test_bad_options_are_refused():
     for given in ({"batch": 0}, {"steps": 0}):
         with pytest.raises(InputError, match=f"--{next(iter(given))} must be more than 0. Got 0."):
             tool.main(tool.Options(size="smoke", **given))

@@ -1,44 +1,34 @@
-"""The tool that times: its smoke size runs, its forms compute the same, and what it tells is sound."""
+"""The tool that times: its smoke size runs, its forms compute the same, and its figures are sound."""
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from comparing import difference
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools import attention_forms as forms
+from tools import benchmark_attention as benchmark
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
-def tools():
-    """(benchmark_attention, attention_forms); `tools` is no package that is installed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT)
-        from tools import attention_forms, benchmark_attention
-
-        yield benchmark_attention, attention_forms
-
-
-@pytest.fixture(scope="module")
-def written(tools, tmp_path_factory):
+def written(tmp_path_factory):
     """What the smoke size writes, without PyTorch."""
     folder = tmp_path_factory.mktemp("out") / "attention"
-    tools[0].main(["--sizes", "smoke", "--repeats", "2", "--no-torch", "--output", str(folder)])
+    benchmark.main(["--sizes", "smoke", "--repeats", "2", "--no-torch", "--output", str(folder)])
     return folder
 
 
 @pytest.mark.slow
-def test_smoke_size_writes_figures_and_a_plot(tools, written):
+def test_smoke_size_writes_figures_and_a_plot(written):
     result = json.loads((written / "benchmark.json").read_text(encoding="utf-8"))
     assert result["device"]["jax"] == jax.__version__ and result["device"]["cores"] >= 1
     assert [case["frames"] for case in result["cases"]] == [1, 2]
     for case in result["cases"]:
         rows = {(row["form"], row["part"]): row for row in case["rows"]}
-        assert set(rows) == {(form, part) for form in tools[1].FORMS for part in tools[1].PARTS}
+        assert set(rows) == {(form, part) for form in forms.FORMS for part in forms.PARTS}
         for (form, _), row in rows.items():
             if form.startswith("PyTorch"):
                 assert row["left_out"] == "not asked for"
@@ -53,13 +43,12 @@ def test_smoke_size_writes_figures_and_a_plot(tools, written):
 
 
 @pytest.fixture
-def case(tools):
-    return tools[1].Case(batch=2, height=5, width=4, channels=3, frames=2)
+def case():
+    return forms.Case(batch=2, height=5, width=4, channels=3, frames=2)
 
 
-def test_the_literal_form_in_jax_is_that_of_pytorch(tools, twin, case):
+def test_the_literal_form_in_jax_is_that_of_pytorch(twin, case):
     # The benchmark compares the forms with each other; here one is compared with float64 from outside.
-    forms = tools[1]
     current, adjacent, _ = forms.features(case, "float32")
     got = jax.jit(jax.vmap(forms.literal))(current, adjacent)
     for out, f, r in zip(got, current, adjacent):
@@ -69,21 +58,19 @@ def test_the_literal_form_in_jax_is_that_of_pytorch(tools, twin, case):
 
 
 @pytest.mark.slow
-def test_pytorch_is_fed_the_same_and_its_memory_is_counted(tools, torch, case):
-    forms = tools[1]
+def test_pytorch_is_fed_the_same_and_its_memory_is_counted(torch, case):
     arrays = forms.features(case, "float32")
     in_jax, in_torch = forms.JaxForms(case, arrays, 1e9), forms.TorchForms(case, arrays, 1e9)
     for part in forms.PARTS:
         theirs, ours = in_torch.program(forms.EAGER, part), in_jax.program(forms.WHOLE, part)
         for got, wanted in zip(theirs.values(theirs.call()), ours.values(ours.call()), strict=True):
             assert difference(got, wanted) <= 1e-5
-        # Patches of both maps stand beside each other at one time at least, plain and normalised.
+        # At one time at least, patches of both maps are in memory, plain and normalised.
         positions = case.batch * case.height * case.width * (1 + case.frames)
         assert theirs.temporary >= 2 * 4 * forms.PATCH ** 2 * case.channels * positions
 
 
-def test_peak_memory_of_pytorch_on_cpu_is_what_lives_together(tools, torch, case):
-    forms = tools[1]
+def test_peak_memory_of_pytorch_on_cpu_is_what_lives_together(torch, case):
     counting = forms.TorchForms(case, forms.features(case, "float32"), 1e9)
     x = torch.ones(1000)
 
@@ -94,11 +81,10 @@ def test_peak_memory_of_pytorch_on_cpu_is_what_lives_together(tools, torch, case
         del a, b
         return c + 1,  # c and the result
 
-    assert counting._peak(call) == 3 * 4000 - 4000
+    assert counting.peak(call) == 3 * 4000 - 4000
 
 
-def test_the_bound_is_the_two_products(tools, case):
-    forms = tools[1]
+def test_the_bound_is_the_two_products(case):
     current, adjacent, _ = forms.features(case, "float32")
     f, r = (x.astype(np.float64).reshape(case.batch, -1, case.channels) for x in (current, adjacent))
     wanted = (f @ r.transpose(0, 2, 1)) @ r
@@ -107,8 +93,7 @@ def test_the_bound_is_the_two_products(tools, case):
 
 
 @pytest.mark.slow
-def test_what_is_too_large_is_left_out_and_shown(tools, capsys, monkeypatch):
-    benchmark, forms = tools
+def test_what_is_too_large_is_left_out_and_shown(capsys, monkeypatch):
     monkeypatch.setitem(benchmark.CASES, "smoke", benchmark.CASES["smoke"][:1])
     benchmark.main(["--sizes", "smoke", "--repeats", "1", "--no-torch", "--memory-limit", "1e-7",
                     "--longest-call", "0"])
@@ -118,16 +103,15 @@ def test_what_is_too_large_is_left_out_and_shown(tools, capsys, monkeypatch):
     assert "1.00" in lines[forms.BOUND]
 
 
-def test_forms_that_differ_are_not_timed(tools, monkeypatch):
-    benchmark, forms = tools
+def test_forms_that_differ_are_not_timed(monkeypatch):
     monkeypatch.setattr(forms, "literal", lambda f, r: 1.001 * forms.products_alone(f, r))
     with pytest.raises(SystemExit, match="'literal, JAX' differs from 'ours, whole'"):
         benchmark.main(["--sizes", "smoke", "--repeats", "1", "--no-torch"])
 
 
-def test_bad_options_are_told_in_one_line(tools, tmp_path, capsys):
+def test_bad_options_are_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for given in (["--repeats", "0"], ["--output", str(tmp_path / "file")]):
         with pytest.raises(SystemExit) as exit:
-            tools[0].main(given)
+            benchmark.main(given)
         assert exit.value.code == 2 and capsys.readouterr().err.count("\n") == 1

@@ -8,24 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tools import plan_scaling as planner
+from tools.chips import CHIPS, published
 from vrstc_jax import config as configs
+from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.training import reid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.fixture(scope="module")
-def planner():
-    from pathlib import Path
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).resolve().parents[2])
-        from tools import plan_scaling
-
-        yield plan_scaling
-
-
-def test_all_reduced_bytes_are_those_of_the_program(planner, eight_devices):
+def test_all_reduced_bytes_are_those_of_the_program(eight_devices):
     def both(x, y):
         return jax.lax.pmean({"a": x * 2, "b": y + 1}, "batch")
 
@@ -36,19 +29,18 @@ def test_all_reduced_bytes_are_those_of_the_program(planner, eight_devices):
     assert planner.all_reduced("  %x.1 = f32[3]{0} get-tuple-element(%all-reduce.1), index=0") == 0
 
 
-def test_work_of_a_step_by_hand(planner, eight_devices, monkeypatch):
+def test_work_of_a_step_by_hand(eight_devices):
     """A product of [n, 30] with [30, 7], n examples, and a fixed one of [20, 30] with it, the sum all-reduced."""
     weights, fixed = jnp.ones((30, 7)), jnp.ones((20, 30))
 
-    def example_step(network, config, count, devices):
+    def example_step(task, count, devices):
         def step(weights, batch):
             return jax.lax.pmean(jnp.sum(batch["x"] @ weights, 0) + jnp.sum(fixed @ weights, 0), "batch")
 
         batch = {"x": np.ones((count, 30), np.float32)}
         return jax.pmap(step, axis_name="batch", in_axes=(None, 0), devices=devices), (weights,), batch
 
-    monkeypatch.setattr(planner, "example_step", example_step)
-    work = planner.analysed("reid", configs.get("smoke"))
+    work = planner.analysed(configs.get("smoke").first_reid, example_step)
     # A row of 7 takes 2 · 30 · 7 operations, and 7 more for the sum over rows.
     assert work.operations[1] == pytest.approx(2 * 30 * 7 + 7, rel=0.05)
     assert work.operations[0] == pytest.approx(20 * (2 * 30 * 7 + 7), rel=0.05)
@@ -56,22 +48,23 @@ def test_work_of_a_step_by_hand(planner, eight_devices, monkeypatch):
 
 
 @pytest.mark.slow
-def test_work_of_the_smallest_step(planner, eight_devices):
-    config = configs.get("smoke")
-    work = planner.analysed("reid", config)
-    params = sum(np.size(leaf) for leaf in jax.tree.leaves(planner.reid.initial_state(config, 10).params))
+def test_work_of_the_smallest_step(eight_devices):
+    task = configs.get("smoke").first_reid
+    work = planner.analysed(task)
+    params = sum(np.size(leaf) for leaf in jax.tree.leaves(reid.initial_state(task, 10).params))
     # Gradients of all parameters are reduced, besides batch statistics and metrics, which are fewer.
     assert 4 * params <= work.reduced < 1.5 * 4 * params
     # The forward pass of one clip, and the backward one, which takes a product by the weights and one by what they saw.
-    net = planner.reid.ReidNet(config.reid, 10)
-    clips = np.zeros((1, config.reid.clip, config.reid.height, config.reid.width, 3), np.float32)
+    network = task.network
+    net = ReidNet(network, 10)
+    clips = np.zeros((1, network.clip, network.height, network.width, 3), np.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), clips)
     forward = planner.analysis(jax.jit(net.apply).lower(variables, clips))["flops"]
     assert 2.5 * forward < work.operations[1] < 4 * forward
     assert work.moved[1] > 0 and work.moved[0] > 4 * params
 
 
-def test_a_prediction_by_hand(planner):
+def test_a_prediction_by_hand():
     work = planner.Work((0.0, 2e12), (1e9, 0.5e9), 100_000_000)
     training = configs.Training(steps=1000, batch=32, learning_rate=1e-4)
     arguments = planner.Arguments(reached=0.5)
@@ -94,19 +87,27 @@ def test_a_prediction_by_hand(planner):
     assert weak.batch == 512 and weak.hours == pytest.approx(1000 / 16 * weak.step / 3600)
 
 
+@pytest.mark.parametrize("kind, chip", [("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA A100-SXM4-80GB", "a100"),
+                                        ("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v5", "v5p"),
+                                        ("TPU v5p", "v5p"), ("TPU v6 lite", "v6e"), ("TPU v4", None),
+                                        ("NVIDIA H100 PCIe", None), ("cpu", None)])
+def test_published_rates_go_by_the_device_s_name(kind, chip):
+    assert published(kind) == CHIPS.get(chip)
+
+
 @pytest.mark.parametrize("change, said", [({"reached": 0.0}, "--reached"), ({"batch_per_chip": 0}, "--batch-per-chip")])
-def test_bad_numbers(planner, change, said):
+def test_bad_numbers(change, said):
     with pytest.raises(InputError, match=said):
         planner.main(planner.Arguments(size="smoke", **change))
 
 
 @pytest.mark.slow
-def test_the_whole_plan_at_smoke_size(planner, tmp_path, capsys, eight_devices):
+def test_the_whole_plan_at_smoke_size(tmp_path, capsys, eight_devices):
     result = planner.main(planner.Arguments(size="smoke", output=tmp_path / "plan.json"))
     printed = capsys.readouterr().out
     assert "Assumed: 40% of the published rates" in printed and "this CPU:" in printed
     assert json.loads((tmp_path / "plan.json").read_text()) == json.loads(json.dumps(result))
-    pods = {(chip, 2**k) for chip in planner.CHIPS for k in range(11)}
+    pods = {(chip, 2**k) for chip in CHIPS for k in range(11)}
     for network in planner.NETWORKS:
         rows = {(p["chip"], p["chips"]): p for p in result[network]["predictions"]}
         assert set(rows) == pods and result[network]["here"]["measured"] > 0

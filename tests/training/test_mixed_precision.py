@@ -5,7 +5,6 @@ both directions.
 """
 
 import dataclasses
-import json
 from typing import get_args
 
 import jax
@@ -31,8 +30,6 @@ from vrstc_jax import config as configs
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import to_float
-from vrstc_jax.recipes import fit
-from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.training import reid, stcnet
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -165,14 +162,3 @@ def test_float32_is_the_program_that_it_is_without_a_type():
         return jax.jit(run).lower(state.params["generators"], variables).as_text()
 
     assert program("float32") == program(None) != program("bfloat16")
-
-
-def test_a_fit_begun_before_there_was_a_choice_goes_on(tmp_path):
-    fit._claim(tmp_path, [], SMOKE, 0, {})
-    record = tmp_path / "fit.json"
-    written = json.loads(record.read_text())
-    del written["config"]["compute"]
-    record.write_text(json.dumps(written))
-    fit._claim(tmp_path, [], SMOKE, 0, {})
-    with pytest.raises(InputError, match="other input or settings"):
-        fit._claim(tmp_path, [], in_bfloat16(SMOKE), 0, {})

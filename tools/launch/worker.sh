@@ -1,97 +1,75 @@
 #!/bin/bash
-# What each worker of a TPU VM is told over ssh; tools/launch/tpu_vm.py puts this file on it.
+# Runs experiments on a worker of a TPU VM. tools/launch/tpu_vm.py copies it there and calls it over ssh.
 #
-#   worker.sh install REQUIREMENT...         a virtual environment with these in it
-#   worker.sh start RETRIES MODULE [ARG...]  python -m MODULE ARG... in the background; again, up to RETRIES
-#                                            times, where it was preempted (exit code 75)
-#   worker.sh log LINES                      the last lines of its log, and what comes, until it ends
-#   worker.sh stop SECONDS                   SIGTERM; SIGKILL to what is left after so many seconds
+#   worker.sh install ARCHIVE                a Python environment with the archived commit and JAX for TPUs
+#   worker.sh start RETRIES MODULE [ARG...]  python -m MODULE ARG... in the background; restarts it, up to RETRIES
+#                                            times, when it was preempted (exit code 75)
+#   worker.sh log LINES                      the last lines of its log, then new ones until it ends
+#   worker.sh stop SECONDS                   SIGTERM; after so many seconds SIGKILL to what is left
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run=$here/run
-python=$here/venv/bin/python
 preempted=75
 
-# A run holds this lock as long as any of its processes lives, and a reboot frees it.
+fail() {
+  echo "worker.sh: $1" >&2
+  exit 1
+}
+
+# Every process of a run inherits this lock, so it is held while any of them lives. A reboot releases it.
 running() {
   [[ -e $run/lock ]] && ! flock --nonblock "$run/lock" true
 }
 
 install() {
-  if running; then
-    echo "worker.sh: a run is going on here; stop it before installing" >&2
-    exit 1
-  fi
-  # The old environment stays until the new one is whole.
-  trap 'rm -rf "$here/venv.new"' EXIT
-  rm -rf "$here/venv.new"
-  make_environment
-  "$here/venv.new/bin/python" -m pip install --quiet --upgrade "$@"
+  if running; then fail "a run is in progress here; stop it before installing"; fi
+  new=$here/venv.new # the old environment stays until the new one is complete
+  trap 'rm -rf "$new"' EXIT
+  rm -rf "$new"
+  # TPU VMs run Ubuntu 22.04 with Python 3.10, which is too old; uv brings its own. Ubuntu 24.04 wants the variable.
+  PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+  python3 -m uv venv --quiet --python 3.11 "$new"
+  mkdir "$new/source"
+  tar -xzf "$1" --strip-components=1 --directory "$new/source"
+  python3 -m uv pip install --quiet --python "$new/bin/python" "$new/source[tpu]"
   rm -rf "$here/venv"
-  mv "$here/venv.new" "$here/venv"
-}
-
-make_environment() {
-  local candidate
-  for candidate in python3.11 python3.12 python3.13 python3; do
-    if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      "$candidate" -m venv "$here/venv.new"
-      return
-    fi
-  done
-  # Ubuntu 22.04, which TPU VMs run, has Python 3.10: uv brings another.
-  python3 -m pip install --quiet --user uv
-  python3 -m uv venv --quiet --python 3.11 --seed "$here/venv.new"
+  mv "$new" "$here/venv"
 }
 
 start() {
-  local retries=$1 command waited
+  local retries=$1 command
   shift
   command=$(printf '%q ' "$@")
-  if [[ ! -x $python ]]; then
-    echo "worker.sh: nothing is installed here; install first" >&2
-    exit 1
-  fi
+  [[ -x $here/venv/bin/python ]] || fail "nothing is installed here; install first"
   mkdir -p "$run"
   exec 9>>"$run/lock"
   if ! flock --nonblock 9; then
-    # ssh tries again when a connection breaks off, so the same command twice is one run.
-    if [[ $command == "$(cat "$run/command")" ]]; then
-      echo "worker.sh: this runs already"
-      return
-    fi
-    echo "worker.sh: another run is going on here; stop it first" >&2
-    exit 1
+    # ssh repeats a command when its connection breaks, so the same command twice is one run.
+    [[ $command == "$(cat "$run/command")" ]] || fail "another run is in progress here; stop it first"
+    echo "worker.sh: already running"
+    return
   fi
   printf '%s\n' "$command" >"$run/command"
-  rm -f "$run/pid" "$run/exit"
+  rm -f "$run/exit"
   setsid bash "$here/worker.sh" supervise "$retries" "$@" </dev/null >>"$run/log" 2>&1 &
-  for ((waited = 0; waited < 200; waited++)); do
-    if [[ -s $run/pid ]]; then
-      echo "worker.sh: started"
-      return
-    fi
-    sleep 0.05
-  done
-  echo "worker.sh: did not start; is the disk full?" >&2
-  exit 1
+  echo "$!" >"$run/pid"
+  echo "worker.sh: started"
 }
 
-# Runs the program until it ends for another reason than preemption. SIGTERM goes on to the program alone, not
-# to the processes that read its data: it needs them until its checkpoint is written.
+# Runs the program until it ends for another reason than preemption.
 supervise() {
   local retries=$1 attempt=0 code=0 child='' stopping='' interrupted=''
   shift
   trap 'stopping=yes; interrupted=yes; [[ $child ]] && kill -TERM "$child" 2>/dev/null' TERM
   trap '' HUP
-  echo "$$" >"$run/pid"
   while [[ ! $stopping ]]; do
     echo "worker.sh: $(date -u +%FT%TZ) python -m $(printf '%q ' "$@")"
-    "$python" -m "$@" &
+    # Experiments are not installed, only the package is; they run out of the source.
+    PYTHONPATH=$here/venv/source "$here/venv/bin/python" -m "$@" &
     child=$!
-    if [[ $stopping ]]; then kill -TERM "$child" 2>/dev/null || true; fi # it came just before
-    while :; do # a signal ends `wait` early
+    if [[ $stopping ]]; then kill -TERM "$child" 2>/dev/null || true; fi # it came before `child` was set
+    while :; do # a signal ends `wait` before the child has ended
       interrupted=''
       code=0
       wait "$child" || code=$?
@@ -100,8 +78,8 @@ supervise() {
     child=''
     if [[ $stopping ]] || ((code != preempted || attempt >= retries)); then break; fi
     attempt=$((attempt + 1))
-    echo "worker.sh: preempted (exit code $code); again, $attempt of $retries"
-    # The other workers must have ended too before the first of them starts anew.
+    echo "worker.sh: preempted (exit code $code); restart $attempt of $retries"
+    # The program must have ended on every worker before it restarts on any. The pause does not hold the lock.
     sleep "${VRSTC_RETRY_SECONDS:-30}" 9>&- &
     wait "$!" || true
   done
@@ -110,45 +88,30 @@ supervise() {
 }
 
 log() {
-  if [[ ! -e $run/log ]]; then
-    echo "worker.sh: nothing has run here yet" >&2
-    exit 1
-  fi
-  if running; then
-    tail --lines="$1" --follow --pid="$(cat "$run/pid")" "$run/log"
-  else
-    tail --lines="$1" "$run/log"
-  fi
+  [[ -e $run/log ]] || fail "nothing has run here yet"
+  local follow=()
+  if running; then follow=(--follow "--pid=$(cat "$run/pid")"); fi
+  tail --lines="$1" "${follow[@]}" "$run/log"
 }
 
 stop() {
-  local seconds=$1 group end
+  local group end=$((SECONDS + $1))
   if ! running; then
     echo "worker.sh: nothing runs here"
     return
   fi
   group=$(cat "$run/pid")
   kill -TERM "$group" 2>/dev/null || true
-  end=$((SECONDS + seconds))
-  while ((SECONDS < end)); do
-    if ! running; then
-      echo "worker.sh: stopped, exit code $(cat "$run/exit" 2>/dev/null || echo unknown)"
-      return
-    fi
-    sleep 0.2
-  done
-  kill -KILL -- "-$group" 2>/dev/null || true
-  echo "worker.sh: killed after $seconds s"
+  while running && ((SECONDS < end)); do sleep 0.2; done
+  if running; then
+    kill -KILL -- "-$group" 2>/dev/null || true
+    echo "worker.sh: killed after $1 s"
+  else
+    echo "worker.sh: stopped, exit code $(cat "$run/exit" 2>/dev/null || echo unknown)"
+  fi
 }
 
-verb=${1:-}
-case $verb in
-install | start | supervise | log | stop)
-  shift
-  "$verb" "$@"
-  ;;
-*)
-  echo "worker.sh: install, start, log or stop; got '$verb'" >&2
-  exit 2
-  ;;
+case ${1:-} in
+install | start | supervise | log | stop) "$@" ;;
+*) fail "install, start, log or stop; got '${1:-}'" ;;
 esac

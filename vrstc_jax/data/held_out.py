@@ -1,4 +1,4 @@
-"""Runs of frames that training does not see, for judging."""
+"""Runs of frames that training does not see, for judging completion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Runs of neighbouring frames kept from training: for each tracklet, (first, last + 1)."""
+    """Runs of consecutive frames kept from training: for each tracklet, (first, last + 1)."""
 
     runs: tuple[tuple[tuple[int, int], ...], ...]
 
     def without(self, tracklet: int, frames: np.ndarray) -> np.ndarray:
-        """`frames` (indices, ascending) less those held out of a tracklet."""
+        """`frames` (int [n], indices, ascending) less those held out of the tracklet with this index."""
         keep = np.ones(len(frames), bool)
         for first, end in self.runs[tracklet]:
             keep &= (frames < first) | (frames >= end)
@@ -21,11 +21,14 @@ class HeldOut:
 
 
 def hold_out_runs(lengths: Sequence[int], size: int) -> HeldOut:
-    """Runs of `size` frames spread over each tracklet, about a tenth of its frames, each with as many
-    frames before and after it; tracklets shorter than three runs have none."""
-    def spread(length):
+    """Spreads runs of `size` frames over tracklets of these lengths, about a tenth of the frames.
+
+    Each run has at least `size` frames before and after it; tracklets shorter than three runs have none.
+    """
+    def spread(length: int) -> tuple[tuple[int, int], ...]:
         if not size or length < 3 * size:
             return ()
+        # 11, so that a tenth of the frames that remain for training is held out.
         count = max(1, length // (11 * size))
         starts = ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
         return tuple((int(start), int(start) + size) for start in starts)

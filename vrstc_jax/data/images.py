@@ -1,8 +1,8 @@
-"""Single pictures, read and written.
+"""Reads and writes single pictures.
 
-Pictures are uint8 [H, W, 3], RGB; masks are bool [H, W], true = hidden, and white in their files. What is
-written is PNG, without loss, under a temporary name that is renamed at the end: a file that is there is
-whole. A file that cannot be read or written raises `InputError` with one line that names it.
+Pictures are uint8 [H, W, 3], RGB; masks are bool [H, W], true = hidden, and white in their files. Files are written as
+PNG, without loss, under a temporary name that is renamed at the end: a file that exists is complete. A file that
+cannot be read or written raises `InputError` with one line that names it.
 """
 
 import io
@@ -20,10 +20,10 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", "
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """The picture in a file, uint8 [H, W, 3], RGB.
+    """Reads the picture in a file: uint8 [H, W, 3], RGB.
 
-    Grey pictures get three equal channels, transparency is dropped, 16 bits are cut to the upper 8, and a
-    JPEG is turned upright as its EXIF says.
+    Grey pictures get three equal channels, transparency is dropped, of 16 bits the upper 8 are kept, and a
+    JPEG is turned upright as its EXIF orientation says.
 
     Raises:
       InputError: no such file, not a picture, or a picture that is cut short or damaged.
@@ -31,31 +31,22 @@ def read_image(path: str | Path) -> np.ndarray:
     return _rgb(_load(path))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """The mask in a picture file of any channels, bool [H, W]: true (hidden) where it is brighter than 127.
+def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
+    """Decodes the bytes of a picture file: uint8 [H, W, 3], RGB. `name` is what an `InputError` calls it.
 
     Raises:
-      InputError: as `read_image`; or the mask is neither black nor has it white, as files of zeros and ones.
+      InputError: as `read_image`.
     """
-    grey = np.asarray(Image.fromarray(_rgb(_load(path))).convert("L"))
-    if 0 < grey.max() <= 127:
-        raise InputError(f"{path}: a mask is white (255) where the person is hidden; its brightest value is "
-                         f"{grey.max()}.")
-    return grey > 127
-
-
-def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
-    """The picture in the bytes of a file, uint8 [H, W, 3], RGB. `name` is what an `InputError` calls it."""
     return _rgb(_load(io.BytesIO(data), name=name))
 
 
 def check_picture(path: str | Path) -> tuple[int, int]:
-    """Height and width of the picture in a file, found with as little decoding as a safe answer needs.
+    """Checks that a picture file is intact, and returns its height and width.
 
-    PNGs have their checksums read and JPEGs their end marker; what these cannot vouch for is decoded.
+    Of PNGs the checksums are read and of JPEGs the end marker, which is fast; other files are decoded.
 
     Raises:
-      InputError: as `read_image`. Damage inside a JPEG's data is not always seen, here or by decoders.
+      InputError: as `read_image`. Damage inside a JPEG's data is not always detected, here or by decoders.
     """
     try:
         with Image.open(path) as image:
@@ -73,7 +64,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """The bytes of a PNG file of a picture, uint8 [H, W, 3] RGB, or a mask, bool [H, W] (true is white).
+    """Encodes a picture, uint8 [H, W, 3] RGB, or a mask, bool [H, W] (true is white), as the bytes of a PNG file.
 
     Raises:
       ValueError: another shape or type, or no pixels.
@@ -86,13 +77,12 @@ def encode_png(array: np.ndarray) -> bytes:
     elif array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
         pixels = np.ascontiguousarray(array[:, :, ::-1])
     else:
-        raise ValueError("a PNG is made of uint8 [H, W, 3] or bool [H, W]. "
-                         f"Got {array.dtype} {list(array.shape)}.")
+        raise ValueError(f"a PNG is made of uint8 [H, W, 3] or bool [H, W]. Got {array.dtype} {list(array.shape)}.")
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:
-    """Writes a picture or a mask (see `encode_png`) as PNG, making the folders above it.
+    """Writes a picture or a mask (see `encode_png`) as PNG, and creates the folders above it.
 
     Raises:
       InputError: the file cannot be written.
@@ -100,22 +90,21 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
     replace_file(path, encode_png(array))
 
 
-def _load(source, *, name: str | Path | None = None) -> Image.Image:
-    """The decoded picture, upright. Pillow raises where the data end early, unlike cv2, which fills in."""
+def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:
+    """The decoded picture, upright. Read by Pillow, which raises where the data end early; cv2 fills in grey."""
     try:
-        remote = name is None and is_remote(source)
+        remote = not isinstance(source, io.BytesIO) and is_remote(source)
         with Image.open(io.BytesIO(as_path(source).read_bytes()) if remote else source) as image:
             image.load()
-            turn = image.format in ("JPEG", "MPO")
-            return ImageOps.exif_transpose(image) if turn else image.copy()
+            return ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image.copy()
     # On damaged files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
     except Exception as error:
-        raise _unreadable(source if name is None else name, error) from None
+        raise _unreadable(name or source, error) from None
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
-        # Pillow would clip 16 bits at 255 instead of scaling them.
+        # Pillow's convert("RGB") clips 16-bit values at 255 instead of scaling them.
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.array(image.convert("RGB"))
@@ -128,11 +117,9 @@ def _ends_as_jpeg(path: str | Path) -> bool:
         return file.read().rstrip(b"\0").endswith(b"\xff\xd9")
 
 
-def _unreadable(name, error: Exception) -> InputError:
+def _unreadable(name: object, error: Exception) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{name}: no such file.")
+        return InputError(f"{name}: no such file; give a picture.")
     if isinstance(error, Image.UnidentifiedImageError):
         return InputError(f"{name}: not a picture, or a damaged one; replace it or take it out.")
     return InputError(f"{name}: this picture cannot be read ({describe_error(error)}); replace it or take it out.")
-
-

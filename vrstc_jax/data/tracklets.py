@@ -1,20 +1,24 @@
 """A tracklet: one person, followed by one camera for some frames.
 
-Whatever tracklets come from (a video with boxes, folders of frames, made-up walkers), the rest of the
-package sees this one type. Frames are read when they are asked for, so that a tracklet may be longer than
-memory; crops keep their own resolution, which may change from frame to frame.
+All sources (a video with boxes, folders of frames, stored sets, synthetic walkers) give this one type. Frames are read
+when they are asked for, so that a tracklet may be larger than memory; crops keep their own resolution, which may
+change from frame to frame.
 
 Pictures are uint8 [H_t, W_t, 3], RGB. Masks are bool [H_t, W_t], true where the person is hidden.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
-class LazySequence(Sequence):
-    """`length` items, each made by `read(index)` when asked for, and not kept."""
+class LazySequence(Sequence[np.ndarray]):
+    """`length` arrays, each made by `read(index)` whenever it is asked for, and not kept.
+
+    Slices are lists of arrays.
+    """
 
     def __init__(self, length: int, read: Callable[[int], np.ndarray]):
         self._length = length
@@ -23,7 +27,7 @@ class LazySequence(Sequence):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._length))]
         if not -self._length <= index < self._length:
@@ -31,21 +35,32 @@ class LazySequence(Sequence):
         return self._read(index % self._length)
 
 
+class EncodedFrames(LazySequence):
+    """Frames that exist as the bytes of PNG or JPEG files, `encoded(index)`; a set stores these bytes unchanged."""
+
+    def __init__(self, length: int, read: Callable[[int], np.ndarray], encoded: Callable[[int], bytes]):
+        super().__init__(length, read)
+        self.encoded = encoded
+
+
 @dataclass(frozen=True, eq=False)
 class Tracklet:
     """One person's frames and what is known of them.
 
     Attributes:
-      name: where its results go, a relative path such as '0001/c1/t3', or a track's number.
-      frames: T pictures, uint8 [H_t, W_t, 3], RGB; a lazy sequence as a rule.
+      name: a relative path below which its results are written, such as '0001/c1/t3', or a track's number.
+      frames: T pictures, uint8 [H_t, W_t, 3], RGB; usually a lazy sequence.
       frame_names: T names, the stems of the files that results are written to, such as '000017'.
-      person, camera: what the source says of them, or None.
-      masks: T masks, bool [H_t, W_t], true = hidden; None where the hidden parts are to be located.
-      truth: T pictures without the occluder, where that is known (made-up walkers).
+      person, camera: identities from the source, or None.
+      masks: T masks, bool [H_t, W_t], true = hidden; None where the hidden parts have to be located.
+      truth: T pictures without the occluder, where that is known (synthetic walkers).
       silhouettes: T masks of the whole person, hidden or not, where that is known.
       boxes: float [T, 5] for crops of a video: frame number from 1, left, top, width, height in pixels
         of the picture, clipped to it.
       warnings: what was odd about the source, one sentence each.
+
+    Raises:
+      ValueError: a field has another length than `frames`.
     """
 
     name: str
@@ -59,7 +74,7 @@ class Tracklet:
     boxes: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("frame_names", "masks", "truth", "silhouettes", "boxes"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.frames):

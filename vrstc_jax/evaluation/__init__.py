@@ -1,4 +1,4 @@
-"""Judging: how well people are found again (`distances`, `rerank`, `rank`), and image quality (`quality`)."""
+"""Evaluation: ranking people by their features (`distances`, `rerank`, `rank`), image quality, locating quality."""
 
 from vrstc_jax.evaluation.distances import distances
 from vrstc_jax.evaluation.ranking import Ranking, first_entries, rank

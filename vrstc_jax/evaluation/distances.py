@@ -9,25 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 
 Metric = Literal["cosine", "euclidean", "squared"]
-_ORDINARY = 30  # powers of two, up to which sums of millions of squares are far from float32's ends
+_ORDINARY = 30  # largest values up to 2^±30: sums of millions of their squares are far from float32's limits
 
 
 def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
               metric: Literal["cosine", "euclidean"] = "cosine", block: int = 512) -> np.ndarray:
     """Distances between all queries and all gallery entries, float32 [Q, G].
 
-    The matrix lies on the host. The device holds the features, in float32, and the distances of `block`
-    queries at a time; products are made at the highest precision it has. Euclidean distances come from
-    |q|² + |g|² − 2 q·g, so between features of length l they err by some 1e-3 l at worst, where the features
-    are all but equal.
+    The matrix is kept on the host. The device holds the features, in float32, and the distances of `block`
+    queries at a time; it multiplies at its highest precision. Euclidean distances come from |q|² + |g|² − 2 q·g:
+    between features of length l, their error is at most about 1e-3 l, and largest for nearly equal features.
 
     Args:
       query_features, gallery_features: [Q, C] and [G, C], real numbers.
       metric: "cosine", 1 − cos in [0, 2], as the paper tests (section 4.1); a feature of length zero is at
         distance 1 from everything. Or "euclidean".
+      block: queries whose distances the device computes at once, at least 1.
 
     Raises:
-      ValueError: features of unlike lengths, or not finite; an unknown metric.
+      ValueError: features of unlike lengths, or not finite; an unknown metric; a block below 1.
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"metric must be 'cosine' or 'euclidean'. Got {metric!r}.")
@@ -38,17 +38,23 @@ def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
     result = np.empty((len(query), len(gallery)), np.float32)
     for start, rows in distance_blocks(query, gallery, metric=metric, block=block):
         result[start:start + len(rows)] = rows
-        del rows  # or the next block is made while this one is on the device
+        del rows  # else the device would hold this block and the next one at once
     return np.ldexp(result, exponent, out=result) if exponent else result
 
 
 def distance_blocks(query: np.ndarray, gallery: np.ndarray, *, metric: Metric,
                     block: int) -> Iterator[tuple[int, jax.Array]]:
-    """(first query, its and the following queries' distances [block, G], on the device), one after another.
+    """Yields (index of the first query, distances [block, G] of it and the queries after it), on the device.
 
-    All blocks are of one size, so that the device compiles once: the last one overlaps the one before it.
-    With fewer queries than `block` there is one, of all. "squared" is the Euclidean distance, squared.
-    Features are those of `checked_features`.
+    All blocks have one size, so that the device compiles once: the last block overlaps the one before it.
+    With fewer queries than `block` there is one block of all.
+
+    Args:
+      query, gallery: [Q, C] and [G, C], of `checked_features`.
+      metric: as of `distances`, or "squared", the squared Euclidean distance.
+
+    Raises:
+      ValueError: a block below 1.
     """
     if block < 1:
         raise ValueError(f"block must be at least 1 query. Got {block}.")
@@ -62,7 +68,11 @@ def distance_blocks(query: np.ndarray, gallery: np.ndarray, *, metric: Metric,
 
 
 def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as finite float32 [Q, C] and [G, C] on the host; a ValueError says what else was got."""
+    """Both as float32 [Q, C] and [G, C] on the host.
+
+    Raises:
+      ValueError: they are not real numbers, not finite in float32, or not of one length C.
+    """
     query, gallery = np.asarray(query), np.asarray(gallery)
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1] or not query.shape[1]:
         raise ValueError("features must be [queries, C] and [gallery, C], of one length C. "
@@ -71,9 +81,9 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
     for name, features in (("query", query), ("gallery", gallery)):
         if not jnp.issubdtype(features.dtype, jnp.floating) and features.dtype.kind not in "iu":
             raise ValueError(f"{name} features must be real numbers. Got {features.dtype}.")
-        with np.errstate(over="ignore"):  # it is refused below
+        with np.errstate(over="ignore"):  # infinities are refused below
             features = features.astype(np.float32, copy=False)
-        finite = np.isfinite(features).all(axis=1)
+        finite = np.asarray(np.isfinite(features).all(axis=1))
         if not finite.all():
             raise ValueError(f"{name} features must be finite in float32. Got others in {(~finite).sum()} of "
                              f"{len(finite)}, first in number {np.argmin(finite)} (from 0).")
@@ -82,7 +92,7 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
 
 
 def to_ordinary_size(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """(both over 2^e, e): where the largest value is so far from 1 that squares of such values leave float32."""
+    """(query / 2^e, gallery / 2^e, e), so that squares of the values fit into float32; e is 0 where they do anyway."""
     # Without np.abs, which would copy all features.
     largest = max(float(max(features.max(initial=0), -features.min(initial=0))) for features in (query, gallery))
     exponent = int(np.frexp(largest)[1]) if largest else 0
@@ -92,17 +102,17 @@ def to_ordinary_size(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
 
 
 @partial(jax.jit, static_argnames="metric")
-def _prepared(features, *, metric):
-    """Features of length 1 for the cosine (or 0), as they are otherwise; and their squared lengths [n]."""
+def _prepared(features: jax.Array, *, metric: Metric) -> tuple[jax.Array, jax.Array]:
+    """Features [n, C], scaled to length 1 (or 0) for the cosine, and their squared lengths [n]."""
     if metric == "cosine":
-        # First by the largest value: squares of tiny or huge values would leave float32.
+        # Divides by the largest value first: squares of tiny or huge values would leave float32.
         features = features / _or_one(jnp.abs(features).max(axis=1, keepdims=True))
         features = features / _or_one(jnp.linalg.norm(features, axis=1, keepdims=True))
     return features, jnp.square(features).sum(axis=1)
 
 
 @partial(jax.jit, static_argnames="metric")
-def _block(query, gallery, gallery_sizes, *, metric):
+def _block(query: jax.Array, gallery: jax.Array, gallery_sizes: jax.Array, *, metric: Metric) -> jax.Array:
     query, query_sizes = _prepared(query, metric=metric)
     products = jnp.matmul(query, gallery.T, precision=jax.lax.Precision.HIGHEST)
     if metric == "cosine":
@@ -111,5 +121,5 @@ def _block(query, gallery, gallery_sizes, *, metric):
     return squared if metric == "squared" else jnp.sqrt(squared)
 
 
-def _or_one(lengths):
+def _or_one(lengths: jax.Array) -> jax.Array:
     return jnp.where(lengths > 0, lengths, 1)

@@ -1,12 +1,13 @@
-"""Judging completion against what was really there, beside the simple fillings it has to beat.
+"""Judging completion against what was really there, beside the simple fillings that it has to beat.
 
 Scores are taken over the hole's pixels at each crop's own resolution and averaged over frames
-(`evaluation.quality`). Methods: `copy` (the nearest usable frame), `mean` (of the two neighbours), `telea`
+(`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `telea`
 (OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +15,19 @@ from vrstc_jax.data.held_out import hold_out_runs
 from vrstc_jax.data.neighbours import nearest_sources
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation import quality
-from vrstc_jax.inference.complete import CompletedFrame, Completer
+from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.ops.regions import BANDS, bands_mask
+from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
+
+HeldOutRuns = Mapping[str, Sequence[Sequence[str]]]
+"""{tracklet: [[frame names of a run], …]}: frames that training never saw."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A frame that was hidden, what was made of it, and what was there; for pictures."""
+    """A judged frame, for pictures: as shown to the completer, uint8 [H, W, 3]; completed; and the truth."""
 
     tracklet: str
     frame_name: str
@@ -33,74 +37,77 @@ class Judged:
 
 
 def held_out_by(completer: Completer, tracklets: Sequence[Tracklet], size: int) -> dict[str, list[list[str]]]:
-    """Runs of `size` frames to judge a model on that never saw these tracklets, as a model's provenance has them:
-    spread over each tracklet as `fit` spreads those that it holds out, where the model finds nothing hidden."""
-    lengths = [len(tracklet) for tracklet in tracklets]
+    """Runs of `size` frames of footage that the model never saw, in which it finds nothing hidden.
+
+    They are spread over each tracklet as `fit` spreads the runs that it holds out.
+    """
     found = {}
-    for tracklet, runs in zip(tracklets, hold_out_runs(lengths, size).runs):
-        usable = completer.plan(tracklet).usable if runs else None
-        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if usable[slice(*run)].all()]
+    for tracklet, runs in zip(tracklets, hold_out_runs([len(tracklet) for tracklet in tracklets], size).runs):
+        if not runs:
+            continue
+        visible = completer.plan(tracklet).visible
+        kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if visible[slice(*run)].all()]
         if kept:
             found[tracklet.name] = kept
     return found
 
 
-def has_held_out(model: Model, tracklets: Sequence[Tracklet]) -> bool:
-    """Whether any of the model's held-out runs is in these tracklets."""
-    held_out = model.provenance.get("held_out") or {}
-    return any(_runs_in(tracklet, held_out.get(tracklet.name, ())) for tracklet in tracklets)
+def held_out_of(model: Model) -> HeldOutRuns:
+    """The runs that `fit` kept from a model's training, as the model file records them."""
+    return model.provenance.get("held_out") or {}
 
 
-def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], *, seed: int = 0, progress=None,
-                   keep: list[Judged] | None = None) -> quality.ScoreTable:
-    """On runs of frames that training never saw: a band hidden in all frames of a run at once.
+def has_any(held_out: HeldOutRuns, tracklets: Sequence[Tracklet]) -> bool:
+    """Whether any of the held-out runs is in these tracklets."""
+    return any(_runs_in(tracklet, held_out) for tracklet in tracklets)
 
-    Which band is drawn from `seed`, run by run. The frames to complete from are the tracklet's unoccluded
-    frames outside the run.
+
+def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out: HeldOutRuns, *, seed: int = 0,
+                   progress: Callable[[], Any] | None = None, keep: list[Judged] | None = None) -> quality.ScoreTable:
+    """Scores on runs of frames that training never saw: one band is hidden in all frames of a run.
+
+    The band is drawn from `seed`, run by run. Frames are completed from the tracklet's visible frames outside the
+    run.
 
     Args:
+      held_out: the runs, such as `held_out_of(model)` or `held_out_by(…)`.
       progress: called after each run.
-      keep: frames are added to it, for pictures.
+      keep: the judged frames are appended to it, for pictures.
 
     Raises:
-      InputError: the model records no held-out run, or none of them is in these tracklets.
+      InputError: there is no held-out run, or none of them is in these tracklets.
     """
-    held_out = completer.model.provenance.get("held_out") or {}
     if not held_out:
         raise InputError("The model has no held-out runs to be judged on; fit it with --hold-out 9, or judge "
                          "where the truth is known (--truth).")
-    table, found = quality.ScoreTable(), 0
-    for tracklet in tracklets:
-        runs = _runs_in(tracklet, held_out.get(tracklet.name, ()))
-        if not runs:
-            continue
-        plan = completer.plan(tracklet)
-        for number, run in enumerate(runs):
-            # Seeded by the run's place, so that a band does not depend on which tracklets are judged.
-            rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
-            hidden = np.arange(BANDS) == rng.integers(BANDS)
-            usable = plan.usable.copy()
-            usable[run] = False
-            run_plan = Plan(lambda index, frame: bands_mask(hidden, *frame.shape[:2]), usable, plan.scores)
-            _judge(completer, tracklet, run_plan, run, tracklet.frames, table, keep)
-            found += 1
-            if progress:
-                progress()
-    if not found:
+    if not has_any(held_out, tracklets):
         raise InputError("None of the model's held-out runs is in this input; judge on the footage that the "
                          f"model was fitted to (it held out runs of tracklets {', '.join(list(held_out)[:5])}).")
+    table = quality.ScoreTable()
+    for tracklet in tracklets:
+        runs = _runs_in(tracklet, held_out)
+        plan = completer.plan(tracklet) if runs else None
+        for number, run in enumerate(runs):
+            assert plan is not None
+            # Seeded by the run's number and tracklet, so that a band does not depend on which others are judged.
+            rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
+            hidden = np.arange(BANDS) == rng.integers(BANDS)
+            _judge(completer, tracklet, plan.hiding(run, hidden), run, table, keep)
+            if progress:
+                progress()
     return table
 
 
-def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located: bool, progress=None,
-                keep: list[Judged] | None = None) -> quality.ScoreTable:
-    """Where the truth behind the occluder is known: scores over the truly hidden pixels.
+def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located: bool,
+                progress: Callable[[], Any] | None = None, keep: list[Judged] | None = None) -> quality.ScoreTable:
+    """Scores over the truly hidden pixels, where the truth behind the occluder is known.
 
     Args:
       tracklets: with `truth`, and with `masks`, which say what is truly hidden.
-      located: whether completion, like all methods beside it, works with located bands in place of the true
+      located: whether completion, like all methods beside it, works with located bands instead of the true
         masks; hidden pixels that were not located then keep what hides them.
       progress: called after each tracklet.
+      keep: the judged frames are appended to it, for pictures.
 
     Raises:
       InputError: a tracklet has no truth or no masks.
@@ -112,29 +119,34 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
                              "occluder and the masks of what is hidden; give --truth and --masks.")
         seen = Tracklet(name=tracklet.name, frames=tracklet.frames, frame_names=tracklet.frame_names)
         plan = completer.plan(seen if located else tracklet)
+        # A frame hidden entirely is left as it is, so there is no completion to score.
         hidden = [i for i, mask in enumerate(tracklet.masks) if mask.any() and not mask.all()]
-        _judge(completer, tracklet, plan, hidden, tracklet.truth, table, keep, true_masks=tracklet.masks)
+        _judge(completer, tracklet, plan, hidden, table, keep, against_truth=True)
         if progress:
             progress()
     return table
 
 
-def _judge(completer, tracklet, plan, indices, truth, table, keep, true_masks=None):
-    nearest = nearest_sources(plan.usable)
+def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequence[int], table: quality.ScoreTable,
+           keep: list[Judged] | None, against_truth: bool = False) -> None:
+    """Scores every method on some frames: over what the plan hides, or over the true masks against the truth."""
+    nearest = nearest_sources(plan.visible)
     for done in completer.select(tracklet, plan, indices):
         index = done.index
-        frame, mask, expected = tracklet.frames[index], done.mask, truth[index]
-        scored = mask if true_masks is None else true_masks[index]
+        frame, mask = tracklet.frames[index], done.mask
+        expected, scored = frame, mask
+        if against_truth and tracklet.truth is not None and tracklet.masks is not None:
+            expected, scored = tracklet.truth[index], tracklet.masks[index]
         before, after = ((None if i < 0 else tracklet.frames[i]) for i in nearest[index])
-        distances = [abs(int(i) - index) for i in nearest[index]]
+        first, second = (abs(int(i) - index) for i in nearest[index])
         fillings = {
-            "copy": quality.copy_nearest(frame, mask, before, after, tuple(distances)),
+            "copy": quality.copy_nearest(frame, mask, before, after, (first, second)),
             "mean": quality.mean_of_neighbours(frame, mask, before, after),
             "telea": quality.telea(frame, mask),
             "spatial": frame if done.spatial is None else done.spatial,
             "stcnet": done.frame,
         }
-        there = [d for d, i in zip(distances, nearest[index]) if i >= 0]
+        there = [d for d, i in zip((first, second), nearest[index]) if i >= 0]
         for method, filling in fillings.items():
             table.add(method, distance=min(there, default=None), l1=quality.l1(filling, expected, scored),
                       psnr=quality.psnr(filling, expected, scored), ssim=quality.ssim(filling, expected, scored))
@@ -142,7 +154,8 @@ def _judge(completer, tracklet, plan, indices, truth, table, keep, true_masks=No
             keep.append(Judged(tracklet.name, tracklet.frame_names[index], frame, done, expected))
 
 
-def _runs_in(tracklet, runs):
-    """Held-out runs, recorded as frame names, as lists of indices; those that are not all there left out."""
-    place = {name: i for i, name in enumerate(tracklet.frame_names)}
-    return [[place[name] for name in run] for run in runs if all(name in place for name in run)]
+def _runs_in(tracklet: Tracklet, held_out: HeldOutRuns) -> list[list[int]]:
+    """A tracklet's held-out runs as frame indices; runs with a frame that the tracklet lacks are left out."""
+    index = {name: i for i, name in enumerate(tracklet.frame_names)}
+    return [[index[name] for name in run] for run in held_out.get(tracklet.name, ())
+            if all(name in index for name in run)]

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vrstc_jax.inference.plan import hidden_bands
 from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.runtime.text_tables import text_table
 
 HIDDEN_SHARE = 1 / 3
 """A band counts as hidden where at least this share of it is."""
@@ -13,14 +15,14 @@ HIDDEN_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class LocatingScore:
-    """What a threshold finds.
+    """How well a threshold finds hidden bands.
 
     Attributes:
       tau: the threshold.
       precision: of the bands called hidden, the share that are; NaN where none is called so.
       recall: of the hidden bands, the share that is called so; NaN where none is hidden.
       called, hidden, bands: numbers of bands.
-      average_precision: over all thresholds: the mean of the precisions at the hidden bands, by score.
+      average_precision: over all thresholds: the mean of the precisions at each hidden band, by ascending score.
     """
 
     tau: float
@@ -33,14 +35,20 @@ class LocatingScore:
 
     @property
     def f1(self) -> float:
-        """Of precision and recall; not a number where nothing is called or nothing hidden."""
+        """Harmonic mean of precision and recall; NaN where no band is called hidden or none is."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total > 0 else float("nan")
 
 
 def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.ndarray]], tau: float, *,
                    share: float = HIDDEN_SHARE) -> LocatingScore:
-    """Compares scores [T, 3] of tracklets with their masks, bool [H_t, W_t] each, true = hidden.
+    """Compares the bands that scores call hidden with those that masks hide.
+
+    Args:
+      scores: of each tracklet, float [T, 3] (`Locator.scores`).
+      masks: of each tracklet, T arrays bool [H_t, W_t], true = hidden.
+      tau: the threshold τ, applied by `inference.plan.hidden_bands`.
+      share: a band counts as hidden where at least this share of it is.
 
     Raises:
       ValueError: there are no scores, or not a mask for each frame.
@@ -49,7 +57,7 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
         raise ValueError("there must be tracklets, and a mask for each row of scores.")
     truth = np.concatenate([[hidden_share(mask) for mask in of_tracklet] for of_tracklet in masks]) >= share
     values = np.concatenate(list(scores))
-    called = values < tau
+    called = hidden_bands(values, tau)
     both = (called & truth).sum()
     with np.errstate(invalid="ignore"):
         precision, recall = np.divide(both, [called.sum(), truth.sum()])
@@ -57,7 +65,8 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
                          truth.size, _average_precision(values.ravel(), truth.ravel()))
 
 
-def _average_precision(values, truth):
+def _average_precision(values: np.ndarray, truth: np.ndarray) -> float:
+    """Of scores [n], low where hidden, and whether each band is hidden, bool [n]; NaN where none is."""
     hits = truth[np.argsort(values, kind="stable")]
     if not hits.any():
         return float("nan")
@@ -66,8 +75,7 @@ def _average_precision(values, truth):
 
 def format_locating(rows: Sequence[LocatingScore]) -> str:
     """A plain-text table for the terminal."""
-    lines = [f"{'tau':>8}  {'precision':>9}  {'recall':>6}  {'F1':>5}  {'called':>6}  {'hidden':>6}  {'bands':>6}"]
-    for row in rows:
-        lines.append(f"{row.tau:8.4f}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:5.3f}  {row.called:6d}  "
-                     f"{row.hidden:6d}  {row.bands:6d}")
-    return "\n".join([*lines, f"average precision over all thresholds: {rows[0].average_precision:.3f}"])
+    table = text_table(["tau", "precision", "recall", "F1", "called", "hidden", "bands"], [
+        [f"{row.tau:.4f}", f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", row.called, row.hidden,
+         row.bands] for row in rows])
+    return f"{table}\naverage precision over all thresholds: {rows[0].average_precision:.3f}"

@@ -2,12 +2,16 @@
 
 Everything here works on the host, frame by frame, at the crop's own resolution. Pictures are uint8
 [H, W, 3], RGB; masks are bool [H, W], true where the person was hidden: the hole. Scores compare a
-completion with the truth over the hole alone, so a large visible part cannot flatter them, and raise
+completion with the truth over the hole alone, so that a large visible part cannot raise them, and raise
 ValueError if the hole is empty.
 """
 
+from collections.abc import Mapping, Sequence
+
 import cv2
 import numpy as np
+
+from vrstc_jax.runtime.text_tables import text_table
 
 PSNR_CAP = 100.0
 """dB given to a perfect hole, instead of infinity, so that averages stay finite. One grey level wrong in
@@ -35,10 +39,9 @@ def psnr(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
 def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     """Structural similarity in [-1, 1]: its map over the whole frame, averaged over the hole.
 
-    Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, each channel for itself
-    and then averaged; covariances divide by the window's weight, as in the paper. Beyond its edges a
-    frame is continued by reflection (… b a | a b …), however small it is, so crops narrower than the
-    window need no rule of their own.
+    Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, each channel alone
+    and then averaged; covariances divide by the window's weight, as in the paper. Frames are padded by
+    reflection (… b a | a b …), so that crops narrower than the window need no special rule.
     """
     _check(completed, truth, mask)
     x, y = completed.astype(np.float64), truth.astype(np.float64)
@@ -53,36 +56,36 @@ def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
 
 def copy_nearest(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None,
                  following: np.ndarray | None, distances: tuple[int, int]) -> np.ndarray:
-    """The hole filled with the same place in the nearer neighbour; equally near, the previous one.
+    """Fills the hole with the same pixels of the nearer neighbour; equally near, of the previous one.
 
     Args:
       frame, mask: the frame and its hole.
-      previous, following: the usable frames before and after, of any size (they are resized to the
+      previous, following: the nearest visible frames before and after, of any size (they are resized to the
         frame's), or None. With neither there is nothing to copy, and `telea` fills the hole.
       distances: how many frames away the two are; the number of a missing one is ignored.
 
     Returns:
       uint8 [H, W, 3]; visible pixels are the frame's own, bit for bit.
     """
-    if previous is None and following is None:
-        return telea(frame, mask)
-    takes_previous = following is None or (previous is not None and distances[0] <= distances[1])
-    return _fill(frame, mask, _resized_to(frame, previous if takes_previous else following))
+    nearer = following if previous is None or (following is not None and distances[1] < distances[0]) else previous
+    return telea(frame, mask) if nearer is None else _fill(frame, mask, _resized_to(frame, nearer))
 
 
 def mean_of_neighbours(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None,
                        following: np.ndarray | None) -> np.ndarray:
-    """The hole filled with the average of the two neighbours, halves rounded up; arguments and result as
-    in `copy_nearest`. If one is missing the other stands alone; with neither, `telea` fills the hole."""
+    """Fills the hole with the average of the two neighbours, halves rounded up.
+
+    Arguments and result as of `copy_nearest`. With one neighbour, its pixels alone; with neither, `telea`.
+    """
     neighbours = [_resized_to(frame, n) for n in (previous, following) if n is not None]
     if not neighbours:
         return telea(frame, mask)
     total = np.sum(neighbours, axis=0, dtype=np.uint16)
-    return _fill(frame, mask, ((total + len(neighbours) // 2) // len(neighbours)).astype(np.uint8))
+    return _fill(frame, mask, np.asarray((total + len(neighbours) // 2) // len(neighbours), np.uint8))
 
 
 def telea(frame: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
-    """The hole filled from its rim, by OpenCV's inpainting after Telea 2004; `radius` is in pixels.
+    """Fills the hole from its rim, by OpenCV's inpainting after Telea 2004; `radius` is in pixels.
 
     What the hole held cannot leak in: it is blackened first. A frame that is all hole becomes black.
     """
@@ -94,7 +97,7 @@ class ScoreTable:
     """Scores of several methods, frame by frame, and their averages.
 
     Every frame counts once, whatever the size of its hole. `distance` says how far, in frames, the
-    nearest usable frame was; None where there was none.
+    nearest visible frame was; None where there was none.
     """
 
     def __init__(self):
@@ -129,26 +132,31 @@ class ScoreTable:
         overall, near = self.overall(), self.by_distance()
         if not overall:
             return "no frames were judged"
-        rows = [["", "L1", "PSNR dB", "SSIM", "frames"]]
-        rows += [[method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
-                 for method, s in overall.items()]
-        distances = [["PSNR dB by distance", *("none" if d is None else str(d) for d in near)]]
-        distances += [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
-                      for method in overall]
-        distances += [["frames", *(str(max(s["frames"] for s in near[d].values())) for d in near)]]
-        return _aligned(rows) + "\n\n" + _aligned(distances)
+        return text_table(*overall_rows(overall)) + "\n\n" + text_table(*distance_rows(near, list(overall)))
+
+
+def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table of what `ScoreTable.overall` gives."""
+    return ["", "L1", "PSNR dB", "SSIM", "frames"], [
+        [method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
+        for method, s in overall.items()]
+
+
+def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str],
+                  ) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the PSNR in what `ScoreTable.by_distance` gives; '-' where a method has no frame.
+
+    The last row counts frames.
+    """
+    columns = ["PSNR dB by distance", *("none" if distance is None else str(distance) for distance in near)]
+    rows = [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
+            for method in methods]
+    return columns, [*rows, ["frames", *(str(max(s["frames"] for s in each.values())) for each in near.values())]]
 
 
 def _averages(scores: list[tuple[float, float, float]]) -> dict[str, float]:
     l1_mean, psnr_mean, ssim_mean = np.mean(scores, axis=0).tolist()
     return {"l1": l1_mean, "psnr": psnr_mean, "ssim": ssim_mean, "frames": len(scores)}
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
-             for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _check(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:

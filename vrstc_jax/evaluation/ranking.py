@@ -2,9 +2,9 @@
 
 The protocol is that of Market-1501 (Zheng et al., ICCV 2015) as MARS and the other video sets use it. For
 each query the gallery is ordered by distance. Entries of the same person in the same camera are junk and
-taken out of the order, and so is identity −1, the boxes that show nobody in particular; all other
-identities that are not the query's are wrong answers. A query that has no right answer left is left out of
-both figures, and counted.
+are removed from the order, and so is identity −1, the boxes that show nobody in particular; all other
+identities that are not the query's are wrong answers. A query without a right answer is left out of both
+figures, and `left_out` counts it.
 """
 
 import os
@@ -14,18 +14,21 @@ from functools import partial
 
 import numpy as np
 
-# Queries sorted at once by a thread: at 11,310 gallery entries their keys stay in a core's cache. All threads
+# Queries that a thread sorts at once: at 11,310 gallery entries their keys fit into a core's cache. All threads
 # together hold less than a block of `distances`, 512 queries.
 _ROWS, _THREADS = 8, 8
+
+_Codes = tuple[np.ndarray, np.ndarray]  # int32 [Q] and [G], of queries and gallery; equal where labels are
+_Entries = tuple[np.ndarray, np.ndarray]  # (rows, columns) of entries of a matrix
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What `rank` found, for Q queries and G gallery entries.
+    """The result of `rank`, for Q queries and G gallery entries.
 
     Attributes:
       cmc: float64 [G], the share of the counted queries whose first right answer is among the first 1, 2,
-        … G. Junk makes an order shorter than G; the curve goes on with its last value, which is 1.
+        … G. Junk makes an order shorter than G; the curve continues with its last value, which is 1.
       mean_ap: the mean of the counted queries' average precisions.
       average_precision: float64 [Q], the mean of the precisions at a query's right answers (not the
         trapezoidal rule that MARS's own MATLAB evaluator integrates with); NaN where not counted.
@@ -44,14 +47,14 @@ class Ranking:
 
 def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, query_cameras: np.ndarray,
          gallery_cameras: np.ndarray) -> Ranking:
-    """Ranks the gallery for each query and says how well it went.
+    """Ranks the gallery for each query; computes the CMC curve and average precisions.
 
     Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they
-    are, everything else as float64, which is slower. float32 and float64 are not copied: `_ROWS`
-    queries a thread are read at a time, and some 20 bytes held for each of their entries.
+    are, everything else as float64, which is slower. float32 and float64 are not copied: each thread reads
+    `_ROWS` queries at a time, and holds about 20 bytes for each of their entries.
 
     Args:
-      distances: [Q, G], real numbers, smaller is more alike; infinities are fine.
+      distances: [Q, G], real numbers, smaller is more alike; infinities are valid.
       query_ids, gallery_ids: [Q] and [G], whole numbers or strings, the same kind in both. A gallery
         identity of −1 (or "-1") is junk for every query.
       query_cameras, gallery_cameras: [Q] and [G], likewise.
@@ -62,18 +65,18 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
     distances = _distances(distances)
     query_ids, gallery_ids = _labels("ids", query_ids, gallery_ids, distances.shape)
     query_cameras, gallery_cameras = _labels("cameras", query_cameras, gallery_cameras, distances.shape)
-    people, places = _codes(query_ids, gallery_ids), _codes(query_cameras, gallery_cameras)
-    ranked = partial(_positions, distances, people, places, _nobody(gallery_ids))
-    # NumPy sorts without Python's lock.
+    people, cameras = _codes(query_ids, gallery_ids), _codes(query_cameras, gallery_cameras)
+    ranked = partial(_positions, distances, people, cameras, _nobody(gallery_ids))
+    # NumPy releases Python's lock while it sorts.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
         hits = list(threads.map(ranked, range(0, max(len(distances), 1), _ROWS)))
     queries, positions = (np.concatenate(found) for found in zip(*hits))
     return _summary(queries, positions, distances.shape)
 
 
-def first_entries(distances: np.ndarray, query_id, gallery_ids: np.ndarray, query_camera,
+def first_entries(distances: np.ndarray, query_id: int | str, gallery_ids: np.ndarray, query_camera: int | str,
                   gallery_cameras: np.ndarray, *, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` gallery entries nearest to one query, without junk, in the order in which `rank` has them.
+    """The `count` gallery entries nearest to one query, without junk, in the order of `rank`.
 
     Args:
       distances: [G], of the query; the rest as in `rank`, of one query.
@@ -95,8 +98,8 @@ def first_entries(distances: np.ndarray, query_id, gallery_ids: np.ndarray, quer
     return order, right[order]
 
 
-def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, int]) -> Ranking:
-    """The figures from all hits: their queries, ascending, and their positions from 0, ascending in each."""
+def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, ...]) -> Ranking:
+    """The figures from all hits (right answers): queries, ascending, and positions from 0, ascending in each query."""
     hits = np.bincount(queries, minlength=shape[0])
     counted = hits > 0
     if not counted.any():
@@ -114,41 +117,45 @@ def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, int])
                    average_precision=average_precision, first_hit=first_hit, left_out=int((~counted).sum()))
 
 
-def _positions(distances, people, places, nobody, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """(queries, positions from 0 among what is not junk) of the hits of the rows from `start`, in order."""
+def _positions(distances: np.ndarray, people: _Codes, cameras: _Codes, nobody: np.ndarray, start: int) -> _Entries:
+    """(queries, positions from 0 in an order without junk) of the hits of `_ROWS` rows from `start`, in order."""
     rows, here = distances[start:start + _ROWS], slice(start, start + _ROWS)
     _check_numbers(rows, start)
-    same, entries = _places(people[0][here, None] == people[1])
-    junk = (places[0][here][same] == places[1][entries]) | nobody[entries]
+    same, entries = _entries(people[0][here, None] == people[1])
+    junk = (cameras[0][here][same] == cameras[1][entries]) | nobody[entries]
     ordered = _ordered_packed if rows.dtype == np.float32 else _ordered
-    queries, positions = _places(ordered(rows, np.flatnonzero(nobody), (same[junk], entries[junk]),
-                                         (same[~junk], entries[~junk])))
+    queries, positions = _entries(ordered(rows, np.flatnonzero(nobody), (same[junk], entries[junk]),
+                                          (same[~junk], entries[~junk])))
     return queries + start, positions
 
 
-def _places(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) of what is true; `np.nonzero` of two axes is slower."""
+def _entries(marks: np.ndarray) -> _Entries:
+    """(rows, columns) where a matrix is true; `np.nonzero` of two axes is slower."""
     return np.divmod(np.flatnonzero(marks), marks.shape[1])
 
 
-def _ordered(rows, nobody, junk, hits) -> np.ndarray:
-    """Whether the entries are hits, bool [rows, G], by distance and then by number; junk comes last.
+def _ordered(rows: np.ndarray, nobody: np.ndarray, junk: _Entries, hits: _Entries) -> np.ndarray:
+    """Whether the entries are hits, bool [rows, G], sorted by distance and then by index; junk comes last.
 
     Args:
+      rows: distances [rows, G].
       nobody: the gallery entries that are junk for every row.
-      junk, hits: (rows, entries) of what is junk, and of what is a hit.
+      junk, hits: the entries that are junk, and those that are hits.
     """
     keys, is_hit = rows.copy(), np.zeros(rows.shape, bool)
-    keys[:, nobody] = keys[junk] = np.nan  # sorted behind infinity
+    keys[:, nobody] = keys[junk] = np.nan  # NumPy sorts NaN behind infinity
     is_hit[hits] = True
     return np.take_along_axis(is_hit, np.argsort(keys, axis=1, kind="stable"), axis=1)
 
 
-def _ordered_packed(rows, nobody, junk, hits) -> np.ndarray:
-    """As `_ordered`, for float32: one sort of whole numbers that hold the distance, the entry's number and,
-    in the lowest bit, whether it is a hit. A stable argsort is slower."""
-    bits = (rows + np.float32(0)).view(np.uint32)  # + 0: -0 is as far as 0
-    # The bits of floats order as whole numbers do, once negative ones are flipped and others set above them.
+def _ordered_packed(rows: np.ndarray, nobody: np.ndarray, junk: _Entries, hits: _Entries) -> np.ndarray:
+    """As `_ordered`, for float32, and faster than its stable argsort.
+
+    Sorts uint64 keys: the distance in the upper half, the entry's index below it, and in the lowest bit whether it is
+    a hit.
+    """
+    bits = (rows + np.float32(0)).view(np.uint32)  # + 0 makes -0 equal to 0
+    # Floats sort like their bits as unsigned numbers, if negative ones are inverted and others get the sign bit.
     bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
     keys = np.empty(rows.shape, "<u8")
     halves = keys.view("<u4").reshape(*rows.shape, 2)
@@ -161,6 +168,7 @@ def _ordered_packed(rows, nobody, junk, hits) -> np.ndarray:
 
 
 def _distances(distances: np.ndarray) -> np.ndarray:
+    """As float32 or float64 [Q, G]."""
     distances = np.asarray(distances)
     if distances.ndim != 2 or distances.dtype.kind not in "fiu":
         raise ValueError("distances must be real numbers [queries, gallery]. "
@@ -178,10 +186,12 @@ def _check_numbers(rows: np.ndarray, start: int = 0) -> None:
 
 
 def _nobody(gallery_ids: np.ndarray) -> np.ndarray:
+    """Which gallery entries show nobody in particular, bool [G]."""
     return gallery_ids == ("-1" if gallery_ids.dtype.kind == "U" else -1)
 
 
-def _labels(what: str, query, gallery, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _labels(what: str, query: np.ndarray, gallery: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of one kind; `what` names them in errors."""
     query, gallery = np.asarray(query), np.asarray(gallery)
     if (query.shape, gallery.shape) != (shape[:1], shape[1:]):
         raise ValueError(f"distances {list(shape)} need {shape[0]} query and {shape[1]} gallery {what}. "
@@ -190,12 +200,12 @@ def _labels(what: str, query, gallery, shape: tuple[int, int]) -> tuple[np.ndarr
     if {kinds.get(a.dtype.kind) for a in (query, gallery) if a.size} not in ({"number"}, {"string"}, set()):
         raise ValueError(f"{what} must be whole numbers or strings, the same in queries and gallery. "
                          f"Got {query.dtype} and {gallery.dtype}.")
-    if np.result_type(query, gallery).kind == "f":  # int64 and uint64: as floats, large ones would become equal
+    if np.result_type(query, gallery).kind == "f":  # int64 and uint64 meet as floats, which makes large ones equal
         query, gallery = (_as_int64(what, labels) for labels in (query, gallery))
     return query, gallery
 
 
-def _as_int64(what, labels):
+def _as_int64(what: str, labels: np.ndarray) -> np.ndarray:
     largest = np.iinfo(np.int64).max
     if labels.size and labels.max() > largest:
         raise ValueError(f"{what} of which some are unsigned and some are not must be at most {largest}. "
@@ -203,7 +213,7 @@ def _as_int64(what, labels):
     return labels.astype(np.int64)
 
 
-def _codes(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both renumbered from 0 as int32, equal where they were; strings compare slowly."""
+def _codes(query: np.ndarray, gallery: np.ndarray) -> _Codes:
+    """Both renumbered from 0, since strings compare slowly."""
     codes = np.unique(np.concatenate([query, gallery]), return_inverse=True)[1].astype(np.int32)
     return codes[:len(query)], codes[len(query):]

@@ -1,11 +1,11 @@
 """Re-ranking with k-reciprocal encoding (Zhong, Zheng, Cao and Li, CVPR 2017).
 
-Two items that belong together have each other among their nearest neighbours, and share the rest of them.
-Each item, query or gallery, is encoded as a sparse vector of weights over its k-reciprocal neighbours, and
-the distance of two items is mixed from that of their features and the Jaccard distance of their vectors.
+Two items of one person are among each other's nearest neighbours, and share most of these. Each item, query or
+gallery, is encoded as a sparse vector of weights over its k-reciprocal neighbours, and the distance of two items is
+a weighted sum of the distance of their features and the Jaccard distance of their vectors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,38 +15,41 @@ import numpy as np
 
 from vrstc_jax.evaluation.distances import checked_features, distance_blocks, to_ordinary_size
 
-_BLOCK = 256  # items whose distances to all others are held at once, as float32
-_SUMS = 64  # items whose vectors are held at once with their zeros, as float64, twice
+# These bound memory, not results: 256 rows of n float32, 64 dense float64 vectors of n (twice), 4096 feature pairs.
+_BLOCK = 256  # items whose distances to all others are held at once
+_SUMS = 64  # items whose vectors are dense at once
 _PAIRS = 4096  # pairs whose features are held at once
+
+_SparseBlock = tuple[np.ndarray, np.ndarray, np.ndarray]  # (values in each row, columns, values) of consecutive rows
 
 
 def rerank(query_features: np.ndarray, gallery_features: np.ndarray, *, k1: int = 20, k2: int = 6,
            weight: float = 0.3) -> np.ndarray:
     """Distances after re-ranking, float32 [Q, G] in [0, 1]: sections 3.2 to 3.5 of the paper.
 
-    What its authors' Python code (`re_ranking_feature`) settles beyond it is kept:
+    Details that the paper leaves open are those of its authors' Python code (`re_ranking_feature`):
     - The feature distance is Euclidean, squared once, and divided by the largest in its item's row, over
-      queries and gallery together. (Handing squared distances to its sister, which squares what it is given,
-      squares them twice.)
-    - The k nearest neighbours of an item are k + 1: itself comes first.
-    - Every member of an item's k-reciprocal set is a candidate, with a set of its own made from k1 / 2
-      neighbours, rounded as NumPy does, halves to the even number, and itself. Where more than 2/3
-      of the candidate's set are in the item's, as it was before it grew, all of it joins.
+      queries and gallery together. (Their variant that takes distances squares them, so that squared ones are
+      squared twice.)
+    - The k nearest neighbours of an item are k + 1: the item itself comes first.
+    - Every member of an item's k-reciprocal set is a candidate. The candidate's own set is made from its k1 / 2
+      nearest, rounded as NumPy rounds (halves to the even number), and itself. Where more than 2/3 of it are in
+      the item's set, before that set grows, all of it joins.
     - A set's weights are exp(−distance), divided by their sum.
-    - An item's vector becomes the mean of those of its k2 nearest, itself one of them.
+    - An item's vector becomes the mean of those of its k2 nearest, including itself.
 
-    Where that code is left to chance or to half precision, this one is not: equal distances keep the order in
-    which items came, queries before gallery, an item before all its duplicates; and everything is float32.
+    Unlike that code, ties are resolved (equal distances keep the order of the items, queries before gallery, an
+    item before its duplicates), and everything is float32, not half precision.
 
-    No matrix of all pairs of the n = Q + G items is made. Distances are computed `_BLOCK` rows at a time
+    No matrix of all pairs of the n = Q + G items is held. Distances are computed `_BLOCK` rows at a time
     (on the device, which holds the features) and reduced to neighbours; vectors are sparse. At MARS's size,
     n = 13,290, one matrix of all pairs would be 0.7 GB, and the authors' code holds several; here a block is
     14 MB, the result 90 MB.
 
     Args:
       query_features, gallery_features: [Q, C] and [G, C], real numbers.
-      k1: neighbours that are looked at for reciprocity.
-      k2: neighbours whose vectors are averaged; with 1 they stay as they are.
+      k1: neighbours that are tested for reciprocity.
+      k2: neighbours whose vectors are averaged; 1 averages nothing.
       weight: of the feature distance, λ in section 3.5; the Jaccard distance has the rest.
 
     Raises:
@@ -58,15 +61,16 @@ def rerank(query_features: np.ndarray, gallery_features: np.ndarray, *, k1: int 
     query, gallery = checked_features(query_features, gallery_features)
     if not len(query) or not len(gallery):
         return np.zeros((len(query), len(gallery)), np.float32)
-    query, gallery, _ = to_ordinary_size(query, gallery)  # distances are relative to an item's largest
+    query, gallery, _ = to_ordinary_size(query, gallery)  # distances are divided by an item's largest anyway
     features = np.concatenate([query, gallery])
     result, neighbours, largest = _neighbours(features, queries=len(query), count=max(k1 + 1, k2))
-    vectors = _encoded(features, neighbours[:, :k1 + 1], largest, half=round(k1 / 2) + 1)
-    vectors = _averaged(vectors, neighbours[:, :k2])
+    vectors = _Sparse.from_blocks(_encoded(features, neighbours[:, :k1 + 1], largest, half=round(k1 / 2) + 1))
+    if k2 > 1:
+        vectors = _Sparse.from_blocks(_averaged(vectors, neighbours[:, :k2]))
     result *= weight
     for row, jaccard in enumerate(_jaccard(vectors, queries=len(query))):
         result[row] += (1 - weight) * jaccard
-    return np.clip(result, 0, 1, out=result)  # rounding may leave [0, 1] by its last digit
+    return np.clip(result, 0, 1, out=result)  # rounding may exceed [0, 1] in the last digit
 
 
 @dataclass(frozen=True)
@@ -78,30 +82,34 @@ class _Sparse:
     values: np.ndarray
 
     @classmethod
-    def from_blocks(cls, blocks) -> "_Sparse":
-        """From (values per row, columns, values) of consecutive rows."""
+    def from_blocks(cls, blocks: Iterable[_SparseBlock]) -> "_Sparse":
+        """Joins blocks of consecutive rows."""
         counts, columns, values = (np.concatenate(parts) for parts in zip(*blocks))
         return cls(np.concatenate([[0], np.cumsum(counts)]), columns, values)
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(index into `rows`, column, value) of all that these rows hold, one row after another."""
+        """(index into `rows`, column, value) of all values in these rows, one row after another."""
         counts = self.starts[rows + 1] - self.starts[rows]
         ends = np.cumsum(counts)
-        places = np.arange(counts.sum()) + np.repeat(self.starts[rows] - (ends - counts), counts)
-        return np.repeat(np.arange(len(rows)), counts), self.columns[places], self.values[places]
+        positions = np.arange(counts.sum()) + np.repeat(self.starts[rows] - (ends - counts), counts)
+        return np.repeat(np.arange(len(rows)), counts), self.columns[positions], self.values[positions]
 
     def transposed(self) -> "_Sparse":
-        """Rows become columns; the matrix is square."""
+        """The transposed matrix, for a square one."""
         rows = np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
         order = np.argsort(self.columns, kind="stable")
         counts = np.bincount(self.columns, minlength=len(self.starts) - 1)
         return _Sparse(np.concatenate([[0], np.cumsum(counts)]), rows[order], self.values[order])
 
 
-def _neighbours(features, *, queries: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Query-gallery distances [Q, G], squared over the largest of the query's row; the `count` nearest of
-    all n items (fewer where n is) [n, count], itself first; and the largest squared distance of each [n],
-    or 1 where all are 0."""
+def _neighbours(features: np.ndarray, *, queries: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distances and neighbours of n items, float32 [n, C], of which the first Q are queries.
+
+    Returns:
+      Squared distances of queries to the gallery over the largest in the query's row, float32 [Q, G]; the indices of
+      each item's `count` nearest items (or n, if fewer), itself first, int32 [n, count]; each item's largest squared
+      distance, or 1 where all are 0, float32 [n].
+    """
     result = np.empty((queries, len(features) - queries), np.float32)
     neighbours = np.empty((len(features), min(count, len(features))), np.int32)
     largest = np.empty(len(features), np.float32)
@@ -112,24 +120,27 @@ def _neighbours(features, *, queries: int, count: int) -> tuple[np.ndarray, np.n
         if start < queries:
             own = slice(start, min(start + len(squared), queries))  # a block may reach into the gallery
             result[own] = np.asarray(squared)[:own.stop - start, queries:] / largest[own, None]
-        del squared  # or the next block is made while this one is on the device
+        del squared  # else the device would hold this block and the next one at once
     return result, neighbours, largest
 
 
 @partial(jax.jit, static_argnames="count")
-def _nearest(squared, start, *, count):
+def _nearest(squared: jax.Array, start: int, *, count: int) -> tuple[jax.Array, jax.Array]:
+    """(the `count` nearest items [block, count], the largest squared distance [block]) of the items from `start`."""
     rows = jnp.arange(len(squared))
-    # Rounding may put an item at some distance from itself, and duplicates at none.
+    # After rounding, an item may be further from itself than its duplicates are.
     squared = squared.at[rows, start + rows].set(-1)
-    return jax.lax.top_k(-squared, count)[1], squared.max(axis=1)  # of equals, top_k gives the first
+    return jax.lax.top_k(-squared, count)[1], squared.max(axis=1)  # of equal ones, top_k gives the first
 
 
-def _encoded(features, neighbours, largest, *, half: int) -> _Sparse:
-    """The items' vectors: weights over their expanded k-reciprocal sets (sections 3.2, 3.3)."""
-    return _Sparse.from_blocks(_encoded_blocks(features, neighbours, largest, half))
+def _encoded(features: np.ndarray, neighbours: np.ndarray, largest: np.ndarray, *, half: int) -> Iterator[_SparseBlock]:
+    """The items' vectors: weights over their expanded k-reciprocal sets (sections 3.2, 3.3).
 
-
-def _encoded_blocks(features, neighbours, largest, half: int) -> Iterator[tuple]:
+    Args:
+      features, largest: [n, C], and of `_neighbours`, [n].
+      neighbours: [n, k1 + 1], each item's nearest.
+      half: neighbours that a candidate's set is made from, with itself.
+    """
     whole, nearer = _reciprocal(neighbours), _reciprocal(neighbours[:, :half])
     for start in range(0, len(features), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(features)))
@@ -148,8 +159,8 @@ def _encoded_blocks(features, neighbours, largest, half: int) -> Iterator[tuple]
                (weights / sums[own]).astype(np.float32))
 
 
-def _reciprocal(neighbours) -> np.ndarray:
-    """Whether item i is among the neighbours of its a-th neighbour, bool [n, k] (section 3.2)."""
+def _reciprocal(neighbours: np.ndarray) -> np.ndarray:
+    """Whether item i is among the neighbours of its a-th neighbour, int [n, k] to bool [n, k] (section 3.2)."""
     result = np.empty(neighbours.shape, bool)
     for start in range(0, len(neighbours), _BLOCK):
         here = neighbours[start:start + _BLOCK]
@@ -158,8 +169,8 @@ def _reciprocal(neighbours) -> np.ndarray:
     return result
 
 
-def _squared(features, first, second) -> np.ndarray:
-    """Squared Euclidean distances of pairs [P], from the features' differences."""
+def _squared(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances of pairs of items, int [P] and [P], from the features' differences: float32 [P]."""
     result = np.empty(len(first), np.float32)
     for start in range(0, len(first), _PAIRS):
         here = slice(start, start + _PAIRS)
@@ -168,30 +179,24 @@ def _squared(features, first, second) -> np.ndarray:
     return result
 
 
-def _averaged(vectors: _Sparse, nearest) -> _Sparse:
-    """Each item's vector becomes the mean of its nearest ones' (section 3.4)."""
-    if nearest.shape[1] == 1:
-        return vectors
-    return _Sparse.from_blocks(_averaged_blocks(vectors, nearest))
-
-
-def _averaged_blocks(vectors: _Sparse, nearest) -> Iterator[tuple]:
+def _averaged(vectors: _Sparse, nearest: np.ndarray) -> Iterator[_SparseBlock]:
+    """Each item's vector becomes the mean of those of its nearest items, int [n, k2] (section 3.4)."""
     items, k = nearest.shape
     for start in range(0, items, _SUMS):
         near = nearest[start:start + _SUMS]
         own, columns, values = vectors.take(near.ravel())
         sums = np.bincount(own // k * items + columns, values, minlength=near.shape[0] * items)
-        places = np.flatnonzero(sums)
-        own, columns = np.divmod(places, items)
+        entries = np.flatnonzero(sums)
+        own, columns = np.divmod(entries, items)
         yield (np.bincount(own, minlength=len(near)), columns.astype(np.int32),
-               (sums[places] / k).astype(np.float32))
+               (sums[entries] / k).astype(np.float32))
 
 
 def _jaccard(vectors: _Sparse, *, queries: int) -> Iterator[np.ndarray]:
     """The Jaccard distances of each query's vector to the gallery's, float64 [G] (section 3.3).
 
-    Vectors sum to 1, so the larger weights sum to 2 less what the smaller ones do; and only items that share
-    an entry with the query are touched.
+    Vectors sum to 1, so that the sum of the larger weights is 2 minus that of the smaller ones. Only items that share
+    an entry with the query are read.
     """
     holders = vectors.transposed()
     items = len(vectors.starts) - 1

@@ -1,4 +1,4 @@
-"""Who is it: whole sets of tracklets ranked by a re-ID network, with pictures.
+"""Re-identification of whole sets of tracklets: a re-ID network ranks the gallery for each query.
 
     evaluation = evaluate(model, query, gallery)
     evaluation.ranking.mean_ap
@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,22 +24,24 @@ from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import replace_file
 
 RANKS = (1, 5, 10, 20)
-JUNK = "-1"  # as `evaluation.rank` has it
+JUNK = "-1"  # the identity of nobody in particular, as in `evaluation.rank`
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A network's verdict on queries and a gallery.
+    """How well distances between queries and a gallery find the same person.
 
     Attributes:
       distances: float32 [Q, G].
-      ranking: what `rank` found.
-      features: float32 [Q, C] and [G, C], of the queries and of the gallery; None where there are none.
+      ranking: the result of `rank`.
+      features: float32 [Q, C] and [G, C], of the queries and of the gallery; None where distances came without.
     """
 
     distances: np.ndarray
     ranking: Ranking
     features: tuple[np.ndarray, np.ndarray] | None = None
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, float]:
         """{'rank1', 'rank5', …, 'map', 'queries', 'left_out'}: shares in [0, 1], and numbers of queries."""
         cmc = self.ranking.cmc
         return {f"rank{k}": float(cmc[min(k, len(cmc)) - 1]) for k in RANKS} | {
@@ -51,8 +54,8 @@ def evaluate(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Trac
 
     Args:
       query, gallery: with `person` and `camera`.
-      keep: for each of the queries and then of the gallery the frames to use, bool [T], or None: all.
-      path: for the features, as of `features_of`.
+      keep: the frames to use of each query and then of each gallery tracklet, bool [T], or None for all.
+      path: a file for the features, as of `features_of`.
 
     Raises:
       InputError: a tracklet without a person or a camera, or no query with a match in the gallery.
@@ -63,7 +66,7 @@ def evaluate(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Trac
 
 
 def require_rankable(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> None:
-    """Checks what `evaluate` needs to know of tracklets; no frame is read.
+    """Checks that `evaluate` can rank these tracklets, without reading a frame.
 
     Raises:
       InputError: as `evaluate`.
@@ -82,7 +85,7 @@ def require_seen_by(tracklets: Iterable[Tracklet], split: str) -> None:
     """Checks that the person and the camera of each tracklet are known.
 
     Raises:
-      InputError: one's are not; it is named, and the split.
+      InputError: one is not known; the message names the tracklet and the split.
     """
     for tracklet in tracklets:
         for field in ("person", "camera"):
@@ -93,8 +96,8 @@ def require_seen_by(tracklets: Iterable[Tracklet], split: str) -> None:
 
 
 def has_match(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> bool:
-    """Whether a query's person was seen by another camera in the gallery, so that there is something to find."""
-    cameras = defaultdict(set)
+    """Whether the gallery has the person of any query in another camera."""
+    cameras: dict[str | None, set] = defaultdict(set)
     for tracklet in gallery:
         cameras[tracklet.person].add(tracklet.camera)
     return any(tracklet.person != JUNK and cameras[tracklet.person] - {tracklet.camera} for tracklet in query)
@@ -105,9 +108,9 @@ def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
     """`tracklet_features` with a progress bar.
 
     Args:
-      keep: for each tracklet the frames to use, bool [T], or None: all.
-      path: a file for them (.npz), which stands afterwards; the processes of a run then share the work, and what
-        stands is not done again. None: each process that calls this does all of it.
+      keep: the frames to use of each tracklet, bool [T], or None for all.
+      path: a file (.npz) that the features are kept in. The processes of a run then share the work, and finished
+        parts are not computed again. None: each process that calls this computes all features.
     """
     kept = [None] * len(tracklets) if keep is None else keep
     if path is None:
@@ -116,19 +119,19 @@ def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
             return tracklet_features(model, tracklets, keep=kept, progress=bar.update)
     lengths = [len(tracklet) for tracklet in tracklets]
     with progress("features", lengths) as bar:
-        return np.stack(by_shards(path, lengths, lambda places: tracklet_features(
-            model, tracklets[places.start:places.stop], keep=kept[places.start:places.stop], progress=bar.update)))
+        return np.stack(by_shards(path, lengths, lambda part: list(tracklet_features(
+            model, tracklets[part.start:part.stop], keep=kept[part.start:part.stop], progress=bar.update))))
 
 
 def evaluate_features(query_features: np.ndarray, gallery_features: np.ndarray, query: Sequence[Tracklet],
                       gallery: Sequence[Tracklet]) -> Evaluation:
-    """As `evaluate`, of features [Q, C] and [G, C] that are there already."""
+    """As `evaluate`, from features [Q, C] and [G, C]."""
     judged = judge_distances(distances(query_features, gallery_features), query, gallery)
     return replace(judged, features=(query_features, gallery_features))
 
 
 def judge_distances(between: np.ndarray, query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> Evaluation:
-    """As `evaluate`, of distances [Q, G] however they were made."""
+    """As `evaluate`, from distances [Q, G] of any kind."""
     try:
         ranking = rank(between, *labels(query, gallery))
     except ValueError as error:
@@ -137,39 +140,43 @@ def judge_distances(between: np.ndarray, query: Sequence[Tracklet], gallery: Seq
 
 
 def labels(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> tuple[np.ndarray, ...]:
-    """(query ids, gallery ids, query cameras, gallery cameras), as `rank` takes them."""
+    """(query ids, gallery ids, query cameras, gallery cameras), the arguments of `rank`: strings [Q] and [G]."""
     return tuple(np.array([getattr(tracklet, field) for tracklet in tracklets], dtype=str)
                  for field in ("person", "camera") for tracklets in (query, gallery))
 
 
 def over_splits(figures: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
-    """Mean and standard deviation (of the sample; 0 of one) of the same evaluations of several splits.
+    """Mean and standard deviation of figures over several splits (of the sample; 0 for one split).
 
     Args:
-      figures: of each split {evaluation: `Evaluation.figures`}.
+      figures: for each split {evaluation: `Evaluation.figures`}.
 
     Returns:
       {evaluation: {'rank1', …, 'map': {'mean', 'deviation'}}}.
     """
-    def spread(name, key):
+    def spread(name: str, key: str) -> dict[str, float]:
         values = [of_split[name][key] for of_split in figures]
         return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=min(1, len(values) - 1)))}
 
     return {name: {key: spread(name, key) for key in (*(f"rank{k}" for k in RANKS), "map")} for name in figures[0]}
 
 
-def save_features(path, evaluation: Evaluation, query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> None:
-    """Writes features and whose they are as .npz, under a temporary name first, for other tools to rank.
+def save_features(path: Path | str, evaluation: Evaluation, query: Sequence[Tracklet],
+                  gallery: Sequence[Tracklet]) -> None:
+    """Writes features and their labels as .npz, for other tools to rank; under a temporary name first.
 
-    The arrays are 'query' float32 [Q, C] and 'gallery' [G, C], and of both, as text [Q] and [G], 'query_names',
+    The arrays are 'query' float32 [Q, C] and 'gallery' [G, C], and for both, as text [Q] and [G], 'query_names',
     'query_persons', 'query_cameras', 'gallery_names' and so on; identity "-1" is junk.
+
+    Raises:
+      ValueError: the evaluation has no features.
     """
-    arrays = dict(zip(("query", "gallery"), evaluation.features))
+    if evaluation.features is None:
+        raise ValueError("the evaluation was made from distances, and has no features to save.")
+    arrays: dict[str, Any] = dict(zip(("query", "gallery"), evaluation.features))
     for split, tracklets in (("query", query), ("gallery", gallery)):
         for field in ("name", "person", "camera"):
             arrays[f"{split}_{field}s"] = np.array([getattr(tracklet, field) for tracklet in tracklets], str)
     file = io.BytesIO()
     np.savez(file, **arrays)
     replace_file(path, file.getvalue())
-
-

@@ -2,16 +2,18 @@
 
 A tracklet of any length goes through the network in clips of at most `config.Reid.test_clip` frames, since
 non-local blocks compare all positions of a clip with each other; its feature is the mean over clips, each
-weighed by its number of frames, which with average pooling is the mean over the tracklet.
+weighted by its number of frames, which with average pooling is the mean over the tracklet.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import jax
 import numpy as np
 
+from vrstc_jax import config as configs
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.models.model_file import ReidModel
 from vrstc_jax.models.reid import ReidNet
@@ -20,10 +22,13 @@ from vrstc_jax.runtime.errors import InputError
 
 _FRAMES = 64  # frames a call, in clips of one length
 
+Frames = Tracklet | Sequence[np.ndarray] | np.ndarray
+"""A tracklet, or its frames: uint8 [T, H, W, 3], RGB, or a sequence of [H_t, W_t, 3]."""
 
-def tracklet_features(model: ReidModel, tracklets: Sequence, *,
+
+def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *,
                       keep: Sequence[np.ndarray | None] | None = None,
-                      progress: Callable | None = None) -> np.ndarray:
+                      progress: Callable[[], Any] | None = None) -> np.ndarray:
     """One feature for each tracklet, to be compared by `evaluation.distances`.
 
     Args:
@@ -42,43 +47,38 @@ def tracklet_features(model: ReidModel, tracklets: Sequence, *,
     """
     if model.network != "ReidNet":
         raise InputError(f"A {model.network} has no features of tracklets; it compares pairs "
-                         "(evaluation.pairs.pair_distances).")
-    features = _of_clips(model.config, len(model.identities))
-    variables = jax.device_put(model.variables)
-    size = model.config.height, model.config.width
-    result = None
-    waiting: dict[int, list] = {}
+                         "(inference.pair_distances.pair_distances).")
+    apply, variables = _compiled(model.config, len(model.identities)), jax.device_put(model.variables)
+    longest = model.config.test_clip
+    sums: dict[int, np.ndarray] = {}  # of each tracklet, float64 [C]
+    waiting: dict[int, list[tuple[int, list[np.ndarray], float]]] = {}  # by length: (tracklet, clip, its weight)
 
-    def flush(length):
-        nonlocal result
-        entries = waiting.pop(length, [])
-        if not entries:
-            return
-        clips, valid = _stacked([clip for _, clip, _ in entries], length, _FRAMES // length or 1)
-        out = np.asarray(features(variables, clips, valid))
-        if result is None:
-            result = np.zeros((len(tracklets), out.shape[1]), np.float64)
-        for (place, clip, share), feature in zip(entries, out):
-            result[place] += share * feature
+    def flush(length: int) -> None:
+        entries = waiting.pop(length)
+        clips, valid = _stacked([clip for _, clip, _ in entries], length, _clips_a_call(length))
+        for (index, _, weight), feature in zip(entries, np.asarray(apply(variables, clips, valid))):
+            sums.setdefault(index, np.zeros(feature.shape))[:] += weight * feature
 
-    for place, tracklet in enumerate(tracklets):
-        name = tracklet.name if isinstance(tracklet, Tracklet) else place
-        frames = kept_frames(tracklet, name, None if keep is None else keep[place])
-        for clip in _clips(frames, name, model.config.test_clip, size):
-            length = _bucket(len(clip), model.config.test_clip)
-            waiting.setdefault(length, []).append((place, clip, len(clip) / len(frames)))
-            if len(waiting[length]) == (_FRAMES // length or 1):
+    for index, tracklet in enumerate(tracklets):
+        name = tracklet.name if isinstance(tracklet, Tracklet) else str(index)
+        frames = kept_frames(tracklet, name, None if keep is None else keep[index])
+        for clip in _clips(frames, name, longest, (model.config.height, model.config.width)):
+            length = _bucket(len(clip), longest)
+            waiting.setdefault(length, []).append((index, clip, len(clip) / len(frames)))
+            if len(waiting[length]) == _clips_a_call(length):
                 flush(length)
         if progress:
             progress()
     for length in sorted(waiting):
         flush(length)
-    return np.zeros((0, 0), np.float32) if result is None else result.astype(np.float32)
+    if not sums:
+        return np.zeros((0, 0), np.float32)
+    return np.stack([sums[index] for index in range(len(tracklets))]).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
-def _of_clips(config, identities):
-    """Kept, so that a call for each of many shards compiles once."""
+def _compiled(config: configs.Reid, identities: int) -> Callable:
+    """Features of clips, jitted; kept, so that a call for each of many shards compiles once."""
     network = ReidNet(config, identities)
 
     @jax.jit
@@ -88,7 +88,7 @@ def _of_clips(config, identities):
     return features
 
 
-def kept_frames(tracklet, name, keep=None) -> Sequence[np.ndarray]:
+def kept_frames(tracklet: Frames, name: str, keep: np.ndarray | None = None) -> Sequence[np.ndarray] | np.ndarray:
     """A tracklet's frames, or those to keep, bool [T]; an InputError names a tracklet without any."""
     frames = tracklet.frames if isinstance(tracklet, Tracklet) else tracklet
     if not len(frames):
@@ -98,19 +98,20 @@ def kept_frames(tracklet, name, keep=None) -> Sequence[np.ndarray]:
                          f"Got {len(keep)} values.")
     if keep is None or not np.any(keep):
         return frames
-    return [frames[i] for i in np.flatnonzero(keep)]
+    return [frames[int(i)] for i in np.flatnonzero(keep)]
 
 
-def _clips(frames, name, length, size) -> Iterator[list[np.ndarray]]:
-    """Clips of as equal length as can be: a last clip of one frame would say little beside a whole one."""
-    count = -(-len(frames) // length)
+def _clips(frames: Sequence[np.ndarray] | np.ndarray, name: str, longest: int, size: tuple[int, int],
+           ) -> Iterator[list[np.ndarray]]:
+    """Clips of as equal length as can be, since a last clip of one frame would say little beside a whole one."""
+    count = -(-len(frames) // longest)
     edges = np.linspace(0, len(frames), count + 1).round().astype(int)
-    frames = iter(frames)
-    for a, b in zip(edges, edges[1:]):
-        yield [resize(checked_frame(frame, name), *size) for frame in islice(frames, int(b - a))]
+    following = iter(frames)
+    for length in np.diff(edges):
+        yield [resize(checked_frame(frame, name), *size) for frame in islice(following, int(length))]
 
 
-def checked_frame(frame, name) -> np.ndarray:
+def checked_frame(frame: np.ndarray, name: str) -> np.ndarray:
     """uint8 [H, W, 3]; an InputError names the tracklet of any other."""
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
@@ -118,16 +119,20 @@ def checked_frame(frame, name) -> np.ndarray:
     return frame
 
 
-def _bucket(length, longest):
-    """Clips are padded to powers of two, so that few shapes are compiled."""
+def _bucket(length: int, longest: int) -> int:
+    """The length that a clip is padded to, a power of two, so that few shapes are compiled."""
     return min(longest, 1 << (length - 1).bit_length())
 
 
-def _stacked(clips, length, count):
-    """uint8 [count, length, H, W, 3] and what of it is a frame, bool [count, length]."""
+def _clips_a_call(length: int) -> int:
+    return _FRAMES // length or 1
+
+
+def _stacked(clips: Sequence[Sequence[np.ndarray]], length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clips padded with zeros, uint8 [count, length, H, W, 3], and which frames are real, bool [count, length]."""
     valid = np.zeros((count, length), bool)
     out = np.zeros((count, length, *clips[0][0].shape), np.uint8)
     for i, clip in enumerate(clips):
         out[i, :len(clip)], valid[i, :len(clip)] = clip, True
-    valid[len(clips):, 0] = True  # rows that only fill the batch
+    valid[len(clips):, 0] = True  # rows that only fill the batch: the mean over no frame would be NaN
     return out, valid

@@ -1,19 +1,23 @@
 """Locating what is hidden: how well each band of a frame agrees with its tracklet (equations 11, 12)."""
 
+import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
 from vrstc_jax.ops.regions import BANDS
 
-_ROUNDS = 6  # in which the mean settles, where it prefers frames that agree
+_ROUNDS = 6  # after which a mean that prefers frames that agree with it has settled
 BATCH = 16  # frames a call: one compiled shape whatever a tracklet's length
 
 
@@ -31,66 +35,83 @@ class Locator:
         if config.locating_width and not config.locating_loss:
             raise ValueError("a head for locating (locating_width) is trained by the locating loss: locating_loss "
                              "must be above 0.")
-        self._size, self._sharpness = (config.height, config.width), config.reference_sharpness
-        self._head = bool(config.locating_width)
+        self._config = config
         self._variables = jax.device_put(variables)
-        network = ReidNet(config, identities)
-
-        @jax.jit
-        def compared(variables, frames):
-            if self._head:
-                return network.apply(variables, to_float(frames), method="compared")
-            bands = network.apply(variables, to_float(frames), method="bands")
-            return bands, jnp.zeros(bands.shape[:-1])
-
-        self._compared = compared
-        self._hidden = jax.jit(lambda variables, *of: jax.nn.sigmoid(network.apply(variables, *of, method="hidden")))
+        self._compared, self._hidden_share = _compiled(config, identities)
 
     def scores(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """u_t^k of every band of a tracklet: uint8 frames [H_t, W_t, 3] to float32 [T, 3], in [−1, 1].
 
-        With the config's `reference_sharpness` k above 0, an option on top of the paper, the mean that bands
-        are compared with prefers frames that agree with it: it is made again from frames weighed by exp(k u),
-        some times, so that it is less of what hides somebody for long. With a head (`locating_width`), another
-        option, the mean is the head's and u is 1 − 2p, p being the share of the band that looks hidden.
+        Two options go beyond the paper. With the config's `reference_sharpness` k above 0, the mean that bands are
+        compared with is made again from frames weighted by exp(k u), 6 times, so that an occluder that stays for
+        long counts less. With a head (`locating_width`), the mean is the head's and u is 1 − 2p, where p is the share
+        of the band that looks hidden.
 
-        Features wait in a temporary file for the mean that they are compared with, so that memory does not
-        grow with the tracklet.
+        Features wait in a temporary file until the mean is known, so that memory does not grow with the tracklet.
         """
         with tempfile.TemporaryFile() as spool:
-            total, weight = 0.0, 0.0
-            for features, worth in self._features(frames):
-                spool.write(features.tobytes())
-                counts = np.exp(worth.astype(np.float64))[..., None]
-                total, weight = total + (counts * features).sum(0), weight + counts.sum(0)
-            if isinstance(total, float):
+            mean = _weighted_mean(self._spooled(frames, spool))
+            if mean is None:
                 return np.zeros((0, BANDS), np.float32)
-            mean = (total / weight).astype(np.float32)
+            if self._config.locating_width:
+                return np.concatenate([1 - 2 * self._share(features, mean) for features in _chunks(spool, mean.shape)])
+            sharpness = self._config.reference_sharpness
+            for _ in range(_ROUNDS if sharpness else 0):
+                mean = _weighted_mean((features, np.exp(sharpness * (agreement(features, mean) - 1.0)))
+                                      for features in _chunks(spool, mean.shape))
+                assert mean is not None  # there are frames
+            return np.concatenate([agreement(features, mean) for features in _chunks(spool, mean.shape)])
 
-            def chunks():
-                spool.seek(0)
-                for chunk in iter(lambda: spool.read(BATCH * mean.nbytes), b""):
-                    yield np.frombuffer(chunk, np.float32).reshape(-1, *mean.shape)
+    def _spooled(self, frames: Iterable[np.ndarray], spool: IO[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(features [n, …, C], weights in the mean [n, …]) of n frames at a time; features go into `spool`."""
+        frames, size = iter(frames), (self._config.height, self._config.width)
+        while batch := [resize(frame, *size) for frame in islice(frames, BATCH)]:
+            outputs = self._compared(self._variables, padded(np.stack(batch), BATCH - len(batch)))
+            features, logits = (np.asarray(part)[:len(batch)] for part in outputs)
+            spool.write(features.tobytes())
+            yield features, np.exp(logits.astype(np.float64))
 
-            if self._head:
-                return np.concatenate([1 - 2 * self._share(features, mean) for features in chunks()])
-            for _ in range(_ROUNDS if self._sharpness else 0):
-                total, weight = 0.0, 0.0
-                for features in chunks():
-                    weights = np.exp(self._sharpness * (agreement(features, mean) - 1.0))[..., None]
-                    total, weight = total + (weights * features).sum(0), weight + weights.sum(0)
-                mean = (total / weight).astype(np.float32)
-            return np.concatenate([agreement(features, mean) for features in chunks()])
+    def _share(self, features: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        batch = padded(features, BATCH - len(features))
+        return np.asarray(self._hidden_share(self._variables, batch, mean))[:len(features)]
 
-    def _share(self, features, mean):
-        padded = np.concatenate([features, np.repeat(features[-1:], BATCH - len(features), 0)])
-        return np.asarray(self._hidden(self._variables, padded, mean))[:len(features)]
 
-    def _features(self, frames) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        frames = iter(frames)
-        while batch := [resize(frame, *self._size) for frame in islice(frames, BATCH)]:
-            padded = np.stack(batch + batch[-1:] * (BATCH - len(batch)))
-            yield tuple(np.asarray(part)[:len(batch)] for part in self._compared(self._variables, padded))
+@lru_cache(maxsize=4)
+def _compiled(config: configs.Reid, identities: int) -> tuple[Callable, Callable]:
+    """(features and log weights of frames; the share that the head calls hidden), jitted; kept for the next locator."""
+    network = ReidNet(config, identities)
+
+    @jax.jit
+    def compared(variables, frames):
+        if config.locating_width:
+            return network.apply(variables, to_float(frames), method="compared")
+        bands: Any = network.apply(variables, to_float(frames), method="bands")
+        return bands, jnp.zeros(bands.shape[:-1])
+
+    @jax.jit
+    def hidden_share(variables, features, mean):
+        logits: Any = network.apply(variables, features, mean, method="hidden")
+        return jax.nn.sigmoid(logits)
+
+    return compared, hidden_share
+
+
+def _weighted_mean(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray | None:
+    """float32 […, C] from (features [n, …, C], weights [n, …]) of n frames at a time; None without frames."""
+    total: Any = 0.0  # Python's zero takes the precision of what is added
+    weight: Any = 0.0
+    for features, weights in parts:
+        weights = weights[..., None]
+        total, weight = total + (weights * features).sum(0), weight + weights.sum(0)
+    return None if isinstance(total, float) else (total / weight).astype(np.float32)
+
+
+def _chunks(spool: IO[bytes], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """The features that were spooled, [n, *shape] for up to `BATCH` frames at a time."""
+    spool.seek(0)
+    size = BATCH * math.prod(shape) * np.dtype(np.float32).itemsize
+    for chunk in iter(lambda: spool.read(size), b""):
+        yield np.frombuffer(chunk, np.float32).reshape(-1, *shape)
 
 
 def agreement(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -103,7 +124,7 @@ def agreement(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def choose_tau(scores: Sequence[np.ndarray], quantile: float) -> float:
     """The τ below which a given share of all bands of a set of tracklets lies.
 
-    For features at hand that do not fit the paper's 0.89: how much cosines spread depends on the network.
+    The paper's 0.89 fits its own features only: how much cosines vary depends on the network.
 
     Args:
       scores: of each tracklet, [T, 3].

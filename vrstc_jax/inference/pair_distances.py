@@ -1,26 +1,32 @@
-"""Distances by ASTPN's pair scorer, for which a tracklet has rows and no feature of its own."""
+"""Distances by ASTPN's pair scorer, which compares tracklets pair by pair and has no feature of a single one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import jax
 import numpy as np
 
+from vrstc_jax import config as configs
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.features import checked_frame, kept_frames
+from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.model_file import ReidModel
 from vrstc_jax.models.reid import PairScorer
 from vrstc_jax.ops.pictures import resize, to_float
 from vrstc_jax.runtime.errors import InputError
 
-_BLOCK = 32  # queries, and gallery entries, compared at once
+_Rows = list[tuple[np.ndarray, np.ndarray]]  # (rows of tracklets [block, T, E], which are real bool [block, T])
 
 
-def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.ndarray:
+def pair_distances(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Tracklet], *,
+                   block: int = 32) -> np.ndarray:
     """Distances of tracklets by a trained `reid.PairScorer`, float32 [Q, G].
 
     A tracklet's rows are recurrent, so it goes through whole; rows of tracklets of other lengths are padded.
 
     Args:
       query, gallery: tracklets, whose frames are uint8 [H_t, W_t, 3].
+      block: queries, and gallery entries, compared at once.
 
     Raises:
       InputError: the model is no `PairScorer`; there is nothing to compare; or a tracklet has no frame, or others
@@ -28,31 +34,22 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
     """
     if model.network != "PairScorer":
         raise InputError(f"Pairs are compared by a PairScorer; a {model.network} has features of tracklets "
-                         "(evaluation.features.tracklet_features).")
+                         "(inference.features.tracklet_features).")
     if not query or not gallery:
         raise InputError(f"Pairs need queries and a gallery. Got {len(query)} and {len(gallery)} tracklets.")
-    network, size = PairScorer(model.config, len(model.identities)), (model.config.height, model.config.width)
-    variables = jax.device_put(model.variables)
+    embed, between = _compiled(model.config, len(model.identities))
+    size, variables = (model.config.height, model.config.width), jax.device_put(model.variables)
     longest = max(len(kept_frames(tracklet, tracklet.name)) for tracklet in [*query, *gallery])
 
-    @jax.jit
-    def embedded(variables, clips, valid):
-        return network.apply(variables, to_float(clips), valid=valid, method="embed")
-
-    @jax.jit
-    def between(variables, first, second, first_valid, second_valid):
-        return network.apply(variables, first, second, queries_valid=first_valid, gallery_valid=second_valid,
-                             method="distances")
-
-    def rows(tracklets):
+    def rows(tracklets: Sequence[Tracklet]) -> _Rows:
         values, valid = [], np.zeros((len(tracklets), longest), bool)
         for i, tracklet in enumerate(tracklets):
             clip = np.zeros((longest, *size, 3), np.uint8)
             clip[:len(tracklet)] = [resize(checked_frame(frame, tracklet.name), *size)
                                     for frame in tracklet.frames]
             valid[i, :len(tracklet)] = True
-            values.append(np.asarray(embedded(variables, clip[None], valid[i:i + 1]))[0])
-        return _blocks(np.stack(values), valid)
+            values.append(np.asarray(embed(variables, clip[None], valid[i:i + 1]))[0])
+        return _blocks(np.stack(values), valid, block)
 
     entries = rows(gallery)
     result = np.concatenate([
@@ -62,8 +59,24 @@ def pair_distances(model: ReidModel, query: Sequence, gallery: Sequence) -> np.n
     return result[:len(query), :len(gallery)]
 
 
-def _blocks(values, valid):
+@lru_cache(maxsize=4)
+def _compiled(config: configs.Reid, identities: int) -> tuple[Callable, Callable]:
+    """(rows of clips, distances of rows), jitted."""
+    network = PairScorer(config, identities)
+
+    @jax.jit
+    def embed(variables, clips, valid):
+        return network.apply(variables, to_float(clips), valid=valid, method="embed")
+
+    @jax.jit
+    def between(variables, first, second, first_valid, second_valid):
+        return network.apply(variables, first, second, queries_valid=first_valid, gallery_valid=second_valid,
+                             method="distances")
+
+    return embed, between
+
+
+def _blocks(values: np.ndarray, valid: np.ndarray, size: int) -> _Rows:
     """Blocks of one size, the last one filled up with its last row."""
-    pad = -len(values) % _BLOCK
-    values, valid = (np.concatenate([a, np.repeat(a[-1:], pad, axis=0)]) for a in (values, valid))
-    return [(values[i:i + _BLOCK], valid[i:i + _BLOCK]) for i in range(0, len(values), _BLOCK)]
+    values, valid = (padded(a, -len(values) % size) for a in (values, valid))
+    return [(values[i:i + size], valid[i:i + size]) for i in range(0, len(values), size)]

@@ -1,39 +1,74 @@
-"""What is hidden in a tracklet, and what may be looked at: the one rule for what is hidden (section 3.2)."""
+"""What is hidden in a tracklet, and which of its frames show everything (section 3.2 of the paper).
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+This module holds the one rule that compares scores with τ: a band is hidden where its score is below τ, and a frame
+is visible where none of its bands is hidden. With masks, a frame is visible where its mask hides no pixel.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vrstc_jax.ops.regions import bands_mask
+from vrstc_jax.ops.regions import BANDS, bands_mask
 
 
-@dataclass(eq=False)
+def hidden_bands(scores: np.ndarray, tau: float) -> np.ndarray:
+    """Which bands are hidden: scores [..., 3] below τ, bool [..., 3]. A score equal to τ is visible."""
+    return np.asarray(scores < tau)
+
+
+def visible_frames(scores: np.ndarray, tau: float) -> np.ndarray:
+    """Which frames have no hidden band: scores [T, 3] to bool [T]."""
+    return np.logical_not(hidden_bands(scores, tau).any(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """What is hidden in a tracklet, and what may be looked at.
+    """What to complete in a tracklet of T frames, and what to complete it from.
 
     Attributes:
-      mask: (index, frame) to bool [H_t, W_t], true = hidden; None or all false where nothing is.
-      usable: bool [T], the frames to complete from.
-      scores: float [T, 3], NaN where nothing was located.
-      warnings: what was odd, one sentence each.
+      visible: bool [T], the frames that nothing hides; hidden frames are completed from these.
+      scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
+      mask: (index, frame [H_t, W_t, 3]) to bool [H_t, W_t], true = hidden.
+      warnings: what was odd about the tracklet, one sentence each.
     """
 
-    mask: Callable[[int, np.ndarray], np.ndarray | None]
-    usable: np.ndarray
+    visible: np.ndarray
     scores: np.ndarray
-    warnings: list[str] = field(default_factory=list)
+    mask: Callable[[int, np.ndarray], np.ndarray]
+    warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def from_scores(cls, scores: np.ndarray, tau: float) -> "Plan":
+        """Hides the bands whose score is below τ.
 
-def plan_from_scores(scores: np.ndarray, tau: float) -> Plan:
-    """Hides the bands whose score [T, 3] is below τ (section 3.2).
+        Where all three are, the band with the best score is kept visible if that score is above 0, so that the
+        spatial generator has something to start from. At 0 or below (the occlusion head: half of the band is
+        hidden) the frame is hidden entirely. Either way it is no visible frame.
 
-    Where that is all three, nothing would be left to go by; so the best one stays as it is, unless it is hidden for
-    the most part too: a score of 0 or less, a head's for half of it.
-    """
-    hidden = scores < tau
-    best = scores.argmax(1)
-    spared = hidden.all(1) & (scores.max(1, initial=-1) > 0)
-    hidden[spared, best[spared]] = False
-    usable = ~(scores < tau).any(1)
-    return Plan(lambda index, frame: bands_mask(hidden[index], *frame.shape[:2]), usable, scores)
+        Args:
+          scores: float [T, 3], in [−1, 1], from `Locator.scores`.
+          tau: the threshold τ.
+        """
+        hidden = hidden_bands(scores, tau)
+        best = scores.argmax(axis=1)
+        spared = hidden.all(axis=1) & (scores.max(axis=1, initial=-1) > 0)
+        hidden[spared, best[spared]] = False
+        return cls(visible_frames(scores, tau), scores,
+                   lambda index, frame: bands_mask(hidden[index], *frame.shape[:2]))
+
+    @classmethod
+    def from_masks(cls, masks: Sequence[np.ndarray]) -> "Plan":
+        """Hides what the masks hide: T arrays bool [H_t, W_t], true = hidden. Each is read once here."""
+        visible = np.array([not mask.any() for mask in masks], bool)
+        return cls(visible, np.full((len(masks), BANDS), np.nan, np.float32), lambda index, frame: masks[index])
+
+    def hiding(self, run: Sequence[int], hidden: np.ndarray) -> "Plan":
+        """The same plan with the bands `hidden`, bool [3], and no others hidden in the frames of `run`."""
+        visible = self.visible.copy()
+        visible[list(run)] = False
+
+        def mask(index: int, frame: np.ndarray) -> np.ndarray:
+            return bands_mask(hidden, *frame.shape[:2]) if index in run else self.mask(index, frame)
+
+        return replace(self, visible=visible, mask=mask)

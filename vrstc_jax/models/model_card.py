@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from textwrap import indent
 
 import jax
 import numpy as np
+from tabulate import tabulate
 
 from vrstc_jax.models.model_file import Model, default_model_path, load_model
 
@@ -19,9 +21,9 @@ def model_card(path: str | os.PathLike | None = None) -> str:
       InputError: as `load_model`.
     """
     model = load_model(path)
-    kind = "the default model" if path is None else "a VRSTC model"
-    lines = [f"{path or default_model_path()}: {kind}, size {model.config.name}",
-             *_rows(_what(model)), "", "Where it came from", *_rows(_origin(model.provenance))]
+    place = path or default_model_path()
+    lines = [f"{place}: {'the default model' if path is None else 'a VRSTC model'}, size {model.config.name}",
+             _rows(_what(model)), "", "Where it came from", _rows(_origin(model.provenance))]
     reached = model.provenance.get("reached")
     if reached:
         lines += ["", "What it reached, on made-up walkers that no training saw", *_reached(reached)]
@@ -65,7 +67,5 @@ def _reached(reached: Mapping) -> Iterator[str]:
                f"F1 {row['f1']:.3f}, average precision {row['average_precision']:.3f}")
 
 
-def _rows(entries: Iterable[tuple[str, str]]) -> list[str]:
-    entries = list(entries)
-    width = max((len(name) for name, _ in entries), default=0)
-    return [f"  {name.ljust(width)}  {value}" for name, value in entries]
+def _rows(pairs: Iterable[tuple[str, str]]) -> str:
+    return indent(tabulate(pairs, tablefmt="plain", disable_numparse=True), "  ")

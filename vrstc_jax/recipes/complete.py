@@ -1,67 +1,125 @@
-"""Whole jobs: completing a source into a folder with a report, judging it, and its report."""
+"""Completing a source into a results folder, and the report of it.
 
-from collections.abc import Callable
+A frame's way: the source reads it, the completer plans what is hidden in its tracklet and paints it in, the results
+folder keeps it, and the report is drawn from the results folder.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import Any
 
 from tqdm import tqdm
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import Source
-from vrstc_jax.inference.complete import Completer, left_warnings
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.inference.complete import left_warnings
+from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.recipes.judge import Judgement
-from vrstc_jax.report import Table, write_json, write_report
+from vrstc_jax.report import AttentionPicture, Report, Strip, Table, write_json, write_report
 from vrstc_jax.report.figures import STRIPS, attention_pictures, completed_strip, training_curves
 from vrstc_jax.report.writing import plain
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.storage import as_path
 
+_ATTENTION_PICTURES = 4
 
-def complete_source(model: Model, source: Source, output, *, command: str, run: dict,
-                    title: str = "Completed tracklets", verdict: Judgement | None = None,
-                    completer: Completer | None = None, summary=None,
-                    conclude: Callable[[ResultsFolder], tuple[dict, list[Table]]] | None = None,
-                    finish: Callable | None = None) -> dict:
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What report.html and metrics.json say.
+
+    Attributes:
+      title: of the report.
+      metrics: of metrics.json; 'frames', 'tracklets' and 'frames_by_how' are shown at the report's top.
+      judgement: scores, where completions were judged.
+      strips, attention, tables, warnings: sections of the report.
+    """
+
+    title: str
+    metrics: dict[str, Any]
+    judgement: Judgement | None = None
+    strips: Sequence[Strip] = ()
+    attention: Sequence[AttentionPicture] = ()
+    tables: Sequence[Table] = ()
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+    def write(self, directory: str | PathLike, model: Model, command: str) -> None:
+        """Writes both files.
+
+        Args:
+          command: what the user typed, for the record.
+
+        Raises:
+          InputError: a file cannot be written.
+        """
+        judged = self.judgement
+        write_json(as_path(directory) / "metrics.json", self.metrics)
+        write_report(as_path(directory) / "report.html", Report(
+            title=self.title,
+            summary="VRSTC looks for the parts of a walking person that something hides, and paints the person back "
+                    "in from the frames around. Each strip below shows neighbouring frames of one tracklet.",
+            figures=self._key_figures(), command=command, config=configs.to_dict(model.config),
+            strips=[*self.strips, *(judged.strips if judged else ())], attention=self.attention,
+            curves=training_curves(model.provenance),
+            judge={name: table.as_dict() for name, table in judged.tables.items()} if judged else None,
+            tables=self.tables, warnings=self.warnings))
+
+    def _key_figures(self) -> dict[str, str]:
+        figures = {}
+        if "frames" in self.metrics:
+            visible = self.metrics["frames_by_how"]["visible"]
+            figures = {"tracklets": f"{self.metrics['tracklets']:,}", "frames": f"{self.metrics['frames']:,}",
+                       "hidden in part": f"{self.metrics['frames'] - visible:,}"}
+        if self.judgement:
+            overall = next(iter(self.judgement.tables.values())).overall()
+            ours, best = overall["stcnet"]["psnr"], max(overall[m]["psnr"] for m in ("copy", "mean", "telea"))
+            figures |= {"PSNR in the hole": f"{ours:.1f} dB", "over the best simple filling": f"{ours - best:+.1f} dB"}
+        return figures
+
+
+def complete_source(completer: Completer, source: Source, folder: ResultsFolder, *, command: str,
+                    title: str = "Completed tracklets", judgement: Judgement | None = None,
+                    summary: str | PathLike | None = None,
+                    conclude: Callable[[], tuple[dict[str, Any], list[Table]]] | None = None) -> dict[str, Any]:
     """Completes all tracklets of a source into a folder, with report.html and metrics.json.
 
-    Tracklets that stand already are not done again. Every process of a run calls it with the same arguments, and
-    completes every so many-th tracklet; process 0 does the rest.
+    Tracklets that are complete already are skipped. Every process of a run calls it with the same arguments and
+    completes its share of the tracklets; process 0 writes the report. The caller ends with `folder.finish()`.
 
     Args:
-      run: what identifies this run, beside the model; a folder made by another run is refused.
-      verdict: what `judge` found, for the report; process 0's counts.
-      summary: folder for report.html and metrics.json; None: `output`.
-      conclude: called by process 0 when all tracklets stand; gives further metrics, and tables for the report.
-      finish: called by process 0 at the end, before what was needed on the way is removed.
+      folder: claimed for this source and model (`model_identity`).
+      command: what the user typed, for the record.
+      judgement: what `judge` returned, for the report; process 0's counts.
+      summary: folder for report.html and metrics.json; None: `folder`.
+      conclude: called by process 0 when all tracklets are complete; returns further metrics, and tables for the
+        report.
 
     Returns:
       The metrics, as written.
+
+    Raises:
+      InputError: a tracklet's name is reserved, or a file cannot be written.
     """
-    folder = ResultsFolder(output, run | model_identity(model))
     folder.require_names(source.tracklets)
-    completer = completer or Completer(model)
-    _complete(completer, [source.tracklets[place] for place in distributed.own_items(len(source.tracklets))], folder)
+    _complete([source.tracklets[index] for index in distributed.own_items(len(source.tracklets))], completer, folder)
     distributed.barrier("completed")
 
-    def summarise():
-        counts, strips, attention, warnings = _seen(completer, source, folder)
-        metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
-                   "tau": model.tau, "warnings": len(warnings)} | (verdict.metrics() if verdict else {})
-        more, tables = conclude(folder) if conclude else ({}, [])
-        metrics |= more
-        write_summary(summary or folder.path, title=title, metrics=metrics, model=model, command=command,
-                      strips=strips, attention=attention, warnings=warnings, verdict=verdict, tables=tables)
-        if finish:
-            finish()
-        return plain(metrics)
+    def summarise() -> Any:
+        more, tables = conclude() if conclude else ({}, [])
+        found = _summary(completer, source, folder, Summary(title, {}, judgement, tables=tables))
+        found.metrics.update(more)
+        found.write(folder.path if summary is None else summary, completer.model, command)
+        return plain(found.metrics)
 
-    metrics = distributed.run_on_first(summarise)
-    folder.finish()
-    return metrics
+    return distributed.run_on_first(summarise)
 
 
-def _complete(completer, tracklets, folder):
-    """Completes those tracklets that do not stand."""
+def _complete(tracklets: Sequence[Tracklet], completer: Completer, folder: ResultsFolder) -> None:
+    """Completes the tracklets that the folder does not have."""
     with tqdm(total=sum(map(len, tracklets)), desc="completing", unit="frame", dynamic_ncols=True,
               disable=not distributed.is_first()) as bar:
         for tracklet in tracklets:
@@ -72,10 +130,11 @@ def _complete(completer, tracklets, folder):
                 folder.write(tracklet, plan, _counted(completer.stream(tracklet, plan), bar))
 
 
-def _seen(completer, source, folder):
-    """What there is to tell of a folder in which all stands: (frames by how, strips, attention pictures, warnings)."""
+def _summary(completer: Completer, source: Source, folder: ResultsFolder, summary: Summary) -> Summary:
+    """The summary with what a folder in which all tracklets are complete says."""
     counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
     strips, attention, warnings = [], [], list(source.warnings)
+    attends = completer.model.config.stcnet.form.attention
     for tracklet in source.tracklets:
         result = folder.read_scores(tracklet)
         hows = [row["how"] for row in result["frames"]]
@@ -83,45 +142,25 @@ def _seen(completer, source, folder):
             counts[how] += 1
         warnings += [f"Tracklet {tracklet.name}: {w}" for w in (*result["warnings"], *left_warnings(hows))]
         strip = completed_strip(tracklet, result, folder) if len(strips) < STRIPS else None
-        if strip:
-            strips.append(strip)
-            if (len(attention) < 4 and "stcnet" in hows
-                    and completer.model.config.stcnet.form.attention):
-                attention += attention_pictures(completer, tracklet, completer.plan(tracklet), hows.index("stcnet"))
-    return counts, strips, attention, warnings
+        if strip is None:
+            continue
+        strips.append(strip)
+        if attends and len(attention) < _ATTENTION_PICTURES and "stcnet" in hows:
+            # By the masks used, which the folder has, so that nothing is located again.
+            masked = replace(tracklet, masks=folder.completed(tracklet).masks)
+            attention += attention_pictures(completer, masked, completer.plan(masked), hows.index("stcnet"))
+    metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
+               "tau": completer.model.tau, "warnings": len(warnings)}
+    metrics |= summary.judgement.metrics() if summary.judgement else {}
+    return replace(summary, metrics=metrics, strips=strips, attention=attention, warnings=warnings)
 
 
-def model_identity(model: Model) -> dict:
-    """What tells the results of one model from another's: its tensors, and τ, which has no part in them."""
+def model_identity(model: Model) -> dict[str, Any]:
+    """What distinguishes the results of one model from another's: its tensors, and τ, which is not a tensor."""
     return {"model": model.digest, "tau": model.tau}
 
 
-def write_summary(directory, *, title, metrics, model, command, strips=(), attention=(), warnings=(),
-                  verdict=None, tables=()) -> None:
-    """report.html and metrics.json of a completed folder or of a judgement."""
-    figures = {}
-    if "frames" in metrics:
-        by_how = metrics["frames_by_how"]
-        figures = {"tracklets": f"{metrics['tracklets']:,}", "frames": f"{metrics['frames']:,}",
-                   "hidden in part": f"{metrics['frames'] - by_how['visible']:,}"}
-    if verdict:
-        overall = next(iter(verdict.tables.values())).overall()
-        best = max(overall[m]["psnr"] for m in ("copy", "mean", "telea"))
-        figures |= {"PSNR in the hole": f"{overall['stcnet']['psnr']:.1f} dB",
-                    "over the best simple filling": f"{overall['stcnet']['psnr'] - best:+.1f} dB"}
-    write_json(as_path(directory) / "metrics.json", metrics)
-    write_report(
-        as_path(directory) / "report.html", title=title,
-        summary="VRSTC looks for the parts of a walking person that something hides, and paints the person back "
-                "in from the frames around. Each strip below shows neighbouring frames of one tracklet.",
-        figures=figures, command=command, config=configs.to_dict(model.config),
-        strips=[*strips, *(verdict.strips if verdict else ())], attention=attention,
-        curves=training_curves(model.provenance),
-        judge={name: table.as_dict() for name, table in verdict.tables.items()} if verdict else None,
-        tables=tables, warnings=warnings)
-
-
-def _counted(frames, bar):
+def _counted(frames: Iterator[CompletedFrame], bar: tqdm) -> Iterator[CompletedFrame]:
     for done in frames:
         bar.update()
         yield done

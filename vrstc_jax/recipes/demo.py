@@ -1,8 +1,11 @@
 """The demonstration: the whole job on made-up walkers, from nothing to a report."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +15,13 @@ from vrstc_jax.data.inputs.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people, unoccluded
 from vrstc_jax.evaluation import retrieval
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
+from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.models.model_file import ReidModel, default_model_path, load_model, save_model
-from vrstc_jax.recipes.complete import complete_source
+from vrstc_jax.recipes.complete import complete_source, model_identity
 from vrstc_jax.recipes.fit import fit
 from vrstc_jax.recipes.judge import judge
-from vrstc_jax.report import ranking_pictures, ranking_tables
+from vrstc_jax.report import Table, ranking_pictures, ranking_tables
 from vrstc_jax.report.figures import completion_rows, stacked
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
@@ -28,7 +32,7 @@ _FIRST, _SHOWN = 3, 8  # tracklets in the first picture, and frames of each
 
 @dataclass(frozen=True)
 class Amount:
-    """How much a demonstration does: people learned from and judged on, their frames, training steps."""
+    """The size of a demonstration: people to train on and to judge on, their frames, training steps."""
 
     people: int
     test_people: int
@@ -41,16 +45,16 @@ AMOUNTS = {"small": Amount(people=100, test_people=16, frames=16, reid_steps=300
            "smoke": Amount(people=6, test_people=3, frames=8, reid_steps=4, stcnet_steps=4)}
 
 
-def demo(output, *, config: configs.Config, command: str = "") -> str:
-    """Learns from walkers, completes and judges walkers of people that no training saw, and reports.
+def demo(output: str | PathLike, *, config: configs.Config, command: str = "") -> str:
+    """Trains on walkers, completes and judges walkers of people that no training saw, and reports.
 
-    What it leaves in `output`: first.png, report.html, metrics.json, ranked.png, model.safetensors, completed/
+    Writes into `output`: first.png, report.html, metrics.json, ranked.png, model.safetensors, completed/
     (crops, masks, scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
 
-    first.png is the default model's work, before anything is trained here.
+    first.png shows completions by the default model, before anything is trained here.
 
     Returns:
-      The table and where to look, as text.
+      The table and the path of the report, as text.
 
     Raises:
       InputError: `output` cannot be written, or holds a demonstration of another size or seed.
@@ -67,33 +71,35 @@ def demo(output, *, config: configs.Config, command: str = "") -> str:
     _first_picture(output / "first.png", test)
     path = output / "model.safetensors"
     if not path.exists():
-        # Masks and truth are for judging; learning sees what a user's footage would show.
+        # Masks and truth are for judging; training sees what a user's footage would show.
         seen = [dataclasses.replace(tracklet, masks=None, truth=None, silhouettes=None) for tracklet in train]
         save_model(path, fit(seen, output / "work", config=config, command=command,
                              inputs={"walkers": dataclasses.asdict(amount)}))
     model = load_model(path)
     if model.config != config:
-        raise InputError(f"{path}: is of a demonstration of another size or seed; remove {output}, or choose "
+        raise InputError(f"{path}: belongs to a demonstration of another size or seed; remove {output}, or choose "
                          "another output.")
     completer = Completer(model)
-    verdict = judge(completer, test)
+    judgement = judge(completer, test)
     located = [dataclasses.replace(tracklet, masks=None) for tracklet in test]
-    source = Source(located, "folder", output / "completed")
+    folder = ResultsFolder(output / "completed", {
+        "walkers": dataclasses.asdict(amount), "seed": config.seed} | model_identity(model))
     metrics = complete_source(
-        completer.model, source, output / "completed", command=command,
-        run={"walkers": dataclasses.asdict(amount), "seed": config.seed}, verdict=verdict, completer=completer,
-        summary=output, title="VRSTC on made-up walkers",
-        conclude=lambda folder: _ranked(completer, test, [folder.completed(t) for t in located], output))
-    return (f"{verdict.format()}\n\n{ranking_tables.format_figures(metrics['ranking'])}\n\n"
+        completer, Source(located, "folder", folder.path), folder, command=command, title="VRSTC on made-up walkers",
+        judgement=judgement, summary=output,
+        conclude=lambda: _ranked(completer, test, [folder.completed(t) for t in located], output))
+    folder.finish()
+    return (f"{judgement.format()}\n\n{ranking_tables.format_figures(metrics['ranking'])}\n\n"
             f"open {output / 'report.html'}")
 
 
-def _first_picture(path, tracklets):
-    """What the default model makes of some of the tracklets, with what it locates."""
+def _first_picture(path: Path, tracklets: Sequence[Tracklet]) -> None:
+    """Writes some tracklets as the default model locates and completes them; nothing where there is no such model."""
     if path.exists() or not default_model_path().is_file():
         return
     completer, groups = Completer(load_model()), []
     for tracklet in tracklets:
+        assert tracklet.masks is not None  # walkers have them
         hidden = [mask.mean() > 0.1 for mask in tracklet.masks]
         if 2 <= sum(hidden) <= len(hidden) / 2 and len(groups) < _FIRST:
             first = max(0, min(int(np.argmax(hidden)) - 2, len(hidden) - _SHOWN))
@@ -105,8 +111,9 @@ def _first_picture(path, tracklets):
               "truth). Now learning from nothing.", flush=True)
 
 
-def _ranked(completer, test, completed, output):
-    """Who is it, before and after completion: the first camera's tracklets are looked for in the other's.
+def _ranked(completer: Completer, test: Sequence[Tracklet], completed: Sequence[Tracklet],
+            output: Path) -> tuple[dict[str, Any], list[Table]]:
+    """Ranks before and after completion, the first camera's tracklets as queries; (metrics, tables), and ranked.png.
 
     The re-ID network is the one that locates and guides; `experiments.vrstc` trains the paper's final one.
     """
@@ -124,7 +131,7 @@ def _ranked(completer, test, completed, output):
     return {"ranking": figures}, [ranking_tables.table(figures)]
 
 
-def _by_camera(tracklets):
+def _by_camera(tracklets: Sequence[Tracklet]) -> tuple[list[Tracklet], list[Tracklet]]:
     """(queries, gallery)."""
     first = tracklets[0].camera
     return [t for t in tracklets if t.camera == first], [t for t in tracklets if t.camera != first]
@@ -135,7 +142,7 @@ def test_walkers(config: configs.Config) -> list[Tracklet]:
     return _walkers(config, people("test", AMOUNTS[config.name].test_people))
 
 
-def _walkers(config, who):
+def _walkers(config: configs.Config, who: Sequence[int]) -> list[Tracklet]:
     look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width,
                         frames=AMOUNTS[config.name].frames)
     return make_tracklets(who, cameras=_CAMERAS, seed=config.seed, config=look)

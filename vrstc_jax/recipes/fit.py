@@ -1,14 +1,15 @@
-"""Fitting a model to tracklets: DESIGN's steps 1 to 3 (re-ID network, locating, STCnet), resumable.
+"""Fitting a model to tracklets: re-ID network, locating, STCnet (sections 3.1 to 3.3), resumable.
 
-Everything on the way stands in a work directory; each step is skipped when its result stands, so the same
-call goes on where it was interrupted and ends with the same model.
+Every result is kept in a work directory. Each step is skipped when its result exists and each training goes on from
+its last checkpoint, so the same call ends with the same model after an interruption.
 """
 
 import dataclasses
-import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -19,33 +20,39 @@ from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.sharded_map import by_shards, progress
-from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
+from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training.loop import Intervals
 from vrstc_jax.training.metrics_log import curves
 from vrstc_jax.training.reid import train_reid
 from vrstc_jax.training.stcnet import train_stcnet
 
-# What fits into 10 minutes on two cores.
+# Training that goes on with a model: what fits into 10 minutes on two cores.
 _GOING_ON = {"reid": {"steps": 100, "learning_rate": 5e-4}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
-# Where the network has a head for locating, its classifier alone learns: masks may have taught the head, which know
-# more than bands hidden on purpose.
+# A re-ID network with a head for locating: the classifier alone learns. The head was taught by masks, which hide more
+# shapes than the bands that are hidden on purpose here.
 _CLASSIFIER = {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}
-def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_from: Model | None = None,
-        hold_out: int = 0, command: str = "", inputs: dict | None = None, log_every: int = 20,
-        checkpoint_every: int = 200) -> Model:
+
+
+def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *, config: configs.Config,
+        start_from: Model | None = None, hold_out: int = 0, command: str = "",
+        inputs: Mapping[str, Any] | None = None, intervals: Intervals = Intervals()) -> Model:
     """Trains the re-ID network, locates, and trains STCnet on the frames that nothing hides.
 
     Args:
-      tracklets: with `person` as identity; where that is None, each tracklet is an identity of its own.
-      work: directory of the set, checkpoints and metrics; made here, and gone on from.
+      tracklets: with `person` as identity; where that is None, each tracklet is an identity. A sequence is stored in
+        `work`; a set, such as `TrackletsInPlace`, is trained from as it is.
+      work: directory of the stored set, checkpoints and metrics; created, or continued from.
       start_from: a model whose networks training goes on with, of the config's shapes (`starting_from`).
       hold_out: length of the runs of unoccluded frames to keep from training, for judging; 0: none.
       command: what the user typed, for the record.
       inputs: what identifies the input beyond its tracklets' names and lengths, for the record.
+      intervals: how often metrics and checkpoints are written, in steps.
 
     Returns:
       The model; it is not yet saved.
@@ -54,21 +61,16 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_fr
       InputError: there is nothing to learn from, or `work` holds another fit.
       TrainingDiverged: a loss was not finite.
     """
-    work = as_path(work)
+    work, inputs = as_path(work), dict(inputs or {})
     began = {} if start_from is None else {"started_from": [start_from.digest, start_from.tau]}
-
-    def take():
-        require_writable_directory(work)
-        _claim(work, tracklets, config, hold_out, (inputs or {}) | began)
-
-    distributed.run_on_first(take)
-    data = _stored(work / "tracklets", tracklets)
+    listed = tracklets.tracklets if isinstance(tracklets, TrackletSet) else tracklets
+    distributed.run_on_first(lambda: claim(work, listed, config, hold_out=hold_out, inputs=inputs | began))
+    data = _stored(Workdir(work), tracklets)
     identities, labels = identities_of(data.tracklets)
     candidates = hold_out_runs([len(tracklet) for tracklet in data.tracklets], hold_out)
 
     seen = [TrainingFrames(first, candidates.without(k, np.arange(len(tracklet))), label)
             for k, (tracklet, first, label) in enumerate(zip(data.tracklets, data.first, labels))]
-    intervals = Intervals(log=log_every, checkpoint=checkpoint_every)
     guider = train_reid(data, seen, config.first_reid, len(identities), work / "reid", intervals=intervals,
                         start_from=start_from and start_from.reid)
 
@@ -76,19 +78,20 @@ def fit(tracklets: Sequence[Tracklet], work, *, config: configs.Config, start_fr
     scores = locate_tracklets(work / "scores.npz", data, locator)
     tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
     clean = [clean_frames(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
+    # A candidate with a hidden frame has no truth to be judged by; its frames are trained on.
     held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
                              for k, runs in enumerate(candidates.runs)))
-    usable = [TrainingFrames(first, held_out.without(k, np.flatnonzero(clean[k])), label)
-              for k, (first, label) in enumerate(zip(data.first, labels))]
+    visible = [TrainingFrames(first, held_out.without(k, np.flatnonzero(clean[k])), label)
+               for k, (first, label) in enumerate(zip(data.first, labels))]
 
     generators, discriminators = train_stcnet(
-        data, usable, config.stcnet_task, guider, len(identities), work / "stcnet", intervals=intervals,
+        data, visible, config.stcnet_task, guider, len(identities), work / "stcnet", intervals=intervals,
         start_from=start_from and (start_from.generators, start_from.discriminators))
     return Model(
         config=config, generators=generators, discriminators=discriminators, reid=guider, identities=identities,
         tau=float(tau),
         provenance={
-            "command": command, "inputs": inputs or {},
+            "command": command, "inputs": inputs,
             "started_from": start_from and start_from.digest, "tracklets": len(data.tracklets),
             "frames": sum(map(len, data.tracklets)), "unoccluded_frames": int(sum(c.sum() for c in clean)),
             "reid_steps": config.reid_training.steps, "stcnet_steps": config.stcnet_training.steps,
@@ -105,7 +108,7 @@ def starting_from(model: Model, config: configs.Config) -> configs.Config:
       InputError: the config's networks are of other shapes.
     """
     ours = model.config
-    # How many frames it completes from says nothing of its layers.
+    # The number of frames to complete from changes no layer's shape.
     stcnet = dataclasses.replace(config.stcnet, frames_per_side=ours.stcnet.frames_per_side)
     if (ours.stcnet, ours.discriminators) != (stcnet, config.discriminators):
         raise InputError(f"Training cannot go on with a model of size {ours.name}: the networks of {config.name} have "
@@ -120,50 +123,60 @@ def starting_from(model: Model, config: configs.Config) -> configs.Config:
 
 
 def identities_of(tracklets: Sequence[Tracklet]) -> tuple[tuple[str, ...], list[int]]:
-    """(identities, each tracklet's place among them); where nobody is named, a tracklet is an identity."""
+    """(identities, each tracklet's index among them); a tracklet without a person is an identity by its name."""
     names = [tracklet.person or tracklet.name for tracklet in tracklets]
     identities = tuple(sorted(set(names)))
-    place = {name: i for i, name in enumerate(identities)}
-    return identities, [place[name] for name in names]
+    index = {name: i for i, name in enumerate(identities)}
+    return identities, [index[name] for name in names]
 
 
-def _claim(work, tracklets, config, hold_out, inputs):
-    """Takes the work directory for this fit, or finds it taken by the same one."""
-    mine = {"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs,
-            "tracklets": [[t.name, len(t)] for t in tracklets]}
-    mine = json.loads(json.dumps(mine))
-    record = work / "fit.json"
-    if record.exists():
-        theirs = json.loads(record.read_text())
-        with suppress(InputError):  # of a later version: it stays as it is, and differs
-            theirs["config"] = json.loads(json.dumps(configs.with_defaults(theirs["config"])))
-        if theirs != mine:
-            raise InputError(f"{work}: holds the work of a fit with other input or settings; "
-                             "remove it, or choose another output.")
-    else:
-        replace_file(record, json.dumps(mine, indent=1).encode())
+def claim(work: str | os.PathLike, tracklets: Sequence[Tracklet], config: configs.Config, *, hold_out: int = 0,
+          inputs: Mapping[str, Any] | None = None) -> None:
+    """Records a fit in its work directory, or checks that it is the same as the one recorded there.
+
+    One process calls it (see `distributed.run_on_first`).
+
+    Raises:
+      InputError: the directory is another fit's, or cannot be written.
+    """
+    folder = Workdir(as_path(work), "fit.json", "the work of a fit with other input or settings")
+    # The crops of a video are in the directory before it is claimed.
+    folder.claim({"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs or {},
+                  "tracklets": [[t.name, len(t)] for t in tracklets]}, complete=_complete_record, shared=True)
 
 
-def _stored(directory, tracklets) -> TrackletSet:
-    def store():
-        if not is_complete(directory):
-            with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame",
-                      dynamic_ncols=True) as bar:
-                write_set(directory, tracklets, progress=bar.update)
+def _complete_record(record: dict) -> dict:
+    """A record of an earlier version with the fields that its config lacks."""
+    with suppress(InputError):  # of a later version: it stays as it is, and differs
+        return record | {"config": configs.with_defaults(record["config"])}
+    return record
 
-    distributed.run_on_first(store)
-    return read_set(directory)
+
+def _stored(folder: Workdir, tracklets: Sequence[Tracklet] | TrackletSet) -> TrackletSet:
+    """The set to train from."""
+    if isinstance(tracklets, TrackletSet):
+        # Earlier versions stored every input; a work directory that has such a set goes on with it.
+        stored = distributed.run_on_first(lambda: is_complete(folder.path / "tracklets"))
+        return read_set(folder.path / "tracklets") if stored else tracklets
+
+    def store(path: Path, _: None) -> None:
+        with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame", dynamic_ncols=True) as bar:
+            write_set(path, tracklets, progress=bar.update)
+
+    return folder.get_or_make("tracklets", lambda: None, save=store, load=read_set, exists=is_complete)
 
 
 def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np.ndarray]:
-    """DESIGN's step 2: the scores [T, 3] of each tracklet, which stand in `path` afterwards; each process locates in
-    its part of the tracklets."""
+    """The scores float32 [T, 3] of each tracklet (equations 11, 12), kept in the file `path`.
+
+    Every process calls it, and locates in its share of the tracklets.
+    """
     lengths = [len(tracklet) for tracklet in data.tracklets]
     with progress("locating", lengths) as bar:
-        def scores(places):
+        def scores(indices: range) -> list[np.ndarray]:
             found = []
-            for place in places:
-                found.append(locator.scores(data.tracklets[place].frames))
+            for index in indices:
+                found.append(locator.scores(data.tracklets[index].frames))
                 bar.update()
             return found
 
@@ -173,7 +186,5 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
     """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
     if tracklet.masks is not None:
-        return np.array([not mask.any() for mask in tracklet.masks], bool)
-    return (scores >= tau).all(axis=1)
-
-
+        return Plan.from_masks(tracklet.masks).visible
+    return visible_frames(scores, tau)

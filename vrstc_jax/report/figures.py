@@ -1,6 +1,7 @@
-"""What the report shows of completed tracklets: strips, and where attention looked."""
+"""Figures of completed tracklets: strips, attention pictures, rows of frames, training curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,44 +12,44 @@ from vrstc_jax.inference.complete import CompletedFrame, Completer
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.report import AttentionPicture, Curve, Strip
+from vrstc_jax.report.images import runs
 
 STRIPS = 12  # in a report
 STRIP_FRAMES = 12  # in a strip
 
 
-def completed_strip(tracklet: Tracklet, result: dict, folder: ResultsFolder) -> Strip | None:
-    """The longest hidden run of a completed tracklet with a frame before and after; None without one.
+def completed_strip(tracklet: Tracklet, result: Mapping[str, Any], folder: ResultsFolder) -> Strip | None:
+    """The longest run of frames with something hidden, with a frame before and after; None if nothing is hidden.
+
+    Of a run longer than `STRIP_FRAMES`, frames at equal steps.
 
     Args:
-      result: what `OutputFolder.write` gave of it.
+      result: what `ResultsFolder.read_scores` gives of the tracklet, which is complete in `folder`.
     """
     hows = [row["how"] for row in result["frames"]]
-    runs = _hidden_runs(hows)
-    if not runs:
+    hidden = runs(np.array(hows) != "visible")
+    if not hidden:
         return None
-    first, end = max(runs, key=lambda run: run[1] - run[0])
-    shown = range(max(0, first - 1), min(len(hows), end + 1))
-    shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, STRIP_FRAMES).astype(int))]
+    first, end = max(hidden, key=lambda run: run[1] - run[0])
+    first, end = max(0, first - 1), min(len(hows), end + 1)
+    shown = (first + np.unique(np.linspace(0, end - first - 1, STRIP_FRAMES).astype(int))).tolist()
     rows = {"input": [tracklet.frames[i] for i in shown]}
     rows["mask"], rows["completion"] = (list(row) for row in zip(*(folder.read(tracklet, i) for i in shown)))
     if tracklet.truth is not None:
         rows["truth"] = [tracklet.truth[i] for i in shown]
     ways = {"spatial": "completed from the frame itself", "left": "left as it was"}
     notes = sorted({ways[hows[i]] for i in shown if hows[i] in ways})
-    hidden = sum(how != "visible" for how in hows)
-    caption = f"Tracklet {tracklet.name}: {hidden} of {len(hows)} frames hidden in part"
+    count = sum(how != "visible" for how in hows)
+    caption = f"Tracklet {tracklet.name}: {count} of {len(hows)} frames hidden in part"
     return Strip("; ".join([caption, *notes]), rows, [tracklet.frame_names[i] for i in shown])
 
 
-def _hidden_runs(hows):
-    """(first, last + 1) of each run of frames that are not 'visible'."""
-    hidden = np.concatenate([[False], np.array(hows) != "visible", [False]])
-    edges = np.flatnonzero(hidden[1:] != hidden[:-1])
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist()))
-
-
 def judged_strips(judged: Sequence[Judged], *, strips: int = 6) -> list[Strip]:
-    """Strips of held-out runs or true occlusions: what was hidden, both completions, and the truth."""
+    """Strips of judged frames: what was hidden, both generators' completions, and the truth.
+
+    Args:
+      strips: the largest number of tracklets shown; they are taken at equal steps.
+    """
     groups: dict[str, list[Judged]] = {}
     for frame in judged:
         groups.setdefault(frame.tracklet, []).append(frame)
@@ -57,19 +58,30 @@ def judged_strips(judged: Sequence[Judged], *, strips: int = 6) -> list[Strip]:
     result = []
     for run in chosen:
         run = run[:STRIP_FRAMES]
+        # The hole is shown grey, as its pixels are not given to the networks.
         hollow = [np.where(j.completed.mask[..., None], np.uint8(127), j.shown) for j in run]
-        first = [j.completed.frame if j.completed.spatial is None else j.completed.spatial for j in run]
+        spatial = [j.completed.frame if j.completed.spatial is None else j.completed.spatial for j in run]
         result.append(Strip(f"Judged: tracklet {run[0].tracklet}", {
-            "hidden": hollow, "spatial": first, "stcnet": [j.completed.frame for j in run],
+            "hidden": hollow, "spatial": spatial, "stcnet": [j.completed.frame for j in run],
             "truth": [j.truth for j in run]}, [j.frame_name for j in run]))
     return result
 
 
 def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, index: int, *,
                        patches: int = 2) -> list[AttentionPicture]:
-    """Where some hidden patches of a frame looked, in the nearest frame of each side."""
+    """Where some hidden patches of a frame looked, in the nearest frame of each side.
+
+    Args:
+      index: of a frame that is completed by the attention; its hidden patches are taken at equal steps from above.
+      patches: how many pictures.
+
+    Raises:
+      ValueError: nothing is hidden in the frame.
+    """
     frame = tracklet.frames[index]
     mask = plan.mask(index, frame)
+    if mask is None:
+        raise ValueError(f"tracklet {tracklet.name}, frame {tracklet.frame_names[index]}: nothing is hidden in it.")
     (before, first), (after, second) = completer.attention(tracklet, plan, index)
     height, width = first.shape[:2]
     size = completer.model.config.stcnet.patch_size
@@ -77,8 +89,8 @@ def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, ind
     pictures = []
     for share in np.linspace(0, 1, patches + 2)[1:-1]:
         row = int(np.quantile(rows, share))
-        at = columns[rows == row]
-        y, x = row / mask.shape[0], float(np.median(at)) / mask.shape[1]
+        # The middle of the hidden part in this row, in 0..1, and the cell of the attention's map that holds it.
+        y, x = row / mask.shape[0], float(np.median(columns[rows == row])) / mask.shape[1]
         i, j = min(int(y * height), height - 1), min(int(x * width), width - 1)
         pictures.append(AttentionPicture(
             caption=f"Tracklet {tracklet.name}, frame {tracklet.frame_names[index]}",
@@ -91,8 +103,14 @@ def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, ind
 
 
 def completion_rows(tracklet: Tracklet, done: Sequence[CompletedFrame], *, larger: int = 2) -> np.ndarray:
-    """Frames of a tracklet under each other, uint8 [H, W, 3]: seen, with the hidden part outlined; what the network
-    is given; completed; and, where it is known, the truth."""
+    """A picture of some frames of a tracklet, uint8 [H, W, 3], in three rows or four.
+
+    Above each other are the frame with its hidden part outlined, what the network is given, the completion, and, where
+    it is known, the truth.
+
+    Args:
+      larger: the factor by which frames are enlarged.
+    """
     rows = [[_outlined(tracklet.frames[d.index], d.mask) for d in done],
             [np.where(d.mask[..., None], np.uint8(128), tracklet.frames[d.index]) for d in done],
             [d.frame for d in done]]
@@ -102,23 +120,23 @@ def completion_rows(tracklet: Tracklet, done: Sequence[CompletedFrame], *, large
 
 
 def stacked(groups: Sequence[np.ndarray], *, gap: int = 12) -> np.ndarray:
-    """Pictures of one width under each other, with white between."""
+    """Stacks pictures, uint8 [H, W, 3] of one width, with `gap` white pixels between."""
     white = np.full((gap, groups[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for group in groups for part in (group, white)][:-1])
 
 
-def _outlined(frame, mask):
+def _outlined(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.ascontiguousarray(frame).copy(), contours, -1, (255, 210, 0), 1)
 
 
-def _framed(picture, larger):
+def _framed(picture: np.ndarray, larger: int) -> np.ndarray:
     picture = cv2.resize(picture, None, fx=larger, fy=larger, interpolation=cv2.INTER_CUBIC)
     return cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(255, 255, 255))
 
 
-def training_curves(provenance: dict) -> list[Curve]:
-    """The curves that a model's provenance keeps."""
+def training_curves(provenance: Mapping[str, Any]) -> list[Curve]:
+    """The training curves in a model's provenance, each in its panel; those without a panel are left out."""
     panels = {"cross_entropy": "re-ID network: cross-entropy", "accuracy": "re-ID network: accuracy",
               "reconstruction": "STCnet: reconstruction (L_r)", "psnr_spatial": "STCnet: PSNR in the hole, dB",
               "psnr_stcnet": "STCnet: PSNR in the hole, dB", "discriminator_global": "STCnet: discriminators",

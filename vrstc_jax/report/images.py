@@ -1,40 +1,45 @@
-"""Strips of frames, and where attention looked, as pieces of the page."""
+"""Strips of frames, and where attention looked, as the page's template takes them."""
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 _TALLEST = 320  # pixels; twice the height at which pictures are shown, which is what dense screens use
 _SHOWN_HEIGHT = 152
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Strip:
     """Some frames of a tracklet, side by side; under each other what `rows` names.
 
     Attributes:
-      rows: name ('input', 'mask', 'completion', 'truth' …) -> one picture or mask for every frame; None
-        leaves a gap. Sizes may differ from frame to frame, not from row to row. If there are rows 'input'
-        and 'mask', what the mask hides is outlined in the input.
+      rows: name ('input', 'mask', 'completion', 'truth' …) -> for every frame a picture, uint8 [H, W, 3], or a mask,
+        bool [H, W]; None leaves a gap. Sizes may differ from frame to frame, not from row to row. If there are rows
+        'input' and 'mask', what the mask hides is outlined in the input.
       frame_names: one for every frame, shown above it.
+
+    Raises:
+      ValueError: a row has more or fewer pictures than there are names.
     """
 
     caption: str
     rows: Mapping[str, Sequence[np.ndarray | None]]
     frame_names: Sequence[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, row in self.rows.items():
             if len(row) != len(self.frame_names):
                 raise ValueError(f"strip {self.caption!r}: row {name!r} must have one picture for each of "
                                  f"{len(self.frame_names)} frame names. Got {len(row)}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionPicture:
     """Where the attention of one patch of a frame went in its neighbours.
 
@@ -43,7 +48,7 @@ class AttentionPicture:
       patch: its (height, width), likewise.
       neighbours: pictures; any number, of any size.
       weights: for each neighbour float [h, w] ≥ 0, the softmax's weight at every position of its map.
-      names: what to call the neighbours; 'previous' and 'next' unless said otherwise.
+      names: the neighbours' labels.
     """
 
     caption: str
@@ -55,103 +60,102 @@ class AttentionPicture:
     names: Sequence[str] = ("previous", "next")
 
 
-def _png(picture: np.ndarray) -> str:
-    """A data address of a uint8 [H, W, 3 or 4] picture or a bool [H, W] mask."""
-    picture = np.asarray(picture)
-    if picture.dtype == bool:
-        picture = picture.astype(np.uint8) * 255
-    if picture.shape[0] > _TALLEST:
-        width = max(1, round(picture.shape[1] * _TALLEST / picture.shape[0]))
-        picture = cv2.resize(picture, (width, _TALLEST), interpolation=cv2.INTER_AREA)
-    if picture.ndim == 3:
-        picture = np.concatenate([picture[..., 2::-1], picture[..., 3:]], axis=-1)  # OpenCV writes BGR
-    _, encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    return "data:image/png;base64," + base64.b64encode(encoded).decode("ascii")
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page: data addresses of PNGs, and the SVG path `outline` in the picture's pixels.
+
+    Attributes:
+      heat: a picture with transparency that is laid over it.
+      share: what is written below it.
+    """
+
+    label: str
+    png: str
+    height: int
+    width: int
+    outline: str = ""
+    heat: str = ""
+    share: str = ""
+
+    @property
+    def aspect(self) -> str:
+        """Width over height."""
+        return f"{self.width / self.height:.4f}"
+
+    @property
+    def tiny(self) -> bool:
+        """Whether the page enlarges it; its pixels are then drawn as squares instead of blurred."""
+        return self.height < _SHOWN_HEIGHT
 
 
-def _picture(picture: np.ndarray, overlay: str = "", label: str = "") -> str:
-    """An image with drawings over it; tiny pictures keep their pixels' edges when enlarged."""
-    height, width = picture.shape[:2]
-    css = "pic tiny" if height < _SHOWN_HEIGHT else "pic"
-    return (f'<span class="{css}" style="--aspect:{width / height:.4f}">'
-            f'<img alt="{escape(label)}" src="{_png(picture)}">{overlay}</span>')
+def strip(shown: Strip) -> dict[str, Any]:
+    """The strip, its pictures encoded; 'aspects' is the sum over the frames, by which the page chooses a height."""
+    masks = shown.rows.get("mask", [None] * len(shown.frame_names))
+    rows = {name: [None if picture is None else
+                   _picture(picture, f"{name}, frame {frame}", _outline(mask) if name == "input" else "")
+                   for picture, frame, mask in zip(row, shown.frame_names, masks)]
+            for name, row in shown.rows.items()}
+    widest = [max((p.width / p.height for p in column if p), default=0.5) for column in zip(*rows.values())]
+    return {"caption": shown.caption, "frame_names": shown.frame_names, "rows": rows, "aspects": f"{sum(widest):.3f}"}
 
 
-def _drawing(height: float, width: float, paths: str) -> str:
-    return (f'<svg viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none" aria-hidden="true">'
-            f"{paths}</svg>")
+def attention(shown: AttentionPicture) -> dict[str, Any]:
+    """The frame with its patch outlined, and its neighbours with the weights over them, encoded.
+
+    Raises:
+      ValueError: there are not as many maps of weights, or names, as neighbours.
+    """
+    patch = _picture(shown.frame, "patch", _box(shown.frame, *shown.position, *shown.patch))
+    return {"caption": shown.caption, "pictures": [patch, *(
+        _attended(neighbour, np.asarray(weights, np.float64), shown.patch, name)
+        for neighbour, weights, name in zip(shown.neighbours, shown.weights, shown.names, strict=True))]}
 
 
-def _two_tone(path: str) -> str:
-    """A line seen on any picture: light on dark."""
-    return f'<path class="under" d="{path}"/><path class="over" d="{path}"/>'
-
-
-def _outline(mask: np.ndarray) -> str:
-    """The mask's edge, along the edges of its pixels."""
-    padded = np.pad(mask.astype(np.int8), 1)
-    segments = []
-    for row, line in enumerate(np.diff(padded, axis=0)[:, 1:-1] != 0):
-        segments += [f"M{start} {row}H{stop}" for start, stop in _runs(line)]
-    for column, line in enumerate((np.diff(padded, axis=1)[1:-1] != 0).T):
-        segments += [f"M{column} {start}V{stop}" for start, stop in _runs(line)]
-    return _drawing(*mask.shape, _two_tone("".join(segments))) if segments else ""
-
-
-def _runs(line: np.ndarray) -> list[tuple[int, int]]:
-    """[start, stop) of each run of trues."""
-    ends = np.flatnonzero(np.diff(np.pad(line.astype(np.int8), 1)))
-    return list(zip(ends[::2].tolist(), ends[1::2].tolist()))
-
-
-def strip(strip: Strip) -> str:
-    """The strip as a figure."""
-    masks = strip.rows.get("mask")
-    shown = [next((row[t] for row in strip.rows.values() if row[t] is not None), None)
-             for t in range(len(strip.frame_names))]
-    aspects = [0.5 if p is None else p.shape[1] / p.shape[0] for p in shown]
-    cells = '<span class="corner"></span>' + "".join(f'<span class="name">{escape(str(name))}</span>'
-                                                     for name in strip.frame_names)
-    for name, row in strip.rows.items():
-        cells += f'<span class="row">{escape(name)}</span>'
-        for t, picture in enumerate(row):
-            outlined = name == "input" and masks is not None and masks[t] is not None
-            label = f"{name}, frame {strip.frame_names[t]}"
-            cells += ("<span></span>" if picture is None else
-                      _picture(np.asarray(picture), _outline(masks[t]) if outlined else "", label))
-    style = f"--count:{len(aspects)};--aspects:{sum(aspects):.3f}"
-    return (f'<figure><figcaption>{escape(strip.caption)}</figcaption><div class="scroll">'
-            f'<div class="strip" style="{style}">{cells}</div></div></figure>')
-
-
-def attention(picture: AttentionPicture) -> str:
-    """The frame with its patch, and its neighbours with the weights, as a figure."""
-    cells = f'<div>{_picture(picture.frame, _box(picture.frame, *picture.position, *picture.patch), "patch")}'
-    cells += "<small>patch</small></div>"
-    for i, (neighbour, weights) in enumerate(zip(picture.neighbours, picture.weights, strict=True)):
-        name = picture.names[i] if i < len(picture.names) else f"neighbour {i + 1}"
-        cells += _attended(neighbour, np.asarray(weights, np.float64), picture.patch, name)
-    return (f"<figure><figcaption>{escape(picture.caption)}</figcaption>"
-            f'<div class="attention">{cells}</div></figure>')
-
-
-def _attended(neighbour: np.ndarray, weights: np.ndarray, patch: tuple[float, float], name: str) -> str:
-    """The neighbour, dimmed, the weights over it, and a frame of the patch's size around the largest."""
+def _attended(neighbour: np.ndarray, weights: np.ndarray, patch: tuple[float, float], name: str) -> Picture:
+    """The neighbour, the weights over it, and an outline of the patch's size around the largest."""
     peak, total = weights.max(), weights.sum()
     strength = np.sqrt(weights / peak) if peak > 0 else weights  # the root shows more than the peak alone
     colours = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     alpha = (255 * (0.35 + 0.5 * strength)).astype(np.uint8)[..., None]
-    heat = f'<img class="heat" alt="" src="{_png(np.concatenate([colours, alpha], axis=-1))}">'
     row, column = np.unravel_index(weights.argmax(), weights.shape)
     box = _box(neighbour, (row + 0.5) / weights.shape[0], (column + 0.5) / weights.shape[1], *patch)
-    share = f"{peak / total:.1%}, {peak / total * weights.size:.0f}×" if total > 0 else "no weight"
-    return (f"<div>{_picture(neighbour, heat + box, name)}"
-            f"<small>{escape(name)}</small><small>{share}</small></div>")
+    return replace(_picture(neighbour, name, box), heat=_png(np.concatenate([colours, alpha], axis=-1)),
+                   share=f"{peak / total:.1%}, {peak / total * weights.size:.0f}×" if total > 0 else "no weight")
+
+
+def _picture(picture: np.ndarray, label: str, outline: str) -> Picture:
+    return Picture(label, _png(picture), picture.shape[0], picture.shape[1], outline)
+
+
+def _png(picture: np.ndarray) -> str:
+    """A data address of a uint8 [H, W, 3 or 4] picture or a bool [H, W] mask."""
+    image = Image.fromarray(picture.astype(np.uint8) * 255 if picture.dtype == bool else picture)
+    image.thumbnail((image.width, _TALLEST), Image.Resampling.BOX)
+    file = io.BytesIO()
+    image.save(file, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _outline(mask: np.ndarray | None) -> str:
+    """A path along the edges of the mask's pixels; '' where nothing is hidden."""
+    if mask is None:
+        return ""
+    padded = np.pad(mask.astype(np.int8), 1)
+    across, down = (np.diff(padded, axis=axis) != 0 for axis in (0, 1))
+    return "".join([f"M{start} {row}H{stop}" for row, line in enumerate(across[:, 1:-1]) for start, stop in runs(line)]
+                   + [f"M{column} {start}V{stop}" for column, line in enumerate(down[1:-1].T)
+                      for start, stop in runs(line)])
+
+
+def runs(line: np.ndarray) -> list[tuple[int, int]]:
+    """[start, stop) of each run of trues in bool [N]."""
+    ends = np.flatnonzero(np.diff(np.pad(line.astype(np.int8), 1)))
+    return list(zip(ends[::2].tolist(), ends[1::2].tolist()))
 
 
 def _box(picture: np.ndarray, y: float, x: float, height: float, width: float) -> str:
-    """A rectangle around (y, x), all in 0..1 of the picture."""
+    """A path around the rectangle whose centre is (y, x); all in 0..1 of the picture."""
     rows, columns = picture.shape[:2]
     top, bottom, left, right = ((y - height / 2) * rows, (y + height / 2) * rows,
                                 (x - width / 2) * columns, (x + width / 2) * columns)
-    return _drawing(rows, columns, _two_tone(f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}Z"))
+    return f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}Z"

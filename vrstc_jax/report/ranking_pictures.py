@@ -1,7 +1,7 @@
 """Pictures of a ranking: CMC curves, and queries with the gallery entries found for them.
 
-Pictures are uint8 [H, W, 3], RGB. Right and wrong are told by colour and by a mark, so that they can be told
-apart without seeing colours.
+Pictures are uint8 [H, W, 3], RGB. Right and wrong entries differ in colour and in a mark, for readers who do not
+see the colours.
 """
 
 import io
@@ -18,6 +18,7 @@ from vrstc_jax.evaluation.ranking import Ranking, first_entries
 from vrstc_jax.evaluation.retrieval import Evaluation
 from vrstc_jax.runtime.storage import as_path, replace_file
 
+_Colour = tuple[int, int, int]
 _RIGHT, _WRONG, _PLAIN = (0, 140, 90), (205, 60, 30), (110, 110, 110)
 _BORDER, _GAP, _LINE = 4, 6, 22  # pixels: a frame, between pictures, a line of text
 _FONT, _TEXT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
@@ -28,10 +29,13 @@ class RankedList:
     """One query and what was found for it.
 
     Attributes:
-      title: ASCII, such as 'before completion'; cv2, which writes it, knows no other letters.
+      title: such as 'before completion'; letters that are not ASCII are drawn as '?', since cv2 has no others.
       query: a picture of the query.
       entries: pictures of the gallery entries, the nearest first.
       right: for each entry whether it is the query's person, or None where that is not known.
+
+    Raises:
+      ValueError: there are more or fewer entries than marks.
     """
 
     title: str
@@ -39,18 +43,17 @@ class RankedList:
     entries: Sequence[np.ndarray]
     right: Sequence[bool | None]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.entries) != len(self.right):
             raise ValueError(f"list '{self.title}': {len(self.entries)} entries need as many marks. "
                              f"Got {len(self.right)}.")
 
 
 def ranked_lists(lists: Sequence[RankedList], *, height: int = 128) -> np.ndarray:
-    """The lists as rows of one picture, everybody `height` pixels high; before and after are two rows.
+    """Draws the lists as rows of one picture, each person `height` pixels high.
 
-    The query stands at the left in a grey frame. Entries follow by rank, which stands above them: a right
-    one in a green frame with a tick, a wrong one in a red frame with a cross, one of whom nothing is known in
-    grey.
+    The query is at the left in a grey frame. Entries follow by rank, which is written above them: a right one in a
+    green frame with a tick, a wrong one in a red frame with a cross, one whose person is not known in grey.
 
     Raises:
       ValueError: no lists, or a height below 16.
@@ -68,19 +71,21 @@ def _row(ranked: RankedList, height: int) -> np.ndarray:
         colour, mark = (_PLAIN, None) if right is None else (_RIGHT, "tick") if right else (_WRONG, "cross")
         tiles.append(_tile(entry, height, colour, str(i + 1), mark))
     tiles[0] = _widened(tiles[0], tiles[0].shape[1] + 2 * _GAP)
-    tiles = np.concatenate(tiles, axis=1)
-    title = np.full((_LINE, max(tiles.shape[1], _text_width(ranked.title) + 2 * _GAP), 3), 255, np.uint8)
-    _write(title, ranked.title, _GAP)
-    gap = np.full((_GAP, title.shape[1], 3), 255, np.uint8)
-    return np.concatenate([title, _widened(tiles, title.shape[1]), gap])
+    row = np.concatenate(tiles, axis=1)
+    text = ranked.title.encode("ascii", "replace").decode()
+    row = _widened(row, max(row.shape[1], _text_width(text) + 2 * _GAP))
+    row = np.pad(row, ((_LINE, _GAP), (0, 0), (0, 0)), constant_values=255)
+    _write(row, text, _GAP)
+    return row
 
 
-def _tile(picture: np.ndarray, height: int, colour: tuple, text: str, mark: str | None = None) -> np.ndarray:
+def _tile(picture: np.ndarray, height: int, colour: _Colour, text: str,
+          mark: str | None = None) -> np.ndarray:
     """The picture in a frame, with a line of text above it and a white gap around."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     way = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
     picture = cv2.resize(picture, (width, height), interpolation=way)
-    picture = cv2.copyMakeBorder(picture, *(_BORDER,) * 4, cv2.BORDER_CONSTANT, value=colour)
+    picture = cv2.copyMakeBorder(picture, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=colour)
     if mark:
         _mark(picture, colour, mark)
     picture = np.pad(picture, ((_LINE, 0), (_GAP // 2,) * 2, (0, 0)), constant_values=255)
@@ -88,7 +93,7 @@ def _tile(picture: np.ndarray, height: int, colour: tuple, text: str, mark: str 
     return picture
 
 
-def _mark(picture: np.ndarray, colour: tuple, mark: str) -> None:
+def _mark(picture: np.ndarray, colour: _Colour, mark: str) -> None:
     """A tick or a cross, white in a square of the frame's colour, in the lower right corner."""
     size = 16
     y, x = picture.shape[0] - size, picture.shape[1] - size
@@ -111,7 +116,7 @@ def _widened(picture: np.ndarray, width: int) -> np.ndarray:
 
 
 def write_cmc_plot(path: str | Path, rankings: Mapping[str, Ranking], *, ranks: int = 20) -> None:
-    """Draws CMC curves up to `ranks` into a PNG file; the legend has each one's name, rank-1 and mAP in %.
+    """Draws CMC curves up to `ranks` into a PNG file; the legend gives the name, rank-1 and mAP in % of each.
 
     Raises:
       InputError: the file cannot be written.
@@ -139,18 +144,27 @@ def write_cmc_plot(path: str | Path, rankings: Mapping[str, Ranking], *, ranks: 
     replace_file(path, written.getvalue())
 
 
-_UNKNOWN = "?"  # equal to no name that a source gives: those have neither this nor nothing
+Tracklets = tuple[Sequence[Tracklet], Sequence[Tracklet]]
+"""Queries and gallery."""
 
 
-def ranked_picture(before: Evaluation, after: Evaluation, raw: tuple[Sequence, Sequence],
-                   completed: tuple[Sequence, Sequence], *, queries: int = 4, count: int = 8) -> np.ndarray:
-    """Some queries' ranked lists before and after completion, under each other: uint8 [H, W, 3].
+def ranked_picture(before: Evaluation, after: Evaluation, raw: Tracklets, completed: Tracklets, *, queries: int = 4,
+                   count: int = 8) -> np.ndarray:
+    """Draws `compared_lists`, uint8 [H, W, 3]; arguments and errors as there."""
+    return ranked_lists(compared_lists(before, after, raw, completed, queries=queries, count=count))
 
-    Half of the queries are those that gained the most average precision, the others those that lost the most,
-    so that the picture does not flatter.
+
+def compared_lists(before: Evaluation, after: Evaluation, raw: Tracklets, completed: Tracklets, *, queries: int = 4,
+                   count: int = 8) -> list[RankedList]:
+    """Gives the ranked lists of some queries, each before and after completion.
+
+    Half of the queries are those that gained the most average precision, the others those that lost the most, so that
+    the choice does not flatter. Queries without a match in the gallery are left out.
 
     Args:
       raw, completed: (queries, gallery) as `before` and `after` were given them.
+      queries: the largest number of queries.
+      count: the largest number of entries of a list.
     """
     gain = after.ranking.average_precision - before.ranking.average_precision
     order = np.argsort(-np.nan_to_num(gain), kind="stable")
@@ -163,21 +177,23 @@ def ranked_picture(before: Evaluation, after: Evaluation, raw: tuple[Sequence, S
             precision = evaluation.ranking.average_precision[number]
             title = f"query {query[number].name}, {name} completion: average precision {100 * precision:.0f} %"
             lists.append(ranked_list(title, evaluation.distances[number], query[number], gallery, count))
-    return ranked_lists(lists)
+    return lists
 
 
-def ranked_list(title, row, query, gallery, count):
+def ranked_list(title: str, row: np.ndarray, query: Tracklet, gallery: Sequence[Tracklet], count: int) -> RankedList:
     """The `count` entries of the gallery nearest to a query, by its row of distances [G], to be drawn."""
     entries, right = nearest_entries(row, query, gallery, count)
     known = [query.person is not None and gallery[i].person is not None for i in entries]
-    return RankedList(_ascii(title), portrait(query), [portrait(gallery[i]) for i in entries],
-                      [bool(is_right) if told else None for is_right, told in zip(right, known)])
+    return RankedList(title, portrait(query), [portrait(gallery[i]) for i in entries],
+                      [bool(is_right) if has_name else None for is_right, has_name in zip(right, known)])
 
 
-def nearest_entries(row, query, gallery, count):
-    """(entries, right) as `first_entries`; who is not known is nobody else."""
+def nearest_entries(row: np.ndarray, query: Tracklet, gallery: Sequence[Tracklet], count: int,
+                    ) -> tuple[np.ndarray, np.ndarray]:
+    """(entries, right) as `first_entries`; a person or camera that is not known equals no other."""
+    # Sources give neither of the names '' and '?', so an unknown query and an unknown entry differ from all.
     ids, cameras = (np.array([getattr(t, field) or "" for t in gallery], str) for field in ("person", "camera"))
-    return first_entries(row, query.person or _UNKNOWN, ids, query.camera or _UNKNOWN, cameras, count=count)
+    return first_entries(row, query.person or "?", ids, query.camera or "?", cameras, count=count)
 
 
 def portrait(tracklet: Tracklet) -> np.ndarray:
@@ -185,12 +201,13 @@ def portrait(tracklet: Tracklet) -> np.ndarray:
     return tracklet.frames[len(tracklet) // 2]
 
 
-def _ascii(text):
-    return text.encode("ascii", "replace").decode()
+def write_pictures(directory: str | Path, evaluations: Mapping[str, Evaluation],
+                   picture: np.ndarray | None) -> list[Path]:
+    """Writes cmc.png, and ranked.png if there is a picture; returns the paths of the files.
 
-
-def write_pictures(directory, evaluations: Mapping[str, Evaluation], picture: np.ndarray | None) -> list[Path]:
-    """cmc.png, and ranked.png where there is a picture; returns what was written."""
+    Raises:
+      InputError: a file cannot be written.
+    """
     written = []
     if picture is not None:
         write_png(as_path(directory) / "ranked.png", picture)

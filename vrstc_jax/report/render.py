@@ -1,34 +1,41 @@
-"""Completed people, put back into the full picture: a video with the original on the left.
+"""Renders a video: the original on the left, on the right the picture with completed people put back.
 
-This is the one place where completed pixels are stored with loss (H.264 where there is an encoder for it);
-it is for looking at. The pixels to count with are the PNGs beside it.
+Only here are completed pixels stored with loss (H.264 where there is an encoder for it), for looking at. The exact
+pixels are in the PNGs of the results folder.
 """
 
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import cv2
 import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
 
-from vrstc_jax.data.images import read_image, read_mask
-from vrstc_jax.data.inputs.decoding import VideoReader
 from vrstc_jax.data.inputs.sources import Source
+from vrstc_jax.data.inputs.video import VideoReader
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
 
 _GAP = 4  # Columns between the two pictures; even, as everything in the video has to be.
 _CAPTION_HEIGHT = 24
 _OUTLINE = (255, 196, 0)
+_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class CompletedCrop:
-    """One completed crop and its place in the picture.
+    """One completed crop and where it is in the picture.
 
     Attributes:
       box: left, top, width, height in whole pixels of the picture.
@@ -36,7 +43,7 @@ class CompletedCrop:
       mask: bool [height, width]; only where true (hidden) are `pixels` put into the picture.
     """
 
-    box: tuple[int, int, int, int]
+    box: _Box
     pixels: np.ndarray
     mask: np.ndarray
 
@@ -48,14 +55,14 @@ def render_video(video: str | Path, output: str | Path, completed: Completed, *,
                  frame_rate: Fraction | None = None, outline: bool = False) -> int:
     """Writes a video of the original beside the completed picture; returns its number of frames.
 
-    Crops of one frame are put in in the order they come, so where two people's hidden parts overlap the
-    later one is seen. A video that breaks off is rendered as far as it goes. The file appears when whole.
+    Where the hidden parts of two people in a frame overlap, the later crop is seen. A damaged video is rendered up to
+    the first frame that cannot be decoded. The file appears when it is whole.
 
     Args:
       video: the video that the crops are of.
       output: the file to write; its suffix names the container (.mp4, .mkv, .mov, .avi).
       completed: from the frame's number (from 1) to what was completed in it: a function, such as
-        `CompletedFolder`, or a mapping, in which frames may be absent.
+        `CompletedFolder`, or a mapping, in which frames may be missing.
       frame_rate: frames a second; None: the video's own.
       outline: whether to draw, on the completed side, a thin box around people with hidden parts.
 
@@ -73,7 +80,7 @@ def render_video(video: str | Path, output: str | Path, completed: Completed, *,
         with VideoReader(video) as reader:
             count = _write_frames(reader, temporary, output, look_up, frame_rate, outline)
         os.replace(temporary, output)
-    except (OSError, av.error.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise _unwritable(output, error) from None
     finally:
         _remove(temporary)
@@ -81,7 +88,7 @@ def render_video(video: str | Path, output: str | Path, completed: Completed, *,
 
 
 def require_renderable(output: str | Path) -> None:
-    """Checks, before the long work that a rendered video comes after, that it can be written to `output`.
+    """Checks that a video can be rendered to `output`, before the work that it comes after.
 
     Raises:
       InputError: as `render_video` would for the output.
@@ -92,8 +99,8 @@ def require_renderable(output: str | Path) -> None:
     require_writable_directory(output.absolute().parent)
     temporary = _temporary(output)
     try:
-        _open_output(temporary, output).close()
-    except (OSError, av.error.FFmpegError) as error:
+        _open_output(temporary, output)[0].close()
+    except (OSError, FFmpegError) as error:
         raise _unwritable(output, error) from None
     finally:
         _remove(temporary)
@@ -118,40 +125,40 @@ def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
 
 
 class CompletedFolder:
-    """What `vrstc complete` wrote for a video, by frame number: `folder(17)` is that frame's crops.
+    """The completed crops of a video by frame number: `folder(17)` is those of frame 17 with something hidden.
 
-    Completed crops are `<directory>/<tracklet>/<frame>.png`, their masks
-    `<directory>/masks/<tracklet>/<frame>.png`. Crops with nothing hidden are left out.
+    Args:
+      source: the video, whose tracklets have boxes and are complete in `results`.
 
-    Raises, when called:
-      InputError: a picture is missing, damaged, or of another size than its box.
+    Raises:
+      InputError: a tracklet has no boxes; when called: a picture is missing, damaged, or of another size than its box.
     """
 
-    def __init__(self, source: Source, directory: str | Path):
-        self._directory = Path(directory)
-        self._of_frame = defaultdict(list)
+    def __init__(self, source: Source, results: ResultsFolder) -> None:
+        self._path = results.path
+        self._of_frame: dict[int, list[tuple[Tracklet, int, _Box]]] = defaultdict(list)
         for tracklet in source.tracklets:
             if tracklet.boxes is None:
                 raise InputError(f"{source.path}: only a video with boxes can be rendered; "
                                  f"tracklet {tracklet.name} has no boxes.")
-            for (number, *box), frame_name in zip(tracklet.boxes.astype(int).tolist(), tracklet.frame_names):
-                self._of_frame[number].append((tracklet.name, frame_name, tuple(box)))
+            completed = results.completed(tracklet)
+            for index, (number, *box) in enumerate(tracklet.boxes.astype(int).tolist()):
+                self._of_frame[number].append((completed, index, tuple(box)))
 
     def __call__(self, number: int) -> list[CompletedCrop]:
         crops = []
-        for name, frame_name, box in self._of_frame.get(number, ()):
-            mask = self._read(read_mask, self._directory / "masks" / name / f"{frame_name}.png", box)
+        for tracklet, index, box in self._of_frame.get(number, ()):
+            assert tracklet.masks is not None  # as `completed` gives it
+            file = f"{tracklet.name}/{tracklet.frame_names[index]}.png"
+            mask = self._checked(tracklet.masks[index], f"masks/{file}", box)
             if mask.any():
-                pixels = self._read(read_image, self._directory / name / f"{frame_name}.png", box)
-                crops.append(CompletedCrop(box, pixels, mask))
+                crops.append(CompletedCrop(box, self._checked(tracklet.frames[index], file, box), mask))
         return crops
 
-    @staticmethod
-    def _read(read: Callable, path: Path, box: tuple[int, int, int, int]) -> np.ndarray:
-        array = read(path)
+    def _checked(self, array: np.ndarray, file: str, box: _Box) -> np.ndarray:
         height, width = array.shape[:2]
         if (width, height) != box[2:]:
-            raise InputError(f"{path}: is {width}x{height}, but its box is {box[2]}x{box[3]}; "
+            raise InputError(f"{self._path}: {file} is {width}x{height}, but its box is {box[2]}x{box[3]}; "
                              "complete the video again.")
         return array
 
@@ -160,15 +167,15 @@ def _temporary(output: Path) -> Path:
     return output.with_name(f".{output.stem}.partial{output.suffix}")  # The suffix names the container.
 
 
-def _unwritable(output: Path, error: Exception) -> InputError:
-    return InputError(f"{output}: cannot be written ({error.strerror}); give another place.")
+def _unwritable(output: Path, error: OSError | FFmpegError) -> InputError:
+    return InputError(f"{output}: cannot be written ({error.strerror}); give another path.")
 
 
-def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: Callable,
+def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: Callable[[int], Sequence[CompletedCrop]],
                   frame_rate: Fraction | None, outline: bool) -> int:
     # MPEG-4 cannot count time in finer steps than 1/65535 s.
     rate = Fraction(frame_rate or reader.frame_rate).limit_denominator(1001)
-    container = _open_output(temporary, output)
+    container, codec = _open_output(temporary, output)
     with container:
         stream = None
         for number, frame in reader:
@@ -176,40 +183,35 @@ def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: C
             crops = look_up(number)
             canvas = _side_by_side(picture, _outlined(put_back(picture, crops), crops if outline else ()))
             if stream is None:
-                stream = _add_stream(container, rate, canvas.shape)
+                stream = _add_stream(container, codec, rate, canvas.shape)
             image = av.VideoFrame.from_ndarray(canvas, format="rgb24")
             image.pts, image.time_base = number - 1, 1 / rate
             container.mux(stream.encode(image))
-        container.mux(stream.encode(None))
+        if stream is not None:  # a reader that finds no frame has raised
+            container.mux(stream.encode(None))
     return reader.frames_read
 
 
-def _open_output(temporary: Path, output: Path) -> av.container.OutputContainer:
+def _open_output(temporary: Path, output: Path) -> tuple[OutputContainer, str]:
+    """The container, open for writing, and the name of the codec to write with."""
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         container = av.open(str(temporary.resolve()), "w")
     except ValueError:  # FFmpeg knows no container of this suffix.
         raise _unknown_container(output) from None
-    if _codec(container) is None:
-        container.close()
-        raise _unknown_container(output)
-    return container
+    for codec in ("libx264", "mpeg4"):
+        if codec in av.codecs_available and codec in container.supported_codecs:
+            return container, codec
+    container.close()
+    raise _unknown_container(output)
 
 
 def _unknown_container(output: Path) -> InputError:
     return InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
 
 
-def _codec(container: av.container.OutputContainer) -> str | None:
-    for name in ("libx264", "mpeg4"):
-        if name in av.codecs_available and name in container.supported_codecs:
-            return name
-    return None
-
-
-def _add_stream(container: av.container.OutputContainer, rate: Fraction, shape: tuple[int, ...]):
-    codec = _codec(container)
-    stream = container.add_stream(codec, rate=rate)
+def _add_stream(container: OutputContainer, codec: str, rate: Fraction, shape: tuple[int, ...]) -> VideoStream:
+    stream = cast(VideoStream, container.add_stream(codec, rate=rate))
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
     stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
@@ -238,7 +240,5 @@ def _outlined(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray
 
 
 def _remove(path: Path) -> None:
-    try:
+    with suppress(OSError):  # There is no file at a path that cannot even be looked at.
         path.unlink(missing_ok=True)
-    except OSError:
-        pass  # Nothing can be there where even looking fails.

@@ -1,8 +1,8 @@
-"""What a user is told when something they gave cannot be used, or a run has to end before it is done."""
+"""The errors that end a run with one line for the user: a wrong input, a diverged training, a preemption."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """The user gave something that cannot be used.
 
     The message is one line: what was wrong, what was got, and what would do. The command line prints it
     as it is and exits with code 2; a traceback would say nothing more.
@@ -14,13 +14,13 @@ class TrainingDiverged(RuntimeError):
 
 
 class Preempted(BaseException):
-    """The run was told to make room, and can be gone on with: a checkpoint was written, where there is one to write.
+    """The run was asked to make room, and can be continued; a training has written a checkpoint.
 
     The command line exits with code 75 (EX_TEMPFAIL of sysexits.h: try again), by which launchers know it. Not an
-    `Exception`, as `KeyboardInterrupt` is not: what deals with errors has nothing to do with it.
+    `Exception`, like `KeyboardInterrupt`: code that handles errors must not handle it.
 
     Attributes:
-      together: all processes of the run come to this, at the same place, so that they can wait for each other.
+      together: all processes of the run raise this in the same step, so that they can wait for each other.
     """
 
     def __init__(self, message: str, *, together: bool = False):

@@ -1,7 +1,4 @@
-"""How a command runs: its exit codes, several processes of it, and JAX started for it.
-
-Commands that need no JAX load none.
-"""
+"""How a command runs: its exit codes, its processes, and how it starts JAX. Commands that need no JAX load none."""
 
 import math
 import os
@@ -11,13 +8,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from types import ModuleType
 
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 
 
-def run_as_command(work: Callable[[], None]) -> None:
-    """Calls `work`, and exits with a code of its own where it fails: 2 (bad input), 1 (training diverged, or another
-    process of the run is gone), 75 (preempted: the same command goes on) or 130 (interrupted).
+def run_as_command(work: Callable[[], object]) -> None:
+    """Calls `work`. On failure exits with 2 (bad input), 1 (training diverged, or another process of the run is gone),
+    75 (preempted: the same command goes on) or 130 (interrupted); other errors are raised.
 
     With several processes, one that fails does not leave the others waiting for it.
     """
@@ -55,37 +53,43 @@ def run_as_command(work: Callable[[], None]) -> None:
     distributed.exit_process(code, patience=patience)
 
 
-def _distributed():
+def _distributed() -> ModuleType | None:
     """`vrstc_jax.runtime.distributed`, if anything has started JAX through it: commands that need no JAX load none."""
     return sys.modules.get("vrstc_jax.runtime.distributed")
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one of its run that tells what all know."""
+    """Whether this process is the one of its run that prints (`distributed.is_first`)."""
     distributed = _distributed()
     return distributed is None or distributed.is_first()
 
 
 def start_jax() -> None:
-    """Connects the processes of a run (`distributed.initialize`), keeps what is compiled for the next start, and has SIGTERM
-    end the command as preempted, wherever it is: what it has done so far stands. Training makes more of SIGTERM
+    """Connects the processes of a run (`distributed.initialize`), keeps compiled programs for the next start, and has
+    SIGTERM end the command as preempted, wherever it is: completed work is kept. Training catches SIGTERM itself
     (`distributed.preemption_notice`).
     """
     from vrstc_jax.runtime import distributed
+    from vrstc_jax.runtime.compilation_cache import enable_compilation_cache
 
     distributed.initialize()
-    distributed.enable_compilation_cache()
+    enable_compilation_cache()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _preempted)
 
 
-def _preempted(*_):
+def _preempted(*_: object) -> None:
     raise Preempted("preempted; the same command goes on from here")
 
 
 def start_jax_for_training(batches: Iterable[int]) -> None:
-    """Starts JAX for training (`start_jax`). On CPU it shares a batch between as many devices as there are cores and
-    it divides by: one device leaves cores idle in the small convolutions. The environment has the last word.
+    """Starts JAX for training (`start_jax`).
+
+    On CPU it shares a batch between as many devices as there are cores and it divides by: one device leaves cores idle
+    in the small convolutions. JAX_NUM_CPU_DEVICES takes precedence.
+
+    Args:
+      batches: rows of each training's global batch.
 
     Raises:
       InputError: a batch does not divide by the number of processes.
@@ -95,15 +99,23 @@ def start_jax_for_training(batches: Iterable[int]) -> None:
     from vrstc_jax.runtime import distributed
 
     start_jax()
-    # All batches are checked now, not when the last of several trainings begins.
-    shares = [distributed.rows_per_process(batch) for batch in batches]
+    shares = list(batches)
+    if distributed.rank_is_given():
+        shares = [distributed.rows_per_process(batch) for batch in shares]
+    # Else the number of processes is known only when devices have started. Devices that a process' rows do not divide
+    # by stay idle, so dividing the whole batch does no harm.
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with suppress(RuntimeError):  # JAX has been used already, and its devices are set
             jax.config.update("jax_num_cpu_devices", math.gcd(*shares, os.cpu_count() or 1))
+    if not distributed.rank_is_given():
+        for batch in shares:  # all are checked now, not when the last of several trainings begins
+            distributed.rows_per_process(batch)
 
 
-def _complain(error, code):
-    distributed = _distributed()
-    who = f"process {distributed.process_index()} of {distributed.process_count()}: " if distributed and distributed.process_count() > 1 else ""
+def _complain(error: object, code: int) -> int:
+    """Prints one line on stderr, and returns the exit code."""
+    distributed, who = _distributed(), ""
+    if distributed is not None and distributed.process_count() > 1:
+        who = f"process {distributed.process_index()} of {distributed.process_count()}: "
     print(f"vrstc: {who}{error}", file=sys.stderr, flush=True)
     return code

@@ -1,11 +1,12 @@
-"""Bulk jobs over tracklets, divided between the processes of a run and gone on from where they stopped.
+"""A function mapped over tracklets, divided between the processes of a run, and resumed where it stopped.
 
-Tracklets are divided into shards by their lengths alone, and each shard is one file; so what comes of them is the
-same whatever the number of processes, and what stands is not done again.
+Tracklets are divided into shards by their lengths alone, and each shard is one file. So the results are the same
+whatever the number of processes, and a shard whose file exists is not computed again.
 """
 
 import io
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -14,53 +15,55 @@ from tqdm import tqdm
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.storage import as_path, remove, write_whole
 
-_FRAMES = 2048  # in a shard, or one tracklet that is longer: a minute's work or so
+_FRAMES = 2048  # in a shard, or one tracklet that is longer: about a minute's work
 
 
 def bounds(lengths: Sequence[int], *, frames: int = _FRAMES) -> list[range]:
-    """The tracklets of each shard, in runs of at most so many frames."""
+    """The tracklets of each shard: runs of at most `frames` frames, or one tracklet that is longer."""
     shards, room = [], 0
-    for place, length in enumerate(lengths):
+    for index, length in enumerate(lengths):
         if not shards or length > room:
-            shards.append(range(place, place))
+            shards.append(range(index, index))
             room = frames
-        shards[-1] = range(shards[-1].start, place + 1)
+        shards[-1] = range(shards[-1].start, index + 1)
         room -= length
     return shards
 
 
 def progress(name: str, lengths: Sequence[int]) -> tqdm:
-    """A bar over the tracklets of this process' shards; process 0 alone shows its own."""
+    """A bar over the tracklets of this process' shards; process 0 alone shows one."""
     shards = bounds(lengths)
-    return tqdm(total=sum(len(shards[number]) for number in distributed.own_items(len(shards))), desc=name, unit="tracklet",
-                dynamic_ncols=True, delay=1, disable=not distributed.is_first())
+    own = sum(len(shards[number]) for number in distributed.own_items(len(shards)))
+    return tqdm(total=own, desc=name, unit="tracklet", dynamic_ncols=True, delay=1,
+                disable=not distributed.is_first())
 
 
-def by_shards(path: Path, lengths: Sequence[int], make: Callable[[range], Sequence[np.ndarray]], *,
+def by_shards(path: str | PathLike, lengths: Sequence[int], make: Callable[[range], Sequence[np.ndarray]], *,
               frames: int = _FRAMES) -> list[np.ndarray]:
-    """One array for each tracklet, which stand in the file `path` (.npz) afterwards.
+    """One array for each tracklet, kept in the file `path` (.npz).
 
-    Every process calls it, makes its part of the shards, and waits for the others.
+    Every process calls it, computes its share of the shards, and waits for the others.
 
     Args:
       lengths: of the tracklets, in frames.
-      make: gives the arrays of a range of tracklets.
+      make: returns the arrays of a range of tracklets.
+      frames: as of `bounds`.
     """
     path = as_path(path)
     parts, shards = path.with_name(f".{path.stem}.parts"), bounds(lengths, frames=frames)
 
-    def whole():
+    def is_whole() -> bool:
         if path.exists():
             remove(parts)  # of a process that was killed just before its end
             return True
         parts.mkdir(parents=True, exist_ok=True)
         return False
 
-    def join():
+    def join() -> None:
         _save(path, [array for number in range(len(shards)) for array in read_arrays(_part(parts, number))])
         remove(parts)
 
-    if not distributed.run_on_first(whole):
+    if not distributed.run_on_first(is_whole):
         for number in distributed.own_items(len(shards)):
             if not _part(parts, number).exists():
                 _save(_part(parts, number), make(shards[number]))
@@ -69,17 +72,17 @@ def by_shards(path: Path, lengths: Sequence[int], make: Callable[[range], Sequen
     return read_arrays(path)
 
 
-def _part(parts, number):
+def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:05}.npz"
 
 
-def _save(path, arrays):
+def _save(path: Path, arrays: Sequence[np.ndarray]) -> None:
     file = io.BytesIO()
     np.savez(file, *arrays)
     write_whole(path, file.getvalue())
 
 
-def read_arrays(path) -> list[np.ndarray]:
-    """What `by_shards` left in a file."""
+def read_arrays(path: str | PathLike) -> list[np.ndarray]:
+    """The arrays that `by_shards` kept in a file."""
     with np.load(io.BytesIO(as_path(path).read_bytes())) as stored:
         return [stored[f"arr_{k}"] for k in range(len(stored.files))]

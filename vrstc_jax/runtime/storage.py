@@ -1,7 +1,7 @@
 """Files and folders on this machine's file systems, or in a bucket: gs://bucket/name, by etils' epath.
 
-In a bucket a file appears whole or not at all, nothing can be renamed, and a folder is there while there is something
-in it. What must be whole is written here so that it is, in either place.
+In a bucket a file appears whole or not at all, nothing can be renamed, and a folder exists while something is in it.
+On a file system a file is written under another name and then renamed, so that it too is whole or absent.
 """
 
 import os
@@ -10,28 +10,28 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from vrstc_jax.runtime.errors import InputError
 
-_SCHEMES = ("gs", "s3", "az", "hf")  # that epath knows
+_SCHEMES = ("gs", "s3", "az", "hf")  # those that epath knows
 
 
-def is_remote(path) -> bool:
+def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path is in a bucket, as gs://bucket/name or as a `pathlib.Path` of that, which has lost a slash."""
     return os.fspath(path).startswith(tuple(f"{scheme}:/" for scheme in _SCHEMES))
 
 
-def as_path(path) -> Path:
-    """The path as `pathlib` has it; in a bucket, as epath has it, with the same methods.
+def as_path(path: str | os.PathLike) -> Path:
+    """The path as a `pathlib.Path`; in a bucket, as an epath, which has the same methods.
 
     Raises:
       InputError: it is in a bucket of another kind, or what reads buckets is not installed.
     """
     if not is_remote(path):
         return Path(path)
-    scheme, _, rest = os.fspath(path).partition(":")
-    name = f"{scheme}://{rest.lstrip('/')}"
-    if scheme != "gs":
+    name = _url(path)
+    if not name.startswith("gs:"):
         raise InputError(f"{name}: only local paths and gs:// are known here; give one of these.")
     try:
         import fsspec
@@ -42,22 +42,26 @@ def as_path(path) -> Path:
                          "tpu and cuda of vrstc_jax have it).") from None
     from etils import epath
 
-    return epath.Path(name)
+    return cast(Path, epath.Path(name))
 
 
-def require_local(path, what: str) -> None:
-    """Checks that a path is on this machine's file systems; None is.
+def require_local(path: str | os.PathLike | None, what: str) -> None:
+    """Checks that a path is on this machine's file systems; None passes.
 
     Raises:
       InputError: it is in a bucket; `what` it is for needs it here.
     """
     if path is not None and is_remote(path):
-        scheme, _, rest = os.fspath(path).partition(":")
-        raise InputError(f"{scheme}://{rest.lstrip('/')}: {what} is on a local file system; copy or mount it, and give "
-                         "its path there.")
+        raise InputError(f"{_url(path)}: {what} is on a local file system; copy or mount it, and give its path there.")
 
 
-def write_whole(path, data: bytes) -> None:
+def _url(path: str | os.PathLike) -> str:
+    """The path with both slashes after its scheme."""
+    scheme, _, rest = os.fspath(path).partition(":")
+    return f"{scheme}://{rest.lstrip('/')}"
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Writes a file: under a temporary name, always the same beside it, which is then renamed; in a bucket at once.
 
     Raises:
@@ -72,29 +76,46 @@ def write_whole(path, data: bytes) -> None:
         unfinished.write_bytes(data)
         os.replace(unfinished, path)
     except OSError:
-        with suppress(OSError):  # the folder that refused the file refuses this too; the first error is the one to tell
+        with suppress(OSError):  # a folder that refuses the file may refuse this too; the first error is raised
             unfinished.unlink(missing_ok=True)
         raise
 
 
-def remove(path) -> None:
-    """Removes a file, or a folder and all in it, where it is there."""
+def replace_file(path: str | os.PathLike, data: bytes) -> None:
+    """Writes a file as `write_whole` does, and first its folder where that is missing.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    path = as_path(path)
+    try:
+        if not is_remote(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+    except _errors(path) as error:
+        raise InputError(f"{path}: cannot be written ({describe_error(error)}); give another path.") from None
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Removes a file, or a folder and all in it, where it exists."""
     path = as_path(path)
     if is_remote(path):
-        path.rmtree(missing_ok=True)
+        from etils import epath
+
+        epath.Path(path).rmtree(missing_ok=True)
     elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def entries(directory) -> list[Path]:
-    """What a folder holds; nothing where it is not there."""
+def entries(directory: str | os.PathLike) -> list[Path]:
+    """The paths in a folder; none where it does not exist."""
     directory = as_path(directory)
     return list(directory.iterdir()) if directory.exists() else []
 
 
-def upload(directory: Path, target, *, last: str) -> None:
+def upload(directory: Path, target: str | os.PathLike, *, last: str) -> None:
     """Copies a folder into a bucket, the file called `last` after all others: with it the copy is whole."""
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     for file in sorted(files, key=lambda file: file.name == last):
@@ -103,8 +124,8 @@ def upload(directory: Path, target, *, last: str) -> None:
 
 
 @contextmanager
-def local_file(path) -> Iterator[Path]:
-    """The file itself, or, while it lasts, a copy of one in a bucket, for what reads local files alone."""
+def local_file(path: str | os.PathLike) -> Iterator[Path]:
+    """The file itself, or a temporary copy of one in a bucket, for libraries that read local files alone."""
     path = as_path(path)
     if not is_remote(path):
         yield path
@@ -117,29 +138,13 @@ def local_file(path) -> Iterator[Path]:
         yield copy
 
 
-def replace_file(path: str | Path, data: bytes) -> None:
-    """Writes `data` under a temporary name beside `path`, then renames it: whole, or as it was before. The folder is
-    made where it is not there; gs:// will do too.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
-    path = as_path(path)
-    try:
-        if not is_remote(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
-    except OSError if not is_remote(path) else Exception as error:
-        raise InputError(f"{path}: cannot be written ({describe_error(error)}); give another place.") from None
-
-
-def require_writable_directory(path: str | Path) -> None:
-    """Makes the directory `path` where it is not there yet, and tries whether a file can be written in it.
+def require_writable_directory(path: str | os.PathLike) -> None:
+    """Creates a directory where it is missing, and checks that a file can be written in it.
 
     A file is really written: permissions alone say little to root, or on a read-only file system.
 
     Raises:
-      InputError: it cannot be made, is a file, or cannot be written in.
+      InputError: it cannot be created, is a file, or cannot be written in.
     """
     path = as_path(path)
     try:
@@ -151,9 +156,14 @@ def require_writable_directory(path: str | Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"x")
-    except OSError if not is_remote(path) else Exception as error:
+    except _errors(path) as error:
         raise InputError(f"{path}: this folder cannot be written in ({describe_error(error)}); "
                          "give another one.") from None
+
+
+def _errors(path: Path) -> type[Exception]:
+    """The errors of a failed write; those of a bucket's client are of many kinds."""
+    return Exception if is_remote(path) else OSError
 
 
 def describe_error(error: Exception) -> str:

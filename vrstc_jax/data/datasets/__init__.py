@@ -1,26 +1,32 @@
-"""The public sets of video person re-identification, with their official splits, and any folder.
+"""The public data sets of video person re-identification, with their official splits, and any folder.
 
-None can be downloaded here: each reads the folder that the user has (TFDS' `manual_dir`), and says in its
-error where to get it and how it must lie.
+None can be downloaded here: each reads a folder that the user has (TFDS's `manual_dir`), and its error says where to
+get the data set and how it must be laid out.
 
     build("mars", "sets/mars", manual_dir="downloads/MARS")
     queries, gallery = read_set("sets/mars", "query"), read_set("sets/mars", "gallery")
 
-Splits are 'train', 'query' and 'gallery'; identities and cameras are text, as the sources have them, so
-that junk is "-1" for `vrstc_jax.evaluation.rank`. Pictures are stored as they are, the JPEGs' bytes
-untouched. Importing this package also makes the builders known to TFDS: `tfds.builder("ilids_vid/split_3")`.
+Splits are 'train', 'query' and 'gallery'; identities and cameras are text, as in the sources, so that junk is "-1" for
+`vrstc_jax.evaluation.rank`. JPEG and PNG files are stored byte for byte. Importing this package also registers the
+builders with TFDS: `tfds.builder("ilids_vid/split_3")`.
+
+To add a data set, add one module to this package: a reader, a `ReidBuilder` around it, and `BUILDER = ` that class.
+Its name is then one of `names()` and of the choices of `python -m experiments.vrstc --dataset`.
 
 Left out: Occluded-DukeMTMC-VideoReID (Hou et al., TPAMI 2021). Its authors' code (github.com/blue-blue272/
 OccludedReID-RFCnet) has no list of its videos nor a loader for them, and no other public source was found
-that shows its layout or counts. Those who hold it can give it as 'folder' with a split file; or, if it lies
-as DukeMTMC-VideoReID does, as that with `check_counts=False`.
+that shows its layout or counts. Those who hold it can give it as 'folder' with a split file; or, if it is laid out
+as DukeMTMC-VideoReID is, as that with `check_counts=False`.
 """
 
+import importlib
 import os
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import tensorflow_datasets as tfds
+from tensorflow_datasets.core import constants
 from tqdm import tqdm
 
 from vrstc_jax.data.datasets.base import ReidBuilder
@@ -30,29 +36,38 @@ from vrstc_jax.data.datasets.ilids_vid import IlidsVid, read_ilids_vid
 from vrstc_jax.data.datasets.ls_vid import LsVid, read_ls_vid
 from vrstc_jax.data.datasets.mars import Mars, read_mars
 from vrstc_jax.data.tracklet_set import prepare_set, require_replaceable
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
+# Readers and builders that this package has exported so far; `_builders` finds those of new modules by itself.
 __all__ = ["DukemtmcVideoReid", "Folder", "IlidsVid", "LsVid", "Mars", "build", "gallery_with_queries",
            "names", "queries_in_official_gallery", "read_dukemtmc_video_reid", "read_folder_with_splits",
            "read_ilids_vid", "read_ls_vid", "read_mars"]
 
-_BUILDERS: dict[str, type[ReidBuilder]] = {
-    builder.name: builder for builder in (Mars, IlidsVid, DukemtmcVideoReid, LsVid, Folder)}
+
+def _builders() -> dict[str, type[ReidBuilder]]:
+    """The builders by name: `BUILDER` of each module of this package that has one."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return {module.BUILDER.name: module.BUILDER for module in modules if hasattr(module, "BUILDER")}
+
+
+_builders()  # TFDS knows a builder when its module is imported.
 
 
 def names() -> tuple[str, ...]:
-    """The names that `build` takes."""
-    return tuple(_BUILDERS)
+    """The names that `build` takes, in alphabetical order."""
+    return tuple(_builders())
 
 
-def build(name: str, directory, *, manual_dir=None, progress=None, **options) -> None:
-    """Writes a data set to `directory`, under another name first; `tracklet_set.read_set` opens it.
+def build(name: str, directory: str | Path, *, manual_dir: str | Path | None = None,
+          progress: Callable[[int], object] | None = None, **options: Any) -> None:
+    """Writes a data set to `directory`; `tracklet_set.read_set` opens it.
 
     Args:
       name: one of `names()`.
-      directory: where the set will stand; a set that is there is replaced.
-      manual_dir: the folder that the user has; TFDS' usual place where it is not given.
-      progress: called with the number of frames after each tracklet; a bar is shown where it is not given.
+      directory: path of the set; a set that exists there is replaced when the new one is complete.
+      manual_dir: the folder that the user has; None: TFDS's default, ~/tensorflow_datasets/downloads/manual.
+      progress: called with the number of frames after each tracklet; None: a progress bar is shown.
       options: of the reader: `check_counts` for all; `split` (1 to 10) for ilids_vid; `split_file` for
         folder.
 
@@ -60,12 +75,13 @@ def build(name: str, directory, *, manual_dir=None, progress=None, **options) ->
       InputError: no such data set; `directory` holds something else; the folder is missing, incomplete, or
         wrong; one of its pictures cannot be read.
     """
-    if name not in _BUILDERS:
-        raise InputError(f"no data set {name!r}; there are {', '.join(_BUILDERS)}.")
+    builders = _builders()
+    if name not in builders:
+        raise InputError(f"no data set {name!r}; there are {', '.join(builders)}.")
     require_replaceable(directory)
-    builder = _BUILDERS[name]
+    builder = builders[name]
     if manual_dir is None:
-        manual_dir = Path(tfds.core.constants.DATA_DIR) / "downloads" / "manual"
+        manual_dir = Path(constants.DATA_DIR) / "downloads" / "manual"
     splits = builder.read(manual_dir, **options)
     frames = sum(len(tracklet) for tracklets in splits.values() for tracklet in tracklets)
     if not frames:
@@ -76,15 +92,19 @@ def build(name: str, directory, *, manual_dir=None, progress=None, **options) ->
                     **builder.config_for(options))
 
 
-def gallery_with_queries(query: Sequence, gallery: Sequence) -> list:
-    """The gallery joined to the queries, queries first: MARS' official gallery, and the one used on LS-VID.
+def gallery_with_queries(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> list[Tracklet]:
+    """The queries joined to the gallery, queries first: MARS's official gallery, and the one used on LS-VID.
 
-    A query's own tracklet is junk to it, being of the same person and camera, so it does not find itself.
+    A query's own entry has the same person and camera and is therefore ignored for it, so a query does not find
+    itself.
     """
     return [*query, *gallery]
 
 
 def queries_in_official_gallery(name: str) -> bool | None:
-    """Whether official practice on a data set ranks in `gallery_with_queries`, where both galleries are in use
-    and published numbers differ by them (see `Mars`, `LsVid`); None where there is but the split 'gallery'."""
-    return {"mars": True, "ls_vid": True}.get(name)
+    """Whether the official protocol of a data set ranks in `gallery_with_queries` (see `Mars`, `LsVid`).
+
+    None where only the split 'gallery' is in use.
+    """
+    builder = _builders().get(name)
+    return None if builder is None else builder.queries_in_official_gallery

@@ -1,19 +1,10 @@
 """DukeMTMC-VideoReID (Wu et al., CVPR 2018, from Ristani et al., ECCVW 2016)."""
 
 import re
+from pathlib import Path
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    counts_of,
-    file_tracklet,
-    find_root,
-    folders_in,
-    natural,
-    require_counts,
-    require_disjoint_people,
-)
-from vrstc_jax.data.inputs.folders import picture_files
+from vrstc_jax.data.datasets import base
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("DukeMTMC-VideoReID was withdrawn by its owners; those who hold it put its folders train/, "
@@ -24,54 +15,60 @@ _SPLITS = ("train", "query", "gallery")
 _NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)")
 
 
-def read_dukemtmc_video_reid(manual_dir, *, check_counts: bool = True) -> Splits:
-    """The tracklets of DukeMTMC-VideoReID.
+def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
+    """Reads the tracklets of DukeMTMC-VideoReID.
 
-    Each folder person/tracklet is one, called so; person is the folder's name, such as '0001', and camera
+    Each folder person/tracklet is a tracklet of that name; person is the folder's name, such as '0001', and camera
     the digit after the C in its pictures' names, "1" to "8". Frames are in the order of their names.
 
+    Args:
+      manual_dir: the data set's folder, or the one that holds it.
+      check_counts: whether the known numbers of tracklets, people and frames are required.
+
     Raises:
-      InputError: the folder is not there or incomplete, or holds what does not belong there.
+      InputError: the folder is missing or incomplete, or has pictures with unexpected names.
     """
-    root = find_root(manual_dir, "DukeMTMC-VideoReID", instructions=INSTRUCTIONS, needed=_SPLITS,
-                     names=("DukeMTMC-VideoReID",))
-    splits = {split: [_tracklet(root / split, person, number) for person in folders_in(root / split)
-                      for number in folders_in(root / split / person)] for split in _SPLITS}
+    root = base.find_root(manual_dir, "DukeMTMC-VideoReID", instructions=INSTRUCTIONS, needed=_SPLITS,
+                          names=("DukeMTMC-VideoReID",))
+    splits = {split: [_tracklet(root / split, person, number) for person in base.folders_in(root / split)
+                      for number in base.folders_in(root / split / person)] for split in _SPLITS}
     if check_counts:
-        require_counts(root, "DukeMTMC-VideoReID", counts_of(splits, {
+        base.require_counts(root, "DukeMTMC-VideoReID", base.counts_of(splits, {
             "train": {"tracklets": 2196, "people": 702, "frames": 369_656},
             "query": {"tracklets": 702, "people": 702, "frames": 111_848},
             "gallery": {"tracklets": 2636, "people": 1110, "frames": 445_764}}))
-    require_disjoint_people(root, splits)
+    base.require_disjoint_people(root, splits)
     return splits
 
 
-def _tracklet(directory, person, number):
+def _tracklet(directory: Path, person: str, number: str) -> Tracklet:
     folder = directory / person / number
-    files = sorted((path.name for path in picture_files(folder).values()), key=natural)
+    files = base.pictures_in(folder)
     if not files:
         raise InputError(f"{folder}: no pictures; each folder person/tracklet must have some.")
-    cameras = {_parsed(folder / file, person): file for file in files}
+    cameras = {_camera(folder / file, person): file for file in files}
     if len(cameras) > 1:
         raise InputError(f"{folder}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
-    return file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
+    return base.file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
 
 
-def _parsed(path, person):
+def _camera(path: Path, person: str) -> str:
+    """The camera in a picture's name, which must also name the person."""
     found = _NAME.match(path.name)
     if not found:
         raise InputError(f"{path}: a picture must be named as 0001C6F0099X30823.jpg: person, C and camera, F "
                          "and frame.")
     if not person.isdigit() or int(found[1]) != int(person):
-        raise InputError(f"{path}: the picture is named for person {found[1]}, but lies with {person}.")
+        raise InputError(f"{path}: the picture is named for person {found[1]}, but lies with {person}; "
+                         "unpack the data set again.")
     return found[2]
 
 
-class DukemtmcVideoReid(ReidBuilder):
+class DukemtmcVideoReid(base.ReidBuilder):
     """DukeMTMC-VideoReID: 702 people for training and 702 for testing, 408 as distractors, 8 cameras.
 
     The gallery is used as it is: neither the authors' baseline nor BiCnet-TKS, by the authors of VRSTC, joins
-    the queries to it. Distractors bear identities of their own and match no query.
+    the queries to it. Distractors have further identities and match no query.
 
     Layout: github.com/Yu-Wu/DukeMTMC-VideoReID, README; KaiyangZhou/deep-person-reid,
     torchreid/data/datasets/video/dukemtmcvidreid.py (both forms of names). Counts: that README, and for
@@ -82,3 +79,6 @@ class DukemtmcVideoReid(ReidBuilder):
     HOMEPAGE = "https://github.com/Yu-Wu/DukeMTMC-VideoReID"
     MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
     read = staticmethod(read_dukemtmc_video_reid)
+
+
+BUILDER = DukemtmcVideoReid

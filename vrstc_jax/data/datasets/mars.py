@@ -5,16 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vrstc_jax.data.datasets.base import (
-    ReidBuilder,
-    Splits,
-    counts_of,
-    file_tracklet,
-    find_root,
-    require_counts,
-    require_disjoint_people,
-)
+from vrstc_jax.data.datasets import base
 from vrstc_jax.data.datasets.matlab import read_mat
+from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
 INSTRUCTIONS = ("Get MARS from its authors (http://www.liangzheng.com.cn/Project/project_mars.html) and its "
@@ -23,20 +16,24 @@ INSTRUCTIONS = ("Get MARS from its authors (http://www.liangzheng.com.cn/Project
 _INFO = ("train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat")
 
 
-def read_mars(manual_dir, *, check_counts: bool = True) -> Splits:
-    """The tracklets of MARS.
+def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
+    """Reads the tracklets of MARS.
 
     A tracklet is a row of `track_train_info` or `track_test_info`: its first and last picture in the list
     of names, its identity and its camera. `query_IDX` numbers the queries among the test rows; the gallery
     is the other test rows. Person is the identity as a number, "-1" for junk and "0" for distractors;
-    camera is "1" to "6". A tracklet is called by its pictures' folder, its camera and its row, such as
+    camera is "1" to "6". A tracklet's name is its pictures' folder, its camera and its row, such as
     '0001/c1/00012'.
 
+    Args:
+      manual_dir: the data set's folder, or the one that holds it.
+      check_counts: whether the known numbers of tracklets, people and pictures are required.
+
     Raises:
-      InputError: the folder is not there or incomplete, or its lists do not fit together.
+      InputError: the folder is missing or incomplete, or its lists do not fit together.
     """
-    root = find_root(manual_dir, "MARS", names=("MARS", "mars", "Mars"), instructions=INSTRUCTIONS,
-                     needed=("bbox_train", "bbox_test", *(f"info/{name}" for name in _INFO)))
+    root = base.find_root(manual_dir, "MARS", names=("MARS", "mars", "Mars"), instructions=INSTRUCTIONS,
+                          needed=("bbox_train", "bbox_test", *(f"info/{name}" for name in _INFO)))
     train_names, test_names = (_lines(root / "info" / name) for name in _INFO[:2])
     train = _tracklets(root, "bbox_train", train_names, "tracks_train_info.mat", "track_train_info")
     test = _tracklets(root, "bbox_test", test_names, "tracks_test_info.mat", "track_test_info")
@@ -45,14 +42,14 @@ def read_mars(manual_dir, *, check_counts: bool = True) -> Splits:
     splits = {"train": train, "query": [test[row] for row in rows], "gallery": [test[row] for row in others]}
     if check_counts:
         junk = sum(tracklet.person == "-1" for tracklet in splits["gallery"])
-        require_counts(root, "MARS", [
-            *counts_of(splits, {"train": {"tracklets": 8298, "people": 625},
-                                "query": {"tracklets": 1980, "people": 626},
-                                "gallery": {"tracklets": 10_200, "people": 620}}),
+        base.require_counts(root, "MARS", [
+            *base.counts_of(splits, {"train": {"tracklets": 8298, "people": 625},
+                                     "query": {"tracklets": 1980, "people": 626},
+                                     "gallery": {"tracklets": 10_200, "people": 620}}),
             ("junk tracklets in gallery", junk, 870),
             ("names in train_name.txt", len(train_names), 509_914),
             ("names in test_name.txt", len(test_names), 681_089)])
-    require_disjoint_people(root, splits)
+    base.require_disjoint_people(root, splits)
     return splits
 
 
@@ -60,10 +57,12 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").split()
 
 
-def _tracklets(root, home, names, table, variable):
+def _tracklets(root: Path, home: str, names: list[str], table: str, variable: str) -> list[Tracklet]:
+    """The tracklets of a table's rows; `names` are the pictures that the rows number, in the folder `home`."""
     path = root / "info" / table
     rows = read_mat(path, variable, columns=4).tolist()
-    there, tracklets = {}, []
+    existing: dict[str, set[str]] = {}
+    tracklets = []
     for row, (first, last, person, camera) in enumerate(rows, start=1):
         where = f"{path}: row {row} ({first}, {last}, {person}, {camera})"
         if not 1 <= first <= last <= len(names):
@@ -74,45 +73,49 @@ def _tracklets(root, home, names, table, variable):
         files = names[first - 1:last]
         # A name is four characters of identity ('00-1' for junk), C and the camera, T, F: 0001C1T0002F003.jpg
         folder = files[0][:4]
+        # Catches a list and a table of different versions, which would otherwise give wrong identities silently.
         if any(name[:6] != f"{folder}C{camera}" for name in files) or _number(folder) != person:
             raise InputError(f"{where}: its pictures must be all of that person and camera; they go from "
                              f"{files[0]} to {files[-1]}.")
         directory = root / home / folder
-        if folder not in there:
-            there[folder] = set(os.listdir(directory)) if directory.is_dir() else set()
-        missing = [name for name in files if name not in there[folder]]
+        if folder not in existing:
+            existing[folder] = set(os.listdir(directory)) if directory.is_dir() else set()
+        missing = [name for name in files if name not in existing[folder]]
         if missing:
             raise InputError(f"{directory / missing[0]}: missing, as are {len(missing) - 1} more pictures of "
                              f"row {row} in {path}; unpack {home} again.")
-        tracklets.append(file_tracklet(f"{folder}/c{camera}/{row:05d}", directory, files, person=str(person),
+        tracklets.append(base.file_tracklet(f"{folder}/c{camera}/{row:05d}", directory, files, person=str(person),
                                        camera=str(camera)))
     return tracklets
 
 
-def _number(folder):
+def _number(folder: str) -> int | None:
+    """The identity in a folder's name, such as '0012' or '00-1'."""
     digits = folder.lstrip("0") or "0"
     return int(digits) if digits.removeprefix("-").isdigit() else None
 
 
-def _query_rows(path, tests):
+def _query_rows(path: Path, tests: int) -> np.ndarray:
+    """The rows of the queries among `tests` test rows, int [Q], from 0."""
     rows = read_mat(path, "query_IDX") - 1
     wrong = rows[(rows < 0) | (rows >= tests)]
     if len(wrong):
-        raise InputError(f"{path}: query_IDX has {wrong[0] + 1}, but there are {tests} test tracklets.")
+        raise InputError(f"{path}: query_IDX has {wrong[0] + 1}, but there are {tests} test tracklets; "
+                         "unpack info again.")
     found, times = np.unique(rows, return_counts=True)
     if (times > 1).any():
-        raise InputError(f"{path}: query_IDX has {found[times > 1][0] + 1} more than once.")
+        raise InputError(f"{path}: query_IDX has {found[times > 1][0] + 1} more than once; unpack info again.")
     return rows
 
 
-class Mars(ReidBuilder):
+class Mars(base.ReidBuilder):
     """MARS: 1,261 people, 6 cameras, tracked automatically, so with junk and distractors.
 
     Two galleries are in use, and published numbers differ by them. The authors' evaluation
     (github.com/liangzheng06/MARS-evaluation, test_mars.m) ranks all test tracklets, queries included. So
     do AP3D, TCLNet and BiCnet-TKS, the last two by the authors of VRSTC (github.com/blue-blue272), whose code
-    for VRSTC itself is not public; they speak of 11,310 entries, as they leave out the 870 of junk, which
-    changes nothing. torchreid's gallery has no queries: 9,330 entries, and 140 queries have no match left.
+    for VRSTC itself is not public; they count 11,310 entries, because they leave out the 870 of junk, which
+    changes no number. torchreid's gallery has no queries: 9,330 entries, and 140 queries have no match left.
     The split 'gallery' here is without queries and with junk, 10,200 tracklets; `gallery_with_queries` gives
     the official one.
 
@@ -125,3 +128,7 @@ class Mars(ReidBuilder):
     HOMEPAGE = "http://www.liangzheng.com.cn/Project/project_mars.html"
     MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
     read = staticmethod(read_mars)
+    queries_in_official_gallery = True
+
+
+BUILDER = Mars

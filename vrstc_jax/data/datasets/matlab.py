@@ -9,18 +9,19 @@ from vrstc_jax.runtime.errors import InputError
 
 
 def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.ndarray:
-    """A variable of a .mat file, int64 [rows, columns], as MATLAB has it; or [N] where `columns` is None.
+    """Reads a variable of a .mat file, of version 7.3 (HDF5) too.
 
-    Files of version 7.3 are HDF5.
+    Returns:
+      int64 [rows, columns], as MATLAB shows it; or flat [N] where `columns` is None.
 
     Raises:
-      InputError: the file cannot be read, has no such variable, or it is not such a table.
+      InputError: the file cannot be read, lacks the variable, or it is not a table of whole numbers with these columns.
     """
     try:
         found = loadmat(path)
-    except NotImplementedError:  # how SciPy says "version 7.3"
+    except NotImplementedError:  # SciPy's answer to version 7.3
         found = _read_hdf5(path)
-    except Exception as error:  # on damaged files: ValueError, OSError, TypeError, zlib.error and others
+    except Exception as error:  # SciPy raises ValueError, OSError, TypeError, zlib.error and others on damaged files
         raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "
                          "unpack it again.") from None
     if variable not in found:
@@ -28,8 +29,7 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
         raise InputError(f"{path}: has no variable {variable}; it has {names}.")
     table = np.asarray(found[variable])
     if table.dtype.kind not in "iuf" or not np.all(table == np.floor(table)):
-        raise InputError(f"{path}: {variable} must be whole numbers; it is {table.dtype} "
-                         f"{list(table.shape)}.")
+        raise InputError(f"{path}: {variable} must be whole numbers; it is {table.dtype} {list(table.shape)}.")
     if columns is None:
         return table.astype(np.int64).reshape(-1)
     if table.ndim != 2 or table.shape[1] != columns:
@@ -37,11 +37,12 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
     return table.astype(np.int64)
 
 
-def _read_hdf5(path):
-    import h5py
+def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    import h5py  # only LS-VID needs it
 
     try:
         with h5py.File(path, "r") as file:
+            # HDF5 holds MATLAB's columns as rows.
             return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "

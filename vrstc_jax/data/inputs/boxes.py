@@ -1,6 +1,6 @@
-"""Boxes of people in a video, from MOTChallenge text.
+"""Boxes of people in a video, read from MOTChallenge text.
 
-One box a line: `frame,id,left,top,width,height[,conf,x,y,z]`, with commas or spaces between. Frames count
+Each line is one box: `frame,id,left,top,width,height[,conf,x,y,z]`, separated by commas or spaces. Frames count
 from 1; left, top, width and height are pixels of the picture, whose upper left corner is (0, 0).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from vrstc_jax.runtime.errors import InputError
 
 _FIELDS = ("frame", "id", "left", "top", "width", "height", "confidence")
-_LARGEST = 2 ** 31
+_LARGEST = 2 ** 31  # Far beyond real frame and track numbers; keeps them exact as float64 and int64.
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +22,11 @@ class Boxes:
     """N boxes, sorted by track, then by frame.
 
     Attributes:
-      path: the file they are from.
+      path: the file they were read from.
       tracks, frames: int [N]; frames count from 1.
-      rectangles: float [N, 4], left, top, width, height in pixels, as they stand in the file.
-      lines: int [N], the line of the file, from 1, for messages.
-      ignored: (track, frame) of the lines that the file itself marks as not to be considered.
+      rectangles: float [N, 4], left, top, width, height in pixels, as in the file.
+      lines: int [N], the line of the file, from 1, for error messages.
+      ignored: (track, frame) of the lines with confidence 0.
     """
 
     path: Path
@@ -41,48 +41,50 @@ class Boxes:
 
 
 def read_boxes(path: str | Path) -> Boxes:
-    """The boxes in a MOTChallenge text file.
+    """Reads a MOTChallenge text file.
 
-    Empty lines and lines that begin with '#' are passed over. A confidence of exactly 0 marks a line as not
-    to be considered, as in MOTChallenge's ground truth; other confidences, and what stands behind them, are
-    not looked at.
+    Empty lines and lines that begin with '#' are skipped. A confidence of exactly 0 marks a line as ignored, as in
+    MOTChallenge's ground truth; other confidences, and the fields after them, are not used.
 
     Raises:
       InputError: no such file; no boxes; and, with file, line and value: too few fields, fields that are
-        not numbers, a frame below 1, an id that is no track's number, a box of no area, one listed twice.
+        not numbers, a frame below 1, an id that is not a track number, a box of no area, a box listed twice.
     """
     path = Path(path)
     try:
+        # -sig: editors on Windows begin a file with a byte-order mark.
         text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give a text file of boxes in MOTChallenge form.") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); "
-                         "give a text file of boxes in MOTChallenge form.") from None
-    rows, ignored, seen = [], set(), {}
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise InputError(f"{path}: {what}; give a text file of boxes in MOTChallenge form.") from None
+    rows: list[tuple[float, ...]] = []
+    ignored: set[tuple[int, int]] = set()
+    line_of: dict[tuple[int, int], int] = {}
     for line, content in enumerate(text.split("\n"), start=1):
         content = content.strip()
         if not content or content.startswith("#"):
             continue
-        frame, track, left, top, width, height, confidence = _parse_line(f"{path}:{line}", content)
-        if (track, frame) in seen:
-            raise InputError(f"{path}:{line}: track {track} already has a box in frame {frame}, on line "
-                             f"{seen[track, frame]}; keep one of them.")
-        seen[track, frame] = line
+        frame, track, *rectangle, confidence = _parse_line(f"{path}:{line}", content)
+        box = int(track), int(frame)
+        if box in line_of:
+            raise InputError(f"{path}:{line}: track {box[0]} already has a box in frame {box[1]}, on line "
+                             f"{line_of[box]}; keep one of them.")
+        line_of[box] = line
         if confidence == 0:
-            ignored.add((track, frame))
+            ignored.add(box)
         else:
-            rows.append((track, frame, line, left, top, width, height))
+            rows.append((*box, line, *rectangle))
     if not rows:
-        marked = f" that is to be considered ({len(ignored)} have confidence 0)" if ignored else ""
-        raise InputError(f"{path}: holds no box{marked}; a line is frame,id,left,top,width,height.")
+        but = f" but {len(ignored)} with confidence 0, which are ignored" if ignored else ""
+        raise InputError(f"{path}: holds no box{but}; a line is frame,id,left,top,width,height.")
     table = np.array(sorted(rows), dtype=np.float64)
     tracks, frames, lines = table[:, :3].astype(np.int64).T
     return Boxes(path, tracks, frames, table[:, 3:], lines, frozenset(ignored))
 
 
-def clip_box(rectangle: Sequence[float], picture_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The whole pixels that a box covers within the picture: left, top, width, height; None if none.
+def clip_box(rectangle: Sequence[float] | np.ndarray,
+             picture_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The whole pixels within the picture that a box touches: left, top, width, height; None if it touches none.
 
     Args:
       rectangle: left, top, width, height in pixels.
@@ -91,6 +93,7 @@ def clip_box(rectangle: Sequence[float], picture_size: tuple[int, int]) -> tuple
     left, top, width, height = rectangle
     edges = []
     for start, length, limit in ((left, width, picture_size[1]), (top, height, picture_size[0])):
+        # Rounded outwards: no pixel of the person may be lost to a tracker's fractions.
         first = math.floor(min(max(start, 0), limit))
         last = math.ceil(min(max(start + length, 0), limit))
         if last <= first:
@@ -99,29 +102,28 @@ def clip_box(rectangle: Sequence[float], picture_size: tuple[int, int]) -> tuple
     return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
 
 
-def _parse_line(place: str, content: str) -> tuple:
+def _parse_line(where: str, content: str) -> tuple[float, ...]:
+    """frame, id, left, top, width, height, confidence (1 if absent)."""
     fields = content.rstrip(",").split(",") if "," in content else content.split()
     if len(fields) < 6:
-        raise InputError(f"{place}: {len(fields)} fields in {content[:60]!r}; "
+        raise InputError(f"{where}: {len(fields)} fields in {content[:60]!r}; "
                          "a box needs frame,id,left,top,width,height.")
-    values = [_number(place, name, field.strip()) for name, field in zip(_FIELDS, fields)]
+    values = [_number(where, name, field.strip()) for name, field in zip(_FIELDS, fields)]
     frame, track, left, top, width, height = values[:6]
     for name, value, least in (("frame", frame, 1), ("id", track, 0)):
         if value != int(value) or not least <= value < _LARGEST:
             why = "frames count from 1" if name == "frame" else "an id is the number of a track, from 0"
-            raise InputError(f"{place}: {name} {value:g} is not a whole number from {least}; {why}.")
+            raise InputError(f"{where}: {name} {value:g} is not a whole number from {least}; {why}.")
     if width <= 0 or height <= 0:
-        raise InputError(f"{place}: a box {width:g} wide and {height:g} high has no area; "
-                         "correct it or take it out.")
-    confidence = values[6] if len(values) > 6 else 1.0
-    return int(frame), int(track), left, top, width, height, confidence
+        raise InputError(f"{where}: a box {width:g} wide and {height:g} high has no area; correct it or take it out.")
+    return frame, track, left, top, width, height, values[6] if len(values) > 6 else 1.0
 
 
-def _number(place: str, name: str, field: str) -> float:
+def _number(where: str, name: str, field: str) -> float:
     try:
         value = float(field)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{place}: {name} is {field[:40]!r}, which is not a number.")
+        raise InputError(f"{where}: {name} is {field[:40]!r}, which is not a number; give one.")
     return value

@@ -1,7 +1,7 @@
-"""The one entrance for what people give: a video with boxes, or a folder of pictures.
+"""Opens what a user gives: a video with boxes, or a folder of pictures.
 
-Everything about the input that can be checked before work begins is checked here, so that a command that
-fails fails before it has written anything.
+Every property of the input that can be checked before work begins is checked here, so that a command that
+fails on its input fails before it has written anything.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from vrstc_jax.data.inputs.boxes import Boxes, read_boxes
+from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
 from vrstc_jax.data.inputs.folders import read_folder
-from vrstc_jax.data.inputs.video import read_boxes, read_video
+from vrstc_jax.data.inputs.spool import open_spool
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -20,12 +24,12 @@ class Source:
     """Tracklets and where they came from.
 
     Attributes:
-      tracklets: as `read_video` or `read_folder` give them, with warnings of their own.
+      tracklets: with their own warnings; of a video one for each track that is seen, by number.
       kind: 'video' or 'folder'.
       path: the video file or the top folder.
       warnings: what was odd about the source as a whole, one sentence each.
       picture_size: a video's height and width in pixels; None for folders.
-      frame_rate: a video's frames a second; None for folders.
+      frame_rate: a video's frames per second; None for folders.
       frames_read: how many frames of a video could be decoded; None for folders.
     """
 
@@ -41,15 +45,21 @@ class Source:
 def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str | Path | None = None,
                 truth: str | Path | None = None, pattern: str | None = None,
                 spool: str | Path | None = None) -> Source:
-    """The tracklets of a video file or of a folder of pictures.
+    """Opens the tracklets of a video file or of a folder of pictures.
+
+    Of a video, a box partly outside the picture is clipped. One wholly outside is left out, and the tracklet's
+    `warnings` say so. Tracklet names and `person` are track numbers, frame names the frame's number in 6 digits.
+    If the video breaks off in the middle, the frames before are used, and a warning says so.
 
     Args:
-      path: a video, or a folder.
+      path: a video (anything that FFmpeg decodes), or a folder.
       boxes: for a video, where the people are: MOTChallenge text (see `read_boxes`).
-      masks, truth: folders beside it (see `read_video`, `read_folder`); None: hidden parts are to be
-        located, the truth is not known.
-      pattern: for a folder, how its levels lie, such as 'person/camera/tracklet/frame' (see `read_folder`).
-      spool: for a video, the folder in which its crops wait; None: a temporary one.
+      masks: a folder of masks, white = hidden, for a folder of pictures laid out as it is (see `read_folder`), for
+        a video as `companions_of_crops` says. None: hidden parts are located.
+      truth: a folder of the pictures without the occluder, laid out as masks are. None: not known.
+      pattern: for a folder, how its levels are nested, such as 'person/camera/tracklet/frame' (see `read_folder`).
+      spool: for a video, the folder for its crops, created if missing; None: a temporary one, removed with the
+        tracklets.
 
     Raises:
       InputError: anything about the input that cannot be used, in one line.
@@ -68,6 +78,23 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
     if boxes is None:
         raise InputError(f"{path}: a video needs boxes that say where the people are; "
                          "give them with --boxes FILE (MOTChallenge text).")
-    video = read_video(path, read_boxes(boxes), spool=spool, masks=masks, truth=truth)
-    return Source(video.tracklets, "video", path, video.warnings, video.picture_size, video.frame_rate,
-                  video.frames_read)
+    return _open_video(path, read_boxes(boxes), masks, truth, spool)
+
+
+def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str | Path | None,
+                spool: str | Path | None) -> Source:
+    kinds = ((masks, MASKS), (truth, TRUTH))
+    # Checked before the video is decoded, which may take minutes.
+    for folder, kind in kinds:
+        if folder is not None and not Path(folder).is_dir():
+            raise InputError(f"{folder}: no such folder; give the folder of the {kind.name} pictures.")
+    spooled = open_spool(spool, path, boxes)
+    mask_crops, truth_crops = (dict.fromkeys(spooled.crops) if folder is None
+                               else companions_of_crops(Path(folder), kind, boxes, spooled) for folder, kind in kinds)
+    tracklets = [
+        Tracklet(name=name, person=name, frames=spooled.frames(name), boxes=table.astype(np.float64),
+                 frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]), masks=mask_crops[name],
+                 truth=truth_crops[name], warnings=spooled.track_warnings[name])
+        for name, table in spooled.crops.items()]
+    return Source(tracklets, "video", path, spooled.warnings, spooled.picture_size, spooled.frame_rate,
+                  spooled.frames_read)

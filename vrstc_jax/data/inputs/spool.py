@@ -1,9 +1,9 @@
-"""The crops of a video, laid on disk as the video passes.
+"""The crops of a video, written to disk while the video is decoded.
 
-A spool is a folder with one file for each track, `<track>.rgb`, the raw bytes of its crops one behind the
-other, and `index.json`. Memory does not grow with the video's length, and a track can be read in any order
-afterwards. The index is written last and makes the spool whole; while video and boxes stay the same files,
-a later call uses it again.
+A spool is a folder with one file for each track, `<track>.rgb`, the raw bytes of its crops one after the other, and
+`index.json`. Memory use does not grow with the video's length, and a track can be read in any order afterwards.
+The index is written last and marks the spool as complete; while video and boxes stay the same files, a later call
+uses it again.
 """
 
 import json
@@ -18,12 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from vrstc_jax.data.inputs.boxes import Boxes, clip_box
-from vrstc_jax.data.inputs.decoding import VideoReader
+from vrstc_jax.data.inputs.video import VideoReader
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
 _VERSION = 1
+_SHOWN = 10  # frame numbers in a warning
+
+
+class _TemporaryFolder:
+    """A folder that is removed when nothing holds this object any more, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="vrstc-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +44,9 @@ class Spool:
       crops: for each track's name, int [T, 5]: frame number from 1, left, top, width, height in pixels.
       track_warnings: for each track's name what was odd about it; `warnings`: about the video.
       picture_size: height and width in pixels.
-      frame_rate: frames a second.
+      frame_rate: frames per second.
       frames_read: how many frames could be decoded.
-      broken: whether the video breaks off before its declared end.
+      breaks_off: whether the video ends before its declared end.
     """
 
     path: Path
@@ -47,65 +56,55 @@ class Spool:
     picture_size: tuple[int, int]
     frame_rate: Fraction
     frames_read: int
-    broken: bool
-    _owner: object = None
+    breaks_off: bool
+    _folder: _TemporaryFolder | None = None
 
     def frames(self, name: str) -> LazySequence:
         """The crops of a track, uint8 [H_t, W_t, 3] each, RGB."""
         sizes = self.crops[name][:, [4, 3]]
         ends = np.cumsum(3 * sizes.prod(1))
         offsets = np.concatenate([[0], ends[:-1]])
-        return LazySequence(len(sizes), _SpooledCrops(self.path / f"{name}.rgb", sizes, offsets, self._owner))
+        return LazySequence(len(sizes), _SpooledCrops(self.path / f"{name}.rgb", sizes, offsets, self._folder))
 
 
 def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spool:
-    """The spool at `path`: as it stands where it fits video and boxes, else filled by decoding the video.
+    """Opens the spool at `path`, after decoding the video into it unless it is complete and made of these files.
 
     Boxes are clipped to the picture; those wholly outside are left out with a warning.
 
     Args:
-      path: a folder, made where it is not there; None: a temporary one, which goes when nothing uses it.
+      path: a folder, created if missing; None: a temporary one, removed when nothing uses it any more.
 
     Raises:
       InputError: the video does not decode; a box lies beyond the last frame of a whole video; no box
         touches a picture; the folder cannot be written.
     """
-    owner = _TemporaryFolder.make() if path is None else None
-    path = owner.path if owner else Path(path)
+    temporary = _TemporaryFolder() if path is None else None
+    folder = temporary.path if temporary else Path(path or ".")
     key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path)}
-    index = _load_index(path, key) or _fill(path, key, Path(video), boxes)
+    index = _load_index(folder, key) or _fill(folder, key, Path(video), boxes)
     tracks = index["tracks"]
+    height, width = index["picture_size"]
     return Spool(
-        path=path,
+        path=folder,
         crops={name: np.array(entry["crops"], np.int64) for name, entry in tracks.items()},
         track_warnings={name: tuple(entry["warnings"]) for name, entry in tracks.items()},
         warnings=tuple(index["warnings"]),
-        picture_size=tuple(index["picture_size"]),
+        picture_size=(height, width),
         frame_rate=Fraction(index["frame_rate"]),
         frames_read=index["frames_read"],
-        broken=index["broken"],
-        _owner=owner)
-
-
-class _TemporaryFolder:
-    """A folder that is removed when nothing holds this object any more, or at the end of the process."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    @classmethod
-    def make(cls):
-        folder = cls(Path(tempfile.mkdtemp(prefix="vrstc-")))
-        weakref.finalize(folder, shutil.rmtree, folder.path, ignore_errors=True)
-        return folder
+        breaks_off=index["broken"],
+        _folder=temporary)
 
 
 @dataclass(frozen=True, eq=False)
 class _SpooledCrops:
+    """Reads the crop at an index. A class, because worker processes cannot unpickle a closure."""
+
     path: Path
     sizes: np.ndarray
     offsets: np.ndarray
-    owner: _TemporaryFolder | None
+    folder: _TemporaryFolder | None  # kept alive while crops may be read
 
     def __call__(self, index: int) -> np.ndarray:
         height, width = self.sizes[index]
@@ -120,6 +119,7 @@ class _SpooledCrops:
 
 
 def _identity(path: Path) -> list:
+    """Path, size and modification time; reading a large video only to hash it would take as long as decoding it."""
     if not path.is_file():
         return [str(path), None, None]
     status = path.stat()
@@ -127,11 +127,12 @@ def _identity(path: Path) -> list:
 
 
 def _load_index(spool: Path, key: dict) -> dict | None:
-    """The index of a spool that is whole and made from these files, or None."""
+    """The index of a spool that is complete and made from these files, or None."""
     try:
         index = json.loads((spool / "index.json").read_text())
         if index["key"] != key:
             return None
+        # A run that was killed while it filled the folder again may have left shorter files beside an old index.
         for name, entry in index["tracks"].items():
             crops = np.array(entry["crops"], np.int64)
             if (spool / f"{name}.rgb").stat().st_size != 3 * (crops[:, 3] * crops[:, 4]).sum():
@@ -142,18 +143,19 @@ def _load_index(spool: Path, key: dict) -> dict | None:
 
 
 def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
-    with VideoReader(path) as video:  # Opened first: a file that is no video leaves no folder behind.
+    """Decodes the video into the spool and returns its index; on an error the spool's files are removed."""
+    with VideoReader(path) as video:  # Opened first: a file that is not a video leaves no folder behind.
         require_writable_directory(spool)
         _clear(spool)
         try:
-            crops, outside = _cut_out(video, boxes, spool)
+            crops, outside = _write_crops(video, boxes, spool)
             warnings = _check_end(video, boxes)
             index = _make_index(key, video, boxes, crops, outside, warnings)
             replace_file(spool / "index.json", json.dumps(index).encode())
         except OSError as error:
             _clear(spool)
             raise InputError(f"{spool}: the crops of {path} cannot be written here ({error.strerror}); "
-                             "make room or give another place.") from None
+                             "make room or give another folder.") from None
         except BaseException:
             _clear(spool)
             raise
@@ -161,15 +163,15 @@ def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
 
 
 def _clear(spool: Path) -> None:
-    """Removes what an earlier or unfinished spooling left, the index first; and no file of anybody else's."""
+    """Removes the files of an earlier or unfinished spool, the index first, and no other files."""
     (spool / "index.json").unlink(missing_ok=True)
     for file in spool.glob("*.rgb"):
         if file.stem.isdigit():
             file.unlink()
 
 
-def _cut_out(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict, dict]:
-    """Lays all crops into the spool. By track: [frame, left, top, width, height], and the frames outside."""
+def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[int, list], dict[int, list]]:
+    """Writes all crops. Returns by track [frame, left, top, width, height], and the frames of boxes outside."""
     rows_of_frame = defaultdict(list)
     for row, frame in enumerate(boxes.frames):
         rows_of_frame[int(frame)].append(row)
@@ -186,7 +188,7 @@ def _cut_out(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict, dict]
                 outside[track].append(number)
                 continue
             left, top, width, height = box
-            # Opened for each crop: as many tracks as there are may be under way at once.
+            # Opened for each crop: a crowded video has more tracks at a time than a process may have open files.
             with open(spool / f"{track}.rgb", "ab") as file:
                 file.write(picture[top:top + height, left:left + width].tobytes())
             crops[track].append([number, left, top, width, height])
@@ -198,6 +200,7 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
     beyond = boxes.frames > video.frames_read
     last = video.frames_read
     if video.broken is not None:
+        # The declared count decides then; a transport stream declares none, so any box may be of a lost frame.
         last = max(last, video.declared) if video.declared else None
     wrong = boxes.frames > last if last else np.zeros(len(boxes), bool)
     if wrong.any():
@@ -213,7 +216,7 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
     return [f"{video.broken[:-1]}; {beyond.sum()} boxes lie beyond and are left out{whole}."]
 
 
-def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict, outside: dict,
+def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict[int, list], outside: dict[int, list],
                 warnings: list[str]) -> dict:
     height, width = video.picture_size
     if not crops:
@@ -222,14 +225,14 @@ def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict, outsid
     tracks = {}
     for track in sorted(set(crops) | set(outside)):
         frames = outside.get(track, [])
-        told = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:10]))}"
-        told += f" and {len(frames) - 10} more" if len(frames) > 10 else ""
-        if track not in crops:
-            warnings.append(f"Track {track}: its box lies outside the picture in {told}, everywhere; "
+        listed = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:_SHOWN]))}"
+        listed += f" and {len(frames) - _SHOWN} more" if len(frames) > _SHOWN else ""
+        if track in crops:
+            about = [f"The box lies outside the picture in {listed}; left out there."] if frames else []
+            tracks[str(track)] = {"crops": crops[track], "warnings": about}
+        else:
+            warnings.append(f"Track {track}: its box lies outside the picture in {listed}, everywhere; "
                             "the track is left out.")
-            continue
-        told = [f"The box lies outside the picture in {told}; left out there."] if frames else []
-        tracks[str(track)] = {"crops": crops[track], "warnings": told}
     return {"key": key, "picture_size": [height, width], "frame_rate": str(video.frame_rate),
             "frames_read": video.frames_read, "broken": video.broken is not None, "warnings": warnings,
             "tracks": tracks}

@@ -1,155 +1,153 @@
-"""Tracklets from a video and its boxes.
+"""Videos, decoded in one pass from the first frame to the last that is intact."""
 
-The video is decoded once. Every box is cut out as it passes and laid into a spool on disk (see
-`vrstc_jax.data.inputs.spool`), from where the tracklets read their frames.
-"""
-
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
+import av
 import numpy as np
+from av.error import InvalidDataError
 
-from vrstc_jax.data.images import read_image, read_mask
-from vrstc_jax.data.inputs.boxes import Boxes, clip_box, read_boxes
-from vrstc_jax.data.inputs.decoding import VideoReader
-from vrstc_jax.data.inputs.folders import picture_files, picture_sequence, require_size
-from vrstc_jax.data.inputs.spool import Spool, open_spool
-from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.runtime.errors import InputError
 
-__all__ = ["Boxes", "VideoReader", "VideoTracklets", "clip_box", "read_boxes", "read_video"]
 
+class VideoReader:
+    """One decoding pass: `for number, frame in reader`, numbers from 1; `reader.rgb(frame)` is the frame's picture.
 
-@dataclass(frozen=True, eq=False)
-class VideoTracklets:
-    """What a video and its boxes gave.
+    A decoding error, or an end before the declared one, ends the pass as the video's last frame does and is
+    reported in `broken`. A last frame that is only partly decoded is left out then.
 
-    Attributes:
-      tracklets: one for each track that is seen, by number.
-      warnings: what was odd about the video as a whole, one sentence each.
-      picture_size: height and width in pixels.
-      frame_rate: frames a second.
-      frames_read: how many frames could be decoded.
-    """
-
-    tracklets: list[Tracklet]
-    warnings: tuple[str, ...]
-    picture_size: tuple[int, int]
-    frame_rate: Fraction
-    frames_read: int
-
-
-def read_video(path: str | Path, boxes: Boxes, *, spool: str | Path | None, masks: str | Path | None = None,
-               truth: str | Path | None = None) -> VideoTracklets:
-    """The tracklets of a video, one for each track of the boxes.
-
-    A box partly outside the picture is clipped. One wholly outside is left out, and the tracklet's
-    `warnings` say so. Names are track numbers, frame names the frame's number in 6 digits, `person` the
-    track's number. If the video breaks off in the middle, the frames before are used, and a warning says so.
-
-    Args:
-      path: anything that FFmpeg decodes.
-      boxes: from `read_boxes`.
-      spool: the folder for the crops, made where it is not there; None: a temporary one, which goes away
-        with the tracklets.
-      masks: a folder with masks, white = hidden: either `<track>/<frame, 6 digits>.png` of the size of the
-        (clipped) crop, or `<frame, 6 digits>.png` of the picture's size.
-      truth: a folder with the pictures without the occluder, laid out as masks are.
+    Attributes, the last two final when the pass is over:
+      frame_rate: frames per second.
+      declared: how many frames the container says there are; None where it does not count them.
+      picture_size: (height, width) of the first frame in pixels; (0, 0) before it.
+      frames_read: how many frames were decoded.
+      broken: None, or one sentence that says where the video breaks off.
 
     Raises:
-      InputError: no such file; no video; a box beyond the last frame of a whole video; no box that touches
-        a picture; a spool that cannot be written; masks or truth missing, too many or of another size.
+      InputError: no such file; nothing that decodes as a video.
     """
-    for kind, folder in (("mask", masks), ("truth", truth)):
-        if folder is not None and not Path(folder).is_dir():
-            raise InputError(f"{folder}: no such folder; give the folder of the {kind} pictures.")
-    crops = open_spool(spool, path, boxes)
-    nothing = dict.fromkeys(crops.crops)
-    masks = nothing if masks is None else _companions(Path(masks), "mask", read_mask, boxes, crops)
-    truth = nothing if truth is None else _companions(Path(truth), "truth", read_image, boxes, crops)
-    tracklets = [
-        Tracklet(name=name, person=name, frames=crops.frames(name), boxes=table.astype(np.float64),
-                 frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]),
-                 masks=masks[name], truth=truth[name], warnings=crops.track_warnings[name])
-        for name, table in crops.crops.items()]
-    return VideoTracklets(tracklets, crops.warnings, crops.picture_size, crops.frame_rate, crops.frames_read)
 
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            what = "a folder, not a video" if self.path.is_dir() else "no such file"
+            raise InputError(f"{path}: {what}; give a video file.")
+        try:
+            self._container = av.open(str(self.path.resolve()))
+        except (OSError, ValueError) as error:  # All of FFmpeg's errors are one of the two.
+            raise self._undecodable(error) from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f"{path}: holds no video stream; give a video file.")
+        stream = self._stream = self._container.streams.video[0]
+        # Raw streams have no rate; 25 is what FFmpeg assumes for them.
+        self.frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        self.declared: int | None = stream.frames or None
+        self.picture_size = (0, 0)
+        self.frames_read = 0
+        self.broken: str | None = None
+        self._packets = 0
+        self._error: Exception | None = None
+        self._end = 0.0  # seconds
 
-# Masks and truth beside a video.
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
 
-@dataclass(frozen=True, eq=False)
-class _PictureCrops:
-    """Cuts the crop at an index out of a file of the whole picture's size."""
+    def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        # A damaged frame is passed on only when another follows: the decoder has then concealed the damage.
+        held = None
+        for frame in self._decode():
+            if held is not None:
+                yield self._count(held), held
+                held = None
+            if frame.is_corrupt:
+                held = frame
+            else:
+                yield self._count(frame), frame
+        if not self.frames_read:
+            raise self._undecodable(self._error)
+        if held is not None or self._error is not None or self._is_short():
+            total = self.declared or f"about {round(self._duration() * self.frame_rate)}"
+            self.broken = f"{self.path}: the video breaks off; {self.frames_read} frames of {total} were read."
 
-    paths: tuple[Path, ...]
-    crops: np.ndarray
-    read: Callable[[Path], np.ndarray]
+    def rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """The frame's picture, uint8 [H, W, 3], RGB, upright, of the first frame's size."""
+        # Phones store a rotation beside the pixels; boxes refer to the upright picture.
+        picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+        if picture.shape[:2] != self.picture_size:
+            height, width = self.picture_size
+            picture = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(picture)
 
-    def __call__(self, index: int) -> np.ndarray:
-        _, left, top, width, height = self.crops[index]
-        return self.read(self.paths[index])[top:top + height, left:left + width].copy()
+    def _count(self, frame: av.VideoFrame) -> int:
+        if not self.frames_read:
+            turned = round(frame.rotation / 90) % 2
+            self.picture_size = (frame.width, frame.height) if turned else (frame.height, frame.width)
+        self.frames_read += 1
+        if frame.time is not None:
+            self._end = max(self._end, float(frame.time + 1 / self.frame_rate))
+        return self.frames_read
 
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """All frames until the end, or until the first error after the first frame."""
+        packets = self._container.demux(self._stream)
+        started, early = False, None
+        packet = self._next(packets)
+        while packet is not None:
+            # One packet ahead: a corrupt last packet is where the file was cut, one in the middle may be decodable.
+            following = self._next(packets)
+            if packet.is_corrupt and (following is None or not following.size):
+                self._error = self._error or InvalidDataError(0, "cut short")
+                break
+            try:
+                frames = packet.decode()
+            except (OSError, ValueError) as error:
+                # Errors before the first frame are normal for a stream recorded from its middle. After it, an
+                # error ends the pass: frames after a gap could not be numbered, and boxes would not fit them.
+                if started:
+                    self._error = error
+                    break
+                frames, early = [], error
+            started = started or bool(frames)
+            yield from frames
+            packet = following
+        if not started:
+            self._error = self._error or early
+        if self._error is not None:
+            yield from self._flush()
 
-def _companions(folder: Path, kind: str, read: Callable, boxes: Boxes,
-                spool: Spool) -> dict[str, LazySequence]:
-    """For each track the pictures that belong to its crops, from either layout (see `read_video`)."""
-    known = {str(track) for track in boxes.tracks} | {str(track) for track, _ in boxes.ignored}
-    of_pictures = picture_files(folder)
-    of_tracks = sorted(entry.name for entry in os.scandir(folder)
-                       if entry.is_dir() and not entry.name.startswith("."))
-    if bool(of_pictures) == bool(of_tracks):
-        what = "both pictures and folders" if of_pictures else "neither pictures nor folders"
-        raise InputError(f"{folder}: holds {what}; {kind} pictures are either <track>/<frame, 6 digits>.png "
-                         "of the crops' size or <frame, 6 digits>.png of the picture's size.")
-    if of_pictures:
-        return _companions_of_pictures(folder, of_pictures, kind, read, spool)
-    for name in of_tracks:
-        if name not in known:
-            raise InputError(f"{folder / name}: {kind} pictures of a track that {boxes.path} does not have.")
-    return {name: _companions_of_track(folder / name, kind, read, boxes, table)
-            for name, table in spool.crops.items()}
+    def _next(self, packets: Iterator[av.Packet]) -> av.Packet | None:
+        try:
+            packet = next(packets, None)
+        except (OSError, ValueError) as error:
+            self._error = error
+            return None
+        if packet is not None:
+            self._packets += packet.size > 0
+        return packet
 
+    def _flush(self) -> list[av.VideoFrame]:
+        """The frames that the decoder still holds for reordering."""
+        try:
+            return self._stream.codec_context.decode(None)
+        except (OSError, ValueError):
+            return []
 
-def _companions_of_track(folder: Path, kind: str, read: Callable, boxes: Boxes,
-                         crops: np.ndarray) -> LazySequence:
-    track = int(folder.name)
-    files = picture_files(folder) if folder.is_dir() else {}
-    listed = set(boxes.frames[boxes.tracks == track].tolist())
-    counts = f"{len(files)} {kind} pictures for {len(listed)} boxes of track {track}"
-    for frame, _, _, width, height in crops:
-        stem = f"{frame:06d}"
-        if stem not in files:
-            raise InputError(f"{folder / stem}.png: missing; {counts}.")
-        require_size(files[stem], (height, width), f"{kind} of the crop of track {track} in frame {frame}")
-    allowed = {f"{frame:06d}" for frame in listed}
-    allowed |= {f"{frame:06d}" for number, frame in boxes.ignored if number == track}
-    for stem, file in files.items():
-        if stem not in allowed:
-            raise InputError(f"{file}: belongs to no box of track {track} in {boxes.path}; {counts}.")
-    return picture_sequence([files[f"{frame:06d}"] for frame in crops[:, 0]], read)
+    def _is_short(self) -> bool:
+        if self.declared:
+            return self._packets < self.declared
+        # Without a frame count the declared duration decides; it may be that of the sound, which may end later.
+        slack = 1.0 if self._container.streams.audio else 0.0
+        return self._end < self._duration() - slack - float(3 / self.frame_rate)
 
+    def _duration(self) -> float:
+        return (self._container.duration or 0) / av.time_base
 
-def _companions_of_pictures(folder: Path, files: dict[str, Path], kind: str, read: Callable,
-                            spool: Spool) -> dict[str, LazySequence]:
-    needed = sorted({int(frame) for table in spool.crops.values() for frame in table[:, 0]})
-    counts = f"{len(files)} {kind} pictures for {len(needed)} frames with boxes"
-    for frame in needed:
-        stem = f"{frame:06d}"
-        if stem not in files:
-            raise InputError(f"{folder / stem}.png: missing; {counts}.")
-        require_size(files[stem], spool.picture_size, f"{kind} of the whole picture {frame}")
-    for stem, file in files.items():
-        number = int(stem) if stem.isascii() and stem.isdigit() else 0
-        beyond = number > spool.frames_read and not spool.broken
-        if stem != f"{number:06d}" or number < 1 or beyond:
-            raise InputError(f"{file}: belongs to no frame of the video ({spool.frames_read} frames); "
-                             f"{counts}.")
-    sequences = {}
-    for name, table in spool.crops.items():
-        paths = tuple(files[f"{frame:06d}"] for frame in table[:, 0])
-        sequences[name] = LazySequence(len(table), _PictureCrops(paths, table, read))
-    return sequences
+    def _undecodable(self, error: Exception | None) -> InputError:
+        reason = getattr(error, "strerror", None) or "no frame could be read"
+        return InputError(f"{self.path}: does not decode as a video ({reason}); give another file.")

@@ -1,6 +1,6 @@
-"""Backgrounds of any kind: strata of ground and walls, textures, lines, things and shadows.
+"""What is behind a walker: the plain backgrounds of `panorama`, and the varied ones of `any_background`.
 
-Unlike `places.panorama`'s few, each is drawn for one tracklet and no camera keeps its own.
+Colours are float [3] in [0, 1]. Lengths are in pixels of the background, `BODY` (or 48) of which are a body height.
 """
 
 import colorsys
@@ -8,18 +8,65 @@ import colorsys
 import cv2
 import numpy as np
 
-from vrstc_jax.data.walkers.painting import Layer, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.painting import Layer, Point, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.people import WARDROBE
 
-BODY = 96  # pixels for one body height
+BODY = 96  # pixels of a varied background for one body height
+_PLAIN_BODY = 48  # of a plain one
 _SPAN = 12  # body heights
+_GROUND = np.array([(0.52, 0.52, 0.53), (0.62, 0.60, 0.56), (0.36, 0.44, 0.26), (0.46, 0.40, 0.34), (0.42, 0.43, 0.46)])
+_WALLS = np.array([(0.55, 0.42, 0.36), (0.68, 0.66, 0.62), (0.40, 0.43, 0.47), (0.30, 0.38, 0.24), (0.60, 0.55, 0.45)])
+
+
+def panorama(rng: np.random.Generator, fixed: np.random.Generator) -> np.ndarray:
+    """Draws the plain background of a tracklet: one wall and one ground with things on them.
+
+    Args:
+      rng: of the tracklet.
+      fixed: of the camera: its ground, wall and horizon are the same whoever passes.
+
+    Returns:
+      float32 [2·48, 12·48, 3] in [0, 1], two body heights high. The middle column is x = 0, the bottom row is the
+      ground a little in front of the walker's feet.
+    """
+    height, width = 2 * _PLAIN_BODY, _SPAN * _PLAIN_BODY
+    ground, wall = _GROUND[fixed.integers(len(_GROUND))], _WALLS[fixed.integers(len(_WALLS))]
+    horizon = int(height * fixed.uniform(0.25, 0.75))
+    picture = np.empty((height, width, 3), np.float32)
+    picture[:horizon], picture[horizon:] = wall, ground
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    texture = smooth_noise(int(rng.integers(2**31)), (height, width), 5)
+    fine = smooth_noise(int(rng.integers(2**31)), (height, width), 2)
+    picture *= (1 + 0.16 * texture + 0.07 * fine + 0.12 * (rows / height - 0.5))[..., None]
+    layer = Layer(picture.shape)
+    for _ in range(rng.integers(5, 14)):  # windows, doors, posters, parked things, hedges
+        x, w = rng.uniform(0, width), rng.uniform(6, 60)
+        base = horizon + rng.uniform(-0.5, 0.35) * height * 0.4
+        top = base - rng.uniform(8, 50)
+        shade = np.clip(WARDROBE[rng.integers(len(WARDROBE))] * rng.uniform(0.6, 1.2), 0, 1)
+        if rng.random() < 0.3:
+            layer.ellipse((x, (top + base) / 2), (w / 2, (base - top) / 2), shade)
+        else:
+            layer.polygon([(x, top), (x + w, top), (x + w, base), (x, base)], shade)
+    for _ in range(rng.integers(0, 4)):  # lines on the ground
+        y, lean = rng.uniform(horizon, height), rng.uniform(-20, 20)
+        layer.polygon([(0, y), (width, y + lean), (width, y + lean + 2.5), (0, y + 2.5)], (0.8, 0.8, 0.76))
+    layer.lay_over(picture)
+    return np.clip(picture, 0.02, 0.98)
 
 
 def any_background(rng: np.random.Generator) -> np.ndarray:
-    """What is behind a walker, float32 [2·96, 12·96, 3], laid out as `places.panorama`."""
+    """Draws a background of layers of ground and walls, with textures, lines, things and shadows.
+
+    Unlike `panorama`, it is drawn for one tracklet, and nothing of it belongs to a camera.
+
+    Returns:
+      float32 [2·96, 12·96, 3] in [0, 1], laid out as `panorama`.
+    """
     height, width = 2 * BODY, _SPAN * BODY
     picture = np.empty((height, width, 3), np.float32)
     picture[:] = any_surface(rng, height, width)
-    slope = rng.normal(0, 0.04)
+    slope = rng.normal(0, 0.04)  # cameras are seldom exactly level
     layers = int(rng.integers(1, 5))
     for horizon in np.sort(rng.uniform(0, height, layers)):  # each stratum lies before the last
         below = _halfplane(height, width, horizon, slope)
@@ -29,14 +76,14 @@ def any_background(rng: np.random.Generator) -> np.ndarray:
     for _ in range(int(rng.integers(0, 5))):
         _line(picture, rng, rng.uniform(0, (width, height)), np.tan(rng.uniform(-1.2, 1.2)))
     for _ in range(int(rng.integers(0, 22))):
-        _something(picture, rng)
+        _draw_thing(picture, rng)
     for _ in range(int(rng.integers(0, 3))):
         _shadow(picture, rng)
     return np.clip(picture, 0.01, 0.99)
 
 
 def any_surface(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Asphalt, grass, brick, plaster or none of these: a colour with texture, float32 [H, W, 3]."""
+    """Draws a colour with texture, such as asphalt, grass, brick or plaster: float32 [H, W, 3]."""
     colour = np.array(colorsys.hsv_to_rgb(rng.random(), rng.beta(1.2, 6), rng.uniform(0.12, 0.92)), np.float32)
     seed = int(rng.integers(2**31))
     texture = rng.uniform(0, 0.2) * smooth_noise(seed, (height, width), int(rng.integers(2, 7)))
@@ -47,22 +94,25 @@ def any_surface(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     if rng.random() < 0.3:
         texture += rng.uniform(-0.3, 0.3) * _tiles(rng, height, width)
     surface = colour * (1 + texture)[..., None]
-    return surface * np.linspace(*rng.uniform(0.85, 1.15, 2), height, dtype=np.float32)[:, None, None]
+    top, bottom = rng.uniform(0.85, 1.15, 2)
+    return surface * np.linspace(top, bottom, height, dtype=np.float32)[:, None, None]
 
 
-def _tiles(rng, height, width):
-    """Joints between bricks, flags or panes, 1 where they are."""
+def _tiles(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Joints between bricks, flagstones or panes: float32 [H, W], 1 on a joint."""
     row, column, joint = rng.uniform(6, 40), rng.uniform(8, 60), rng.uniform(0.8, 3)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x = x + rng.uniform(-1, 1) * y + (y // row % 2) * column * rng.choice([0, 0.5])
     return ((y % row < joint) | (x % column < joint)).astype(np.float32)
 
 
-def _halfplane(height, width, y, slope):
+def _halfplane(height: int, width: int, y: float, slope: float) -> np.ndarray:
+    """bool [H, W], true below a line through the middle column at y."""
     return np.arange(height, dtype=np.float32)[:, None] > y + slope * (np.arange(width, dtype=np.float32) - width / 2)
 
 
-def _line(picture, rng, point, slope):
+def _line(picture: np.ndarray, rng: np.random.Generator, point: Point, slope: float) -> None:
+    """Draws a line across the picture, through a point (x = 0 means the middle column)."""
     height, width = picture.shape[:2]
     thick, dash = rng.uniform(0.8, 5), rng.random() < 0.2
     grey = rng.choice([rng.uniform(0.02, 0.25), rng.uniform(0.65, 0.97)])
@@ -75,8 +125,8 @@ def _line(picture, rng, point, slope):
     layer.lay_over(picture)
 
 
-def _something(picture, rng):
-    """A window, door, poster, post, parked thing, hedge or stone."""
+def _draw_thing(picture: np.ndarray, rng: np.random.Generator) -> None:
+    """Draws a rectangle or ellipse with a texture: a window, door, poster, post, parked vehicle, hedge or stone."""
     height, width = picture.shape[:2]
     w, h = np.exp(rng.uniform(np.log(3), np.log((140, 120))))
     x, y = rng.uniform(-w, width), rng.uniform(-h, height)
@@ -96,11 +146,13 @@ def _something(picture, rng):
         layer.lay_over(part)
 
 
-def _shadow(picture, rng):
+def _shadow(picture: np.ndarray, rng: np.random.Generator) -> None:
+    """Darkens a soft polygon."""
     height, width = picture.shape[:2]
     layer = Layer(picture.shape)
     middle = rng.uniform(0, (width, height))
     corners = middle + rng.normal(0, 1, (int(rng.integers(3, 6)), 2)) * rng.uniform(20, 200, 2)
-    layer.polygon(corners[cv2.convexHull(corners.astype(np.float32), returnPoints=False)[:, 0]], (1, 1, 1))
+    hull = cv2.convexHull(corners.astype(np.float32), returnPoints=False)[:, 0].astype(int)
+    layer.polygon(corners[hull], (1, 1, 1))
     soft = cv2.GaussianBlur(layer.alpha(), (0, 0), rng.uniform(0.7, 8))
     picture *= 1 - rng.uniform(0.2, 0.65) * soft[..., None]

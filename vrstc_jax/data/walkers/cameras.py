@@ -1,4 +1,4 @@
-"""How cameras see: light, colour, blur and noise, and what a recorder makes of it."""
+"""Synthetic cameras: exposure, colour, blur, noise, and the recorder's compression."""
 
 from dataclasses import dataclass, replace
 
@@ -10,17 +10,19 @@ from vrstc_jax.data.walkers.variety import Variety
 
 @dataclass(frozen=True)
 class Camera:
-    """How a camera sees.
+    """A camera's optics, colours and recorder.
 
     Attributes:
-      cast: of colours, [3]; exposure, contrast: factors.
-      blur: of the optics, pixels of a picture 256 high; noise: standard deviation of values in [0, 1].
-      light: where it comes from, -1 (left) to 1 (right).
-      squeeze: of heights, by a camera that looks down.
+      cast: colour cast, a factor for each channel, [3].
+      exposure, contrast: factors.
+      blur: of the optics, standard deviation in pixels of a picture 256 high.
+      noise: standard deviation of values in [0, 1].
+      light: direction that light comes from, −1 (left) to 1 (right).
+      squeeze: factor for heights, of a camera that looks down.
       gamma, saturation: of colours; 1 leaves them.
-      pixels: height of a person's crop in the camera's own pixels; None: those of the crop asked for.
-      sharpening: of edges, as cameras do it, with halos; 0: none.
-      quality: of the recorder's JPEG, in percent; None: it keeps everything.
+      pixels: height of a person's crop in the camera's native pixels; None: the height of the crop asked for.
+      sharpening: strength of an unsharp mask, which leaves halos as cameras do; 0: none.
+      quality: of the recorder's JPEG, 1 to 100; None: no compression.
     """
 
     cast: np.ndarray
@@ -37,14 +39,24 @@ class Camera:
     quality: int | None = None
 
     def own_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of a crop in the camera's own pixels, where `size` is asked for."""
+        """(height, width) in the camera's native pixels of a crop for which `size` is asked."""
         if self.pixels is None:
             return size
         return self.pixels, max(4, round(size[1] * self.pixels / size[0]))
 
     def develop(self, picture: np.ndarray, size: tuple[int, int], noise: np.ndarray) -> np.ndarray:
-        """float32 [h, w, 3] in [0, 1], larger than the result, to uint8 [*size, 3]; noise is of `own_size`."""
+        """The picture as the camera records it.
+
+        Args:
+          picture: float32 [h, w, 3] in [0, 1], larger than the result.
+          size: (height, width) of the result.
+          noise: float32 [*own_size(size), 3], of standard deviation 1.
+
+        Returns:
+          uint8 [*size, 3].
+        """
         own = self.own_size(size)
+        # In the order of a real camera: optics, sensor, processing, recorder.
         picture = cv2.GaussianBlur(picture, (0, 0), self.blur * picture.shape[0] / 256)
         picture = cv2.resize(picture, own[::-1], interpolation=cv2.INTER_AREA)
         if self.sharpening:
@@ -58,14 +70,15 @@ class Camera:
         seen = np.clip(np.round((seen + self.noise * noise) * 255), 0, 255).astype(np.uint8)
         if self.quality is not None:
             _, encoded = cv2.imencode(".jpg", seen, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
-            seen = cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # three channels in and out, in whatever order
+            # cv2 takes the channels for BGR on both ways, so that their order does not matter.
+            seen = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
         if own == size:
             return seen
         smaller = own[0] > size[0]
         return cv2.resize(seen, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
     def spread(self, size: tuple[int, int]) -> float:
-        """How far an edge is smeared, standard deviation in pixels of a picture twice `size`."""
+        """How far an edge is blurred: standard deviation in pixels of a picture of twice `size`."""
         return float(np.hypot(self.blur * 2 * size[0] / 256,
                               0.0 if self.pixels is None else 0.5 * max(1.0, 2 * size[0] / self.pixels)))
 
@@ -77,8 +90,13 @@ def make_camera(rng: np.random.Generator) -> Camera:
                   noise=rng.uniform(0.004, 0.025), light=rng.uniform(-1, 1), squeeze=rng.uniform(0.9, 1.0))
 
 
-def varied(camera: Camera, variety: Variety, rng: np.random.Generator, height: int) -> Camera:
-    """The camera with the variety's lens, light and compression; `height` is of the crops, in pixels."""
+def vary_camera(camera: Camera, variety: Variety, rng: np.random.Generator, height: int) -> Camera:
+    """Draws the camera's lens, light and compression anew where the variety says so.
+
+    Args:
+      rng: draws for all three kinds, also those that are off, so that one kind does not change another's numbers.
+      height: of the crops, in pixels.
+    """
     draws = {
         "lens": {"pixels": int(np.clip(np.exp(rng.normal(np.log(1.4), 0.4)) * height, 0.7 * height, 4 * height)),
                  "blur": float(np.exp(rng.uniform(np.log(0.3), np.log(1.8)))),

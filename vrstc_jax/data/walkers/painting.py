@@ -1,31 +1,43 @@
-"""Brushes: a transparent layer to draw shapes on, and textures. Sizes are in pixels, points (x, y)."""
+"""A transparent layer to draw antialiased shapes on, and textures. Sizes are in pixels, points (x, y)."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-_SHIFT = 4  # bits of a pixel's fraction that OpenCV's drawing takes
+Colour = Sequence[float] | np.ndarray  # [3], in [0, 1]
+Point = Sequence[float] | np.ndarray  # (x, y)
+_SHIFT = 4  # fractional bits of a pixel in the fixed-point coordinates that OpenCV draws with
 
 
 class Layer:
     """A picture that starts transparent; shapes drawn on it have smooth edges.
 
-    Colours are multiplied by their alpha, so that drawing over black leaves the right edge.
+    Colours are stored multiplied by their alpha, so that an edge blends with what the layer is put over, and not
+    with the black that it is drawn on.
+
+    Args:
+      shape: (height, width), further items are ignored.
     """
 
-    def __init__(self, shape):
+    def __init__(self, shape: tuple[int, ...]):
         self.shape = tuple(shape[:2])
         self._pixels = np.zeros((*self.shape, 3), np.uint8)
         self._alpha = np.zeros(self.shape, np.uint8)
-        self._shaded = None
+        self._shaded: np.ndarray | None = None
 
     def alpha(self) -> np.ndarray:
         """How much of each pixel is covered, float32 [H, W]."""
         return self._alpha.astype(np.float32) / 255
 
-    def polygon(self, points, colour, *, round_by=0.0):
-        """A filled polygon; colour float [3], or uint8 [H, W, 3] to be seen through it."""
+    def polygon(self, points: Sequence[Point] | np.ndarray, colour: Colour, *, round_by: float = 0.0) -> None:
+        """Draws a filled polygon, its outline grown by `round_by` pixels.
+
+        Args:
+          points: [n, 2].
+          colour: float [3], or a texture uint8 [H, W, 3] of the layer's size that fills the polygon.
+        """
         if isinstance(colour, np.ndarray) and colour.ndim == 3:
             stencil = Layer(self.shape)
             stencil.polygon(points, (1, 1, 1), round_by=round_by)
@@ -35,20 +47,20 @@ class Layer:
             part[:] = np.round(part * (1 - mask) + colour[rows, columns] * mask)
             np.maximum(self._alpha, stencil._alpha, out=self._alpha)
             return
-        thickness = int(round(2 * round_by))
+        thickness = int(round(2 * round_by))  # OpenCV centres the stroke on the outline
         for picture, value in ((self._pixels, to_bytes(colour).tolist()), (self._alpha, 255)):
             cv2.fillPoly(picture, [_fixed(points)], value, cv2.LINE_AA, _SHIFT)
             if thickness >= 1:
                 cv2.polylines(picture, [_fixed(points)], True, value, thickness, cv2.LINE_AA, _SHIFT)
 
-    def ellipse(self, centre, radii, colour, angle=0.0):
-        """A filled ellipse."""
-        centre, radii = _fixed(centre).tolist(), np.maximum(_fixed(radii), 1).tolist()
+    def ellipse(self, centre: Point, radii: Point, colour: Colour) -> None:
+        """Draws a filled ellipse with these radii (x, y)."""
+        middle, axes = _fixed(centre).tolist(), np.maximum(_fixed(radii), 1).tolist()
         for picture, value in ((self._pixels, to_bytes(colour).tolist()), (self._alpha, 255)):
-            cv2.ellipse(picture, centre, radii, angle, 0, 360, value, -1, cv2.LINE_AA, _SHIFT)
+            cv2.ellipse(picture, middle, axes, 0.0, 0, 360, value, -1, cv2.LINE_AA, _SHIFT)
 
-    def capsule(self, a, b, radius_a, radius_b, colour):
-        """A limb between two points, tapering from one radius to another."""
+    def capsule(self, a: Point, b: Point, radius_a: float, radius_b: float, colour: Colour) -> None:
+        """Draws a limb between two points, which tapers from one radius to the other."""
         a, b = np.asarray(a, float), np.asarray(b, float)
         along = b - a
         normal = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6)
@@ -57,23 +69,23 @@ class Layer:
         self.ellipse(a, (radius_a, radius_a), colour)
         self.ellipse(b, (radius_b, radius_b), colour)
 
-    def cut(self, columns):
-        """Takes away what lies in some columns, bool [W]."""
+    def cut(self, columns: np.ndarray) -> None:
+        """Makes some columns transparent again, bool [W]."""
         self._pixels[:, columns], self._alpha[:, columns] = 0, 0
 
-    def shade(self, factor):
-        """Multiplies the colours by a picture of factors, float32 [H, W]."""
+    def shade(self, factor: np.ndarray) -> None:
+        """Multiplies the colours by factors, float32 [H, W]; shapes drawn later are not seen."""
         self._shaded = self._pixels * (factor.astype(np.float32) / 255)[..., None]
 
-    def lay_over(self, picture):
-        """Puts the layer over a picture, float32 [H, W, 3], in place."""
+    def lay_over(self, picture: np.ndarray) -> None:
+        """Blends the layer over a picture, float32 [H, W, 3], in place."""
         picture *= 1 - self.alpha()[..., None]
         picture += self._pixels.astype(np.float32) / 255 if self._shaded is None else self._shaded
 
 
 @lru_cache(maxsize=256)
 def smooth_noise(seed: int, shape: tuple[int, int], octaves: int) -> np.ndarray:
-    """Smooth noise, float32 [H, W], roughly in [−1, 1]: the sum of noises of doubling coarseness."""
+    """Smooth noise, float32 [H, W], mostly in [−1, 1]: the sum of octaves of doubling coarseness."""
     rng = np.random.default_rng(seed)
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -83,17 +95,18 @@ def smooth_noise(seed: int, shape: tuple[int, int], octaves: int) -> np.ndarray:
     return np.clip(total / 2, -1.5, 1.5)
 
 
-def to_bytes(colour) -> np.ndarray:
-    """A colour in [0, 1] as uint8 [3]."""
+def to_bytes(colour: Colour) -> np.ndarray:
+    """Colours in [0, 1] as uint8, of any shape."""
     return np.clip(np.round(np.asarray(colour) * 255), 0, 255).astype(np.uint8)
 
 
-def _fixed(points):
+def _fixed(points: Sequence[Point] | Point) -> np.ndarray:
     """Points as OpenCV's fixed-point integers."""
     return np.round(np.asarray(points, np.float64) * 2**_SHIFT).astype(np.int32)
 
 
-def _bounds(points, margin, shape):
+def _bounds(points: Sequence[Point] | np.ndarray, margin: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns that a polygon touches, so that textures are blended only there."""
     points = np.asarray(points)
     low = np.maximum(np.floor(points.min(0) - margin - 2), 0).astype(int)
     high = np.minimum(np.ceil(points.max(0) + margin + 3), shape[::-1]).astype(int)

@@ -1,16 +1,17 @@
-"""Made-up people: what they look like, and how a walking one is painted.
+"""Synthetic people: what they look like, and how a walking one is painted.
 
-A person is a pure function of a number. Clothes come from one wardrobe that all share, so that no single
-colour tells who somebody is. Lengths are in units of the body's height; colours are float [3] in [0, 1].
+A person is a pure function of a random generator. Clothes come from one wardrobe that all share, so that no single
+colour identifies a person. Lengths are in units of the body's height; colours are float [3] in [0, 1].
 """
 
 import colorsys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from vrstc_jax.data.walkers.painting import Layer, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.painting import Colour, Layer, smooth_noise, to_bytes
 
 WARDROBE = np.array([
     (0.08, 0.08, 0.09), (0.22, 0.23, 0.25), (0.45, 0.46, 0.48), (0.82, 0.82, 0.80), (0.13, 0.17, 0.30),
@@ -20,12 +21,15 @@ WARDROBE = np.array([
 _HAIR = np.array([(0.07, 0.06, 0.06), (0.20, 0.13, 0.09), (0.40, 0.27, 0.15), (0.72, 0.58, 0.36), (0.55, 0.54, 0.53)])
 _SKIN = np.array([(0.90, 0.74, 0.64), (0.80, 0.62, 0.50), (0.60, 0.43, 0.33), (0.38, 0.26, 0.20)])
 
+_Joint = tuple[float, float, float]  # (forwards, sideways, up) from the point on the ground below the body
+_Part = tuple[float, Callable[[Layer], None]]  # (depth, draws on a layer); nearer to the camera is larger
+
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody's build, gait and clothes."""
+    """A person's build, gait and clothes."""
 
-    build: float  # width over the usual
+    build: float  # factor for the width
     stride: float  # frames for two steps
     swing: float  # of the legs, radians
     arms: float  # swing of the arms, radians
@@ -40,15 +44,15 @@ class Person:
     shoes: np.ndarray
     bag: str  # 'none', 'backpack', 'shoulder', 'hand'
     bag_colour: np.ndarray
-    cloth: int  # seeds the folds
+    cloth: int  # seed of the folds
     folds: float = 0.22  # their contrast
-    creases: int = 1  # how fine they are
-    period: float = 1.0  # of the pattern, over the usual
+    creases: int = 1  # how fine they are; larger is finer
+    period: float = 1.0  # factor for that of the pattern
 
 
 def make_person(rng: np.random.Generator) -> Person:
-    """Draws a person."""
-    def one(palette):
+    """Draws a plain person: clothes of the wardrobe's colours."""
+    def one(palette: np.ndarray) -> np.ndarray:
         return np.clip(palette[rng.integers(len(palette))] + rng.normal(0, 0.015, 3), 0.02, 0.97)
 
     colours = WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)]
@@ -67,8 +71,8 @@ def make_person(rng: np.random.Generator) -> Person:
 
 
 def any_person(rng: np.random.Generator) -> Person:
-    """Draws a person from more than the one wardrobe: any colours, mostly dark and dull ones, any build, arms that
-    may hang still, and cloth from smooth to crumpled."""
+    """Draws a varied person: any colours, mostly dark and dull ones, any build, arms that may hang still, and cloth
+    from smooth to crumpled."""
     first, second, bottom, bag = (any_cloth(rng) for _ in range(4))
     dark = np.clip(rng.uniform(0.02, 0.3) + rng.normal(0, 0.02, 3), 0.01, 1)
     skin = _SKIN[-1] + rng.uniform(0, 1.1) * (_SKIN[0] - _SKIN[-1])
@@ -83,7 +87,7 @@ def any_person(rng: np.random.Generator) -> Person:
 
 
 def any_cloth(rng: np.random.Generator) -> np.ndarray:
-    """Any colour that clothes have, float [3]: more often than not a dark or dull one."""
+    """Draws any colour that clothes have, float [3]: more often than not a dark or dull one."""
     if rng.random() < 0.55:
         return np.clip(0.02 + 0.8 * rng.beta(1.2, 3) + rng.normal(0, 0.025, 3), 0.01, 0.97)
     return np.array(colorsys.hsv_to_rgb(rng.random(), rng.beta(2, 2.5), 0.05 + 0.9 * rng.beta(2, 2)))
@@ -95,7 +99,7 @@ def paint_person(canvas: np.ndarray, person: Person, *, phase: float, heading: f
 
     Args:
       canvas: float32 [H, W, 3].
-      phase: of the gait, radians; two steps are 2π.
+      phase: of the gait in radians; two steps are 2π.
       heading: 0 walks to the right, π/2 towards the camera, π to the left, −π/2 away.
       foot: (x, y) in pixels of the point on the ground below the body.
       height: of the body in pixels.
@@ -105,7 +109,7 @@ def paint_person(canvas: np.ndarray, person: Person, *, phase: float, heading: f
       float32 [H, W], how much of each pixel the person covers.
     """
     body = _Body(person, phase, heading, foot, height)
-    # A shadow on the ground, under the person and not part of them.
+    # The shadow on the ground darkens the background; it is not part of the person's cover.
     shade = Layer(canvas.shape)
     shade.ellipse(foot, (0.22 * height, 0.035 * height), (1, 1, 1))
     canvas *= 1 - 0.4 * cv2.GaussianBlur(shade.alpha(), (0, 0), max(0.5, 0.02 * height))[..., None]
@@ -117,57 +121,59 @@ def paint_person(canvas: np.ndarray, person: Person, *, phase: float, heading: f
     return layer.alpha()
 
 
-def _shading(shape, person, body, light):
-    """Light from a side, darker towards the ground, and folds of cloth that move with the body."""
+def _shading(shape: tuple[int, ...], person: Person, body: "_Body", light: float) -> np.ndarray:
+    """Factors for the colours, float32 [H, W]: light from a side, darker towards the ground, and folds of cloth."""
     across = (np.arange(shape[1], dtype=np.float32) - body.foot[0]) / (0.13 * body.height)
     down = (body.foot[1] - np.arange(shape[0], dtype=np.float32)) / body.height
     sideways = 0.16 * light * np.clip(across, -1.2, 1.2) - 0.08 * np.abs(across).clip(0, 1.5)
     fine = person.creases
     folds = smooth_noise(person.cloth, (48 * fine, 24 * fine), 3)
-    place = np.float32([[body.height / 40 / fine, 0, body.foot[0] - 12 * body.height / 40],
-                        [0, body.height / 44 / fine, body.foot[1] - 46 * body.height / 44]])
-    folds = cv2.warpAffine(folds, place, shape[::-1], flags=cv2.INTER_LINEAR)
+    # Anchored at the feet, so that the folds move with the body.
+    to_picture = np.array([[body.height / 40 / fine, 0, body.foot[0] - 12 * body.height / 40],
+                           [0, body.height / 44 / fine, body.foot[1] - 46 * body.height / 44]], np.float32)
+    folds = cv2.warpAffine(folds, to_picture, shape[::-1], flags=cv2.INTER_LINEAR)
     return (1 + sideways + 0.12 * (down[:, None] - 0.5)) * (1 + person.folds * folds)
 
 
 class _Body:
-    """Joints of a walking person in (forwards, sideways, up), projected by the heading."""
+    """A walking person's joints, projected to the picture by the heading; arguments as `paint_person`'s."""
 
-    def __init__(self, person, phase, heading, foot, height):
+    def __init__(self, person: Person, phase: float, heading: float, foot: tuple[float, float], height: float):
         self.person, self.phase, self.heading = person, phase, heading
         self.foot, self.height = foot, height
         self.cos, self.sin = np.cos(heading), np.sin(heading)
-        self.bob = 0.012 * np.cos(2 * phase)
+        self.bob = 0.012 * np.cos(2 * phase)  # the body rises and falls with each step
 
-    def at(self, forwards, sideways, up):
-        """(x, y) in pixels."""
+    def at(self, forwards: float, sideways: float, up: float) -> tuple[float, float]:
+        """(x, y) in pixels of the picture."""
         x = forwards * self.cos + sideways * self.sin
         return self.foot[0] + x * self.height, self.foot[1] - (up + self.bob) * self.height - 0.01 * self.height
 
-    def depth(self, forwards, sideways):
+    def depth(self, forwards: float, sideways: float) -> float:
         """Nearer to the camera is larger."""
         return forwards * self.sin - sideways * self.cos
 
-    def half_width(self, sideways, deep):
-        """Of something with an elliptic section, in body heights."""
+    def half_width(self, sideways: float, deep: float) -> float:
+        """Half the width that is seen of an elliptic section with these half axes, in body heights."""
         return float(np.hypot(sideways * self.sin, deep * self.cos))
 
-    def limb(self, colour, points, widths):
+    def limb(self, colour: Colour, joints: Sequence[_Joint], radii: Sequence[float]) -> Callable[[Layer], None]:
         """Draws a chain of joints."""
-        def draw(layer):
-            for (a, b), (wa, wb) in zip(zip(points, points[1:]), zip(widths, widths[1:])):
+        def draw(layer: Layer) -> None:
+            for (a, b), (wa, wb) in zip(zip(joints, joints[1:]), zip(radii, radii[1:])):
                 layer.capsule(self.at(*a), self.at(*b), wa * self.height, wb * self.height, colour)
         return draw
 
-    def parts(self):
-        """(depth, function that draws on a layer)."""
+    def parts(self) -> Iterator[_Part]:
+        """All that is drawn of the person."""
         yield from self.legs()
         yield from self.arms()
         yield from self.trunk()
         yield from self.head()
         yield from self.bag()
 
-    def legs(self):
+    def legs(self) -> Iterator[_Part]:
+        """Shoes, legs, and what covers them."""
         p, b = self.person, self.person.build
         for side, phase in ((-1, self.phase), (1, self.phase + np.pi)):
             thigh = p.swing * np.sin(phase)
@@ -178,9 +184,10 @@ class _Body:
             shin = thigh - knee_bend
             ankle = (knee[0] + 0.225 * np.sin(shin), 0.045 * side, knee[2] - 0.225 * np.cos(shin))
             toe = (ankle[0] + 0.085, 0.05 * side, ankle[2] - 0.015)
-            # Clothes of the trunk fall over the legs, whichever leg is nearer.
+            # −1: the top hangs over the legs, whichever leg is nearer.
             depth = self.depth(0.2 * np.sin(thigh), 0.3 * side) - 1.0
             bare = p.bottom != "trousers"
+            # Shoe below trouser leg below shorts: small offsets fix the order within one leg.
             yield depth - 0.02, self.limb(p.shoes, [ankle, toe], [0.030, 0.022])
             yield depth - 0.01, self.limb(
                 p.skin if bare else p.bottom_colour, [hip, knee, ankle],
@@ -192,15 +199,21 @@ class _Body:
             top, low = self.half_width(0.085 * b, 0.065 * b), self.half_width(0.12 * b, 0.10 * b + flare)
             yield 0.0, self.quad(p.bottom_colour, (top, 0.56), (low, 0.30))
 
-    def quad(self, colour, upper, lower):
-        """Draws a trapezium about the body's axis: (half width, height) above and below."""
+    def quad(self, colour: Colour | Callable[[tuple[int, ...]], np.ndarray], upper: tuple[float, float],
+             lower: tuple[float, float]) -> Callable[[Layer], None]:
+        """Draws a trapezium about the body's axis from (half width, height) of its upper and lower edge.
+
+        Args:
+          colour: one, or a function of the layer's shape that gives a texture, uint8 [H, W, 3].
+        """
         points = [(-upper[0], upper[1]), (upper[0], upper[1]), (lower[0], lower[1]), (-lower[0], lower[1])]
         x0, y0 = self.at(0, 0, 0)
         corners = [(x0 + x * self.height, y0 - y * self.height) for x, y in points]
         return lambda layer: layer.polygon(corners, colour(layer.shape) if callable(colour) else colour,
                                            round_by=0.02 * self.height)
 
-    def arms(self):
+    def arms(self) -> Iterator[_Part]:
+        """Hands and sleeves."""
         p, b = self.person, self.person.build
         for side, phase in ((-1, self.phase + np.pi), (1, self.phase)):
             swing = p.arms * np.sin(phase)
@@ -215,7 +228,8 @@ class _Body:
                 sleeve, [shoulder, elbow] if p.top == "t-shirt" else [shoulder, elbow, _between(elbow, hand, 0.88)],
                 [0.045 * b, 0.036 * b] if p.top == "t-shirt" else [0.046 * b, 0.038 * b, 0.030 * b])
 
-    def trunk(self):
+    def trunk(self) -> Iterator[_Part]:
+        """Hips, top, and the front of an open jacket."""
         p, b = self.person, self.person.build
         hem = {"t-shirt": 0.50, "jumper": 0.48, "jacket": 0.46, "coat": 0.28}[p.top]
         shoulders, hips = self.half_width(0.115 * b, 0.07 * b), self.half_width(0.088 * b, 0.07 * b)
@@ -225,8 +239,8 @@ class _Body:
         if p.top in ("jacket", "coat") and self.sin > 0.35:  # open in front
             yield 0.04, self.quad(p.top_colours[1], (0.03 * self.sin, 0.82), (0.022 * self.sin, 0.5))
 
-    def cloth(self, shape):
-        """The top's colours over the whole picture, in the body's own coordinates."""
+    def cloth(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The top's pattern over the whole picture, uint8 [H, W, 3], anchored at the body."""
         p = self.person
         first, second = p.top_colours
         x0, y0 = self.at(0, 0, 0)
@@ -244,7 +258,8 @@ class _Body:
         inside = np.broadcast_to(inside, shape[:2])
         return np.where(inside[..., None], to_bytes(second), to_bytes(first))
 
-    def head(self):
+    def head(self) -> Iterator[_Part]:
+        """Neck, face, and hair, cap or hood."""
         p = self.person
         yield 0.02, self.limb(p.skin, [(0, 0, 0.82), (0.01, 0, 0.88)], [0.032, 0.030])
         face, back = (0.02, 0, 0.93), (-0.012, 0, 0.94)
@@ -257,7 +272,8 @@ class _Body:
         if p.hair_style in ("long", "hood"):
             yield (0.06 if self.sin < 0.3 else 0.0), self.limb(colour, [back, (-0.035, 0, 0.83)], [0.05, 0.045])
 
-    def bag(self):
+    def bag(self) -> Iterator[_Part]:
+        """Backpack, shoulder bag or handbag, if any."""
         p = self.person
         if p.bag == "backpack":
             yield self.depth(-0.6, 0), self.limb(p.bag_colour, [(-0.10, 0, 0.77), (-0.105, 0, 0.60)], [0.065, 0.075])
@@ -270,5 +286,5 @@ class _Body:
                                                  [0.04, 0.055])
 
 
-def _between(a, b, share):
-    return tuple(x + share * (y - x) for x, y in zip(a, b))
+def _between(a: _Joint, b: _Joint, share: float) -> _Joint:
+    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2])

@@ -1,33 +1,37 @@
-"""Made-up walkers as a re-ID data set: disjoint people in training and test, queries in another camera.
+"""Synthetic walkers as a re-ID data set: disjoint people in training and test, queries and gallery by camera.
 
-Queries are the test people in the first camera; the gallery has them in the other cameras, and people of whom
-there is no query. How often something hides people is a level, from 'none' to 'persistent'.
+Queries are the test people in the first camera; the gallery has them in the other cameras, and distractors, of whom
+there is no query. How much is hidden is a level, from 'none' to 'persistent'.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
 from vrstc_jax.runtime.errors import InputError
 
-# (share of tracklets in which something hides the walker, share of these in which most of the time)
+# Level: (share of tracklets in which something hides the walker, share of these in which it does most of the time).
 OCCLUSION = {"none": (0.0, 0.0), "light": (0.4, 0.0), "usual": (0.8, 0.0), "heavy": (1.0, 0.3),
              "persistent": (1.0, 1.0)}
 
 
 @dataclass(frozen=True)
 class WalkerProtocol:
-    """How many people, and what hides them.
+    """How many people there are, and how much of them is hidden.
 
     Attributes:
-      train_people, test_people: people of each; no one is in both.
-      distractors: further people, in the gallery alone.
-      cameras: that see everybody; the first one's test tracklets are the queries.
+      train_people, test_people: numbers of people; nobody is in both.
+      distractors: further people, in the gallery only.
+      cameras: each sees everybody; the first one's test tracklets are the queries.
       frames: in a tracklet.
       height, width: of the crops, in pixels.
       occlusion: level in `OCCLUSION`.
       seed: of everything random.
+
+    Raises:
+      InputError: an unknown level, or a number that is too small.
     """
 
     train_people: int = 120
@@ -40,10 +44,9 @@ class WalkerProtocol:
     occlusion: str = "usual"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.occlusion not in OCCLUSION:
-            raise InputError(f"There is no occlusion level '{self.occlusion}'; choose one of "
-                             f"{', '.join(OCCLUSION)}.")
+            raise InputError(f"There is no occlusion level '{self.occlusion}'; choose one of {', '.join(OCCLUSION)}.")
         if self.cameras < 2:
             raise InputError(f"A query's person must be seen by another camera too: give at least 2 cameras. "
                              f"Got {self.cameras}.")
@@ -53,12 +56,12 @@ class WalkerProtocol:
 
 
 def walker_splits(protocol: WalkerProtocol) -> dict[str, list[Tracklet]]:
-    """{'train', 'query', 'gallery'}: tracklets with masks, truth and silhouettes, painted when asked for."""
+    """The tracklets of 'train', 'query' and 'gallery', with masks, truth and silhouettes, painted when asked for."""
     p = protocol
     share, persistent = OCCLUSION[p.occlusion]
     look = WalkerConfig(height=p.height, width=p.width, frames=p.frames, occlusion=share, persistent=persistent)
 
-    def seen(who):
+    def seen(who: Sequence[int]) -> list[Tracklet]:
         return make_tracklets(who, cameras=p.cameras, seed=p.seed, config=look)
 
     everybody = people("test", p.test_people + p.distractors)
@@ -70,5 +73,11 @@ def walker_splits(protocol: WalkerProtocol) -> dict[str, list[Tracklet]]:
 
 
 def unoccluded(tracklet: Tracklet) -> Tracklet:
-    """The same walker with nothing in the way."""
+    """The same walker without occluders.
+
+    Raises:
+      ValueError: the tracklet's truth is not known.
+    """
+    if tracklet.truth is None:
+        raise ValueError(f"tracklet {tracklet.name}: its frames without occluders must be known. Got no truth.")
     return dataclasses.replace(tracklet, frames=tracklet.truth, masks=None, truth=None)

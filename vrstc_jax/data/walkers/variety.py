@@ -1,4 +1,4 @@
-"""How much made-up walkers vary, kind by kind."""
+"""How much synthetic walkers vary, kind by kind."""
 
 from dataclasses import dataclass, fields
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, fields
 class Variety:
     """Kinds of variation beyond the plain walkers', each on or off; a kind does not change what others draw.
 
-    The plain walkers are for demonstrations and for testing: few looks, so that little training shows what it
-    learns. With every kind on, real footage is meant to be one more variation.
+    The plain walkers are for demonstrations and for testing: they look so alike that a short training suffices. With
+    every kind on they vary so much that real footage should look like one more variation (domain randomisation).
 
     Attributes:
       people: clothes of any colour, builds, gaits, folds.
       places: backgrounds with sharp edges, textures, kerbs, tiles and shadows.
       bystanders: other people behind the walker.
-      occluders: any colours, textures and shapes of what comes past.
-      framing: boxes that are wide or narrow, tight or loose, that drift and breathe with the stride.
-      pace: frame rates, turns, and people who stand.
+      occluders: any colours, textures and shapes of occluders.
+      framing: boxes that are wide or narrow, tight or loose, that drift and widen with the stride.
+      pace: frame rates, turns, and people who stand still.
       lens: the camera's resolution, blur, noise and sharpening.
       light: gamma, saturation, exposure, contrast and cast.
-      compression: JPEG's.
+      compression: JPEG.
     """
 
     people: bool = False
@@ -33,5 +33,6 @@ class Variety:
     compression: bool = False
 
 
+# The order seeds each kind's draws: append new kinds, and keep the names, which records of runs hold.
 KINDS = tuple(field.name for field in fields(Variety))
 EVERY_KIND = Variety(**dict.fromkeys(KINDS, True))

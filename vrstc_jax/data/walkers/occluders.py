@@ -1,7 +1,6 @@
-"""Places that made-up people walk through: what is behind them, and what stands in front of them.
+"""Things between the camera and the walker, which hide whoever passes behind them.
 
-A place is a wide picture behind the walker, and things beside the path that hide whoever passes. Colours are
-float [3] in [0, 1]; x grows to the right in units of the walker's height, 0 where the walker starts.
+Colours are float [3] in [0, 1]; x grows to the right in units of the walker's body height, 0 where the walker starts.
 """
 
 from dataclasses import dataclass, replace
@@ -10,64 +9,27 @@ import cv2
 import numpy as np
 
 from vrstc_jax.data.walkers.backgrounds import any_surface
-from vrstc_jax.data.walkers.painting import Layer, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.painting import Colour, Layer, smooth_noise, to_bytes
 from vrstc_jax.data.walkers.people import WARDROBE, Person, any_cloth, any_person, make_person, paint_person
 
-_GROUND = np.array([(0.52, 0.52, 0.53), (0.62, 0.60, 0.56), (0.36, 0.44, 0.26), (0.46, 0.40, 0.34), (0.42, 0.43, 0.46)])
-_WALLS = np.array([(0.55, 0.42, 0.36), (0.68, 0.66, 0.62), (0.40, 0.43, 0.47), (0.30, 0.38, 0.24), (0.60, 0.55, 0.45)])
-# How often each kind of thing is what hides somebody: for a few frames, or most of the way.
+# How often each kind is drawn, where it hides the walker for a few frames, and where for most of the way.
 _PASSING = {"pole": 0.17, "sign": 0.2, "bush": 0.15, "car": 0.13, "box": 0.13, "walker": 0.14, "banner": 0.08}
 _LASTING = {"car": 0.35, "bush": 0.25, "walker": 0.25, "banner": 0.15}
-PANORAMA_SCALE = 48  # pixels of a panorama for one body height
-_SPAN = 12  # body heights
-
-
-def panorama(rng: np.random.Generator, place: np.random.Generator) -> np.ndarray:
-    """What is behind the walker, float32 [2·48, 12·48, 3]; the middle column is x = 0, the bottom the ground
-    a little in front of the walker's feet, and two body heights are seen.
-
-    Args:
-      place: the camera's own numbers: its ground, walls and horizon are the same whoever passes.
-    """
-    height, width = 2 * PANORAMA_SCALE, _SPAN * PANORAMA_SCALE
-    ground, wall = _GROUND[place.integers(len(_GROUND))], _WALLS[place.integers(len(_WALLS))]
-    horizon = int(height * place.uniform(0.25, 0.75))
-    picture = np.empty((height, width, 3), np.float32)
-    picture[:horizon], picture[horizon:] = wall, ground
-    rows = np.arange(height, dtype=np.float32)[:, None]
-    texture = smooth_noise(int(rng.integers(2**31)), (height, width), 5)
-    fine = smooth_noise(int(rng.integers(2**31)), (height, width), 2)
-    picture *= (1 + 0.16 * texture + 0.07 * fine + 0.12 * (rows / height - 0.5))[..., None]
-    layer = Layer(picture.shape)
-    for _ in range(rng.integers(5, 14)):  # windows, doors, posters, parked things, hedges
-        x, w = rng.uniform(0, width), rng.uniform(6, 60)
-        base = horizon + rng.uniform(-0.5, 0.35) * height * 0.4
-        top = base - rng.uniform(8, 50)
-        shade = np.clip(WARDROBE[rng.integers(len(WARDROBE))] * rng.uniform(0.6, 1.2), 0, 1)
-        if rng.random() < 0.3:
-            layer.ellipse((x, (top + base) / 2), (w / 2, (base - top) / 2), shade)
-        else:
-            layer.polygon([(x, top), (x + w, top), (x + w, base), (x, base)], shade)
-    for _ in range(rng.integers(0, 4)):  # lines on the ground
-        y, lean = rng.uniform(horizon, height), rng.uniform(-20, 20)
-        layer.polygon([(0, y), (width, y + lean), (width, y + lean + 2.5), (0, y + 2.5)], (0.8, 0.8, 0.76))
-    layer.lay_over(picture)
-    return np.clip(picture, 0.02, 0.98)
 
 
 @dataclass(frozen=True, eq=False)
-class Thing:
-    """Something between camera and path.
+class Occluder:
+    """A thing between the camera and the walker's path.
 
     Attributes:
-      kind: 'pole', 'sign', 'bush', 'car', 'box', 'banner', 'walker', or 'anything', of a shape of its own.
-      x: where its middle is, in body heights; for a walker, where it is at time 0.
-      speed: body heights a frame; 0 for all but walkers.
-      near: how much faster than the walker's background it slides past, being nearer to the camera; 1 or more.
-      width, top: in body heights; `top` is above the ground.
+      kind: 'pole', 'sign', 'bush', 'car', 'box', 'banner', 'walker', or 'anything': an irregular shape.
+      x: of its middle at time 0, in body heights.
+      speed: body heights per frame.
+      width, top: in body heights; `top` is the height of its upper edge above the ground.
       colours: float [2, 3].
       seed: of its texture, and of the shape of 'anything'.
-      person: who a 'walker' is.
+      near: parallax, how much faster than the background at the walker it moves through the picture; 1 or more.
+      person: the passer-by of kind 'walker'.
     """
 
     kind: str
@@ -82,31 +44,40 @@ class Thing:
 
     def paint(self, layer: Layer, picture: np.ndarray, *, x: float, ground: float, height: float, time: float,
               light: float) -> np.ndarray:
-        """Paints it onto a picture, in place; returns how much of each pixel it covers, float32 [H, W].
+        """Paints it onto a picture, in place.
 
         Args:
+          layer: an empty layer of the picture's size.
+          picture: float32 [H, W, 3].
           x, ground: where its middle meets the ground, in pixels.
           height: of a body, in pixels.
+          time: frame number.
+          light: as `paint_person`'s.
+
+        Returns:
+          float32 [H, W], how much of each pixel it covers.
         """
-        if self.kind == "walker":
+        if self.person is not None:
+            # The seed shifts the gait, so that passers-by are not in step.
             phase = 2 * np.pi * (time / self.person.stride + (self.seed % 100) / 100)
             return paint_person(picture, self.person, phase=phase, heading=0.0 if self.speed > 0 else np.pi,
                                 foot=(x, ground), height=height * self.top, light=light)
         _DRAW[self.kind](self, layer, x, ground, height)
         noise = smooth_noise(self.seed, (96, 96), 4)
-        place = np.float32([[height / 60, 0, x - height * 0.8], [0, height / 60, ground - height * 1.5]])
-        folds = cv2.warpAffine(noise, place, layer.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        to_picture = np.array([[height / 60, 0, x - height * 0.8], [0, height / 60, ground - height * 1.5]], np.float32)
+        folds = cv2.warpAffine(noise, to_picture, layer.shape[::-1], flags=cv2.INTER_LINEAR,
+                               borderMode=cv2.BORDER_REFLECT)
         layer.shade((1 + (0.5 if self.kind == "bush" else 0.15) * folds).astype(np.float32))
         layer.lay_over(picture)
         return layer.alpha()
 
 
-def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, speed: float, time: float) -> Thing:
-    """Draws something that the walker is behind at x = `meets`, at a time in frames.
+def make_occluder(rng: np.random.Generator, *, meets: float, persistent: bool, speed: float, time: float) -> Occluder:
+    """Draws an occluder that the walker is behind at x = `meets`, in body heights, at frame `time`.
 
     Args:
-      persistent: whether it hides the walker for most of the way: a wide thing, or somebody who walks along.
-      speed: of the walker, in body heights a frame.
+      persistent: whether it hides the walker for most of the way: a wide thing, or a person who walks along.
+      speed: of the walker, in body heights per frame.
     """
     shares = _LASTING if persistent else _PASSING
     kind = str(rng.choice(list(shares), p=list(shares.values())))
@@ -115,21 +86,21 @@ def make_thing(rng: np.random.Generator, *, meets: float, persistent: bool, spee
              "banner": rng.uniform(0.2, 0.6)}[kind]
     top = {"pole": 2.5, "sign": rng.uniform(0.45, 1.2), "bush": rng.uniform(0.3, 0.85), "car": rng.uniform(0.45, 0.8),
            "box": rng.uniform(0.3, 0.75), "walker": rng.uniform(0.9, 1.15), "banner": rng.uniform(0.5, 0.8)}[kind]
-    own = 0.0
+    its_speed = 0.0
     if kind == "walker":
-        own = speed + rng.choice([-1, 1]) * rng.uniform(0.03, 0.06) if persistent \
+        its_speed = speed + rng.choice([-1, 1]) * rng.uniform(0.03, 0.06) if persistent \
             else -np.sign(speed or 1) * rng.uniform(0.05, 0.1)
         meets += rng.uniform(-0.12, 0.12)
     colours = np.clip(WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)] * rng.uniform(0.7, 1.25), 0.02, 0.95)
     if kind == "bush":
         colours[0] = np.array((0.20, 0.32, 0.14)) * rng.uniform(0.7, 1.4)
     near = 1.0 if persistent or kind == "walker" else rng.uniform(1.6, 3.0)
-    return Thing(kind, meets - own * time, own, width, top, colours, int(rng.integers(2**31)), near,
-                 make_person(rng) if kind == "walker" else None)
+    return Occluder(kind, meets - its_speed * time, its_speed, width, top, colours, int(rng.integers(2**31)), near,
+                    make_person(rng) if kind == "walker" else None)
 
 
-def anything(thing: Thing, rng: np.random.Generator) -> Thing:
-    """The thing in any colours and of more sizes, or something else in its place."""
+def vary_occluder(thing: Occluder, rng: np.random.Generator) -> Occluder:
+    """The occluder in any colours and of more sizes, or an irregular shape at the same position."""
     colours = np.stack([any_cloth(rng), any_cloth(rng)])
     if thing.kind == "walker":
         return replace(thing, person=any_person(rng), top=rng.uniform(0.85, 1.35))
@@ -140,15 +111,15 @@ def anything(thing: Thing, rng: np.random.Generator) -> Thing:
     return replace(thing, colours=colours, width=thing.width * grown, top=thing.top * rng.uniform(0.9, 1.25))
 
 
-def _pole(thing, layer, x, ground, height):
+def _pole(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     half = thing.width * height / 2
     layer.polygon([(x - half, ground - 2.5 * height), (x + half, ground - 2.5 * height), (x + half, ground),
                    (x - half, ground)], thing.colours[0] * 0.6 + 0.2)
 
 
-def _sign(thing, layer, x, ground, height):
+def _sign(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     half, top = thing.width * height / 2, ground - thing.top * height
-    _pole(Thing("pole", 0, 0, 0.035, 1, thing.colours[1:] * 0.3, 0), layer, x, ground, height)
+    _pole(Occluder("pole", 0, 0, 0.035, 1, thing.colours[1:] * 0.3, 0), layer, x, ground, height)
     bottom = top + thing.width * height * 1.2
     layer.polygon([(x - half, top), (x + half, top), (x + half, bottom), (x - half, bottom)], (0.9, 0.9, 0.88))
     inner, edge = half * 0.86, half * 0.14
@@ -160,7 +131,7 @@ def _sign(thing, layer, x, ground, height):
                        (x - inner * 0.7, y + half * 0.12)], (0.9, 0.9, 0.88))
 
 
-def _bush(thing, layer, x, ground, height):
+def _bush(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     rng = np.random.default_rng(thing.seed)
     for _ in range(14):
         across, up = rng.uniform(-0.5, 0.5) * thing.width, rng.uniform(0, 0.8) * thing.top
@@ -170,7 +141,7 @@ def _bush(thing, layer, x, ground, height):
     _rectangle(layer, x, ground, thing.width * height * 0.8, thing.top * height * 0.5, thing.colours[0] * 0.8)
 
 
-def _car(thing, layer, x, ground, height):
+def _car(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     w, h = thing.width * height, thing.top * height
     _rectangle(layer, x, ground - 0.12 * h, w, 0.55 * h, thing.colours[0])
     layer.polygon([(x - 0.36 * w, ground - 0.64 * h), (x - 0.22 * w, ground - h), (x + 0.2 * w, ground - h),
@@ -181,20 +152,20 @@ def _car(thing, layer, x, ground, height):
         layer.ellipse((x + side * w, ground - 0.14 * h), (0.19 * h, 0.19 * h), (0.07, 0.07, 0.08))
 
 
-def _box(thing, layer, x, ground, height):
+def _box(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     w, h = thing.width * height, thing.top * height
     _rectangle(layer, x, ground, w, h, thing.colours[0])
     _rectangle(layer, x, ground - 0.88 * h, 1.06 * w, 0.12 * h, thing.colours[1])  # its lid
 
 
-def _banner(thing, layer, x, ground, height):
+def _banner(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     w, bottom = thing.width * height, ground - thing.top * height
     layer.polygon([(x - w / 2, bottom - height), (x + w / 2, bottom - height), (x + w / 2, bottom),
                    (x - w / 2, bottom + 0.02 * height)], thing.colours[0])
 
 
-def _anything(thing, layer, x, ground, height):
-    """A polygon or a blob with a surface of its own, on the ground or hanging."""
+def _anything(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
+    """A polygon or rounded shape with a drawn texture, on the ground or above it."""
     rng = np.random.default_rng(thing.seed)
     w, h = thing.width * height, thing.top * height
     lift = rng.uniform(0, 0.9) * height if rng.random() < 0.4 else -0.05 * height
@@ -205,16 +176,19 @@ def _anything(thing, layer, x, ground, height):
     surface = any_surface(rng, 48, 48) / 0.6 * thing.colours[0]
     if rng.random() < 0.4:
         surface[:, np.arange(48) // int(rng.integers(3, 16)) % 2 == 0] = thing.colours[1]
-    place = np.float32([[max(w, 4) / 46, 0, x - w / 2 - w / 46], [0, max(h, 4) / 46, corners[:, 1].min() - h / 46]])
-    seen = cv2.warpAffine(np.clip(surface, 0.01, 0.99).astype(np.float32), place, layer.shape[::-1],
+    to_picture = np.array([[max(w, 4) / 46, 0, x - w / 2 - w / 46],
+                           [0, max(h, 4) / 46, corners[:, 1].min() - h / 46]], np.float32)
+    seen = cv2.warpAffine(np.clip(surface, 0.01, 0.99).astype(np.float32), to_picture, layer.shape[::-1],
                           flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     layer.polygon(corners, to_bytes(seen), round_by=rng.choice([0, 0.03]) * height)
 
 
-def _rectangle(layer, x, base, width, height, colour):
+def _rectangle(layer: Layer, x: float, base: float, width: float, height: float, colour: Colour) -> None:
+    """Draws a rectangle that is centred at x and has its lower edge at y = base."""
     layer.polygon([(x - width / 2, base - height), (x + width / 2, base - height), (x + width / 2, base),
                    (x - width / 2, base)], colour)
 
 
+# Each draws an occluder on a layer, with its middle on the ground at (x, ground); `height` of a body in pixels.
 _DRAW = {"pole": _pole, "sign": _sign, "bush": _bush, "car": _car, "box": _box, "banner": _banner,
          "anything": _anything}

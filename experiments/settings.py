@@ -1,0 +1,61 @@
+"""What the experiments share: checks of their arguments, changes of parts of a config, and a walker's masks."""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vrstc_jax.config import Config
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.runtime.errors import InputError
+
+Changes = Mapping[str, Mapping[str, Any]]
+"""{part of a config: {field: value}}, such as {'stcnet': {'transport': False}}."""
+
+
+def changed(config: Config, changes: Changes) -> Config:
+    """The config with some fields of some of its parts replaced."""
+    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)
+                                          for part, fields in changes.items()})
+
+
+def with_steps(config: Config, **steps: int | None) -> Config:
+    """The config with other numbers of training steps, by part (`stcnet_training=400`); None leaves a part's own."""
+    return changed(config, {part: {"steps": number} for part, number in steps.items() if number is not None})
+
+
+def given(arguments: object, *names: str) -> dict[str, Any]:
+    """{name: value} of those named arguments that are not None."""
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
+def flag(name: str) -> str:
+    """The flag of an argument: '--final-steps' for 'final_steps'."""
+    return f"--{name.replace('_', '-')}"
+
+
+def require_positive(arguments: object, *names: str) -> None:
+    """Raises InputError where a named argument is given and not above 0."""
+    for name, value in given(arguments, *names).items():
+        if value <= 0:
+            raise InputError(f"{flag(name)} must be more than 0. Got {value}.")
+
+
+def require_share(name: str, *values: float) -> None:
+    """Raises InputError unless every value of an argument lies between 0 and 1, both excluded."""
+    if not all(0 < value < 1 for value in values):
+        raise InputError(f"{flag(name)} must lie between 0 and 1. Got {' '.join(f'{value:g}' for value in values)}.")
+
+
+def require_known(what: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raises InputError at the first name that is not a known one; `what` says what they are names of."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"There is no {what} '{name}'; choose from {'; '.join(known)}.")
+
+
+def masks_of(walker: Tracklet) -> Sequence[np.ndarray]:
+    """The true masks of a walker, bool [H, W] each."""
+    assert walker.masks is not None
+    return walker.masks

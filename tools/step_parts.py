@@ -1,0 +1,116 @@
+"""Parts of STCnet's training step timed alone, and the rate of its input pipeline."""
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tools.plan_scaling import analysis, quickest
+from vrstc_jax import config as configs
+from vrstc_jax.attention import temporal_attention
+from vrstc_jax.data.batches import TrainingFrames, stcnet_batches
+from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
+from vrstc_jax.models.discriminators import DiscriminatorPair
+from vrstc_jax.models.generators import Generators
+from vrstc_jax.models.layers import Deconvolution
+from vrstc_jax.training.devices import AXIS, Device
+
+
+def parts_of(config: configs.Config, devices: Sequence[Device]) -> dict[str, dict[str, float]]:
+    """{'convolutions', 'deconvolutions', 'attention': {'seconds' of one step, 'operations'}}, forward and backward."""
+    c = config.stcnet
+    each = config.stcnet_training.batch // len(devices)
+    found = {kind: {"seconds": 0.0, "operations": 0.0} for kind in ("convolutions", "deconvolutions", "attention")}
+
+    def add(kind: str, times: int, function: Callable, *shapes: tuple[int, ...]) -> None:
+        arrays = [np.linspace(-1, 1, math.prod(shape), dtype=np.float32).reshape(1, *shape) for shape in shapes]
+        arrays = [on_devices(np.repeat(x, len(devices), axis=0), devices, AXIS) for x in arrays]
+        program = jax.pmap(lambda *given: _both(function, *given), devices=devices)
+        found[kind]["seconds"] += times * quickest(lambda: program(*arrays), rounds=3)
+        found[kind]["operations"] += times * len(devices) * analysis(program.lower(*arrays))["flops"]
+
+    for (layer, shape), times in layers(config, each).items():
+        params = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros(shape))["params"]
+        add("deconvolutions" if isinstance(layer, Deconvolution) else "convolutions", times,
+            lambda x, kernel, bias, layer=layer: layer.apply({"params": {"kernel": kernel, "bias": bias}}, x),
+            shape, params["kernel"].shape, params["bias"].shape)
+    if c.form.attention:
+        scale = math.prod(c.temporal.strides)
+        here, channels = (c.height // scale, c.width // scale), c.temporal.dilated_width
+        sides = each, c.frames_per_side, *here
+
+        def attend(*maps: jax.Array) -> jax.Array:
+            return jax.vmap(lambda f, r, payload: temporal_attention(
+                f, r, patch_size=c.patch_size, softmax_scale=c.softmax_scale, payload=payload))(
+                    *(x.astype(config.compute) for x in maps))
+
+        add("attention", 2, attend, (each, *here, channels), (*sides, channels),
+            (*sides, channels + (3 * scale**2 if c.transport else 0)))
+    return found
+
+
+def on_devices(tree: Any, devices: Sequence[Device], *split: str) -> Any:
+    """The arrays on all devices, whole or, with the name of the axis, split along their first axis."""
+    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*split)))
+
+
+def _both(function: Callable, *given: jax.Array) -> tuple:
+    out, pullback = jax.vjp(function, *given)
+    return out, pullback(out)
+
+
+def layers(config: configs.Config, each: int) -> Counter[tuple[Any, tuple[int, ...]]]:
+    """How often a step of `each` examples has each (convolution or deconvolution, shape of its input), without the
+    guider's."""
+    c, found = config.stcnet, Counter()
+
+    def note(call: Callable, given: tuple, options: dict, context: nn.module.InterceptorContext) -> Any:
+        layer = context.module
+        if context.method_name == "__call__" and isinstance(layer, (nn.Conv, Deconvolution)):
+            found[layer.clone(parent=None, name=None), given[0].shape] += 1
+        return call(*given, **options)
+
+    frames, masks = (jnp.zeros((each, c.height, c.width, channels)) for channels in (3, 1))
+    sides = jnp.zeros((each, c.frames_per_side, c.height, c.width, 3))
+    with nn.intercept_methods(note):
+        key = jax.random.key(0)
+        jax.eval_shape(Generators(c, config.compute).init, key, frames, masks, sides, sides)
+        for _ in ("real", "completed"):
+            jax.eval_shape(DiscriminatorPair(config.discriminators, config.compute).init, key, frames, masks)
+    return found
+
+
+def input_rate(config: configs.Config, batches: int = 12) -> float:
+    """Batches a second of the input pipeline alone, on synthetic walkers, without the first ones, which start it.
+
+    Every frame is read and decoded each time, as in a data set that does not fit the cache.
+    """
+    look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width, frames=16)
+    with tempfile.TemporaryDirectory() as folder:
+        write_set(Path(folder) / "data", make_tracklets(people("train", 8), config=look))
+        data = dataclasses.replace(read_set(Path(folder) / "data"), decoded=_KeepsNothing())
+        frames = [TrainingFrames(first, np.arange(len(tracklet)), label)
+                  for label, (tracklet, first) in enumerate(zip(data.tracklets, data.first))]
+        incoming = stcnet_batches(data, frames, config.stcnet_task)
+        for _ in range(6):  # those that may have been prepared before the clock starts
+            next(incoming)
+        began = time.perf_counter()
+        for _ in range(batches):
+            next(incoming)
+        return batches / (time.perf_counter() - began)
+
+
+class _KeepsNothing(dict):
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass

@@ -1,0 +1,140 @@
+"""What the commands share: their input, their model, and undoing what a refused command created."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import is_first_process
+
+if TYPE_CHECKING:
+    from vrstc_jax.data.inputs.sources import Source
+    from vrstc_jax.models.model_file import Model
+
+Input = tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Where the people are and what hides them."""
+
+    boxes: Path | None = None
+    """For a video: the people's boxes, MOTChallenge text (frame,id,left,top,width,height, frames from 1)."""
+    masks: Path | None = None
+    """Folder of masks (PNG, white = hidden), used instead of locating."""
+    pattern: str | None = None
+    """For a folder: its levels, such as person/camera/tracklet/frame. Found from its depth if left out."""
+
+    def open(self, path: Path, spool: Path, *, truth: Path | None = None) -> Source:
+        """The tracklets of an input; every process of a run calls it, and warnings are printed.
+
+        Args:
+          spool: for a video, the folder in which its crops wait.
+          truth: folder of the frames without what hides people.
+
+        Raises:
+          InputError: the input cannot be used.
+        """
+        from vrstc_jax.data.inputs.sources import open_source
+        from vrstc_jax.runtime import distributed
+
+        opened = []
+
+        def look() -> None:
+            opened.append(open_source(path, boxes=self.boxes, masks=self.masks, truth=truth, pattern=self.pattern,
+                                      spool=spool))
+
+        distributed.run_on_first(look)  # process 0 writes the crops of a video; the others then find them
+        if not opened:
+            look()
+        print_warnings(opened[0].warnings)
+        return opened[0]
+
+    def identity(self, path: Path) -> dict[str, Any]:
+        """What identifies an input: names, sizes and times of change of its files."""
+        return {"input": _identity(path), "boxes": _identity(self.boxes), "masks": _identity(self.masks),
+                "pattern": self.pattern}
+
+
+FootageArgument = Annotated[Footage, tyro.conf.arg(name="")]
+"""Its flags are the command's own: --boxes, --masks, --pattern."""
+
+
+def _identity(file: Path | None) -> str | list | None:
+    if file is None:
+        return None
+    if not os.path.isfile(file):
+        return str(Path(file).absolute())
+    status = os.stat(file)
+    return [str(Path(file).absolute()), status.st_size, int(status.st_mtime)]
+
+
+def typed() -> str:
+    """The command line as the user typed it, for records."""
+    return shlex.join(["vrstc", *sys.argv[1:]])
+
+
+def load(path: Path | None, *, use: str = "using") -> Model:
+    """The model in a file; None: the default model, which is then said on stderr.
+
+    Raises:
+      InputError: as `load_model`.
+    """
+    from vrstc_jax.models.model_file import load_model
+
+    model = load_model(path)
+    if path is None and is_first_process():
+        print(f"vrstc: {use} the default model, made on made-up walkers alone (`vrstc model show`)", file=sys.stderr)
+    return model
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Prints warnings to stderr, in process 0 alone."""
+    for warning in warnings if is_first_process() else ():
+        print(f"vrstc: warning: {warning}", file=sys.stderr)
+
+
+def require_positive(**values: float | None) -> None:
+    """Checks options by their names; None is an option left out.
+
+    Raises:
+      InputError: one is 0 or less.
+    """
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
+
+
+@contextmanager
+def undone_if_refused(*paths: Path) -> Iterator[None]:
+    """On InputError, deletes every path, and every parent, that did not exist on entry.
+
+    In process 0 alone, which is the one that creates them.
+    """
+    new = {_highest_missing(path.absolute()) for path in paths if not path.exists()} if is_first_process() else set()
+    try:
+        yield
+    except InputError:
+        for path in new:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # a path below a file
+                    path.unlink()
+        raise
+
+
+def _highest_missing(path: Path) -> Path:
+    while not path.parent.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,86 @@
+"""`vrstc judge`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, require_positive, typed, undone_if_refused
+from vrstc_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from vrstc_jax.data.inputs.sources import Source
+    from vrstc_jax.evaluation.judging import HeldOutRuns
+    from vrstc_jax.inference.completer import Completer
+
+_DEFAULT_MODELS_RUNS = 9  # frames; what the default model, which no footage was held out for, is judged on
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Hide what is known, complete it, and compare with simple fillings.
+
+    On the runs that `vrstc fit --hold-out` kept from training, on runs of footage that the model never saw
+    (--hold-out), or wherever the truth is known (--truth).
+    """
+
+    input: Input
+    """A video, or a folder of pictures."""
+    model: Path | None = None
+    """A model file from `vrstc fit`; if left out, the default model, which comes with the package."""
+    footage: FootageArgument = Footage()
+    hold_out: int | None = None
+    """For a model that was not fitted to this footage: hide runs of this many neighbouring frames in which it finds
+    nothing hidden; 9 for the default model."""
+    truth: Path | None = None
+    """Folder of the same frames without what hides people; needs --masks too."""
+    output: Path | None = None
+    """New folder for report.html and metrics.json."""
+    seed: int = 0
+    """Which band of each run is hidden."""
+
+    def run(self) -> None:
+        """Judges and prints the table."""
+        import tempfile
+
+        from vrstc_jax.inference.completer import Completer
+        from vrstc_jax.recipes.complete import Summary
+        from vrstc_jax.recipes.judge import judge
+        from vrstc_jax.runtime.storage import require_writable_directory
+
+        require_positive(hold_out=self.hold_out)
+        model = load(self.model)
+        size = self.hold_out
+        if size is None and self.model is None and not self.truth:
+            size = _DEFAULT_MODELS_RUNS
+        if size and self.truth:
+            raise InputError("--hold-out hides what is seen, and --truth shows what is hidden; give one of them.")
+        identity = self.footage.identity(self.input)["input"]
+        if size and model.provenance.get("inputs", {}).get("input") == identity:
+            raise InputError(f"{self.model}: was fitted to this footage, so it is judged on the runs that `vrstc fit "
+                             "--hold-out` kept from it; leave --hold-out out.")
+        with tempfile.TemporaryDirectory() as spool, undone_if_refused(*filter(None, [self.output])):
+            if self.output:
+                require_writable_directory(self.output)
+            source = self.footage.open(self.input, Path(spool) / "spool", truth=self.truth)
+            completer = Completer(model)
+            judgement = judge(completer, source.tracklets, held_out=self._held_out(completer, source, size),
+                              seed=self.seed)
+        print(judgement.format())
+        if self.output:
+            Summary("Judged completions", judgement.metrics(), judgement, warnings=source.warnings).write(
+                self.output, model, typed())
+            print(f"open {self.output / 'report.html'}")
+
+    def _held_out(self, completer: Completer, source: Source, size: int | None) -> HeldOutRuns:
+        """The runs to judge on: the model's own, or runs of `size` frames of footage that it never saw."""
+        from vrstc_jax.evaluation.judging import held_out_by, held_out_of
+
+        if not size:
+            return held_out_of(completer.model)
+        runs = held_out_by(completer, source.tracklets, size)
+        if not runs:
+            raise InputError(f"{self.input}: no tracklet has a run of {size} frames in which nothing hides the "
+                             "person, with as many before and after it; give a smaller --hold-out.")
+        return runs

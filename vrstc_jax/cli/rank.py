@@ -1,0 +1,84 @@
+"""`vrstc rank`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vrstc_jax.cli.footage import Footage, FootageArgument, Input, require_positive
+from vrstc_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from vrstc_jax.data.inputs.sources import Source
+    from vrstc_jax.data.tracklets import Tracklet
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Who is it: the tracklets of a gallery most like a query, by the re-ID network of a model.
+
+    Complete both first, with `vrstc complete`, where something hides people.
+    """
+
+    input: Input
+    """The gallery: a video, or a folder of pictures."""
+    query: str
+    """The name of one of its tracklets, such as a track's number or 0001/c1/t3, or a folder of frames. It is not
+    looked for in itself: a tracklet of the gallery, by name or by its folder, is left out of the gallery."""
+    model: Path
+    """A model file from `vrstc fit`, or a re-ID network from `python -m experiments.vrstc`."""
+    footage: FootageArgument = Footage()
+    count: int = 10
+    """How many tracklets to show."""
+    output: Path | None = None
+    """PNG to write: the query and the tracklets found for it."""
+
+    def run(self) -> None:
+        """Prints the nearest tracklets, and writes their picture."""
+        import tempfile
+
+        from vrstc_jax.data.images import write_png
+        from vrstc_jax.models.model_file import load_reid
+        from vrstc_jax.recipes.rank import nearest
+
+        require_positive(count=self.count)
+        if self.output and self.output.suffix != ".png":
+            raise InputError(f"--output {self.output}: the picture is a PNG; call it so.")
+        model = load_reid(self.model)
+        with tempfile.TemporaryDirectory() as spool:
+            source = self.footage.open(self.input, Path(spool) / "spool")
+            query, gallery = _query(self.query, source)
+            matches, picture = nearest(model, query, gallery, count=self.count)
+        width = max([len(match.tracklet) for match in matches], default=0)
+        for rank, match in enumerate(matches, 1):
+            print(f"{rank:4d}  {match.tracklet:{width}}  {match.distance:.4f}")
+        if self.output:
+            write_png(self.output, picture)
+            print(f"open {self.output}")
+
+
+def _query(name: str, source: Source) -> tuple[Tracklet, list[Tracklet]]:
+    """(the query, the tracklets among which it is looked for)."""
+    from vrstc_jax.data.inputs.folders import read_folder
+
+    tracklets = source.tracklets
+    found = [tracklet for tracklet in tracklets if tracklet.name == name]
+    if not found and source.kind == "folder":
+        found = [tracklet for tracklet in tracklets if _folder(source, tracklet) == Path(name).resolve()]
+        if found:
+            print(f"vrstc: --query {name}: is the tracklet {found[0].name} of the gallery, which is left out of it",
+                  file=sys.stderr)
+    if found:
+        return found[0], [tracklet for tracklet in tracklets if tracklet is not found[0]]
+    if not Path(name).is_dir():
+        raise InputError(f"--query {name}: is neither a folder of frames nor a tracklet of the input, which has "
+                         f"{', '.join(t.name for t in tracklets[:5])}{', …' if len(tracklets) > 5 else ''}.")
+    return read_folder(name, pattern="frame")[0], list(tracklets)
+
+
+def _folder(source: Source, tracklet: Tracklet) -> Path:
+    """The folder of a tracklet's frames; for the pattern 'frame', the source's own folder."""
+    folder = source.path / tracklet.name
+    return (folder if folder.is_dir() else source.path).resolve()

@@ -1,0 +1,72 @@
+"""`vrstc demo`, `vrstc walkers` and `vrstc model`: the commands that read no footage."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from vrstc_jax import config as configs
+from vrstc_jax.cli.footage import Input, require_positive, typed
+from vrstc_jax.runtime.lifecycle import start_jax_for_training
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole job on made-up walkers: re-ID network, locating, STCnet, completion, judgement, report."""
+
+    output: Path
+    """New folder for everything; open report.html in it. The same command goes on where it stopped."""
+    size: Literal["small", "smoke"] = "small"
+    """small: for two cores, some minutes. smoke: to see that it runs; it learns nothing."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> None:
+        """Generates walkers, trains, completes, judges and reports."""
+        from vrstc_jax.recipes.demo import demo
+        from vrstc_jax.runtime.distributed import require_single_process
+
+        config = configs.get(self.size)
+        start_jax_for_training(config.batches)
+        require_single_process("vrstc demo")
+        print(demo(self.output, config=dataclasses.replace(config, seed=self.seed), command=typed()))
+
+
+@dataclass(frozen=True)
+class Walkers:
+    """Write made-up walkers as footage: a video of a scene with boxes and masks, and folders of tracklets."""
+
+    directory: Input
+    """New folder to write."""
+    people: int = 12
+    """People in the folders of tracklets."""
+    frames: int = 24
+    """Frames in each of their tracklets."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> None:
+        """Writes the walkers."""
+        from vrstc_jax.data.walkers import write_walkers
+
+        require_positive(people=self.people, frames=self.frames)
+        write_walkers(self.directory, number=self.people, frames=self.frames, seed=self.seed)
+        print(f"{self.directory}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
+
+
+@dataclass(frozen=True)
+class ModelCommand:
+    """What a model file is, where it came from and what it reached."""
+
+    action: tyro.conf.Positional[Literal["show"]]
+    """show: print it."""
+    path: tyro.conf.Positional[Path | None] = None
+    """A model file; if left out, the default model, which comes with the package."""
+
+    def run(self) -> None:
+        """Prints the model's card."""
+        from vrstc_jax.models.model_card import model_card
+
+        print(model_card(self.path))

@@ -1,0 +1,150 @@
+"""Files beside the frames, one for each: masks, or the truth (the picture without the occluder).
+
+Each function checks that no file is missing, none is left over, and each has the size of its frame.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vrstc_jax.data.images import PICTURE_SUFFIXES, check_picture, read_image
+from vrstc_jax.data.inputs.boxes import Boxes
+from vrstc_jax.data.inputs.masks import MASK_SUFFIXES, mask_size, read_mask
+from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key, picture_files, picture_sequence
+from vrstc_jax.data.inputs.spool import Spool
+from vrstc_jax.data.tracklets import LazySequence
+from vrstc_jax.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class CompanionKind:
+    """What lies beside the frames, and how one file of it is read.
+
+    Attributes:
+      name: in messages.
+      suffixes: of its files, in small letters.
+      read: path to array [H, W, …].
+      size: path to (height, width), with a check that the file is intact.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], np.ndarray]
+    size: Callable[[Path], tuple[int, int]]
+
+
+MASKS = CompanionKind("mask", MASK_SUFFIXES, read_mask, mask_size)
+TRUTH = CompanionKind("truth", PICTURE_SUFFIXES, read_image, check_picture)
+
+
+def companions_of_frames(top: Path, kind: CompanionKind, directory: Path, pictures: dict[PurePosixPath, Path],
+                         sizes: dict[PurePosixPath, tuple[int, int]]) -> dict[PurePosixPath, Path]:
+    """The file below `top` for each frame of a folder of pictures, matched by relative path without the suffix.
+
+    Args:
+      directory: the folder of the frames.
+      pictures: the frames' files; sizes: their (height, width); both by relative path without the suffix.
+
+    Raises:
+      InputError: a file is missing, belongs to no frame, or has another size than its frame.
+    """
+    # Either folder may lie in the other; each search skips the other's files.
+    found = find_pictures(top, skip={directory.resolve()}, suffixes=kind.suffixes)
+    counts = f"{top} holds {len(found)} {kind.name} pictures for {len(pictures)} frames"
+    for key in sorted(pictures, key=natural_path_key):
+        if key not in found:
+            raise InputError(f"{top / key}.png: missing, the {kind.name} of {pictures[key]}; {counts}.")
+        _require_size(found[key], kind, sizes[key], f"of {pictures[key]}")
+    for key in sorted(found, key=natural_path_key):
+        if key not in pictures:
+            raise InputError(f"{found[key]}: a {kind.name} that belongs to no frame of {directory}; {counts}.")
+    return found
+
+
+def companions_of_crops(folder: Path, kind: CompanionKind, boxes: Boxes, spool: Spool) -> dict[str, LazySequence]:
+    """For each track of a video, what belongs to its crops.
+
+    The folder holds either `<track>/<frame, 6 digits>.png` of the size of the (clipped) crop, or
+    `<frame, 6 digits>.png` of the size of the video's picture.
+
+    Raises:
+      InputError: neither layout or both; a file is missing, belongs to no box or frame, or has another size.
+    """
+    known = {str(track) for track in boxes.tracks} | {str(track) for track, _ in boxes.ignored}
+    of_pictures = picture_files(folder, kind.suffixes)
+    of_tracks = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if bool(of_pictures) == bool(of_tracks):
+        what = "both pictures and folders" if of_pictures else "neither pictures nor folders"
+        raise InputError(f"{folder}: holds {what}; {kind.name} pictures are either <track>/<frame, 6 digits>.png "
+                         "of the crops' size or <frame, 6 digits>.png of the picture's size.")
+    if of_pictures:
+        return _cut_from_pictures(folder, of_pictures, kind, spool)
+    for name in of_tracks:
+        if name not in known:
+            raise InputError(f"{folder / name}: {kind.name} pictures of a track that {boxes.path} does not have; "
+                             "take the folder out.")
+    return {name: _of_track(folder / name, kind, boxes, table) for name, table in spool.crops.items()}
+
+
+def _of_track(folder: Path, kind: CompanionKind, boxes: Boxes, crops: np.ndarray) -> LazySequence:
+    track = int(folder.name)
+    files = picture_files(folder, kind.suffixes) if folder.is_dir() else {}
+    listed = set(boxes.frames[boxes.tracks == track].tolist())
+    counts = f"{len(files)} {kind.name} pictures for {len(listed)} boxes of track {track}"
+    _require_files(folder, files, crops[:, 0], counts)
+    for frame, _, _, width, height in crops:
+        _require_size(files[f"{frame:06d}"], kind, (height, width), f"of the crop of track {track} in frame {frame}")
+    # A box outside the picture or with confidence 0 has no crop, but a file for it does no harm.
+    allowed = {f"{frame:06d}" for frame in listed}
+    allowed |= {f"{frame:06d}" for number, frame in boxes.ignored if number == track}
+    for stem, file in files.items():
+        if stem not in allowed:
+            raise InputError(f"{file}: belongs to no box of track {track} in {boxes.path}; {counts}.")
+    return picture_sequence([files[f"{frame:06d}"] for frame in crops[:, 0]], kind.read)
+
+
+@dataclass(frozen=True, eq=False)
+class _PictureCrops:
+    """Cuts the crop at an index out of a file of the whole picture's size."""
+
+    paths: tuple[Path, ...]
+    crops: np.ndarray
+    read: Callable[[Path], np.ndarray]
+
+    def __call__(self, index: int) -> np.ndarray:
+        _, left, top, width, height = self.crops[index]
+        return self.read(self.paths[index])[top:top + height, left:left + width].copy()
+
+
+def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind,
+                       spool: Spool) -> dict[str, LazySequence]:
+    needed = sorted({int(frame) for table in spool.crops.values() for frame in table[:, 0]})
+    counts = f"{len(files)} {kind.name} pictures for {len(needed)} frames with boxes"
+    _require_files(folder, files, needed, counts)
+    for frame in needed:
+        _require_size(files[f"{frame:06d}"], kind, spool.picture_size, f"of the whole picture {frame}")
+    for stem, file in files.items():
+        number = int(stem) if stem.isascii() and stem.isdigit() else 0
+        # Files for frames without boxes, or lost with a video's end, are fine.
+        beyond = number > spool.frames_read and not spool.breaks_off
+        if stem != f"{number:06d}" or number < 1 or beyond:
+            raise InputError(f"{file}: belongs to no frame of the video ({spool.frames_read} frames); {counts}.")
+    return {name: LazySequence(len(table), _PictureCrops(tuple(files[f"{frame:06d}"] for frame in table[:, 0]),
+                                                         table, kind.read))
+            for name, table in spool.crops.items()}
+
+
+def _require_files(folder: Path, files: dict[str, Path], frames: Iterable[int], counts: str) -> None:
+    for frame in frames:
+        if f"{frame:06d}" not in files:
+            raise InputError(f"{folder}/{frame:06d}.png: missing; {counts}.")
+
+
+def _require_size(path: Path, kind: CompanionKind, wanted: tuple[int, int], whose: str) -> None:
+    height, width = kind.size(path)
+    if (height, width) != wanted:
+        raise InputError(f"{path}: is {width}x{height}, but must be {wanted[1]}x{wanted[0]} as the {kind.name} "
+                         f"{whose}.")

@@ -1,0 +1,95 @@
+"""Picture files in folders: found, put in natural order, and read one at a time."""
+
+import os
+import re
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vrstc_jax.data.images import PICTURE_SUFFIXES
+from vrstc_jax.data.tracklets import LazySequence
+from vrstc_jax.runtime.errors import InputError
+
+_DEEPEST = 8  # Folders below this are not searched, which also ends loops of symbolic links.
+
+
+def natural_key(name: str) -> tuple[list, str]:
+    """A sort key that compares digits by value: frame2 before frame10. Equal values (1, 01) compare as text."""
+    return _pieces(name), name
+
+
+def natural_path_key(path: PurePosixPath) -> tuple[list, tuple[str, ...]]:
+    """As `natural_key`, for a relative path: compared level by level."""
+    return [_pieces(part) for part in path.parts], path.parts
+
+
+def picture_files(directory: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> dict[str, Path]:
+    """The pictures directly in a folder, by stem and ordered by name; hidden and other files are skipped.
+
+    Raises:
+      InputError: two pictures have the same stem.
+    """
+    found = {}
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):  # file systems list in any order
+        if entry.name.startswith(".") or not entry.name.lower().endswith(suffixes) or not entry.is_file():
+            continue
+        path = Path(entry.path)
+        if path.stem in found:
+            raise InputError(f"{path}: {found[path.stem].name} beside it has the same name; "
+                             "keep one picture for each frame.")
+        found[path.stem] = path
+    return found
+
+
+def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
+                  suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> dict[PurePosixPath, Path]:
+    """All pictures below a folder, by relative path without the suffix.
+
+    Args:
+      skip: resolved paths of folders that are not searched.
+
+    Raises:
+      InputError: `top` is not a folder, cannot be read, or holds no picture; two pictures have the same key.
+    """
+    if not top.is_dir():
+        what = "a file, not a folder" if top.exists() else "no such folder"
+        raise InputError(f"{top}: {what}; give a folder of pictures.")
+    found = {}
+    waiting = [PurePosixPath()]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            for stem, path in picture_files(top / folder, suffixes).items():
+                found[folder / stem] = path
+            inside = [entry.name for entry in os.scandir(top / folder)
+                      if not entry.name.startswith(".") and entry.is_dir()]
+        except OSError as error:
+            raise InputError(f"{top / folder}: cannot be read ({error.strerror}); "
+                             "give a folder of pictures that can be.") from None
+        if len(folder.parts) < _DEEPEST:
+            waiting += [folder / name for name in inside if not skip or (top / folder / name).resolve() not in skip]
+    if not found:
+        raise InputError(f"{top}: no pictures in this folder or below it; pictures end in {', '.join(suffixes)}.")
+    return found
+
+
+@dataclass(frozen=True)
+class _FileReader:
+    """Reads the picture at an index. A class, because worker processes cannot unpickle a closure."""
+
+    paths: tuple[Path, ...]
+    read: Callable[[Path], np.ndarray]
+
+    def __call__(self, index: int) -> np.ndarray:
+        return self.read(self.paths[index])
+
+
+def picture_sequence(paths: list[Path], read: Callable[[Path], np.ndarray]) -> LazySequence:
+    """The pictures in these files, each read by `read` (such as `read_image`) when it is asked for."""
+    return LazySequence(len(paths), _FileReader(tuple(paths), read))
+
+
+def _pieces(text: str) -> list[str | int]:
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"([0-9]+)", text)]

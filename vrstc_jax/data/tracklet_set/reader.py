@@ -1,0 +1,142 @@
+"""Opens sets of tracklets. Sets of version 1.0.0, which have one split and no index, open too."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vrstc_jax.data.images import decode_image
+from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INDEX_FILE, INFO_FILE, is_set, quiet_tfds
+from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
+from vrstc_jax.ops.pictures import thumbnail
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import as_path
+
+_KEPT = 256 * 2**20  # bytes of decoded frames: small sets are decoded only once in a training
+
+
+@dataclass(frozen=True, eq=False)
+class TrackletSet:
+    """An opened split of a set. Frames are numbered by record, through all tracklets.
+
+    Attributes:
+      source: the records, as TFDS's random-access data source with encoded pictures.
+      tracklets: the tracklets in order, reading from `source`.
+      first: number of each tracklet's first record; its frames follow.
+      thumbnails: those asked for so far, by record.
+    """
+
+    source: Sequence[dict[str, Any]]
+    tracklets: tuple[Tracklet, ...]
+    first: tuple[int, ...]
+    _frames: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    thumbnails: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _masked_frames: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def frame(self, record: int) -> np.ndarray:
+        """The frame of a record, uint8 [H, W, 3]; up to 256 MB of frames are kept in memory."""
+        frame = self._frames.get(record)  # no lock: two threads may decode a frame twice, which only costs time
+        if frame is None:
+            frame = decode_image(self.source[record]["image"])
+            if len(self._frames) * frame.nbytes < _KEPT:
+                self._frames[record] = frame
+        return frame
+
+    def thumbnail(self, record: int) -> np.ndarray:
+        """The thumbnail of a record's frame, uint8 [16, 8, 3] (`ops.pictures.thumbnail`); all 384 bytes are kept."""
+        if record not in self.thumbnails:
+            self.thumbnails[record] = thumbnail(self.frame(record))
+        return self.thumbnails[record]
+
+    def mask(self, record: int) -> np.ndarray:
+        """The mask of a record, bool [H, W], true = hidden; [1, 1] where its tracklet has no masks."""
+        return decode_image(self.source[record]["mask"])[..., 0] > 127
+
+    def masked_frame(self, record: int) -> np.ndarray:
+        """uint8 [H, W, 4]: the frame, and in the last channel 255 where it is hidden; kept as `frame` keeps it."""
+        both = self._masked_frames.get(record)
+        if both is None:
+            both = np.dstack([self.frame(record), np.uint8(255) * self.mask(record)])
+            if len(self._masked_frames) * both.nbytes < _KEPT:
+                self._masked_frames[record] = both
+        return both
+
+
+def set_splits(directory: str | Path) -> tuple[str, ...]:
+    """The names of a set's splits, in the order in which they were given, empty ones too.
+
+    Raises:
+      InputError: there is no set in `directory`.
+    """
+    index = _read_index(directory)
+    return tuple(_read_only_builder(directory).info.splits) if index is None else tuple(index)
+
+
+def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
+    """Opens one split of a set that `write_set` or `datasets.build` wrote; gs:// paths too.
+
+    Raises:
+      InputError: there is no set in `directory`, it has no such split, or is damaged.
+    """
+    if split not in set_splits(directory):
+        raise InputError(f"{directory}: has no split {split!r}; it has {', '.join(set_splits(directory))}.")
+    index = _read_index(directory)
+    if index is not None and not index[split]:
+        return TrackletSet((), (), ())
+    skip = {name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
+    with quiet_tfds():
+        source = _read_only_builder(directory).as_data_source(split=split, decoders=skip)
+    rows = _rows_of_records(source) if index is None else index[split]
+    ends = np.cumsum([len(row["frames"]) for row in rows])
+    if ends[-1] != len(source):
+        raise InputError(f"{directory}: {split} has {len(source)} frames, but {ends[-1]} in {INDEX_FILE}; "
+                         "write the set again.")
+    first = tuple(int(end) - len(row["frames"]) for end, row in zip(ends, rows))
+    opened = TrackletSet(source, (), first)
+    # The tracklets read through `opened`, so that what it keeps serves both.
+    tracklets = tuple(_tracklet(opened, row, start) for row, start in zip(rows, first))
+    return dataclasses.replace(opened, tracklets=tracklets)
+
+
+def _tracklet(opened: TrackletSet, row: dict[str, Any], first: int) -> Tracklet:
+    count = len(row["frames"])
+    frames = EncodedFrames(count, lambda i: opened.frame(first + i), lambda i: opened.source[first + i]["image"])
+    masks = LazySequence(count, lambda i: opened.mask(first + i)) if row["masks"] else None
+    return Tracklet(name=row["name"], frames=frames, frame_names=tuple(row["frames"]), person=row["person"],
+                    camera=row["camera"], masks=masks)
+
+
+def _read_only_builder(directory: str | Path) -> Any:
+    with quiet_tfds():
+        return tfds.builder_from_directory(os.fspath(as_path(directory)))
+
+
+def _read_index(directory: str | Path) -> dict[str, list[dict[str, Any]]] | None:
+    """The tracklets of each split from the index file, or None for a set of version 1.0.0, which has none."""
+    if not is_set(directory):
+        raise InputError(f"{directory}: no data set is here (there is no {INFO_FILE}); give the folder of a set.")
+    try:
+        return json.loads((as_path(directory) / INDEX_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{os.path.join(directory, INDEX_FILE)}: is damaged ({error}); write the set again.") from None
+
+
+def _rows_of_records(source: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What an index would hold, from the records: neighbouring records of one name are a tracklet."""
+    rows = []
+    for record in range(len(source)):
+        found = source[record]
+        name, frame, person, camera = (found[key].decode() for key in ("tracklet", "frame", "person", "camera"))
+        if not rows or rows[-1]["name"] != name:
+            rows.append({"name": name, "person": person or None, "camera": camera or None,
+                         "masks": bool(found["has_mask"]), "frames": []})
+        rows[-1]["frames"].append(frame)
+    return rows

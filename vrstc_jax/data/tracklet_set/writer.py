@@ -1,0 +1,73 @@
+"""Writes sets of tracklets, so that a set appears complete or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INFO_FILE, quiet_tfds
+from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import as_path, is_remote, remove, upload
+
+
+def write_set(directory: str | Path, tracklets: Iterable[Tracklet] | Mapping[str, Iterable[Tracklet]], *,
+              progress: Callable[[int], object] | None = None) -> None:
+    """Writes tracklets to `directory` as a TFDS data set.
+
+    All tracklets are listed before the first is written; their frames are read one by one.
+
+    Args:
+      directory: path of the set, gs:// too; what exists there is replaced.
+      tracklets: of the one split 'train'; or the tracklets of several splits, by the splits' names. A split
+        may be empty if another is not. A tracklet without frames is left out.
+      progress: called with the number of frames after each tracklet.
+
+    Raises:
+      InputError: there is no frame in any of the tracklets, or two in a split have the same name.
+      ValueError: a split's name that TFDS does not take.
+    """
+    by_split = tracklets if isinstance(tracklets, Mapping) else {DEFAULT_SPLIT: tracklets}
+    splits = {name: list(given) for name, given in by_split.items()}
+    if not any(len(tracklet) for given in splits.values() for tracklet in given):
+        raise InputError(f"{directory}: there is no frame in any tracklet; nothing was written.")
+    prepare_set(directory, Builder, tracklets=splits, progress=progress)
+
+
+def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -> None:
+    """Runs a builder and moves its set to `directory`.
+
+    Args:
+      directory: path of the set, gs:// too; what exists there is replaced.
+      options: of the builder.
+    """
+    target = as_path(directory)
+    if is_remote(target):  # TFDS writes array_record files locally only, and a bucket cannot rename.
+        with tempfile.TemporaryDirectory() as temporary:
+            built = _build(builder, f"{temporary}/set", options)
+            remove(target / INFO_FILE)
+            remove(target)
+            upload(Path(built), target, last=INFO_FILE)
+        return
+    # Renamed at the end: a killed run leaves no half a set where a later one would take it for complete.
+    unfinished = f"{target}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        built = _build(builder, unfinished, options)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(built, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -> str:
+    """The path of the finished set, which is `directory` or a version folder below it."""
+    with quiet_tfds():
+        running = builder(data_dir=directory, **options)
+        running.download_and_prepare(download_config=tfds.download.DownloadConfig())
+    return str(running.data_dir)

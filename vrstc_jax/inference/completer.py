@@ -1,0 +1,195 @@
+"""Completing a tracklet frame by frame, with memory that does not grow with its length.
+
+The way of a frame: `Completer.plan` says what is hidden; `stream` reads frames in order and collects a batch of hidden
+ones; `_complete` chooses and encodes their neighbours, runs the generators and pastes the results into the crops.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vrstc_jax import config as configs
+from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours, Neighbours
+from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.padding import padded
+from vrstc_jax.inference.plan import Plan
+from vrstc_jax.models.generators import Generators
+from vrstc_jax.models.model_file import Model
+from vrstc_jax.ops.pictures import resize, resize_into_mask, to_float
+
+How = Literal["visible", "stcnet", "spatial", "left"]
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedFrame:
+    """One frame of a completed tracklet.
+
+    Attributes:
+      index: its index in the tracklet.
+      frame: uint8 [H, W, 3]; where the mask is false, the input's pixels bit for bit.
+      mask: bool [H, W], true = hidden.
+      sources: index of the previous and of the next frame used, −1 for none; the nearest, where the
+        network attends to more than one on a side. Both −1 unless `how` is 'stcnet'.
+      how: 'visible' (nothing hidden), 'stcnet', 'spatial' (no visible frame in the tracklet), or 'left'
+        (everything hidden).
+      spatial: the spatial generator's completion x̂1, as `frame`; None where nothing was completed.
+    """
+
+    index: int
+    frame: np.ndarray
+    mask: np.ndarray
+    sources: tuple[int, int]
+    how: How
+    spatial: np.ndarray | None = None
+
+
+class Completer:
+    """Completes tracklets of any length and crop size with a model; all are served by the same compiled functions.
+
+    Args:
+      model: from `load_model`.
+      batch: hidden frames that the generators complete at once.
+    """
+
+    def __init__(self, model: Model, *, batch: int = 16):
+        self.model, self.batch = model, batch
+        self.locator = Locator(model.config.reid, model.reid, len(model.identities))
+        self._config = model.config.stcnet
+        self._params = jax.device_put(model.generators)
+        self._generate, self._encode, self._attend = _compiled(self._config)
+        # Judging, completing and drawing ask for the same tracklets. Three numbers a frame are kept.
+        self._scores: WeakKeyDictionary[Tracklet, np.ndarray] = WeakKeyDictionary()
+
+    def plan(self, tracklet: Tracklet) -> Plan:
+        """What is hidden in a tracklet: by its masks where it has them, else located."""
+        count, warnings = len(tracklet), []
+        if tracklet.masks is not None:
+            plan = Plan.from_masks(tracklet.masks)
+        else:
+            if tracklet not in self._scores:
+                self._scores[tracklet] = self.locator.scores(tracklet.frames)
+            plan = Plan.from_scores(self._scores[tracklet], self.model.tau)
+            if count == 1:
+                warnings.append("It has one frame, which cannot disagree with others: nothing is located.")
+        if count and not plan.visible.any():
+            warnings.append("None of its frames is free of occlusion; what was completed was completed "
+                            "from the frame itself (spatial).")
+        return replace(plan, warnings=tuple(warnings))
+
+    def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:
+        """Completes all frames of a tracklet, in order."""
+        return self.select(tracklet, plan or self.plan(tracklet), range(len(tracklet)))
+
+    def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int]) -> Iterator[CompletedFrame]:
+        """Completes the frames at these indices, ascending, each as `stream` completes it."""
+        neighbours = self._neighbours(tracklet, plan)
+        waiting: list[_Frame] = []
+        for index in indices:
+            waiting.append(self._read(tracklet, plan, index))
+            # Visible frames wait for hidden ones before them; the second limit bounds how many are held.
+            if sum(frame.how == "stcnet" for frame in waiting) == self.batch or len(waiting) == 4 * self.batch:
+                yield from self._finish(waiting, neighbours)
+                waiting = []
+        yield from self._finish(waiting, neighbours)
+
+    def attention(self, tracklet: Tracklet, plan: Plan, index: int) -> tuple[tuple[list[int], np.ndarray], ...]:
+        """Where the patches of a hidden frame looked.
+
+        Returns:
+          For the previous and the next side (frame indices [T], weights float32 [h, w, T, h, w]), nearest frame first.
+
+        Raises:
+          ValueError: the tracklet has no visible frame to look at.
+        """
+        neighbours, frame = self._neighbours(tracklet, plan), self._read(tracklet, plan, index)
+        chosen = neighbours.choose(index, frame.pixels, frame.mask)
+        if chosen is None:
+            raise ValueError(f"tracklet {tracklet.name} has no visible frame that frame {index} could look at.")
+        neighbours.encode([chosen])
+        previous, following = (neighbours.stacked([chosen], side, pad=0) for side in (0, 1))
+        weights = self._attend(self._params, *self._inputs([frame], pad=0), previous, following)
+        return tuple((chosen.sides[side], np.asarray(weights[side][0])) for side in (0, 1))
+
+    def _neighbours(self, tracklet: Tracklet, plan: Plan) -> EncodedNeighbours:
+        return EncodedNeighbours(tracklet, plan.visible, self._config, partial(self._encode, self._params),
+                                 batch=max(1, self.batch // 2))
+
+    def _read(self, tracklet: Tracklet, plan: Plan, index: int) -> "_Frame":
+        pixels = tracklet.frames[index]
+        mask = plan.mask(index, pixels)
+        # Where all is hidden, G_s has no pixel to start from.
+        how: How = "visible" if not mask.any() else "left" if mask.all() else "stcnet"
+        return _Frame(index, pixels, mask, how)
+
+    def _finish(self, waiting: "list[_Frame]", neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
+        if hidden := [frame for frame in waiting if frame.how == "stcnet"]:
+            self._complete(hidden, neighbours)
+        for frame in waiting:
+            yield CompletedFrame(
+                index=frame.index, frame=frame.pixels if frame.completed is None else frame.completed, mask=frame.mask,
+                sources=frame.neighbours.sources if frame.neighbours else (-1, -1), how=frame.how,
+                spatial=frame.spatial)
+
+    def _complete(self, hidden: "list[_Frame]", neighbours: EncodedNeighbours) -> None:
+        """Runs the generators on up to `batch` hidden frames, and writes x̂1 and x̂2 into them."""
+        for frame in hidden:
+            frame.neighbours = neighbours.choose(frame.index, frame.pixels, frame.mask)
+        chosen = [frame.neighbours for frame in hidden]
+        neighbours.encode(chosen)
+        pad = self.batch - len(hidden)  # one compiled shape, however many frames there are
+        previous, following = (neighbours.stacked(chosen, side, pad=pad) for side in (0, 1))
+        outputs = self._generate(self._params, *self._inputs(hidden, pad=pad), previous, following)
+        for frame, first, second in zip(hidden, *map(np.asarray, outputs)):
+            frame.spatial = frame.completed = resize_into_mask(first, frame.pixels, frame.mask)
+            if frame.neighbours:
+                frame.completed = resize_into_mask(second, frame.pixels, frame.mask)
+            else:  # G_t attended to zeros: its result means nothing
+                frame.how = "spatial"
+        neighbours.forget(hidden[-1].index)
+
+    def _inputs(self, frames: "list[_Frame]", *, pad: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frames uint8 [B, H, W, 3] and masks bool [B, H, W, 1] for the network, the last repeated `pad` times."""
+        size = self._config.height, self._config.width
+        return (padded(np.stack([resize(frame.pixels, *size) for frame in frames]), pad),
+                padded(np.stack([_network_mask(frame.mask, *size) for frame in frames]), pad))
+
+
+@dataclass(eq=False)
+class _Frame:
+    """A frame on its way: read, then given neighbours, then completed; 'stcnet' until it has none."""
+
+    index: int
+    pixels: np.ndarray
+    mask: np.ndarray
+    how: How
+    neighbours: Neighbours | None = None
+    spatial: np.ndarray | None = None
+    completed: np.ndarray | None = None
+
+
+@lru_cache(maxsize=4)
+def _compiled(config: configs.STCnet) -> tuple[Callable, Callable, Callable]:
+    """(complete, encode, attend), jitted; kept, so that completers of one config compile them once."""
+    network = Generators(config)
+
+    def from_encoded(method, params, frames, masks, previous, following):
+        sides = [(to_float(pictures), features) for pictures, features in (previous, following)]
+        return network.apply({"params": params}, to_float(frames), masks.astype(jnp.float32), *sides, method=method)
+
+    def encode(params, frames, following):
+        return network.apply({"params": params}, to_float(frames), following=following, method="encode_neighbours")
+
+    return (jax.jit(partial(from_encoded, "complete_from_encoded")), jax.jit(encode, static_argnames="following"),
+            jax.jit(partial(from_encoded, "attention")))
+
+
+def _network_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """bool [H, W] to [height, width, 1]: hidden where any hidden pixel is in it, so that none leaks in."""
+    return (resize(mask.astype(np.float32), height, width) > 1e-4)[..., None]

@@ -1,0 +1,67 @@
+"""Step 4: completing all splits, by way of folders of frames, into a set of the same form."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, write_set
+from vrstc_jax.inference.completer import Completer
+from vrstc_jax.inference.plan import Plan
+from vrstc_jax.inference.results_folder import ResultsFolder
+from vrstc_jax.models.model_file import Model
+from vrstc_jax.recipes.complete import model_identity
+from vrstc_jax.recipes.five_steps.locating import Located
+from vrstc_jax.recipes.five_steps.options import Options
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.workdir import Workdir
+
+
+def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located, work: str | PathLike, *,
+                  options: Options = Options(), name: str = "completed") -> None:
+    """Writes WORK/<name>. Tracklets that are complete in the folder of frames are not completed again.
+
+    Every process completes its share of the tracklets; process 0 then writes the set.
+    """
+    work = as_path(work)
+    frames, details = f"{name}_frames", f"{name}_details"
+    folders = _folders(work / frames, work / details, model_identity(model) | {"hidden": options.hidden}, sets)
+    completer = Completer(model)
+    own = {split: distributed.own_items(len(data.tracklets)) for split, data in sets.items()}
+    total = sum(len(sets[split].tracklets[index]) for split, indices in own.items() for index in indices)
+    with tqdm(total=total, desc="completing", unit="frame", dynamic_ncols=True,
+              disable=not distributed.is_first()) as bar:
+        for split, data in sets.items():
+            folder = folders[split]
+            folder.require_names(data.tracklets)
+            for index in own[split]:
+                tracklet = data.tracklets[index]
+                if not folder.has(tracklet):
+                    plan = (completer.plan(tracklet) if options.hidden == "given"
+                            else Plan.from_scores(found.scores[split][index], model.tau))
+                    folder.write(tracklet, plan, completer.stream(tracklet, plan))
+                bar.update(len(tracklet))
+    for folder in folders.values():
+        folder.finish()
+
+    def join() -> None:
+        write_set(work / name, {split: [folders[split].completed(tracklet) for tracklet in data.tracklets]
+                                for split, data in sets.items()})
+        if not options.keep_folder:
+            for left in (frames, details):
+                Workdir(work).discard(left, last=INFO_FILE)
+
+    distributed.run_on_first(join)
+
+
+def _folders(frames: Path, details: Path, run: Mapping[str, Any],
+             sets: Mapping[str, TrackletSet]) -> dict[str, ResultsFolder]:
+    """One folder for all splits, in the tree of the tracklets' names, or one for each where names clash
+    (`Options.keep_folder`)."""
+    names = [tracklet.name for data in sets.values() for tracklet in data.tracklets]
+    if len(set(names)) == len(names):
+        return dict.fromkeys(sets, ResultsFolder(details, run, frames=frames))
+    return {split: ResultsFolder(details / split, run, frames=frames / split) for split in sets}

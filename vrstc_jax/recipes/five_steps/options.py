@@ -1,0 +1,74 @@
+"""What identifies an experiment of five steps: its options, and the record in its work directory."""
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal
+
+from vrstc_jax import config as configs
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.workdir import Workdir, completed
+
+STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the steps are taken, beside the method's config.
+
+    Attributes:
+      hidden: what is hidden, 'located' (step 2), or 'given': by the data's masks, where they have them.
+      compare: also train the final network on the data as they are, for the ranking before completion.
+      queries_in_gallery: rank in a gallery that the queries have joined, as MARS's 11,310 do.
+      queries_in_official_gallery: of a set on which both galleries are in use, whether the official one has the
+        queries; then the other gallery is ranked in as well, and results.json says which is official. None:
+        there is one gallery, as `queries_in_gallery` has it.
+      keep_folder: leave the completed frames as a folder of PNGs too, in the tree of the tracklets' names:
+        WORK/completed_frames/<tracklet>/<frame>.png, and in WORK/completed_details what was hidden (masks/) and why
+        (scores/). Where tracklets of two splits share a name, each split has such trees,
+        WORK/completed_frames/<split>.
+
+    Raises:
+      InputError: `hidden` has another value.
+    """
+
+    hidden: Literal["located", "given"] = "located"
+    compare: bool = True
+    queries_in_gallery: bool = False
+    queries_in_official_gallery: bool | None = None
+    keep_folder: bool = False
+
+    def __post_init__(self):
+        if self.hidden not in ("located", "given"):
+            raise InputError(f"hidden must be 'located' or 'given'. Got {self.hidden!r}.")
+
+
+def claim(work: str | PathLike, experiment: Mapping[str, Any]) -> None:
+    """Records an experiment in its work directory, or checks that it is the same as the one recorded there.
+
+    One process calls it (see `distributed.run_on_first`).
+
+    Raises:
+      InputError: the directory is another experiment's, has other files, or cannot be written.
+    """
+    Workdir(as_path(work)).claim(experiment, complete=_complete_record)
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The fields in which two experiments, as `claim` records them, differ."""
+    first, second = completed(one, _complete_record), completed(other, _complete_record)
+    return [name for name in first | second if first.get(name) != second.get(name)]
+
+
+def _complete_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the fields that an earlier version did not have; their defaults are what it did."""
+    known = {"config": configs.with_defaults,
+             "options": lambda values: dataclasses.asdict(Options(**values))}
+    whole = dict(record)
+    for name in known.keys() & whole.keys():
+        with suppress(InputError, TypeError):  # of a later version: it stays as it is, and differs
+            whole[name] = known[name](whole[name])
+    return whole

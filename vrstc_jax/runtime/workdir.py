@@ -1,0 +1,115 @@
+"""A directory in which one job works: claimed by what the job is, and filled with results that are each made once."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import as_path, entries, is_remote, remove, replace_file, require_writable_directory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """A job's directory, local or gs://.
+
+    Attributes:
+      path: the directory.
+      record: name of the JSON file in it that identifies the job.
+      holds: what the directory of another job holds, for the error, such as 'the results of another run'.
+      report: called with one line for each labelled result: made now, or made before.
+    """
+
+    path: Path
+    record: str = "experiment.json"
+    holds: str = "an experiment with other data or settings"
+    report: Callable[[str], None] = distributed.print_on_first
+
+    def __post_init__(self):
+        object.__setattr__(self, "path", as_path(self.path))
+
+    def claim(self, identity: Mapping[str, Any], *, complete: Callable[[dict], dict] = dict,
+              shared: bool = False) -> None:
+        """Records what is done in the directory, or checks that the record there says the same.
+
+        One process calls it (see `distributed.run_on_first`).
+
+        Args:
+          identity: all that the results depend on, as JSON takes it.
+          complete: fills in the fields that a record of an earlier version lacks; applied to both records.
+          shared: whether other files may be in the directory before it is claimed.
+
+        Raises:
+          InputError: the directory cannot be written, belongs to another job, or has files of nobody's job.
+        """
+        require_writable_directory(self.path)
+        record = self.path / self.record
+        if record.exists():
+            if completed(json.loads(record.read_text()), complete) != completed(identity, complete):
+                raise InputError(f"{self.path}: holds {self.holds} (see its {self.record}); remove it, or choose "
+                                 "another directory.")
+            return
+        # A process killed while it wrote the record leaves the temporary file.
+        if not shared and any(entry.name != f".{record.name}.partial" for entry in entries(self.path)):
+            raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; give an empty or a "
+                             "new directory.")
+        replace_file(record, json.dumps(completed(identity, complete), indent=1).encode())
+
+    def get_or_make(self, name: str, make: Callable[[], Any], *, load: Callable[[Path], T],
+                    save: Callable[[Path, Any], Any] | None = None,
+                    exists: Callable[[Path], bool] = lambda path: path.exists(), label: str = "") -> T:
+        """The result in `name`, made first if it is absent. Every process of the run calls it.
+
+        Args:
+          make: called by every process; what it returns is saved by process 0.
+          load: reads the result; called by every process.
+          save: writes the result; None: `make` leaves it itself.
+          exists: whether the result is whole.
+          label: what to call the result in the report; '' reports nothing.
+        """
+        path, began = self.path / name, time.perf_counter()
+        made_before = distributed.run_on_first(lambda: bool(exists(path)))
+        if not made_before:
+            made = make()
+            if save is not None:
+                distributed.run_on_first(lambda: save(path, made))
+        if label:
+            self.report(f"{label}: already done ({path})." if made_before else
+                        f"{label}: done in {time.perf_counter() - began:.0f} s ({path}).")
+        return load(path)
+
+    def discard(self, name: str, *, last: str = "") -> None:
+        """Removes a result so that, if the process is killed meanwhile, no half of it passes for the whole.
+
+        Args:
+          last: in a bucket, where nothing can be renamed, the file of a folder that is removed first: without it the
+            folder is not whole.
+        """
+        path = self.path / name
+        if is_remote(path):
+            if last:
+                remove(path / last)
+            remove(path)
+        elif path.is_dir():
+            going = path.with_name(f".{path.name}.removed")
+            shutil.rmtree(going, ignore_errors=True)
+            shutil.rmtree(path.rename(going))
+        else:
+            path.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Removes what a process left that was killed in `discard`."""
+        for entry in entries(self.path):
+            if entry.name.startswith(".") and entry.name.endswith(".removed"):
+                remove(entry)
+
+
+def completed(record: Mapping[str, Any], complete: Callable[[dict], dict] = dict) -> dict:
+    """A record as it reads from JSON, with the fields that `complete` adds."""
+    return json.loads(json.dumps(complete(json.loads(json.dumps(record)))))
