@@ -18,7 +18,6 @@ CPU cores, nearly all of them in the plain evaluators; `--size smoke` takes a se
 import json
 import os
 import statistics
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -33,6 +32,7 @@ import tyro
 from tools.machine import load_average
 from vrstc_jax.evaluation import distances, rank
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
 
@@ -157,7 +157,7 @@ def made_up(size: Size) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measures, prints the table, and returns all figures."""
+    """Measures, prints the table, writes the file, and returns all figures."""
     if options.rounds < 1:
         raise InputError(f"--rounds {options.rounds}: give 1 or more.")
     size = SIZES[options.size]
@@ -182,6 +182,8 @@ def run(options: Options) -> dict[str, Any]:
               "mean_ap": expected, "matrix_bytes": matrix.nbytes, "our_extra_bytes": memory,
               "device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "load_average": load_average()}
     print(_report(result))
+    if options.output:
+        replace_file(options.output, json.dumps(result, indent=1).encode())
     return result
 
 
@@ -221,15 +223,8 @@ def _report(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parses, calls `run` and writes the file; bad options are one line and exit code 2."""
-    options = tyro.cli(Options, prog="benchmark_evaluation", args=arguments, description=__doc__)
-    try:
-        result = run(options)
-        if options.output:
-            replace_file(options.output, json.dumps(result, indent=1).encode())
-    except InputError as error:
-        print(f"benchmark_evaluation: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Parses and calls `run`; bad options are one line and exit code 2."""
+    run_as_command(lambda: run(tyro.cli(Options, prog="benchmark_evaluation", args=arguments, description=__doc__)))
 
 
 if __name__ == "__main__":
