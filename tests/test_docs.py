@@ -8,6 +8,8 @@ import jax
 import pytest
 import tyro
 
+from vrstc_jax.attention import temporal_attention
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -51,18 +53,12 @@ def test_forward_mode_is_refused_as_the_page_says(setting):
             jax.eval_shape(jax.jacfwd(lambda f: op(f, adjacent, block_size=block_size)), current)
 
 
-def test_the_default_is_whole_up_to_64_mib(monkeypatch):
-    from vrstc_jax.attention import op
+def test_the_default_is_whole_up_to_64_mib():
+    def program(frames):
+        map_of = lambda *shape: jax.ShapeDtypeStruct((*shape, 8), "float32")
+        return str(jax.make_jaxpr(temporal_attention)(map_of(64, 32), map_of(frames, 64, 32)))
 
-    def map_of(*shape):
-        return jax.ShapeDtypeStruct((*shape, 8), "float32")
-
-    chosen = []
-    for module in (op.whole, op.blocks):
-        monkeypatch.setattr(module, "attend", lambda *_, m=module: chosen.append(m) or _[-1].current)
-    for frames in (4, 5):
-        jax.eval_shape(op.temporal_attention, map_of(64, 32), map_of(frames, 64, 32))
-    assert chosen == [op.whole, op.blocks]
+    assert "scan" not in program(4) and "scan" in program(5)  # over blocks of rows
 
 
 def test_every_command_is_one_that_the_tool_takes(monkeypatch):

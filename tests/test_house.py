@@ -169,16 +169,28 @@ def test_everything_public_is_described():
     assert not missing, "\n".join(missing)
 
 
-def test_options_of_the_ground_floors_are_keyword_only():
-    from vrstc_jax import attention
-    from vrstc_jax.models import losses
-    from vrstc_jax.ops import regions
+# It stands in for `lax.conv_general_dilated` in Flax's layers, which pass it arguments by position.
+POSITIONAL_BY_CONTRACT = {"vrstc_jax.ops.convolution.convolution"}
 
-    for module in (attention, losses, regions):
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            if function.__module__ == module.__name__ and not name.startswith("_"):
-                for option in inspect.signature(function).parameters.values():
-                    assert option.default is option.empty or option.kind is option.KEYWORD_ONLY, name
+
+def options_by_position(module):
+    """Public functions of a module, and methods of its public classes, with a default for a positional argument."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.FunctionDef) and node.args.defaults:
+            name = f"{module}.{node.name}"
+            if name not in POSITIONAL_BY_CONTRACT and (not node.name.startswith("_") or node.name == "__call__"):
+                yield f"{name}: {ast.unparse(node.args)}"
+
+
+def test_options_of_the_ground_floors_are_keyword_only():
+    ours = [module for module in MODULES
+            if room_of(module) in ("attention", "ops") or module == "vrstc_jax.models.losses"]
+    assert {"vrstc_jax.attention.op", "vrstc_jax.ops.masks", "vrstc_jax.models.losses"} <= set(ours)
+    assert not [found for module in ours for found in options_by_position(module)]
+    # The op's first arguments are arrays, and all else has a default.
+    for function in (vrstc_jax.temporal_attention, vrstc_jax.attention_weights):
+        assert [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty] == [
+            "current", "adjacent"]
 
 
 def test_every_room_has_a_name_that_says_something():

@@ -153,7 +153,7 @@ class TestRefused:
 
     def rewritten(self, path, change):
         with safetensors.safe_open(path, "numpy") as file:
-            header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+            header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         change(header, tensors)
         safetensors.numpy.save_file(tensors, path, header)
 

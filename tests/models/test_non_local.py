@@ -15,7 +15,7 @@ from comparing import difference, pictures, randomised
 from vrstc_jax import config as configs
 from vrstc_jax.models import non_local
 from vrstc_jax.models.non_local import NonLocal
-from vrstc_jax.models.resnet import ResNet, non_local_places
+from vrstc_jax.models.resnet import ResNet, non_local_positions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -100,7 +100,7 @@ def test_frame_by_frame_is_the_same(monkeypatch):
         return jax.jit(jax.value_and_grad(forward, (0, 1)))(variables["params"], x)
 
     whole = run()
-    monkeypatch.setattr(non_local, "_WHOLE", 3 * 2 * 2 - 1)
+    monkeypatch.setattr(non_local, "_AT_ONCE", 3 * 2 * 2 - 1)
     for got, wanted in zip(jax.tree.leaves(run()), jax.tree.leaves(whole), strict=True):
         assert difference(got, wanted) <= ROUNDING
 
@@ -109,12 +109,12 @@ def test_frame_by_frame_is_the_same(monkeypatch):
     (4, 2, (2, 4)), (6, 3, (2, 4, 6)), (1, 1, (1,)), (3, 0, ()), (3, 3, (1, 2, 3)), (6, 2, (3, 6)),
     (4, 3, (1, 2, 4))])
 def test_places(blocks, count, places):
-    assert non_local_places(blocks, count) == places
+    assert non_local_positions(blocks, count) == places
 
 
 def test_more_than_there_is_room_for():
     with pytest.raises(ValueError, match="room for 0 to 2 non-local ones. Got 3"):
-        non_local_places(2, 3)
+        non_local_positions(2, 3)
 
 
 def test_the_papers_five_stand_where_design_puts_them():

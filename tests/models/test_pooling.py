@@ -179,11 +179,6 @@ def test_the_largest_and_its_gradient():
     np.testing.assert_array_equal(jax.grad(lambda x: largest(x, 1).sum())(x), [[0, 1, 0], [0, 1, 0]])
 
 
-def test_no_such_pooling():
-    with pytest.raises(ValueError, match="average, maximum, .* Got 'median'"):
-        named("median")
-
-
 # The two parts of ASTPN, on a pair.
 
 
@@ -196,7 +191,7 @@ def test_sequences_of_a_pair_in_loops():
     second_valid = np.array([[True] * 5, [True] * 5, [True, True, True, False, False]])
     blanked = (np.where(valid[..., None], x, 1e3).astype(np.float32)
                for x, valid in ((first, first_valid), (second, second_valid)))
-    got = jax.jit(network.apply)(variables, *blanked, first_valid, second_valid)
+    got = jax.jit(network.apply)(variables, *blanked, first_valid=first_valid, second_valid=second_valid)
     for i in range(3):
         wanted = pair(np.float64(first[i, first_valid[i]]), np.float64(second[i, second_valid[i]]), matrix)
         for ours, theirs in zip(got, wanted):

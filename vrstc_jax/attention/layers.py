@@ -1,35 +1,39 @@
 """Temporal attention as a Flax Linen layer."""
 
+from typing import Protocol
+
 import flax.linen as nn
 import jax
 
 from vrstc_jax.attention.op import temporal_attention
+from vrstc_jax.attention.weights import Precision
 
 
 class TemporalAttention(nn.Module):
-    """`temporal_attention` over a batch. It has no parameters unless projections are asked for.
+    """`temporal_attention` over a batch. It has no parameters unless it projects.
 
     Called with current [B, H, W, C] and adjacent [B, H', W', C] or [B, T, H', W', C], it returns
     [B, H, W, C]; without the batch axis on both, it is the op itself. `payload` and `adjacent_mask`, where
     given, have the batch axis that `adjacent` has.
 
     Attributes:
-      patch_size, softmax_scale, block_size, precision: as `temporal_attention` takes them.
-      compared_features: channels of 1×1 projections of `current` and of `adjacent` that are compared in
-        their place; None: they are compared as they are.
-      carried_features: channels of a 1×1 projection of what is carried over, `adjacent` or `payload`; None:
-        it is carried over as it is.
+      patch_size, softmax_scale, block_size, precision: as of `temporal_attention`.
+      compared_features: channels of 1×1 projections of `current` and `adjacent`, which are compared instead of
+        the maps themselves; None: no projection.
+      carried_features: channels of a 1×1 projection of what is carried over, `adjacent` or `payload`; None: no
+        projection.
     """
 
     patch_size: int = 3
     softmax_scale: float = 10.0
     block_size: int | None = None
-    precision: str | jax.lax.Precision | None = None
+    precision: Precision = None
     compared_features: int | None = None
     carried_features: int | None = None
 
     @nn.compact
-    def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
+    def __call__(self, current: jax.Array, adjacent: jax.Array, *, adjacent_mask: jax.Array | None = None,
+                 payload: jax.Array | None = None) -> jax.Array:
         if self.carried_features:
             carried = adjacent if payload is None else payload
             payload = nn.Dense(self.carried_features, name="carried")(carried)
@@ -40,7 +44,17 @@ class TemporalAttention(nn.Module):
         return over_batch(self, current, adjacent, adjacent_mask, payload)
 
 
-def over_batch(layer, current, adjacent, adjacent_mask, payload):
+class Options(Protocol):
+    """What the Linen and the NNX layer share."""
+
+    patch_size: int
+    softmax_scale: float
+    block_size: int | None
+    precision: Precision
+
+
+def over_batch(layer: Options, current: jax.Array, adjacent: jax.Array, adjacent_mask: jax.Array | None,
+               payload: jax.Array | None) -> jax.Array:
     """The op with a layer's options, over the batch axis that all arrays have, or none.
 
     Raises:

@@ -1,24 +1,26 @@
 """Temporal attention as a Flax NNX module."""
 
+import jax
 from flax import nnx
 
 from vrstc_jax.attention.layers import over_batch
+from vrstc_jax.attention.weights import Precision
 
 
 class TemporalAttention(nnx.Module):
     """The Linen layer of the same name as an NNX module; its call and options are the same.
 
     Args:
-      features: channels of `current` and `adjacent`; needed only with projections.
-      payload_features: channels of `payload`, where one is projected; None: none is given.
+      features: channels of `current` and `adjacent`; needed only to project.
+      payload_features: channels of `payload`, where one is projected; None: the layer is called without a payload.
       rngs: for the projections' parameters.
 
     Raises:
-      ValueError: projections are asked for without `features` or `rngs`.
+      ValueError: a projection lacks `features` or `rngs`.
     """
 
     def __init__(self, features: int | None = None, *, patch_size: int = 3, softmax_scale: float = 10.0,
-                 block_size: int | None = None, precision=None, compared_features: int | None = None,
+                 block_size: int | None = None, precision: Precision = None, compared_features: int | None = None,
                  carried_features: int | None = None, payload_features: int | None = None,
                  rngs: nnx.Rngs | None = None):
         if (compared_features or carried_features) and (features is None or rngs is None):
@@ -27,17 +29,18 @@ class TemporalAttention(nnx.Module):
         self.patch_size, self.softmax_scale = patch_size, softmax_scale
         self.block_size, self.precision = block_size, precision
 
-        def projection(inputs, outputs):
-            return nnx.Linear(inputs, outputs, rngs=rngs) if outputs else None
+        def projection(inputs: int | None, outputs: int | None) -> nnx.Linear | None:
+            return nnx.Linear(inputs, outputs, rngs=rngs) if inputs and outputs and rngs else None
 
         self.current = projection(features, compared_features)
         self.adjacent = projection(features, compared_features)
         self.carried = projection(payload_features or features, carried_features)
 
-    def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
+    def __call__(self, current: jax.Array, adjacent: jax.Array, *, adjacent_mask: jax.Array | None = None,
+                 payload: jax.Array | None = None) -> jax.Array:
         if self.carried is not None:
             payload = self.carried(adjacent if payload is None else payload)
-        if self.current is not None:
+        if self.current is not None and self.adjacent is not None:
             payload = adjacent if payload is None else payload
             current, adjacent = self.current(current), self.adjacent(adjacent)
         return over_batch(self, current, adjacent, adjacent_mask, payload)

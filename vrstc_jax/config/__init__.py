@@ -31,6 +31,7 @@ from vrstc_jax.config.method import (
     ReidTask,
     STCnet,
     STCnetTask,
+    StrideOn,
     TemporalForm,
     Training,
 )
@@ -40,4 +41,4 @@ from vrstc_jax.config.sizes import SIZES, SizeName, get
 __all__ = [
     "GENERATOR_FORMS", "SIZES", "Autoencoder", "Compute", "Config", "Discriminators", "GeneratorForm", "Losses",
     "Masks", "Pooling", "Reconstruction", "Reid", "ReidLosses", "ReidTask", "STCnet", "STCnetTask", "SizeName",
-    "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]
+    "StrideOn", "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]

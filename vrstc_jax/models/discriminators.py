@@ -1,6 +1,7 @@
 """The discriminators D_g and D_l of STCnet (section 3.4)."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -16,7 +17,7 @@ class Discriminator(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, frames):
+    def __call__(self, frames: jax.Array) -> jax.Array:
         x = frames
         for i, width in enumerate(self.config.widths):
             x = nn.leaky_relu(conv3x3(width, stride=2, dtype=self.dtype, name=f"conv{i + 1}")(x), self.config.slope)
@@ -30,10 +31,10 @@ class DiscriminatorPair(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, frames, masks):
+    def __call__(self, frames: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
         whole = Discriminator(self.config, self.dtype, name="global")(frames)
         if self.config.local_input == "cropped":
-            part = crop_to_mask(frames, masks, frames.shape[1:3])
+            part = crop_to_mask(frames, masks, (frames.shape[1], frames.shape[2]))
         else:
             part = jnp.where(masks > 0.5, frames, 0.0)
         return whole, Discriminator(self.config, self.dtype, name="local")(part)

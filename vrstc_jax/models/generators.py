@@ -1,11 +1,10 @@
-"""The networks of STCnet: generators G_s and G_t, discriminators D_g and D_l (sections 3.1 to 3.4).
+"""The generators G_s and G_t of STCnet (sections 3.1 to 3.3).
 
-Frames are float [B, H, W, 3] in [−1, 1], masks [B, H, W, 1] with 1 where the person is hidden. The widths
-and whatever else the paper leaves open are in `config.STCnet` and `config.Discriminators`.
+Frames are float [B, H, W, 3] in [−1, 1], masks [B, H, W, 1] with 1 where the person is hidden. The widths and
+whatever else the paper leaves open are in `config.STCnet`.
 
-Modules have a `dtype` as Flax's layers do: what convolutions and attention are given, whatever the type of the
-parameters and of what comes in; None: the type that the two promote to. All else is computed in the parameters'
-type, in which pictures and logits come out.
+Modules have a `dtype` as Flax's layers do: the type in which convolutions and attention are computed; None: the one
+that parameters and input promote to. All else is computed, and returned, in the parameters' type.
 """
 
 import dataclasses
@@ -22,6 +21,9 @@ from vrstc_jax.models.blend import Blend, from_blocks, to_blocks
 from vrstc_jax.models.layers import Deconvolution, conv3x3
 from vrstc_jax.ops.regions import copy_back
 
+# A side's frames [B, T, H, W, 3] and their features [B, T, H/4, W/4, C].
+Side = tuple[jax.Array, jax.Array]
+
 
 class Encoder(nn.Module):
     """Five convolutions, then dilated ones, all 3×3 with ELU: [B, H, W, I] to [B, H/4, W/4, C]."""
@@ -30,7 +32,7 @@ class Encoder(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         c, conv = self.config, partial(conv3x3, dtype=self.dtype)
         for i, (width, stride) in enumerate(zip(c.widths, c.strides, strict=True)):
             x = nn.elu(conv(width, stride=stride, name=f"conv{i + 1}")(x))
@@ -46,31 +48,30 @@ class Decoder(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.elu(Deconvolution(self.config.decoder_width, self.dtype, name="deconv1")(x))
         return nn.tanh(Deconvolution(3, self.dtype, name="deconv2")(x))
 
 
 class SpatialGenerator(nn.Module):
-    """G_s: guesses the hidden part from the visible part of the same frame."""
+    """G_s: completes the hidden part from the visible part of the same frame."""
 
     config: configs.STCnet
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, frames, masks):
-        """frames [B, H, W, 3], whatever stands in the hole is not used; masks [B, H, W, 1]. Returns G_s."""
+    def __call__(self, frames: jax.Array, masks: jax.Array) -> jax.Array:
+        """frames [B, H, W, 3], of which the hidden part is ignored; masks [B, H, W, 1]. Returns [B, H, W, 3]."""
         visible = jnp.where(masks > 0.5, 0.0, frames)
         features = Encoder(self.config.spatial, self.dtype, name="encoder")(jnp.concatenate([visible, masks], -1))
         return Decoder(self.config.spatial, self.dtype, name="decoder")(features)
 
 
 class TemporalGenerator(nn.Module):
-    """G_t: rebuilds the hidden part from the frames before and after, by temporal attention.
+    """G_t: completes the hidden part from the frames before and after, by temporal attention.
 
-    Encoding the neighbours is a method of its own, so that a frame is encoded once however many frames are
-    completed from it. The config's `temporal_form` gives the networks of the paper's ablation instead
-    (Table 1): neighbours' features as they are, or no neighbours and an encoder of three times the filters.
+    Encoding the neighbours is a separate method, so that a frame is encoded once however many frames are completed
+    from it. The config's `temporal_form` replaces G_t by another row of the paper's ablation (Table 1).
     """
 
     config: configs.STCnet
@@ -90,19 +91,20 @@ class TemporalGenerator(nn.Module):
             if c.transport:
                 self.blend = Blend(c.blend_width, self.dtype)
 
-    def encode(self, frames, *, following: bool = False):
-        """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]; of no channel where they are not used."""
+    def encode(self, frames: jax.Array, *, following: bool = False) -> jax.Array:
+        """Neighbours' features: [B, H, W, 3] to [B, H/4, W/4, C]; without channels where they are not used."""
         if not self.config.form.neighbours:
             return frames[..., :0]
         return (self.following_encoder if following else self.neighbour_encoder)(frames)
 
-    def __call__(self, frames, masks, previous, following):
+    def __call__(self, frames: jax.Array, masks: jax.Array, previous: jax.Array,
+                 following: jax.Array) -> jax.Array:
         """frames: x̂1 [B, H, W, 3]; masks [B, H, W, 1]; previous, following: x_p, x_n [B, T, H, W, 3]."""
         encoded = [self._encode_all(side, following=last) for side, last in
                    ((previous, False), (following, True))]
         return self.generate(frames, masks, (previous, encoded[0]), (following, encoded[1]))
 
-    def generate(self, frames, masks, previous, following):
+    def generate(self, frames: jax.Array, masks: jax.Array, previous: Side, following: Side) -> jax.Array:
         """As `__call__`, with each side as (frames [B, T, H, W, 3], features [B, T, H/4, W/4, C])."""
         current = self.current_encoder(jnp.concatenate([frames, masks], -1))
         if not self.config.form.neighbours:
@@ -117,30 +119,32 @@ class TemporalGenerator(nn.Module):
         nearest = [side[0][:, 0] for side in (previous, following)]
         return self.blend(generated, frames, masks, carried, nearest)
 
-    def attention(self, frames, masks, previous, following):
-        """Where each patch looked: weights [B, H/4, W/4, T, H/4, W/4] over each side's features."""
+    def attention(self, frames: jax.Array, masks: jax.Array, previous: Side,
+                  following: Side) -> tuple[jax.Array, ...]:
+        """What each patch attends to: weights [B, H/4, W/4, T, H/4, W/4] over each side's features."""
         current = self.current_encoder(jnp.concatenate([frames, masks], -1))
         c, scale = self.config, self._softmax_scale()
         return tuple(jax.vmap(lambda f, r: attention_weights(f, r, patch_size=c.patch_size,
                                                              softmax_scale=scale))(current, features)
                      for _, features in (previous, following))
 
-    def _softmax_scale(self):
+    def _softmax_scale(self) -> float | jax.Array:
         return self.scale if self.config.learned_scale else self.config.softmax_scale
 
-    def _encode_all(self, frames, *, following):
+    def _encode_all(self, frames: jax.Array, *, following: bool) -> jax.Array:
         batch, count = frames.shape[:2]
         features = self.encode(frames.reshape(batch * count, *frames.shape[2:]), following=following)
         return features.reshape(batch, count, *features.shape[1:])
 
-    def _attend(self, current, frames, features):
+    def _attend(self, current: jax.Array, frames: jax.Array,
+                features: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Attended features, and with `transport` the pixels that the same weights carry over."""
         c, scale = self.config, self._softmax_scale()
-        payload = features
+        payload, block = features, frames.shape[2] // features.shape[2]
         if c.transport:
-            block = frames.shape[2] // features.shape[2]
             payload = jnp.concatenate([features, to_blocks(frames, block).astype(features.dtype)], -1)
 
-        def one(current, features, payload):
+        def one(current: jax.Array, features: jax.Array, payload: jax.Array) -> jax.Array:
             return temporal_attention(current, features, patch_size=c.patch_size, softmax_scale=scale,
                                       payload=payload)
 
@@ -165,7 +169,8 @@ class Generators(nn.Module):
         self.spatial = SpatialGenerator(self.config, self.dtype)
         self.temporal = TemporalGenerator(self.config, self.dtype) if self.config.form.temporal else None
 
-    def __call__(self, frames, masks, previous, following):
+    def __call__(self, frames: jax.Array, masks: jax.Array, previous: jax.Array,
+                 following: jax.Array) -> tuple[jax.Array, jax.Array]:
         """frames [B, H, W, 3], masks [B, H, W, 1], previous and following [B, T, H, W, 3].
 
         Returns:
@@ -177,25 +182,31 @@ class Generators(nn.Module):
         generated = self.temporal(first, masks, previous, following)
         return first, copy_back(generated, frames, masks)
 
-    def complete_spatially(self, frames, masks):
+    def complete_spatially(self, frames: jax.Array, masks: jax.Array) -> jax.Array:
         """x̂1 (equation 5)."""
         return copy_back(self.spatial(frames, masks), frames, masks)
 
-    def encode_neighbours(self, frames, *, following: bool = False):
-        """Features of unoccluded frames [B, H, W, 3], to be used again: [B, H/4, W/4, C]."""
+    def encode_neighbours(self, frames: jax.Array, *, following: bool = False) -> jax.Array:
+        """Features of unoccluded frames, for `complete_from_encoded`: [B, H, W, 3] to [B, H/4, W/4, C]."""
         if self.temporal is None:
             return frames[..., :0]
         return self.temporal.encode(frames, following=following)
 
-    def complete_from_encoded(self, frames, masks, previous, following):
-        """x̂1 and x̂2 with neighbours encoded before: each side (frames, features), [B, T, …]."""
+    def complete_from_encoded(self, frames: jax.Array, masks: jax.Array, previous: Side,
+                              following: Side) -> tuple[jax.Array, jax.Array]:
+        """x̂1 and x̂2 from neighbours that `encode_neighbours` encoded; each side is (frames, features), [B, T, …]."""
         first = self.complete_spatially(frames, masks)
         if self.temporal is None:
             return first, first
         return first, copy_back(self.temporal.generate(first, masks, previous, following), frames, masks)
 
-    def attention(self, frames, masks, previous, following):
-        """Where each patch of x̂1 looked in each side's frames; arguments as `complete_from_encoded`."""
+    def attention(self, frames: jax.Array, masks: jax.Array, previous: Side,
+                  following: Side) -> tuple[jax.Array, ...]:
+        """What each patch of x̂1 attends to on each side; arguments as `complete_from_encoded`.
+
+        Raises:
+          ValueError: the config's form has no attention.
+        """
+        if self.temporal is None or not self.config.form.attention:
+            raise ValueError(f"the form '{self.config.temporal_form}' has no attention.")
         return self.temporal.attention(self.complete_spatially(frames, masks), masks, previous, following)
-
-

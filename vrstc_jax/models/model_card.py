@@ -1,6 +1,7 @@
-"""What a model file is, as text."""
+"""A summary of a model file, as text."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from textwrap import indent
 
@@ -13,8 +14,8 @@ from vrstc_jax.models.model_file import Model, default_model_path, load_model
 _METHODS = ("copy", "mean", "telea", "spatial", "stcnet")
 
 
-def model_card(path=None) -> str:
-    """What the model in a file is, where it came from and what it reached; None: the default model.
+def model_card(path: str | os.PathLike | None = None) -> str:
+    """What the model in a file is, how it was trained and what it reached; None: the default model.
 
     Raises:
       InputError: as `load_model`.

@@ -1,10 +1,11 @@
 """The model file: everything that completing a tracklet needs, in one safetensors file.
 
-Tensors are the generators', the discriminators' (so that training can go on from it) and the re-ID
-network's; the header holds, as JSON, the config, τ, the identities and the provenance. A re-ID network can
-also be a file of its own, which is what step 5 leaves.
+Its tensors are those of the generators, of the discriminators (so that training can go on from it) and of the re-ID
+network; its header holds, as JSON, the config, τ, the identities and the provenance. A re-ID network alone has another
+kind of file, which steps 1 and 5 write.
 """
 
+import os
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -27,15 +28,15 @@ class Model:
     """A trained VRSTC model.
 
     Attributes:
-      config: what it was made with.
-      generators: parameters of `networks.Generators`.
-      discriminators: parameters of `networks.DiscriminatorPair`.
+      config: the one it was trained with.
+      generators: parameters of `generators.Generators`.
+      discriminators: parameters of `discriminators.DiscriminatorPair`.
       reid: variables of `reid.ReidNet`, which locates and guides.
       identities: the training identities, in the classifier's order.
       tau: a band is occluded where its score is below this.
       provenance: how it was made: command, steps, data, figures, and under 'held_out' the frames that
         were kept from training, {tracklet: [[frame names of a run], …]}.
-      digest: SHA-256 of the tensors, as the file has it; '' before it is saved.
+      digest: SHA-256 of the tensors, as in the file; '' before it is saved.
     """
 
     config: configs.Config
@@ -50,15 +51,15 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class ReidModel:
-    """A trained re-ID network: what tells people apart.
+    """A trained re-ID network.
 
     Attributes:
-      config: its shape.
+      config: the network's shape.
       variables: of `reid.ReidNet`.
       identities: the training identities, in the classifier's order.
       provenance: how it was made.
       digest: as `Model.digest`.
-      network: whose variables they are, 'ReidNet' or 'PairScorer'; only the first has features of tracklets.
+      network: the class of the network, 'ReidNet' or 'PairScorer'; only the first has features of tracklets.
     """
 
     config: configs.Reid
@@ -69,11 +70,11 @@ class ReidModel:
     network: str = "ReidNet"
 
 
-def save_model(path, model: Model, *, half: bool = False) -> None:
+def save_model(path: str | os.PathLike, model: Model, *, half: bool = False) -> None:
     """Writes the model to `path`, under a temporary name first.
 
     Args:
-      half: tensors in half precision (float16), which takes half the place; loaded, they are float32 again.
+      half: store tensors as float16, in half the size; loaded, they are float32 again.
 
     Raises:
       InputError: the file cannot be written.
@@ -86,12 +87,12 @@ def save_model(path, model: Model, *, half: bool = False) -> None:
 
 
 def default_model_path() -> Path:
-    """Where the default model lies, which comes with the package: size `small`, made on walkers alone
+    """The file of the default model, which comes with the package: size `small`, trained on made-up walkers
     (`experiments.default_model`)."""
     return Path(str(resources.files("vrstc_jax") / "weights" / "small.safetensors"))
 
 
-def load_model(path=None) -> Model:
+def load_model(path: str | os.PathLike | None = None) -> Model:
     """The model in a file that `vrstc fit` or `save_model` wrote; None: the default model.
 
     Raises:
@@ -100,13 +101,13 @@ def load_model(path=None) -> Model:
     if path is None:
         path = default_model_path()
         if not path.is_file():
-            raise InputError(f"{path}: the default model is not there; install vrstc_jax again, or name a model.")
+            raise InputError(f"{path}: the default model is missing; install vrstc_jax again, or name a model.")
     _, parts, description, digest = read_tensors(path, kinds={_KIND: FORMAT}, what="a VRSTC model",
                                                  make="`vrstc fit`")
     return _model(path, parts, description, digest)
 
 
-def save_reid(path, model: ReidModel) -> None:
+def save_reid(path: str | os.PathLike, model: ReidModel) -> None:
     """Writes a re-ID network to `path`, under a temporary name first.
 
     Raises:
@@ -117,7 +118,7 @@ def save_reid(path, model: ReidModel) -> None:
     write_tensors(path, {"reid": model.variables}, description, kind=_REID_KIND, version=REID_FORMAT)
 
 
-def load_reid(path) -> ReidModel:
+def load_reid(path: str | os.PathLike) -> ReidModel:
     """The re-ID network in a file that `save_reid` wrote, or the one in a whole model's file.
 
     Raises:
@@ -137,11 +138,11 @@ def load_reid(path) -> ReidModel:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
 
 
-def _cast(parts, source, target):
+def _cast(parts: dict, source: type, target: type) -> dict:
     return jax.tree.map(lambda x: np.asarray(x).astype(target) if x.dtype == source else x, parts)
 
 
-def _model(path, parts, description, digest):
+def _model(path: str | os.PathLike, parts: dict, description: dict, digest: str) -> Model:
     try:
         return Model(config=configs.from_dict(description["config"]), identities=tuple(description["identities"]),
                      tau=description["tau"], provenance=description["provenance"], digest=digest,

@@ -1,9 +1,10 @@
 """The re-ID network R: a ResNet over the frames of a clip, pooled, and a classifier over identities.
 
-It serves three ends: its features of bands locate what is hidden (section 3.2), its classifier guides the
-generators while they train (equation 9), and its features of clips say who it is (section 4.2). The first
-two are of the network without non-local blocks, the third of the one with them.
+It has three uses: its features of bands locate what is hidden (section 3.2), its classifier guides the generators
+while they train (equation 9), and its features of clips rank people (section 4.2). The first two are of the network
+without non-local blocks, the third of the one with them.
 """
+
 
 import flax.linen as nn
 import jax
@@ -42,70 +43,69 @@ class ReidNet(nn.Module):
         if self.config.locating_loss:
             self.hidden_bands = occlusion_head(self.config)
 
-    def __call__(self, clips, *, train: bool = False):
+    def __call__(self, clips: jax.Array, *, train: bool = False) -> jax.Array:
         """clips float [B, T, H, W, 3] in [−1, 1], resized if need be; logits [B, K]."""
         return self.outputs(clips, train=train)[0]
 
-    def outputs(self, clips, *, train: bool = False):
+    def outputs(self, clips: jax.Array, *, train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array | float]:
         """For training, of clips as above: (logits [B, K], features [B, C'], the pooling's penalty)."""
         features, penalty = self._pooled(clips, None, train)
         return self.classifier(features), features, penalty
 
-    def located_outputs(self, clips, *, train: bool = False):
-        """As `outputs`, and how much of each band, and of each cell, looks hidden: logits [B, T, 3] of
-        `hidden_bands`, and [B, T, h, w] or None where there are no cells.
+    def located_outputs(self, clips: jax.Array, *, train: bool = False) -> tuple:
+        """As `outputs`, and how much of each band and each cell looks hidden: the occlusion head's logits [B, T, 3],
+        and [B, T, h, w] or None where it has no cells.
 
         The config's `locating_loss` must not be 0.
         """
         stages = clip_stages(self.backbone, clips, train=train)
         features, penalty = self.pooling(stages[-1])
         compared = self.hidden_bands.features(stages)
-        weights = jax.nn.softmax(self.hidden_bands.worth(compared), axis=1)[..., None]
+        weights = jax.nn.softmax(self.hidden_bands.log_weights(compared), axis=1)[..., None]
         mean = (weights * compared).sum(1, keepdims=True)
         return (self.classifier(features), features, penalty, self.hidden_bands(compared, mean),
                 self.hidden_bands.cells(compared, mean))
 
-    def compared(self, frames):
-        """What locating compares of frames (as of `maps`), and what each counts in a tracklet's mean:
-        `features` and `worth` of `hidden_bands`."""
+    def compared(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The occlusion head's `features` of frames (as of `maps`), and their `log_weights` in a tracklet's mean."""
         features = self.hidden_bands.features(self.backbone(normalise(resized(frames, self.config)),
                                                             every_stage=True))
-        return features, self.hidden_bands.worth(features)
+        return features, self.hidden_bands.log_weights(features)
 
-    def hidden(self, features, mean):
+    def hidden(self, features: jax.Array, mean: jax.Array) -> jax.Array:
         """How much of each band looks hidden, logits [..., 3], of `compared` features and their tracklet's mean."""
         return self.hidden_bands(features, mean)
 
-    def features(self, clips, *, valid=None, train: bool = False):
-        """What tells people apart: clips as above to [B, C'], C' = C of the feature maps unless the pooling
+    def features(self, clips: jax.Array, *, valid: jax.Array | None = None, train: bool = False) -> jax.Array:
+        """What people are ranked by: clips as above to [B, C'], C' = C of the feature maps unless the pooling
         projects.
 
         Args:
-          valid: bool [B, T], false where a frame is padding, whose content then counts for nothing; None: no
-            frame is.
+          valid: bool [B, T], false where a frame is padding, whose content is then ignored; None: all are valid.
         """
         return self._pooled(clips, valid, train)[0]
 
-    def maps(self, frames, *, train: bool = False):
+    def maps(self, frames: jax.Array, *, train: bool = False) -> jax.Array:
         """Feature maps [B, h, w, C] of frames float [B, H, W, 3] in [−1, 1], resized if need be.
 
-        Frames are on their own, also to non-local blocks.
+        Each frame is a clip of its own to non-local blocks.
         """
         return self.backbone(normalise(resized(frames, self.config)), train=train)
 
-    def bands(self, frames):
+    def bands(self, frames: jax.Array) -> jax.Array:
         """v_t^k of equation 11: the features of the three bands of each frame, [B, 3, C]."""
         return band_means(self.maps(frames))
 
-    def _pooled(self, clips, valid, train):
+    def _pooled(self, clips: jax.Array, valid: jax.Array | None,
+                train: bool) -> tuple[jax.Array, jax.Array | float]:
         return self.pooling(clip_maps(self.backbone, clips, valid=valid, train=train), valid=valid)
 
 
 class PairScorer(nn.Module):
-    """ASTPN (Xu et al., ICCV 2017): the distance of two clips, each pooled in the light of the other.
+    """ASTPN (Xu et al., ICCV 2017): the distance of two clips, each pooled by attention to the other.
 
-    Which frames count depends on what they are compared with, so that a tracklet has no feature of its own:
-    it has the rows of `embed`, and a pair has a distance. The backbone is ours, not their three layers.
+    A frame's weight depends on the other clip, so that a tracklet has no feature independent of what it is compared
+    with: it has the rows of `embed`, and a pair has a distance. The backbone is ours, not their three layers.
 
     Attributes:
       config: the backbone's shape, `embedding` and `pyramid`.
@@ -123,7 +123,8 @@ class PairScorer(nn.Module):
         self.attention = PairAttention()
         self.classifier = nn.Dense(self.identities, kernel_init=_CLASSIFIER_INIT)
 
-    def __call__(self, first, second, *, train: bool = False):
+    def __call__(self, first: jax.Array, second: jax.Array, *,
+                 train: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Clips float [B, T, H, W, 3] and [B, S, H, W, 3] in [−1, 1], of the same person or not.
 
         Returns:
@@ -131,32 +132,36 @@ class PairScorer(nn.Module):
         """
         return self.compare(self.embed(first, train=train), self.embed(second, train=train))
 
-    def embed(self, clips, *, valid=None, train: bool = False):
+    def embed(self, clips: jax.Array, *, valid: jax.Array | None = None, train: bool = False) -> jax.Array:
         """The rows of clips as above, [B, T, E]; `valid` as of `ReidNet.features`."""
         return self.sequence(clip_maps(self.backbone, clips, valid=valid, train=train), valid=valid)
 
-    def compare(self, first, second, *, first_valid=None, second_valid=None):
+    def compare(self, first: jax.Array, second: jax.Array, *, first_valid: jax.Array | None = None,
+                second_valid: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rows [B, T, E] and [B, S, E] of `embed`, pair by pair, to what `__call__` returns."""
-        pooled = self.attention(first, second, first_valid, second_valid)
-        return distance(*pooled), *map(self.classifier, pooled)
+        one, other = self.attention(first, second, first_valid=first_valid, second_valid=second_valid)
+        return distance(one, other), self.classifier(one), self.classifier(other)
 
-    def distances(self, queries, gallery, *, queries_valid=None, gallery_valid=None):
+    def distances(self, queries: jax.Array, gallery: jax.Array, *, queries_valid: jax.Array | None = None,
+                  gallery_valid: jax.Array | None = None) -> jax.Array:
         """Distances [Q, G] of every query from every entry of the gallery: rows [Q, T, E] and [G, S, E]."""
-        def from_all(entry, entry_valid):
+        def from_all(entry: jax.Array, entry_valid: jax.Array | None) -> jax.Array:
             entries = jnp.broadcast_to(entry, (len(queries), *entry.shape))
-            usable = None if entry_valid is None else jnp.broadcast_to(entry_valid, entries.shape[:2])
-            return distance(*self.attention(queries, entries, queries_valid, usable))
+            valid = None if entry_valid is None else jnp.broadcast_to(entry_valid, entries.shape[:2])
+            return distance(*self.attention(queries, entries, first_valid=queries_valid, second_valid=valid))
 
         valid_axis = None if gallery_valid is None else 0
         return jax.vmap(from_all, (0, valid_axis), 1)(gallery, gallery_valid)
 
 
-def clip_maps(backbone: ResNet, clips, *, valid=None, train: bool = False):
+def clip_maps(backbone: ResNet, clips: jax.Array, *, valid: jax.Array | None = None,
+              train: bool = False) -> jax.Array:
     """Feature maps [B, T, h, w, C] of clips float [B, T, H, W, 3] in [−1, 1], resized if need be."""
     return clip_stages(backbone, clips, valid=valid, train=train)[-1]
 
 
-def clip_stages(backbone: ResNet, clips, *, valid=None, train: bool = False):
+def clip_stages(backbone: ResNet, clips: jax.Array, *, valid: jax.Array | None = None,
+                train: bool = False) -> list[jax.Array]:
     """As `clip_maps`, of every stage of the network."""
     batch, frames = clips.shape[:2]
     if valid is not None:
@@ -166,7 +171,7 @@ def clip_stages(backbone: ResNet, clips, *, valid=None, train: bool = False):
     return [maps.reshape(batch, frames, *maps.shape[1:]) for maps in stages]
 
 
-def resized(frames, config: configs.Reid):
+def resized(frames: jax.Array, config: configs.Reid) -> jax.Array:
     """Frames [B, H, W, 3] at the network's size."""
     size = (frames.shape[0], config.height, config.width, frames.shape[3])
     if frames.shape == size:
@@ -174,7 +179,8 @@ def resized(frames, config: configs.Reid):
     return jax.image.resize(frames, size, "bilinear", antialias=True)
 
 
-def initial_variables(config: configs.Reid, identities: int, key) -> dict:
+def initial_variables(config: configs.Reid, identities: int, key: jax.Array) -> dict:
     """Fresh {'params', 'batch_stats'} for `ReidNet`."""
     clips = jnp.zeros((1, 1, config.height, config.width, 3))
-    return ReidNet(config, identities).init(key, clips, method="located_outputs" if config.locating_loss else "outputs")
+    method = "located_outputs" if config.locating_loss else "outputs"  # the first also makes the occlusion head
+    return dict(ReidNet(config, identities).init(key, clips, method=method))

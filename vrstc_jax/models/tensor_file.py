@@ -1,7 +1,7 @@
-"""Files of tensors: safetensors with a header that says what they are, and digests that tell damage.
+"""Files of tensors: safetensors with a header that describes them, and digests that reveal damage.
 
-The header holds the kind and the format's number, a description as JSON, and a digest of the tensors and of
-the description. The same content is the same file, byte for byte.
+The header holds the kind and the format's number, a description as JSON, and digests of the tensors and of
+the description. Equal content gives equal files, byte for byte.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import as_path, local_file, replace_file
 
 
-def write_tensors(path, parts: dict, description: dict, *, kind: str, version: int) -> None:
+def write_tensors(path: str | os.PathLike, parts: dict, description: dict, *, kind: str, version: int) -> None:
     """Writes nested dictionaries of arrays, under a temporary name first.
 
     Args:
       parts: {name: nested dictionary of arrays}.
-      description: what JSON can hold.
-      kind: the header's key for the description; the reader asks for the same.
+      description: anything that JSON can hold.
+      kind: the header's key for the description, by which `read_tensors` knows the file.
       version: of the format.
 
     Raises:
@@ -34,14 +34,15 @@ def write_tensors(path, parts: dict, description: dict, *, kind: str, version: i
     text = json.dumps(description)
     header = {"format": str(version), "digest": _digest(tensors), "description_digest": _text_digest(text),
               kind: text}
-    replace_file(path, _in_order(safetensors.numpy.save(tensors, header)))
+    replace_file(as_path(path), _in_order(safetensors.numpy.save(tensors, header)))
 
 
-def read_tensors(path, *, kinds: dict[str, int], what: str, make: str) -> tuple[str, dict, dict, str]:
-    """(kind, parts, description, digest) of a file that `write_tensors` wrote.
+def read_tensors(path: str | os.PathLike, *, kinds: dict[str, int], what: str,
+                 make: str) -> tuple[str, dict, dict, str]:
+    """The kind, parts, description and digest of a file that `write_tensors` wrote.
 
     Args:
-      kinds: {kind: version} of those that are welcome.
+      kinds: {kind: version} of those that are accepted.
       what: what the file should be, for errors, such as 'a VRSTC model'.
       make: how one is made, for errors, such as '`vrstc fit`'.
 
@@ -55,7 +56,7 @@ def read_tensors(path, *, kinds: dict[str, int], what: str, make: str) -> tuple[
         try:
             with safetensors.safe_open(here, "numpy") as file:
                 header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{path}: this is not a whole model file ({error}); make it again.") from None
     kind = next((kind for kind in kinds if kind in header), None)
@@ -68,7 +69,7 @@ def read_tensors(path, *, kinds: dict[str, int], what: str, make: str) -> tuple[
         raise InputError(f"{path}: the model file is damaged (its tensors do not match their digest); "
                          "copy or make it again.")
     described = _text_digest(header[kind])
-    if header.get("description_digest", described) != described:
+    if header.get("description_digest", described) != described:  # the first files have none
         raise InputError(f"{path}: the model file is damaged (its description does not match its digest); "
                          "copy or make it again.")
     try:
@@ -84,7 +85,8 @@ def tensors_digest(parts: dict) -> str:
 
 def _flat(parts: dict) -> dict[str, np.ndarray]:
     parts = jax.device_get(parts)
-    return {name: np.array(value, order="C")  # as safetensors needs it; ascontiguousarray makes 0-d 1-d
+    # safetensors needs C order, and `ascontiguousarray` would make a 0-d array 1-d.
+    return {name: np.array(value, order="C")
             for name, value in sorted(traverse_util.flatten_dict(parts, sep="/").items())}
 
 
@@ -101,7 +103,7 @@ def _text_digest(text: str) -> str:
 
 
 def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its header sorted: the library's order changes from call to call."""
+    """A safetensors file with its header sorted, because the library's order changes from call to call."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()
     header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes

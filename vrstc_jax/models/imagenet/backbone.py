@@ -1,5 +1,7 @@
 """An imported backbone as a file, and whether a re-ID network can begin with it."""
 
+import os
+
 from vrstc_jax import config as configs
 from vrstc_jax.models.imagenet.layouts import Weights
 from vrstc_jax.models.tensor_file import read_tensors, write_tensors
@@ -10,7 +12,7 @@ _KIND = "vrstc_backbone"
 _MAKE = "`python tools/import_resnet50.py SOURCE OUTPUT`"
 
 
-def save_backbone(path, weights: Weights, provenance: dict) -> None:
+def save_backbone(path: str | os.PathLike, weights: Weights, provenance: dict) -> None:
     """Writes the backbone (not the head), its config's fields and where it came from to `path`.
 
     Raises:
@@ -20,11 +22,11 @@ def save_backbone(path, weights: Weights, provenance: dict) -> None:
                   {"config": weights.fields, "provenance": provenance}, kind=_KIND, version=FORMAT)
 
 
-def load_backbone(path) -> tuple[dict, dict]:
-    """(fields of `config.Reid` that the weights fix, variables of `resnet.ResNet`) of `save_backbone`'s file.
+def load_backbone(path: str | os.PathLike) -> tuple[dict, dict]:
+    """The fields of `config.Reid` that the weights fix, and variables of `resnet.ResNet`, from `save_backbone`'s file.
 
-    A re-ID network begins with them where `training.reid.initial_state` is given
-    {collection: {'backbone': variables[collection]}} to start from.
+    A re-ID network begins with them if `training.reid.initial_state` starts from
+    {collection: {'backbone': variables[collection]}}.
 
     Raises:
       InputError: there is no such file, it is damaged, or it was not imported.
@@ -40,8 +42,8 @@ def load_backbone(path) -> tuple[dict, dict]:
                          f"{_MAKE}.") from None
 
 
-def require_config(config: configs.Reid, fields: dict, *, source="the backbone") -> None:
-    """Nothing, if `config` is one that weights with these `fields` (see `load_backbone`) can serve.
+def require_config(config: configs.Reid, fields: dict, *, source: str | os.PathLike = "the backbone") -> None:
+    """Checks that weights with these `fields` (see `load_backbone`) fit a config.
 
     Raises:
       InputError: a field differs; the message says which, and what to set.

@@ -1,8 +1,11 @@
-"""What the names and axes of foreign weights mean: torchvision's and Keras' ResNets as ours."""
+"""Names and axes of foreign weights: torchvision's and Keras' ResNets in our layout."""
 
+import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +20,25 @@ from vrstc_jax.runtime.errors import InputError
 KERAS_MEAN = (123.68, 116.779, 103.939)  # red, green, blue, of 255
 _DEPTHS = {((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34, ((3, 4, 6, 3), True): 50,
            ((3, 4, 23, 3), True): 101, ((3, 8, 36, 3), True): 152}
-# What a foreign file must fill; non-local blocks are not among it.
+# The parts that a foreign file must have; it has no non-local blocks.
 _OF_RESNET = re.compile(r"stem_(conv|norm)|stage\d+_block\d+/(conv\d|norm\d|shortcut_(conv|norm))")
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Weights of a ResNet as a file had them, in our layout.
+    """Weights of a ResNet from a file, in our layout.
 
     Attributes:
-      fields: of `config.Reid`, those that these weights fix: blocks, bottleneck, base_width, stem_pool,
+      fields: the fields of `config.Reid` that these weights fix: blocks, bottleneck, base_width, stem_pool,
         stride_on, norm_epsilon.
       variables: {'params', 'batch_stats'} of `resnet.ResNet`, float32.
       head: {'kernel' [C, K], 'bias' [K]} of the classifier over the last map's mean, or None.
       classes: the K names, or None where the file has none.
       layout: 'torchvision' or 'Keras'.
-      depth: the number of layers that names the network.
-      tensors: how many of the file's were needed.
+      depth: the number of layers in the network's name.
+      tensors: how many of the file's tensors are used.
       parameters: how many numbers in them were trained (batch norm's means and variances were not).
-      border_error: by how much the first batch norm's output is moved at the picture's border, at most.
+      border_error: the largest change of the first batch norm's output at the picture's border.
     """
 
     fields: dict
@@ -49,7 +52,7 @@ class Weights:
     border_error: float = 0.0
 
 
-def read_weights(path) -> Weights:
+def read_weights(path: str | os.PathLike) -> Weights:
     """The weights in a `.pth`, `.pt` or `.safetensors` file, or in a TensorFlow.js model's folder or `.tgz`.
 
     Raises:
@@ -62,12 +65,12 @@ def read_weights(path) -> Weights:
     return from_torchvision(read_state_dict(path), source=path)
 
 
-def from_torchvision(tensors: dict[str, np.ndarray], *, source="the state dict") -> Weights:
+def from_torchvision(tensors: dict[str, np.ndarray], *, source: str | os.PathLike = "the state dict") -> Weights:
     """Weights from torchvision's names and layout: `layer1.0.conv1.weight`, kernels [O, I, h, w].
 
     Args:
       tensors: the state dict; with or without `fc` and `num_batches_tracked`.
-      source: what an error calls it.
+      source: what errors call it.
 
     Raises:
       InputError: a tensor is missing, left over, of another shape, or not of finite numbers.
@@ -82,8 +85,8 @@ def from_torchvision(tensors: dict[str, np.ndarray], *, source="the state dict")
     wanted = {_torchvision_name(path): _torch_shape(shape) for path, shape in shapes.items()}
     has_head = "fc.weight" in tensors or "fc.bias" in tensors
     if has_head:
-        classes = (tensors.get("fc.weight", tensors.get("fc.bias")).shape or (0,))[0]
-        wanted |= {"fc.weight": (classes, _channels(fields)), "fc.bias": (classes,)}
+        number = (next(tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors).shape or (0,))[0]
+        wanted |= {"fc.weight": (number, _channels(fields)), "fc.bias": (number,)}
     what = f"torchvision's ResNet-{depth} of width {fields['base_width']}"
     tensors = _checked(tensors, wanted, what, source)
     flat = {path: _from_torch(tensors[_torchvision_name(path)]) for path in shapes}
@@ -92,15 +95,15 @@ def from_torchvision(tensors: dict[str, np.ndarray], *, source="the state dict")
                    _trained(tensors, "running_"))
 
 
-def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, classes=None,
-               source="the model") -> Weights:
+def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, classes: tuple[str, ...] | None = None,
+               source: str | os.PathLike = "the model") -> Weights:
     """Weights from Keras' names and layout: `res2a_branch2a/kernel`, kernels [h, w, I, O].
 
     Args:
       tensors: the model's weights; with or without `fc1000`.
       layers: {layer's name: its config}, for strides and epsilon.
       classes: the classes' names, if known.
-      source: what an error calls it.
+      source: what errors call it.
 
     Raises:
       InputError: as `from_torchvision`; or strides or epsilons are not those of a ResNet.
@@ -114,15 +117,15 @@ def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, class
     wanted = {_keras_name(path): shape for path, shape in shapes.items()}
     biases = {path: _keras_name((*path[:-1], "conv_bias")) for path in shapes if path[-1] == "kernel"}
     wanted |= {name: shapes[path][-1:] for path, name in biases.items()}
-    has_head = "fc1000/kernel" in tensors or "fc1000/bias" in tensors
+    has_head, number = "fc1000/kernel" in tensors or "fc1000/bias" in tensors, 0
     if has_head:
-        number = (tensors.get("fc1000/bias", tensors.get("fc1000/kernel")).shape or (0,))[-1]
+        number = (next(tensors[name] for name in ("fc1000/bias", "fc1000/kernel") if name in tensors).shape or (0,))[-1]
         wanted |= {"fc1000/kernel": (_channels(fields), number), "fc1000/bias": (number,)}
     what = f"Keras' ResNet-{depth} of width {fields['base_width']}"
     tensors = _checked(tensors, wanted, what, source)
     flat = {path: tensors[_keras_name(path)].astype(np.float64) for path in shapes}
     for path, name in biases.items():
-        # A batch norm after a convolution takes its bias away with the mean.
+        # The batch norm after a convolution subtracts its bias together with the mean.
         flat["batch_stats", *path[1:-2], path[-2].replace("conv", "norm"), "mean"] -= tensors[name]
     border_error = _take_our_pictures(flat, fields["norm_epsilon"])
     head = {"kernel": tensors["fc1000/kernel"], "bias": tensors["fc1000/bias"]} if has_head else None
@@ -131,18 +134,20 @@ def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, class
                    _trained(tensors, "/moving_"), border_error)
 
 
-# What a network should hold.
+# The tensors that a network needs.
 
 
-def _fields(blocks, *, bottleneck, base_width, stride_on, norm_epsilon):
+def _fields(blocks: tuple[int, ...], *, bottleneck: bool, base_width: int, stride_on: str,
+            norm_epsilon: float) -> dict:
     return {"blocks": blocks, "bottleneck": bottleneck, "base_width": base_width, "stem_pool": True,
             "stride_on": stride_on, "norm_epsilon": norm_epsilon}
 
 
-def _blocks(names, pattern, index, example, source):
-    """How many blocks each stage has, by the highest that is named."""
+def _blocks(names: Iterable[str], pattern: str, index: Callable[[str], int], example: str,
+            source: str | os.PathLike) -> tuple[int, ...]:
+    """How many blocks each stage has, by the highest one in the names."""
     found = [re.match(pattern, name) for name in names]
-    counts = {}
+    counts: dict[str, int] = {}
     for match in filter(None, found):
         counts[match[1]] = max(counts.get(match[1], 0), index(match[2]) + 1)
     if not counts:
@@ -151,7 +156,7 @@ def _blocks(names, pattern, index, example, source):
     return tuple(counts[stage] for stage in sorted(counts))
 
 
-def _depth(fields, source):
+def _depth(fields: dict, source: str | os.PathLike) -> int:
     blocks, bottleneck = fields["blocks"], fields["bottleneck"]
     if (blocks, bottleneck) not in _DEPTHS:
         known = "; ".join(f"{depth} has {list(b)}" for (b, _), depth in _DEPTHS.items())
@@ -161,30 +166,32 @@ def _depth(fields, source):
     return _DEPTHS[blocks, bottleneck]
 
 
-def _stem_width(kernel, axis):
+def _stem_width(kernel: np.ndarray | None, axis: int) -> int:
     return kernel.shape[axis] if kernel is not None and kernel.ndim == 4 else 64
 
 
-def _channels(fields):
+def _channels(fields: dict) -> int:
     return 8 * fields["base_width"] * (4 if fields["bottleneck"] else 1)
 
 
-def _shapes(fields):
+def _shapes(fields: dict) -> dict[tuple, tuple[int, ...]]:
     """{(collection, …, leaf): shape} of `resnet.ResNet`."""
     network = ResNet(configs.Reid(**fields))
-    tree = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(tree).items()
+    tree: Any = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    leaves: dict[tuple, Any] = dict(traverse_util.flatten_dict(tree))
+    return {path: leaf.shape for path, leaf in leaves.items()
             if _OF_RESNET.fullmatch("/".join(path[1:-1]))}
 
 
-def _checked(tensors, wanted, what, source):
-    """The tensors as float32, if they are as `wanted` {name: shape} says."""
+def _checked(tensors: dict[str, np.ndarray], wanted: dict[str, tuple[int, ...]], what: str,
+             source: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors as float32, if they are those of `wanted` {name: shape}."""
     missing = [name for name in wanted if name not in tensors]
     if missing:
         raise InputError(f"{source}: {_first(missing)} of {what} is missing; give a whole file.")
     extra = [name for name in tensors if name not in wanted]
     if extra:
-        raise InputError(f"{source}: {_first(extra)} has no place in {what}; give that network's own file.")
+        raise InputError(f"{source}: {_first(extra)} is not a tensor of {what}; give that network's own file.")
     for name, shape in wanted.items():
         value = tensors[name]
         if value.shape != shape:
@@ -197,15 +204,15 @@ def _checked(tensors, wanted, what, source):
     return {name: value.astype(np.float32) for name, value in tensors.items()}
 
 
-def _first(names):
+def _first(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
 
 
-def _trained(tensors, untrained):
+def _trained(tensors: dict[str, np.ndarray], untrained: str) -> int:
     return sum(value.size for name, value in tensors.items() if untrained not in name)
 
 
-def _tree(flat):
+def _tree(flat: dict[tuple, np.ndarray]) -> dict:
     return traverse_util.unflatten_dict({path: np.ascontiguousarray(value, np.float32)
                                          for path, value in flat.items()})
 
@@ -213,7 +220,7 @@ def _tree(flat):
 # torchvision's names and axes.
 
 
-def _torchvision_name(path):
+def _torchvision_name(path: tuple[str, ...]) -> str:
     """('params', 'stage1_block1', 'shortcut_norm', 'scale') to 'layer1.0.downsample.1.weight'."""
     leaf = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
             "var": "running_var"}[path[-1]]
@@ -225,18 +232,18 @@ def _torchvision_name(path):
     return f"layer{stage}.{int(block) - 1}.{module}.{leaf}"
 
 
-def _torch_shape(shape):
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
 
 
-def _from_torch(value):
+def _from_torch(value: np.ndarray) -> np.ndarray:
     return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
 
 
 # Keras' names, strides and pictures.
 
 
-def _keras_name(path):
+def _keras_name(path: tuple[str, ...]) -> str:
     """('params', 'stage1_block1', 'shortcut_norm', 'scale') to 'bn2a_branch1/gamma'."""
     leaf = {"kernel": "kernel", "scale": "gamma", "bias": "beta", "mean": "moving_mean",
             "var": "moving_variance", "conv_bias": "bias"}[path[-1]]
@@ -248,41 +255,41 @@ def _keras_name(path):
     return f"{kind}{stage + 1}{chr(ord('a') + block - 1)}_branch{branch}/{leaf}"
 
 
-def _keras_stride(layers, source):
+def _keras_stride(layers: dict[str, dict], source: str | os.PathLike) -> str:
     try:
-        found = {tuple(tuple(layers[f"res{stage}a_branch{branch}"]["strides"]) for branch in ("2a", "2b"))
+        found: set[tuple] = {tuple(tuple(layers[f"res{stage}a_branch{branch}"]["strides"]) for branch in ("2a", "2b"))
                  for stage in (3, 4, 5)}
     except (KeyError, TypeError) as error:
         raise InputError(f"{source}: model.json lacks strides of stages 3 to 5 ({error}); give the whole "
                          "model.") from None
-    known = {((2, 2), (1, 1)): "1x1", ((1, 1), (2, 2)): "3x3"}
+    known: dict[tuple, str] = {((2, 2), (1, 1)): "1x1", ((1, 1), (2, 2)): "3x3"}
     if len(found) != 1 or not found <= known.keys():
         raise InputError(f"{source}: the strides of stages 3 to 5 are {sorted(found)}; a ResNet's are 2 in "
                          "branch2a of the first block, or in branch2b.")
     return known[found.pop()]
 
 
-def _keras_epsilon(layers, source):
-    found = {layer.get("epsilon") for name, layer in layers.items() if name.startswith("bn")}
+def _keras_epsilon(layers: dict[str, dict], source: str | os.PathLike) -> float:
+    found: set[Any] = {layer.get("epsilon") for name, layer in layers.items() if name.startswith("bn")}
     if len(found) != 1 or not all(isinstance(value, float) for value in found):
         raise InputError(f"{source}: the epsilons of its batch norms are {sorted(map(str, found))}; "
                          "one number for all is needed.")
     return found.pop()
 
 
-def _take_our_pictures(flat, epsilon):
-    """Makes the stem take what `normalise` makes; returns what that moves its output by at the border."""
+def _take_our_pictures(flat: dict[tuple, np.ndarray], epsilon: float) -> float:
+    """Adapts the stem, in place, to the output of `normalise`; returns the change of its output at the border."""
     # Per channel, a grey value of 0 to 255 is scale · normalised + offset.
-    black, white = (np.asarray(normalise(np.full(3, v, np.float32)), np.float64) for v in (-1, 1))
+    black, white = (np.asarray(normalise(jnp.full(3, v, jnp.float32)), np.float64) for v in (-1, 1))
     scale = 255 / (white - black)
     offset = -scale * black - KERAS_MEAN
     kernel = flat["params", "stem_conv", "kernel"][:, :, ::-1]  # its inputs are blue, green, red
     flat["params", "stem_conv", "kernel"] = kernel * scale[:, None]
     flat["batch_stats", "stem_norm", "mean"] -= np.einsum("hwio,i->o", kernel, offset)
 
-    # In a picture of the colour `offset`, zeros around it are all that differs from place to place.
+    # In a picture of one colour, `offset`, the stem's output differs between positions only by the zero padding.
     flat_colour = np.broadcast_to(offset, (1, 16, 16, 3)).astype(np.float32)
-    stem = jax.lax.conv_general_dilated(flat_colour, kernel.astype(np.float32), (2, 2), ((3, 3), (3, 3)),
-                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    stem = jax.lax.conv_general_dilated(jnp.asarray(flat_colour), jnp.asarray(kernel, jnp.float32), (2, 2),
+                                        ((3, 3), (3, 3)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
     gain = flat["params", "stem_norm", "scale"] / np.sqrt(flat["batch_stats", "stem_norm", "var"] + epsilon)
     return float(np.abs((stem - stem[:, 4:5, 4:5]) * gain).max())

@@ -1,20 +1,24 @@
 """Files of weights that others publish: PyTorch's state dicts, and TensorFlow.js' layers models.
 
-Read as they are, as NumPy arrays by name; what the names mean is told by `imagenet`.
+They are read as NumPy arrays by name; `layouts` knows what the names mean.
 """
 
 import json
 import pickle
 import tarfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from vrstc_jax.runtime.errors import InputError
+
+_Files = dict[PurePosixPath, Callable[[], bytes]]  # functions that read them
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class TensorflowJsModel:
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a `.safetensors`, `.pth` or `.pt` file.
 
-    Pickles are loaded weights-only: no code of theirs is run.
+    Pickles are loaded weights-only: none of their code runs.
 
     Raises:
       InputError: the file cannot be read, holds more than tensors, or PyTorch is needed and not there.
@@ -49,7 +53,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
                      "TensorFlow.js model.json.")
 
 
-def _read_pickle(path):
+def _read_pickle(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError:
@@ -71,7 +75,7 @@ def _read_pickle(path):
     return {str(name): _to_numpy(value) for name, value in state.items()}
 
 
-def _to_numpy(value):
+def _to_numpy(value: Any) -> np.ndarray:
     value = value.detach()
     return (value.float() if value.is_floating_point() else value).numpy()
 
@@ -87,7 +91,7 @@ def read_tensorflow_js(path: Path) -> TensorflowJsModel:
     found = [name for name in files if name.name == "model.json"]
     if len(found) != 1:
         raise InputError(f"{path}: one model.json is needed in it, and there are {len(found)}.")
-    place, where = found[0].parent, f"{path}: {found[0]}"
+    folder, where = found[0].parent, f"{path}: {found[0]}"
     model = _json(files[found[0]](), where)
     try:
         layers = {layer["config"]["name"]: layer["config"]
@@ -102,15 +106,15 @@ def read_tensorflow_js(path: Path) -> TensorflowJsModel:
     for paths, entries in groups:
         shards = {}
         for name in paths:
-            if place / name not in files:
-                raise InputError(f"{path}: {place / name} is missing, which model.json names.")
-            shards[name] = files[place / name]()
+            if folder / name not in files:
+                raise InputError(f"{path}: {folder / name} is missing, which model.json names.")
+            shards[name] = files[folder / name]()
         tensors |= _split(shards, entries, path)
-    return TensorflowJsModel(tensors, layers, _classes(files, place, path))
+    return TensorflowJsModel(tensors, layers, _classes(files, folder, path))
 
 
-def _split(shards, entries, path):
-    """A group's tensors, which lie in its shards one after the other."""
+def _split(shards: dict[str, bytes], entries: list[tuple], path: Path) -> dict[str, np.ndarray]:
+    """A group's tensors, which follow each other in its shards."""
     for name, _, dtype, quantized in entries:
         if dtype != "float32" or quantized:
             raise InputError(f"{path}: {name} is {'quantized' if quantized else dtype}; float32 is needed.")
@@ -129,10 +133,10 @@ def _split(shards, entries, path):
     return tensors
 
 
-def _classes(files, place, path):
-    for name in (place / "labels.json", place.parent / "assets" / "labels.json"):
+def _classes(files: _Files, folder: PurePosixPath, path: Path) -> tuple[str, ...] | None:
+    for name in (folder / "labels.json", folder.parent / "assets" / "labels.json"):
         if name in files:
-            labels = _json(files[name](), f"{path}: {name}")
+            labels: Any = _json(files[name](), f"{path}: {name}")
             if isinstance(labels, dict):
                 labels = [labels.get(str(i)) for i in range(len(labels))]
             if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
@@ -141,14 +145,14 @@ def _classes(files, place, path):
     return None
 
 
-def _folder(path):
+def _folder(path: Path) -> _Files:
     """{relative name: a function that reads it} of the files at most two folders below."""
     files = [file for depth in ("*", "*/*", "*/*/*") for file in path.glob(depth) if file.is_file()]
     return {PurePosixPath(file.relative_to(path).as_posix()): _reader(file) for file in files}
 
 
-def _reader(file):
-    def read():
+def _reader(file: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
         try:
             return file.read_bytes()
         except OSError as error:
@@ -156,12 +160,12 @@ def _reader(file):
     return read
 
 
-def _archive(path):
-    """As `_folder`, of an archive, from which nothing is unpacked to disk."""
+def _archive(path: Path) -> _Files:
+    """As `_folder`, of an archive, which is not unpacked to disk."""
     try:
         with tarfile.open(path, "r:gz") as archive:
-            held = {PurePosixPath(member.name): archive.extractfile(member).read()
-                    for member in archive if member.isfile()}
+            held = {PurePosixPath(member.name): stream.read() for member in archive
+                    if member.isfile() and (stream := archive.extractfile(member)) is not None}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
@@ -169,12 +173,12 @@ def _archive(path):
     return {name: (lambda data=data: data) for name, data in held.items()}
 
 
-def _json(data, where):
+def _json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
         raise InputError(f"{where}: this is not JSON ({_line(error)}).") from None
 
 
-def _line(error):
+def _line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")[:160]
