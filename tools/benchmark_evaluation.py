@@ -3,7 +3,7 @@
     python -m tools.benchmark_evaluation --output benchmark.json
 
 In one process, on random features at MARS's size (1,980 queries, 11,310 gallery entries, 2,048 channels, 625 people,
-junk among them). There are two plain evaluators, since published ones are of two kinds. "one product, places one by
+junk among them). There are two plain evaluators, since published ones are of two kinds. "one product, ranks one by
 one" is deep-person-reid's and those derived from it: all distances in one matrix product, then each query's precisions
 in a list over all ranks. "row by row, sets" is that of the authors' group (AP3D): a product for each query, then
 NumPy's set operations. Both need a Python loop over queries. All rank the same matrix, and nothing is reported unless
@@ -140,7 +140,7 @@ def sets(matrix: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, que
 
 OURS = "ours"
 EVALUATORS = {OURS: Evaluator(distances, our_ranking),
-              "one product, places one by one": Evaluator(one_product, ranks_one_by_one),
+              "one product, ranks one by one": Evaluator(one_product, ranks_one_by_one),
               "row by row, sets": Evaluator(row_by_row, sets)}
 
 
