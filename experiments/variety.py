@@ -152,8 +152,7 @@ def _trained(work: Path, name: str, config: configs.Config, amount: Amount, loca
 
 
 def located_shares(work: Path, arguments: Arguments, amount: Amount,
-                   judged: Mapping[str, tuple[Sequence[Tracklet], Sequence[Sequence[np.ndarray]]]],
-                   ) -> dict[str, float]:
+                   judged: Mapping[str, tuple[Sequence[Tracklet], Sequence[Sequence[np.ndarray]]]]) -> dict[str, float]:
     """`found_at` of a locating network that is trained on a row's walkers.
 
     Args:

@@ -171,8 +171,7 @@ def _data(arguments: Arguments) -> tuple[dict[str, Any], Callable[[Path], None]]
     name = arguments.dataset
     if name == "walkers":
         protocol = protocol_of(arguments)
-        return ({"dataset": name} | dataclasses.asdict(protocol),
-                lambda path: write_set(path, walker_splits(protocol)))
+        return ({"dataset": name} | dataclasses.asdict(protocol), lambda path: write_set(path, walker_splits(protocol)))
     options: dict[str, Any] = {"ilids_vid": {"split": arguments.split or 1},
                                "folder": {"split_file": _absolute(arguments.split_file)}}.get(name, {})
     counts: dict[str, Any] = {} if arguments.check_counts else {"check_counts": False}
@@ -286,8 +285,7 @@ def config_of(arguments: Arguments) -> configs.Config:
                         final_training=arguments.final_steps)
     config = dataclasses.replace(
         config, seed=arguments.seed, compute="bfloat16" if arguments.bfloat16 else config.compute,
-        tau=None if arguments.tau_quantile else config.tau,
-        tau_quantile=arguments.tau_quantile or config.tau_quantile)
+        tau=None if arguments.tau_quantile else config.tau, tau_quantile=arguments.tau_quantile or config.tau_quantile)
     config = changed(config, {"final": given(arguments, "pooling"),
                               "reid_losses": given(arguments, "label_smoothing", "triplet")})
     if config.reid_losses.triplet:  # the hardest positive of a clip is among the others of its person in the batch

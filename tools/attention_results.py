@@ -14,8 +14,7 @@ from tools.attention_forms import BLOCKED, BOUND, COMPILED, EAGER, FORMS, LITERA
 from vrstc_jax.runtime.text_tables import text_table
 
 Row = dict[str, Any]
-RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE),
-          (EAGER, WHOLE), (COMPILED, WHOLE), (LITERAL, WHOLE))
+RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE), (EAGER, WHOLE), (COMPILED, WHOLE), (LITERAL, WHOLE))
 """(form, other): the form's time is given as a multiple of the other's."""
 
 

@@ -67,8 +67,7 @@ def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "
     first, task = config.first_reid, dataclasses.replace(config.stcnet_task, losses=no_guider)
     tasks = {"reid": first, "stcnet": task}
     steppers = {"reid": reid.pmap_step(first, _TRAINING_PEOPLE), "stcnet": stcnet.pmap_step(task, _TRAINING_PEOPLE)}
-    starts = {"reid": lambda: reid.initial_state(first, _TRAINING_PEOPLE),
-              "stcnet": lambda: stcnet.initial_state(task)}
+    starts = {"reid": lambda: reid.initial_state(first, _TRAINING_PEOPLE), "stcnet": lambda: stcnet.initial_state(task)}
     batches: dict[str, Callable] = {"reid": reid_batches, "stcnet": stcnet_batches}
     states = {}
     for network in networks:

@@ -63,8 +63,7 @@ def stcnet_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: ST
       InputError: no tracklet has two unoccluded frames, so none has a neighbour to learn from; or the batch does not
         divide by the number of processes.
     """
-    items = [(k, i) for k, tracklet in enumerate(frames) if len(tracklet.frames) > 1
-             for i in tracklet.frames]
+    items = [(k, i) for k, tracklet in enumerate(frames) if len(tracklet.frames) > 1 for i in tracklet.frames]
     if not items:
         raise InputError("No tracklet has two unoccluded frames, so there is nothing to learn from; "
                          "give longer tracklets, or a lower tau.")
@@ -87,8 +86,7 @@ def stcnet_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: ST
         assert found, "a tracklet with two frames has a neighbour for each"
         indices = [centre, *found[0], *found[1]]
         flip = training.flip and rng.random() < 0.5
-        pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng)
-                    for i in indices]
+        pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in indices]
         count = task.stcnet.frames_per_side
         return {
             "frames": pictures[0],

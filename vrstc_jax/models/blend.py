@@ -44,8 +44,7 @@ class Blend(nn.Module):
         flows, shares, correction = jnp.split(heads, (4, 4 + len(pictures)), axis=-1)
         moved = [warp(frame, _PIXELS * flow) for frame, flow in zip(nearest, jnp.split(flows, 2, axis=-1))]
         shares = nn.softmax(shares)
-        mixed = sum(shares[..., i, None] * picture
-                    for i, picture in enumerate([generated, *carried, *moved]))
+        mixed = sum(shares[..., i, None] * picture for i, picture in enumerate([generated, *carried, *moved]))
         return mixed + correction
 
 
@@ -65,8 +64,7 @@ def warp(frames: jax.Array, flow: jax.Array) -> jax.Array:
         return jnp.take_along_axis(flat, index, axis=1).reshape(frames.shape)
 
     y, x = share[..., :1], share[..., 1:]
-    return ((1 - y) * ((1 - x) * corner(0, 0) + x * corner(0, 1))
-            + y * ((1 - x) * corner(1, 0) + x * corner(1, 1)))
+    return (1 - y) * ((1 - x) * corner(0, 0) + x * corner(0, 1)) + y * ((1 - x) * corner(1, 0) + x * corner(1, 1))
 
 
 def to_blocks(frames: jax.Array, block: int) -> jax.Array:

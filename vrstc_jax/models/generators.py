@@ -84,8 +84,7 @@ class TemporalGenerator(nn.Module):
         self.current_encoder = encoder()
         if c.form.neighbours:
             self.neighbour_encoder = encoder()
-            self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
-                                      else encoder())
+            self.following_encoder = self.neighbour_encoder if c.share_neighbour_encoders else encoder()
         if c.form.attention:
             if c.learned_scale:
                 self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())
@@ -98,11 +97,9 @@ class TemporalGenerator(nn.Module):
             return frames[..., :0]
         return (self.following_encoder if following else self.neighbour_encoder)(frames)
 
-    def __call__(self, frames: jax.Array, masks: jax.Array, previous: jax.Array,
-                 following: jax.Array) -> jax.Array:
+    def __call__(self, frames: jax.Array, masks: jax.Array, previous: jax.Array, following: jax.Array) -> jax.Array:
         """frames: x̂1 [B, H, W, 3]; masks [B, H, W, 1]; previous, following: x_p, x_n [B, T, H, W, 3]."""
-        encoded = [self._encode_all(side, following=last) for side, last in
-                   ((previous, False), (following, True))]
+        encoded = [self._encode_all(side, following=last) for side, last in ((previous, False), (following, True))]
         return self.generate(frames, masks, (previous, encoded[0]), (following, encoded[1]))
 
     def generate(self, frames: jax.Array, masks: jax.Array, previous: Side, following: Side) -> jax.Array:
@@ -120,8 +117,7 @@ class TemporalGenerator(nn.Module):
         nearest = [side[0][:, 0] for side in (previous, following)]
         return self.blend(generated, frames, masks, carried, nearest)
 
-    def attention(self, frames: jax.Array, masks: jax.Array, previous: Side,
-                  following: Side) -> tuple[jax.Array, ...]:
+    def attention(self, frames: jax.Array, masks: jax.Array, previous: Side, following: Side) -> tuple[jax.Array, ...]:
         """What each patch attends to: weights [B, H/4, W/4, T, H/4, W/4] over each side's features."""
         current = self.current_encoder(jnp.concatenate([frames, masks], -1))
         c, scale = self.config, self._softmax_scale()
@@ -137,8 +133,7 @@ class TemporalGenerator(nn.Module):
         features = self.encode(frames.reshape(batch * count, *frames.shape[2:]), following=following)
         return features.reshape(batch, count, *features.shape[1:])
 
-    def _attend(self, current: jax.Array, frames: jax.Array,
-                features: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def _attend(self, current: jax.Array, frames: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """Attended features, and with `transport` the pixels that the same weights carry over."""
         c, scale = self.config, self._softmax_scale()
         payload, block = features, frames.shape[2] // features.shape[2]
@@ -146,8 +141,7 @@ class TemporalGenerator(nn.Module):
             payload = jnp.concatenate([features, to_blocks(frames, block).astype(features.dtype)], -1)
 
         def one(current: jax.Array, features: jax.Array, payload: jax.Array) -> jax.Array:
-            return temporal_attention(current, features, patch_size=c.patch_size, softmax_scale=scale,
-                                      payload=payload)
+            return temporal_attention(current, features, patch_size=c.patch_size, softmax_scale=scale, payload=payload)
 
         out = jax.vmap(one)(current, features, payload)
         channels = features.shape[-1]
@@ -201,8 +195,7 @@ class Generators(nn.Module):
             return first, first
         return first, copy_back(self.temporal.generate(first, masks, previous, following), frames, masks)
 
-    def attention(self, frames: jax.Array, masks: jax.Array, previous: Side,
-                  following: Side) -> tuple[jax.Array, ...]:
+    def attention(self, frames: jax.Array, masks: jax.Array, previous: Side, following: Side) -> tuple[jax.Array, ...]:
         """What each patch of x̂1 attends to on each side; arguments as `complete_from_encoded`.
 
         Raises:

@@ -17,8 +17,7 @@ from vrstc_jax.ops.regions import band_weights, cell_means
 _SHOWN_BELOW = 0.05  # a band counts as shown if less than this share of it is hidden
 
 
-def reconstruction(frames: jax.Array, first: jax.Array, second: jax.Array, *,
-                   kind: Reconstruction = "l1") -> jax.Array:
+def reconstruction(frames: jax.Array, first: jax.Array, second: jax.Array, *, kind: Reconstruction = "l1") -> jax.Array:
     """L_r = ‖x − x̂1‖₁ + ‖x − x̂2‖₁ (equation 4); frames [B, H, W, 3]. `kind` 'l2' squares instead."""
     distance = {"l1": jnp.abs, "l2": jnp.square}[kind]
     return jnp.mean(distance(frames - first)) + jnp.mean(distance(frames - second))
@@ -77,8 +76,7 @@ def batch_hard_triplet(features: jax.Array, labels: jax.Array, *, margin: float,
     return jnp.mean(jnp.where(same.all(1), 0, hinge))
 
 
-def locating(logits: jax.Array, hidden: jax.Array, *, suspect: float = 0.15,
-             axis_name: str | None = None) -> jax.Array:
+def locating(logits: jax.Array, hidden: jax.Array, *, suspect: float = 0.15, axis_name: str | None = None) -> jax.Array:
     """Binary cross-entropy of whether bands are hidden; an option on top of the paper.
 
     A band's label is the share of it that was hidden on purpose. Real occluders, which are not labelled, may hide

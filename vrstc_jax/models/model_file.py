@@ -102,8 +102,7 @@ def load_model(path: str | os.PathLike | None = None) -> Model:
         path = default_model_path()
         if not path.is_file():
             raise InputError(f"{path}: the default model is missing; install vrstc_jax again, or name a model.")
-    _, parts, description, digest = read_tensors(path, kinds={_KIND: FORMAT}, what="a VRSTC model",
-                                                 make="`vrstc fit`")
+    _, parts, description, digest = read_tensors(path, kinds={_KIND: FORMAT}, what="a VRSTC model", make="`vrstc fit`")
     return _model(path, parts, description, digest)
 
 

@@ -116,8 +116,7 @@ class DiverseAttention(nn.Module):
         attended = jnp.einsum("btlk,btlc->btkc", jnp.exp(logarithms).astype(maps.dtype), positions)
         parts = nn.Dense(self.embedding, name="project")(attended)
         kernel = self.param("temporal_score", nn.initializers.lecun_normal(), (self.maps, self.embedding))
-        weights = _softmax(jnp.einsum("btke,ke->btk", parts, kernel), 1,
-                           None if valid is None else valid[..., None])
+        weights = _softmax(jnp.einsum("btke,ke->btk", parts, kernel), 1, None if valid is None else valid[..., None])
         features = jnp.einsum("btk,btke->bke", weights, parts).reshape(len(maps), -1)
 
         roots = jnp.exp(logarithms / 2)  # its gradient, unlike a square root's, is finite at 0
@@ -203,8 +202,7 @@ class PairAttention(nn.Module):
             if others_valid is not None:  # −1 is tanh's infimum
                 attention = jnp.where(others_valid[:, None], attention, -1)
             weights = _softmax(largest(attention, 2), 1, valid)
-            return jnp.einsum("bt,bte->be", weights, rows if valid is None
-                              else jnp.where(valid[..., None], rows, 0))
+            return jnp.einsum("bt,bte->be", weights, rows if valid is None else jnp.where(valid[..., None], rows, 0))
 
         return (attend(first, first_valid, attention, second_valid),
                 attend(second, second_valid, attention.swapaxes(1, 2), first_valid))

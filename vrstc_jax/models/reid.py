@@ -68,8 +68,7 @@ class ReidNet(nn.Module):
 
     def compared(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The occlusion head's `features` of frames (as of `maps`), and their `log_weights` in a tracklet's mean."""
-        features = self.hidden_bands.features(self.backbone(normalise(resized(frames, self.config)),
-                                                            every_stage=True))
+        features = self.hidden_bands.features(self.backbone(normalise(resized(frames, self.config)), every_stage=True))
         return features, self.hidden_bands.log_weights(features)
 
     def hidden(self, features: jax.Array, mean: jax.Array) -> jax.Array:
@@ -96,8 +95,7 @@ class ReidNet(nn.Module):
         """v_t^k of equation 11: the features of the three bands of each frame, [B, 3, C]."""
         return band_means(self.maps(frames))
 
-    def _pooled(self, clips: jax.Array, valid: jax.Array | None,
-                train: bool) -> tuple[jax.Array, jax.Array | float]:
+    def _pooled(self, clips: jax.Array, valid: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array | float]:
         return self.pooling(clip_maps(self.backbone, clips, valid=valid, train=train), valid=valid)
 
 
@@ -154,8 +152,7 @@ class PairScorer(nn.Module):
         return jax.vmap(from_all, (0, valid_axis), 1)(gallery, gallery_valid)
 
 
-def clip_maps(backbone: ResNet, clips: jax.Array, *, valid: jax.Array | None = None,
-              train: bool = False) -> jax.Array:
+def clip_maps(backbone: ResNet, clips: jax.Array, *, valid: jax.Array | None = None, train: bool = False) -> jax.Array:
     """Feature maps [B, T, h, w, C] of clips float [B, T, H, W, 3] in [−1, 1], resized if need be."""
     return clip_stages(backbone, clips, valid=valid, train=train)[-1]
 

@@ -32,8 +32,7 @@ def write_tensors(path: str | os.PathLike, parts: dict, description: dict, *, ki
     """
     tensors = _flat(parts)
     text = json.dumps(description)
-    header = {"format": str(version), "digest": _digest(tensors), "description_digest": _text_digest(text),
-              kind: text}
+    header = {"format": str(version), "digest": _digest(tensors), "description_digest": _text_digest(text), kind: text}
     replace_file(as_path(path), _in_order(safetensors.numpy.save(tensors, header)))
 
 

@@ -175,8 +175,7 @@ def _by_products_back(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stri
     return jax.vjp(covered, x.astype(_summed_in(x)))[1](seen)[0].astype(x.dtype)
 
 
-def _covered(x: jax.Array, shape: Sequence[int], strides: Pair, padding: Padding,
-             dilation: Pair) -> list[jax.Array]:
+def _covered(x: jax.Array, shape: Sequence[int], strides: Pair, padding: Padding, dilation: Pair) -> list[jax.Array]:
     """What each tap of a kernel [h, w, I, O] covers: h·w maps [B, H', W', I]."""
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)])
     ends = [size - step * (taps - 1) for size, step, taps in zip(x.shape[1:3], dilation, shape)]
@@ -202,8 +201,7 @@ def _deconvolution_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, 
     return deconvolution(x, kernel), (x, kernel)
 
 
-def _deconvolution_backward(saved: tuple[jax.Array, jax.Array],
-                            gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _deconvolution_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     by_x, pullback = jax.vjp(lambda kernel: _strided(gradient, kernel), kernel)
     by_kernel, = pullback(x)

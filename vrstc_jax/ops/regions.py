@@ -81,8 +81,7 @@ def crop_to_mask(frames: jax.Array, masks: jax.Array, size: tuple[int, int]) -> 
       [B, *size, C], sampled bilinearly; differentiable in `frames`.
     """
     def one(frame: jax.Array, mask: jax.Array) -> jax.Array:
-        offset, scale = zip(*(_extent((mask[..., 0] > 0.5).any(axis=1 - axis), size[axis])
-                              for axis in (0, 1)))
+        offset, scale = zip(*(_extent((mask[..., 0] > 0.5).any(axis=1 - axis), size[axis]) for axis in (0, 1)))
         scale, offset = jnp.stack(scale), jnp.stack(offset)
         return jax.image.scale_and_translate(frame, (*size, frame.shape[-1]), (0, 1), scale,
                                              -offset * scale, method="linear", antialias=False)

@@ -55,8 +55,7 @@ def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *
         (distances, *logits), updated = network.apply(
             {"params": params, "batch_stats": state.batch_stats}, to_float(batch["clips"]),
             mutable=["batch_stats"], method=both)
-        entropies = [losses.identity(*of_clip, smoothing=weights.label_smoothing)
-                     for of_clip in zip(logits, labels)]
+        entropies = [losses.identity(*of_clip, smoothing=weights.label_smoothing) for of_clip in zip(logits, labels)]
         parts = {
             "contrastive": losses.contrastive(distances, labels[0] == labels[1], margin=weights.pair_margin),
             "cross_entropy": sum(entropies),
