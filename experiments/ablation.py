@@ -51,7 +51,8 @@ import tyro
 from experiments.ablation_rows import COMPLETIONS, POOLINGS, QUANTILES, RowRecipe, rows_of, with_needed
 from experiments.ablation_seed import Seed
 from experiments.ablation_table import read_results, show_table
-from experiments.settings import changed, given, require_known, require_positive, require_share, with_steps
+from experiments.settings import (SMOKE_WALKERS, changed, given, require_known, require_positive, require_share,
+                                  with_steps)
 from experiments.starting_weights import beginning
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import WalkerProtocol
@@ -77,9 +78,7 @@ class Amount:
 AMOUNTS = {
     "small": Amount("small", WalkerProtocol(), 300, 200, 600),
     "large": Amount("small", WalkerProtocol(train_people=480, test_people=320, distractors=160), 5000, 1000, 4000),
-    "smoke": Amount("smoke", WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32,
-                                            width=16), 4, 4, 4),
-}
+    "smoke": Amount("smoke", SMOKE_WALKERS, 4, 4, 4)}
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ def main(arguments: Arguments) -> tuple[dict[str, dict[str, Part]], dict[tuple[s
     _show(parts, best, apart)
     if _CLEAR in shared:
         each = [from_few_frames(seed) for seed in results]
+        means = {frames: 100 * np.mean([of_seed[frames] for of_seed in each]) for frames in each[0]}
         print(f"{_CLEAR}, mAP from " + ", ".join(
-            f"{frames} frame{'s' if frames > 1 else ''}: {100 * np.mean([of_seed[frames] for of_seed in each]):.1f}"
-            for frames in each[0]), flush=True)
+            f"{frames} frame{'s' if frames > 1 else ''}: {mean:.1f}" for frames, mean in means.items()), flush=True)
     return parts, apart
 
 

@@ -20,8 +20,7 @@ COMPLETIONS: dict[str, Changes] = {
     "Spa+Tem": {"losses": _PLAIN},
     "+ local D": {"losses": {"identity": 0.0, "global_discriminator": False}},
     "+ global D": {"losses": {"identity": 0.0}},
-    STCNET: {},
-}
+    STCNET: {}}
 POOLINGS = {"maximum": "maximum", "temporal attention": "temporal_attention",
             "diverse attention": "diverse_attention", "ASTPN, one sequence": "astpn_one_sequence"}
 PAIRS = "ASTPN, pairs"

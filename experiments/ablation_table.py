@@ -82,13 +82,10 @@ class Row:
 
 def rows_over_seeds(results: Sequence[Results], paper: Mapping[str, tuple[float, float]]) -> list[Row]:
     """The rows that any seed has, in the order of the seed with most rows, then as they come."""
-    rows, firsts = [], {}
-    for result in results:
-        firsts = {**result, **firsts} if len(result) > len(firsts) else {**firsts, **{
-            name: row for name, row in result.items() if name not in firsts}}
-    for name, first in firsts.items():
+    rows, longest = [], max(results, key=len, default={})
+    framed = {name: row["framed_by"] for result in (longest, *results) for name, row in result.items()}
+    for name, framed_by in framed.items():
         mine = [result for result in results if name in result]
-        framed_by = first["framed_by"]
         taus = [tau for result in mine if (tau := result[name].get("tau")) is not None]
         rows.append(Row(name, Spread.of(r[name]["rank1"] for r in mine), Spread.of(r[name]["map"] for r in mine),
                         _share(mine, name, framed_by), framed_by, paper.get(name), len(mine),
@@ -225,15 +222,13 @@ def read_results(path: str | Path) -> dict[str, Any]:
     path = as_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; experiments.ablation leaves one in its work directory.")
-    results: dict[str, Any] = {}
     try:
-        results = json.loads(path.read_text())
+        results: dict[str, Any] = json.loads(path.read_text())
         rows = [row for seed, rows in results["seeds"].items() for row in rows.values() if int(seed) >= 0]
         good = bool(rows) and isinstance(results["of"], dict) and all(
-            isinstance(row[figure], int | float) for row in rows for figure in ("rank1", "map")) and all(
-            "framed_by" in row for row in rows)
+            "framed_by" in row and isinstance(row["rank1"] + row["map"], int | float) for row in rows)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        good = False
+        good, results = False, {}
     if not good:
         raise InputError(f"{path}: is no results.json of experiments.ablation, or a damaged one.")
     return results

@@ -41,8 +41,7 @@ VARIANTS: dict[str, Changes] = {
     "no shifts": {"stcnet_training": {"shift": 0.0}},
     "no running mean": {"stcnet_training": {"average": 0.0}},
     "L_r alone": {"losses": {"adversarial": 0.0, "identity": 0.0}},
-    "squared L_r": {"losses": {"reconstruction": "l2"}},
-}
+    "squared L_r": {"losses": {"reconstruction": "l2"}}}
 
 
 @dataclass(frozen=True)

@@ -79,12 +79,10 @@ class Amount:
     wider_steps: int = 0
 
 
-AMOUNTS = {"small": Amount(people=1200, validation=60, frames=32, reid_steps=4000, head_steps=3000, stcnet_steps=20000,
-                           wider_steps=5000),
-           "full": Amount(people=3000, validation=60, frames=32, reid_steps=40000, head_steps=10000,
-                           stcnet_steps=200000),
-           "smoke": Amount(people=6, validation=2, frames=8, reid_steps=4, head_steps=4, stcnet_steps=4,
-                          wider_steps=2)}
+AMOUNTS = {
+    "small": Amount(1200, 60, 32, reid_steps=4000, head_steps=3000, stcnet_steps=20000, wider_steps=5000),
+    "full": Amount(3000, 60, 32, reid_steps=40000, head_steps=10000, stcnet_steps=200000),
+    "smoke": Amount(6, 2, 8, reid_steps=4, head_steps=4, stcnet_steps=4, wider_steps=2)}
 _COUNTS = ("people", "reid_steps", "head_steps", "stcnet_steps", "wider_steps")  # that arguments change
 _CAMERAS = 2
 _HEAD_CLIP = 8  # frames: the mean of equation 11 is over a whole tracklet where the head is used
@@ -176,9 +174,7 @@ def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount,
                                work / "stcnet_wider", start_from=trained)
         measured["STCnet, two frames a side"] = curves(work / "stcnet_wider")
     return Model(
-        config=dataclasses.replace(config, seed=seed, reid=head.config),
-        generators=trained[0], discriminators=trained[1],
-        reid=head.variables, identities=identities, tau=locating["tau"],
+        dataclasses.replace(config, seed=seed, reid=head.config), *trained, head.variables, identities, locating["tau"],
         provenance={
             "tracklets": len(train.tracklets), "frames": int(sum(map(len, train.tracklets))),
             "unoccluded_frames": int(sum(len(each.frames) for each in frames)),
@@ -219,10 +215,10 @@ def wider(config: configs.Config, amount: Amount) -> configs.Config:
 
     The layers are the same for any number of frames, and with one a side most is learned in less time.
     """
-    rate = config.stcnet_training.learning_rate / 2
-    return changed(dataclasses.replace(config, seed=config.seed + 1), {
-        "stcnet": {"frames_per_side": 2},
-        "stcnet_training": {"steps": amount.wider_steps, "learning_rate": rate}})
+    training = {"steps": amount.wider_steps, "learning_rate": config.stcnet_training.learning_rate / 2}
+    # Another seed, so that the batches are not those of the first steps again.
+    return changed(dataclasses.replace(config, seed=config.seed + 1),
+                   {"stcnet": {"frames_per_side": 2}, "stcnet_training": training})
 
 
 def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[TrainingFrames]]:
@@ -292,12 +288,12 @@ def judged(model: Model, amount: Amount, people_judged: int = 40) -> dict[str, d
 def commit() -> str:
     """The commit that this runs from, with '+' if files differ from it; '' if Git does not know."""
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except OSError:
+    except (OSError, subprocess.CalledProcessError):  # no Git, or no checkout
         return ""
 
 

@@ -126,9 +126,9 @@ def _by_share(shares: Sequence[np.ndarray], called: Sequence[np.ndarray]) -> str
     rows += [(f"{100 * low:.0f} to {100 * high:.0f} %", (share > 0) & (share >= low) & (share < high))
              for low, high in zip(EDGES[:-2], EDGES[1:-1])]
     rows.append((f"{100 * EDGES[-2]:.0f} % and more", share >= EDGES[-2]))
-    return text_table(["of a band under it", "bands", "called hidden", "share"], [
-        [name, which.sum(), found[which].sum(), f"{100 * found[which].mean():.1f} %"] for name, which in rows
-        if which.any()])
+    cells = [[name, which.sum(), found[which].sum(), f"{100 * found[which].mean():.1f} %"]
+             for name, which in rows if which.any()]
+    return text_table(["of a band under it", "bands", "called hidden", "share"], cells)
 
 
 def spans(numbers: Sequence[int] | np.ndarray) -> str:

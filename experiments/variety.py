@@ -116,9 +116,8 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
         row_work = work / name.replace(" ", "_")
         completer = Completer(_trained(row_work, name, config, amount, locating))
         on_runs = judge(completer, footage, held_out=held_out, seed=arguments.seed)
-        table[name] = {
-            "footage": on_runs.tables["held-out runs"].overall(),
-            "walkers": judge(completer, walkers).tables["true masks"].overall()}
+        table[name] = {"footage": on_runs.tables["held-out runs"].overall(),
+                       "walkers": judge(completer, walkers).tables["true masks"].overall()}
         if under is not None:
             table[name]["located"] = located_shares(row_work, arguments, amount, {
                 "footage": (footage, under), "walkers": (walkers, [masks_of(walker) for walker in walkers])})
@@ -144,10 +143,8 @@ def _trained(work: Path, name: str, config: configs.Config, amount: Amount, loca
         write_walkers(work / "data", amount, ROWS[name], config)
     train = read_set(work / "data", "train")
     identities, frames = default_model.unoccluded_frames(train)
-    generators, discriminators = train_stcnet(train, frames, config.stcnet_task, locating.reid, len(identities),
-                                              work / "stcnet")
-    save_model(path, Model(config=config, generators=generators, discriminators=discriminators, reid=locating.reid,
-                           identities=locating.identities, tau=locating.tau))
+    networks = train_stcnet(train, frames, config.stcnet_task, locating.reid, len(identities), work / "stcnet")
+    save_model(path, Model(config, *networks, locating.reid, locating.identities, locating.tau))
     return load_model(path)
 
 

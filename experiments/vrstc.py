@@ -44,7 +44,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from experiments import starting_weights
-from experiments.settings import changed, flag, given, require_positive, require_share, with_steps
+from experiments.settings import SMOKE_WALKERS, changed, flag, given, require_positive, require_share, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data import datasets
 from vrstc_jax.data.tracklet_set import write_set
@@ -61,9 +61,7 @@ from vrstc_jax.runtime.storage import as_path, replace_file, require_local
 # How many walkers a size has, and for how many steps each network trains on them.
 _WALKERS = {
     "small": (WalkerProtocol(), {"reid_training": 1000, "stcnet_training": 1600, "final_training": 300}),
-    "smoke": (WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32, width=16),
-              {"reid_training": 4, "stcnet_training": 4, "final_training": 4}),
-}
+    "smoke": (SMOKE_WALKERS, {"reid_training": 4, "stcnet_training": 4, "final_training": 4})}
 SPLITS = range(1, 11)  # of iLIDS-VID
 CLIPS_OF_A_PERSON = 4  # in a batch, for the triplet loss
 
@@ -152,8 +150,8 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     official = datasets.queries_in_official_gallery(name)
     joined, folder = arguments.queries_in_gallery, arguments.keep_folder
     options = five_steps.Options(
-        hidden=arguments.hidden, compare=arguments.compare,
-        queries_in_gallery=bool(official) if joined is None else joined, queries_in_official_gallery=official,
+        hidden=arguments.hidden, compare=arguments.compare, queries_in_official_gallery=official,
+        queries_in_gallery=bool(official) if joined is None else joined,
         keep_folder=name == "folder" if folder is None else folder)
     config, start, digest = starting_weights.beginning(config, fresh=arguments.fresh or weights is not None)
     if digest:

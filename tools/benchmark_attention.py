@@ -41,8 +41,7 @@ CASES = {
     "smoke": [Case(2, 8, 4, 8, 1), Case(1, 8, 4, 8, 2)],
     "issue": ISSUE,
     "all": [ISSUE[0], Case(8, 16, 8, 64, 1), Case(1, 32, 16, 256, 4), Case(1, 64, 32, 128, 1), ISSUE[1],
-            Case(1, 128, 64, 256, 1)],
-}
+            Case(1, 128, 64, 256, 1)]}
 
 
 @dataclass(frozen=True)

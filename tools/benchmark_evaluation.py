@@ -85,19 +85,20 @@ def our_ranking(matrix: np.ndarray, *labels: np.ndarray) -> tuple[np.ndarray, fl
 
 def one_product(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Cosine distances by one matrix product."""
-    query = query / np.linalg.norm(query, axis=1, keepdims=True)
-    gallery = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
-    return 1 - query @ gallery.T
+    return 1 - _unit(query) @ _unit(gallery).T
 
 
 def row_by_row(query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Cosine distances by a product for each query."""
-    query = query / np.linalg.norm(query, axis=1, keepdims=True)
-    gallery = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    query, gallery = _unit(query), _unit(gallery)
     result = np.zeros((len(query), len(gallery)), np.float32)
     for i in range(len(query)):
         result[i] = -(query[i:i + 1] @ gallery.T)
     return result
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def ranks_one_by_one(matrix: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, query_cameras: np.ndarray,

@@ -32,8 +32,7 @@ CHIPS = {
     "v5p": Chip(459e12, 459e12 / 3, 2765e9, 300e9, 300e9, 8960, 1e-6),
     "v6e": Chip(918e12, 918e12 / 3, 1640e9, 224e9, 224e9, 256, 1e-6),
     "h100": Chip(989e12, 495e12, 3350e9, 450e9, 50e9, 8, 2e-6),
-    "a100": Chip(312e12, 156e12, 2039e9, 300e9, 25e9, 8, 2e-6),
-}
+    "a100": Chip(312e12, 156e12, 2039e9, 300e9, 25e9, 8, 2e-6)}
 _BETWEEN_TPU_SLICES = 12.5e9  # bytes a second for each chip, beyond one slice: the data-centre network
 _TPUS = ("v5e", "v5p", "v6e")
 # By part of JAX's name, the first that fits: it calls v5p "TPU v5" too. PCIe cards of the H100 have other rates.

@@ -100,10 +100,9 @@ def centre_crop(photo: np.ndarray) -> np.ndarray:
 def _description(source: Path, weights: Weights) -> str:
     head = f"a head of {weights.head['bias'].size} classes" if weights.head else "no head"
     whose = {"torchvision": "torchvision's", "Keras": "Keras'"}[weights.layout]
-    text = (f"{source}: {whose} ResNet-{weights.depth}; stride on the "
-            f"{_ON[weights.fields['stride_on']]} convolution, batch norm's epsilon "
-            f"{weights.fields['norm_epsilon']:g}; {weights.tensors} tensors, {weights.parameters:,} trained "
-            f"parameters, {head}.")
+    text = (f"{source}: {whose} ResNet-{weights.depth}; stride on the {_ON[weights.fields['stride_on']]} convolution, "
+            f"batch norm's epsilon {weights.fields['norm_epsilon']:g}; {weights.tensors} tensors, "
+            f"{weights.parameters:,} trained parameters, {head}.")
     if weights.layout == "Keras":
         text += ("\nBiases, colour order, scale and mean are folded in; at the picture's border the first "
                  f"batch norm's output is moved by up to {weights.border_error:.2g}, elsewhere by nothing.")

@@ -69,18 +69,15 @@ def main(arguments: Arguments) -> bool:
         # Time the second run: as the runs to be killed, it finds the programs that the first one compiled.
         again, took = undisturbed(run(work / "again"))
         if again != expected:
-            raise InputError(f"{work}: two undisturbed runs gave different results; so there is nothing to "
-                             "compare with.")
+            raise InputError(f"{work}: two undisturbed runs gave different results, so there is nothing to compare with.")
         print(f"undisturbed, twice: the same; {took:.0f} s; seed {seed}", flush=True)
         drawn = moments(arguments.times, seed, seconds=took, checkpoints=2 * math.ceil(arguments.steps / EVERY),
                         tracklets=2 * PEOPLE)
         rows = [kill_once(run(work / f"killed{n}"), moment, expected) for n, moment in enumerate(drawn)]
-    same = sum(row["same"] for row in rows)
-    alone = sum(row["ended"] for row in rows)
-    writing, completing = (sum(row[kind] for row in rows) for kind in ("writing", "completing"))
+    same, alone, writing, completing = (
+        sum(row[kind] for row in rows) for kind in ("same", "ended", "writing", "completing"))
     print(f"{len(rows)} kills, {writing} of them while a checkpoint was written and {completing} during a completing "
-          f"job: {same} end results are the same bit "
-          f"for bit; {alone} times the other process ended by itself.")
+          f"job: {same} end results are the same bit for bit; {alone} times the other process ended by itself.")
     return same == alone == len(rows)
 
 
@@ -144,9 +141,8 @@ def kill_once(run: "Run", moment: Moment, expected: dict[Any, Any]) -> dict[str,
     same = not any(again) and result(run.directory) == expected
     checkpoints = ", ".join(f"{path.parent.name} {path.name}" for path in sorted(run.directory.glob("*/checkpoints")))
     what = ", a checkpoint half-written" if writing else ", the data set half-completed" if completing else ""
-    print(f"process {which} killed ({kind} {when:.4g}{what}); the other "
-          f"ended after {waited:.0f} s with {codes[1 - which]}; again: {again}, "
-          f"{'the same' if same else 'ANOTHER RESULT in ' + checkpoints}", flush=True)
+    print(f"process {which} killed ({kind} {when:.4g}{what}); the other ended after {waited:.0f} s with "
+          f"{codes[1 - which]}; again: {again}, {'the same' if same else 'ANOTHER RESULT in ' + checkpoints}", flush=True)
     return {"same": same, "ended": ended, "writing": writing, "completing": completing}
 
 
@@ -229,9 +225,8 @@ class Run:
 def result(directory: Path) -> dict[Any, Any]:
     """A run's end result: the digest of each network with its optimiser, the lines of its metrics, and the digest of
     each file that locating and completing made."""
-    left: dict[Any, Any] = {}
-    if (directory / "result.json").exists():
-        left = json.loads((directory / "result.json").read_text())
+    digests = directory / "result.json"
+    left: dict[Any, Any] = json.loads(digests.read_text()) if digests.exists() else {}
     for path in sorted(directory.glob("*/metrics.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         left[path.parent.name, "metrics"] = [{k: v for k, v in line.items() if k != "steps_per_second"}

@@ -3,21 +3,13 @@
 import dataclasses
 from typing import Literal
 
-from vrstc_jax.config.method import (
-    OLD_SIZE_NAMES,
-    Autoencoder,
-    Config,
-    Discriminators,
-    Losses,
-    Masks,
-    Reid,
-    STCnet,
-    Training,
-)
+from vrstc_jax.config import method
+from vrstc_jax.config.method import Autoencoder, Config, Discriminators, Losses, Masks, Reid, STCnet, Training
 from vrstc_jax.runtime.errors import InputError
 
-SizeName = Literal["small", "full", "as_published", "as_published_mars", "smoke",
-                   "paper", "paper_literal", "mars_paper"]
+# The last three are earlier names.
+SizeName = Literal["small", "full", "as_published", "as_published_mars", "smoke", "paper", "paper_literal",
+                   "mars_paper"]
 
 _SMALL_AUTOENCODER = Autoencoder(widths=(16, 32, 32, 64, 64), dilated_width=64, decoder_width=32)
 # Few layers: compiling is most of a test's time.
@@ -78,7 +70,7 @@ def get(name: str) -> Config:
     Raises:
       InputError: there is no size of that name.
     """
-    name = OLD_SIZE_NAMES.get(name, name)
+    name = method.OLD_SIZE_NAMES.get(name, name)
     if name not in SIZES:
         raise InputError(f"There is no size '{name}'; choose one of {', '.join(SIZES)}.")
     return SIZES[name]

@@ -88,13 +88,9 @@ def stcnet_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: ST
         flip = training.flip and rng.random() < 0.5
         pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in indices]
         count = task.stcnet.frames_per_side
-        return {
-            "frames": pictures[0],
-            "masks": (mask[:, ::-1] if flip else mask)[..., None],
-            "previous": np.stack(pictures[1:1 + count]),
-            "following": np.stack(pictures[1 + count:]),
-            "labels": np.int32(tracklet.label),
-        }
+        return {"frames": pictures[0], "masks": (mask[:, ::-1] if flip else mask)[..., None],
+                "previous": np.stack(pictures[1:1 + count]), "following": np.stack(pictures[1 + count:]),
+                "labels": np.int32(tracklet.label)}
 
     return _batches(items, example, task.seed, training.batch, start)
 

@@ -121,9 +121,8 @@ class TemporalGenerator(nn.Module):
         """What each patch attends to: weights [B, H/4, W/4, T, H/4, W/4] over each side's features."""
         current = self.current_encoder(jnp.concatenate([frames, masks], -1))
         c, scale = self.config, self._softmax_scale()
-        return tuple(jax.vmap(lambda f, r: attention_weights(f, r, patch_size=c.patch_size,
-                                                             softmax_scale=scale))(current, features)
-                     for _, features in (previous, following))
+        weights = jax.vmap(partial(attention_weights, patch_size=c.patch_size, softmax_scale=scale))
+        return tuple(weights(current, features) for _, features in (previous, following))
 
     def _softmax_scale(self) -> float | jax.Array:
         return self.scale if self.config.learned_scale else self.config.softmax_scale

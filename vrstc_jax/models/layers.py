@@ -29,6 +29,5 @@ class Deconvolution(nn.Module):
 def conv3x3(features: int, *, stride: int = 1, dilation: int = 1, dtype: DTypeLike | None = None,
             name: str | None = None, init: nn.initializers.Initializer = _KERNEL_INIT) -> nn.Conv:
     """A 3×3 convolution padded so that only its stride changes the size."""
-    return nn.Conv(features, (3, 3), (stride, stride), padding=dilation, kernel_dilation=dilation,
-                   dtype=dtype, promote_dtype=promote_all_but_bias, kernel_init=init,
-                   conv_general_dilated=convolution, name=name)
+    return nn.Conv(features, (3, 3), (stride, stride), padding=dilation, kernel_dilation=dilation, dtype=dtype,
+                   promote_dtype=promote_all_but_bias, kernel_init=init, conv_general_dilated=convolution, name=name)

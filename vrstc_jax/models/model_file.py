@@ -17,8 +17,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.models.tensor_file import read_tensors, write_tensors
 from vrstc_jax.runtime.errors import InputError
 
-FORMAT = 1
-REID_FORMAT = 1
+FORMAT = REID_FORMAT = 1
 _PARTS = ("generators", "discriminators", "reid")
 _KIND, _REID_KIND = "vrstc", "vrstc_reid"
 

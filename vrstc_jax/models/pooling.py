@@ -27,10 +27,8 @@ def pooling(config: configs.Reid) -> nn.Module:
         "average": Average,
         "maximum": Maximum,
         "temporal_attention": lambda: TemporalAttention(config.attention_width),
-        "diverse_attention": lambda: DiverseAttention(config.attention_maps, config.attention_width,
-                                                      config.embedding),
-        "astpn_one_sequence": lambda: OneSequence(config.embedding, config.pyramid),
-    }
+        "diverse_attention": lambda: DiverseAttention(config.attention_maps, config.attention_width, config.embedding),
+        "astpn_one_sequence": lambda: OneSequence(config.embedding, config.pyramid)}
     return modules[config.pooling]()
 
 

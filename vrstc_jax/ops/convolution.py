@@ -61,8 +61,7 @@ def convolution(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int],
     return _convolution(x, kernel, strides, padding, dilation, precision)
 
 
-def _useful_taps(size: int, taps: int, stride: int, padding: tuple[int, int],
-            dilation: int) -> tuple[slice, tuple[int, int]]:
+def _useful_taps(size: int, taps: int, stride: int, padding: Pair, dilation: int) -> tuple[slice, Pair]:
     """Along one axis: the taps that cover more than padding, as a slice, and the padding for these."""
     low, high = padding
     last = (size + low + high - dilation * (taps - 1) - 1) // stride * stride

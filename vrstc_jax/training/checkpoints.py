@@ -30,15 +30,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.config import ReidTask, STCnetTask
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
-from vrstc_jax.training.checkpoint_files import (
-    DIGESTS,
-    STATE_ALONE,
-    digests_of,
-    full_disk_as_input_error,
-    problem_of,
-    remove_damaged,
-    remove_unfinished,
-)
+from vrstc_jax.training import checkpoint_files as files
 from vrstc_jax.training.state import TrainState
 
 _STATE, _ABOUT = "state", "about"
@@ -65,23 +57,23 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike, *, keep: int = 2, best: str | None = None,
                  task: ReidTask | STCnetTask | None = None):
         self.directory = epath.Path(os.path.abspath(directory) if "://" not in str(directory) else directory)
-        self._task, self._orbax_log = task, _SilentOrbax()
+        self._task, self._silent = task, _SilentOrbax()
         self._digesting: threading.Thread | None = None
         self._failure: BaseException | None = None
-        distributed.run_on_first(lambda: remove_damaged(self.directory))
-        preserved: list[policies.PreservationPolicy] = [
-            policies.LatestN(n=max(keep, 2))]  # two, because the newest may have no digests yet
+        distributed.run_on_first(lambda: files.remove_damaged(self.directory))
+        # At least two, because the newest may have no digests yet.
+        preserved: list[policies.PreservationPolicy] = [policies.LatestN(n=max(keep, 2))]
         metric = (lambda metrics: metrics[best]) if best else None
         if metric:
             preserved.append(policies.BestN(get_metric_fn=metric, reverse=True, n=1,
                                             keep_checkpoints_without_metrics=False))
-        with full_disk_as_input_error(self.directory):
+        with files.full_disk_as_input_error(self.directory):
             self._manager = _Manager(self.directory, options=ocp.CheckpointManagerOptions(
                 create=True, preservation_policy=policies.AnyPreservationPolicy(preserved), best_fn=metric,
                 best_mode="min", single_host_load_and_broadcast=distributed.process_count() > 1))
 
     def __enter__(self) -> "Checkpoints":
-        self._orbax_log.begin()
+        logging.getLogger("absl").addFilter(self._silent)  # Orbax logs through absl
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -96,7 +88,7 @@ class Checkpoints:
                     self.finish()
                     self._manager.close()
         finally:
-            self._orbax_log.end()
+            logging.getLogger("absl").removeFilter(self._silent)
 
     def latest(self) -> int | None:
         """The number of the newest checkpoint."""
@@ -120,10 +112,8 @@ class Checkpoints:
         self._require_written()
         about = {
             "step": step, "data_position": step, "devices": jax.device_count(),
-            "processes": distributed.process_count(),
-            "versions": {name: _version(name) for name in _LIBRARIES},
-            "pending": [{name: float(value) for name, value in row.items()} for row in pending],
-        }
+            "processes": distributed.process_count(), "versions": {name: _version(name) for name in _LIBRARIES},
+            "pending": [{name: float(value) for name, value in row.items()} for row in pending]}
         if self._task is not None:
             about["config"] = asdict(self._task)
         with self._room_required():
@@ -163,11 +153,11 @@ class Checkpoints:
         if chosen is None:
             return state, 0
         path = self.directory / str(chosen)
-        if step is not None and (problem := problem_of(path)):
+        if step is not None and (problem := files.problem_of(path)):
             raise InputError(f"{path}: this checkpoint {problem}; choose another one.")
         self._require_task(path)
         with ocp.StandardCheckpointer() as checkpointer:
-            item = path / (_STATE if (path / _STATE).exists() else STATE_ALONE)
+            item = path / (_STATE if (path / _STATE).exists() else files.STATE_ALONE)
             tree = checkpointer.restore(item, jax.tree.map(np.asarray, _tree(state)))
         return (state.restored(tree) if isinstance(state, TrainState) else tree), chosen
 
@@ -193,18 +183,18 @@ class Checkpoints:
         if self._digesting is not None:
             self._digesting.join()
             self._digesting = None
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
+        failure, self._failure = self._failure, None
+        if failure is not None:
             with self._room_required():
                 raise failure
 
     def _write_digests(self, step: int) -> None:
         path = self.directory / str(step)
-        unfinished = path / f".{DIGESTS}.partial"
+        unfinished = path / f".{files.DIGESTS}.partial"
         try:
             self._manager.wait_until_finished()
-            unfinished.write_text(json.dumps(digests_of(path), indent=1))
-            unfinished.replace(path / DIGESTS)
+            unfinished.write_text(json.dumps(files.digests_of(path), indent=1))
+            unfinished.replace(path / files.DIGESTS)
         except BaseException as error:  # raised by the main thread's next call
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
@@ -214,10 +204,10 @@ class Checkpoints:
     def _room_required(self) -> Iterator[None]:
         """As `full_disk_as_input_error`, and removes the half-written checkpoint, which nothing can use."""
         try:
-            with full_disk_as_input_error(self.directory):
+            with files.full_disk_as_input_error(self.directory):
                 yield
         except InputError:
-            remove_unfinished(self.directory)
+            files.remove_unfinished(self.directory)
             raise
 
 
@@ -228,19 +218,10 @@ class _Manager(ocp.CheckpointManager):
 
 
 class _SilentOrbax(logging.Filter):
-    """Between `begin` and `end`, drops what Orbax logs, and nothing else of the host program's.
+    """Drops what Orbax logs, and no other record of the program.
 
-    Orbax logs, through absl and from threads too, tracebacks of errors that it also raises, and a user would see
-    them beside our one line.
+    Orbax logs tracebacks of errors that it also raises, from threads too; a user would see them beside our one line.
     """
-
-    def begin(self) -> None:
-        """Drops from now on."""
-        logging.getLogger("absl").addFilter(self)
-
-    def end(self) -> None:
-        """Drops no longer."""
-        logging.getLogger("absl").removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is kept: it is critical, or not from Orbax's files."""

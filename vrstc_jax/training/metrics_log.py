@@ -46,9 +46,9 @@ class MetricsLog:
             self._remote, self._flushed = is_remote(self.path), time.monotonic()
             self._here = tempfile.TemporaryDirectory() if self._remote else nullcontext(os.fspath(self.directory))
             here = self._here.__enter__()
-            self._lines = os.path.join(here, self.path.name)
+            self._lines = Path(here, self.path.name)
             if self._remote:
-                Path(self._lines).write_text(text)
+                self._lines.write_text(text)
             self._events = EventsWriter(os.path.join(here, "events"))
             self._add(start + 1, session_log=SessionLog(status=SessionLog.START))  # TensorBoard drops later steps
 
@@ -74,7 +74,7 @@ class MetricsLog:
         from tensorboardX import summary
 
         with full_disk_as_input_error(self.directory):
-            with open(self._lines, "a", encoding="utf-8") as lines:
+            with self._lines.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({"step": step, **metrics}) + "\n")
             for name, value in metrics.items():
                 self._add(step, summary=summary.scalar(name, value))
@@ -101,7 +101,7 @@ class MetricsLog:
 
     def _upload(self) -> None:
         if self._remote:
-            for file in Path(self._lines).parent.iterdir():
+            for file in self._lines.parent.iterdir():
                 write_whole(self.directory / file.name, file.read_bytes())
 
     def _add(self, step: int, **what: Any) -> None:

@@ -16,8 +16,7 @@ def learning_rate(training: Training) -> optax.Schedule:
     rate = {
         "constant": lambda: optax.constant_schedule(training.learning_rate),
         "cosine": lambda: optax.cosine_decay_schedule(training.learning_rate, steps),
-        "staircase": lambda: optax.piecewise_constant_schedule(training.learning_rate, thirds),
-    }[training.schedule]()
+        "staircase": lambda: optax.piecewise_constant_schedule(training.learning_rate, thirds)}[training.schedule]()
     if not training.warmup:
         return rate
     return lambda step: rate(step) * jnp.minimum(1.0, (step + 1) / training.warmup)

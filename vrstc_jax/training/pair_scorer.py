@@ -56,11 +56,8 @@ def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *
             {"params": params, "batch_stats": state.batch_stats}, to_float(batch["clips"]),
             mutable=["batch_stats"], method=both)
         entropies = [losses.identity(*of_clip, smoothing=weights.label_smoothing) for of_clip in zip(logits, labels)]
-        parts = {
-            "contrastive": losses.contrastive(distances, labels[0] == labels[1], margin=weights.pair_margin),
-            "cross_entropy": sum(entropies),
-            "accuracy": jnp.mean(jnp.argmax(logits[0], -1) == labels[0]),
-        }
+        parts = {"contrastive": losses.contrastive(distances, labels[0] == labels[1], margin=weights.pair_margin),
+                 "cross_entropy": sum(entropies), "accuracy": jnp.mean(jnp.argmax(logits[0], -1) == labels[0])}
         return parts["contrastive"] + parts["cross_entropy"], (updated["batch_stats"], parts)
 
     (_, (batch_stats, metrics)), grads = jax.value_and_grad(forward, has_aux=True)(state.params)

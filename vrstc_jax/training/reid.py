@@ -64,7 +64,7 @@ def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *
     network, weights = ReidNet(task.network, identities, axis_name, task.compute), task.losses
     only = task.training.only
     train = not only or "backbone" in only  # a backbone that does not learn keeps its batch statistics too
-    # Where masks are known, no band is hidden by something that nobody knows of.
+    # Where masks are known, every hidden band is known, so none is suspected.
     suspects = {"suspect": 0.0} if task.network.locating_masks else {}
 
     def forward(learning):
@@ -99,9 +99,8 @@ def pmap_step(task: ReidTask, identities: int, devices: step.Devices = None) -> 
       ValueError: a triplet loss is asked for, and batches that would hold no two clips of a person.
     """
     if task.losses.triplet and task.training.clips_per_identity < 2:
-        raise ValueError("the triplet loss needs two clips of a person in a batch: "
-                         "Training.clips_per_identity must be at least 2. Got "
-                         f"{task.training.clips_per_identity}.")
+        raise ValueError("the triplet loss needs two clips of a person in a batch: Training.clips_per_identity must be "
+                         f"at least 2. Got {task.training.clips_per_identity}.")
     return step.pmap_step(partial(gradients, task, identities, axis_name=AXIS), task.training, devices=devices)
 
 

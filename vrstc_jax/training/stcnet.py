@@ -93,12 +93,10 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
             real: Any = discriminators.apply(variables, frames, masks)
             fake: Any = discriminators.apply(variables, second, masks)
             (real_global, real_local), (fake_global, fake_local) = real, fake
-            parts |= {
-                "adversarial_global": losses.adversarial(fake_global),
-                "adversarial_local": losses.adversarial(fake_local),
-                "discriminator_global": losses.discriminator(real_global, fake_global),
-                "discriminator_local": losses.discriminator(real_local, fake_local),
-            }
+            parts |= {"adversarial_global": losses.adversarial(fake_global),
+                      "adversarial_local": losses.adversarial(fake_local),
+                      "discriminator_global": losses.discriminator(real_global, fake_global),
+                      "discriminator_local": losses.discriminator(real_local, fake_local)}
             taking_part = (weights.global_discriminator * parts["adversarial_global"]
                            + weights.local_discriminator * parts["adversarial_local"])
             total += weights.adversarial * taking_part
