@@ -51,8 +51,7 @@ import tyro
 from experiments.ablation_rows import COMPLETIONS, POOLINGS, QUANTILES, RowRecipe, rows_of, with_needed
 from experiments.ablation_seed import Seed
 from experiments.ablation_table import read_results, show_table
-from experiments.settings import (SMOKE_WALKERS, changed, given, require_known, require_positive, require_share,
-                                  with_steps)
+from experiments.settings import FEW_WALKERS, changed, given, require_known, require_positive, require_share, with_steps
 from experiments.starting_weights import beginning
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import WalkerProtocol
@@ -78,7 +77,7 @@ class Amount:
 AMOUNTS = {
     "small": Amount("small", WalkerProtocol(), 300, 200, 600),
     "large": Amount("small", WalkerProtocol(train_people=480, test_people=320, distractors=160), 5000, 1000, 4000),
-    "smoke": Amount("smoke", SMOKE_WALKERS, 4, 4, 4)}
+    "smoke": Amount("smoke", FEW_WALKERS, 4, 4, 4)}
 
 
 @dataclass(frozen=True)

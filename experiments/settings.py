@@ -13,7 +13,7 @@ from vrstc_jax.runtime.errors import InputError
 
 Changes = Mapping[str, Mapping[str, Any]]
 """{part of a config: {field: value}}, such as {'stcnet': {'transport': False}}."""
-SMOKE_WALKERS = WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32, width=16)
+FEW_WALKERS = WalkerProtocol(train_people=6, test_people=4, distractors=2, frames=8, height=32, width=16)
 
 
 def changed(config: Config, changes: Changes) -> Config:

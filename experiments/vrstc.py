@@ -44,7 +44,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from experiments import starting_weights
-from experiments.settings import SMOKE_WALKERS, changed, flag, given, require_positive, require_share, with_steps
+from experiments.settings import FEW_WALKERS, changed, flag, given, require_positive, require_share, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data import datasets
 from vrstc_jax.data.tracklet_set import write_set
@@ -61,7 +61,7 @@ from vrstc_jax.runtime.storage import as_path, replace_file, require_local
 # How many walkers a size has, and for how many steps each network trains on them.
 _WALKERS = {
     "small": (WalkerProtocol(), {"reid_training": 1000, "stcnet_training": 1600, "final_training": 300}),
-    "smoke": (SMOKE_WALKERS, {"reid_training": 4, "stcnet_training": 4, "final_training": 4})}
+    "smoke": (FEW_WALKERS, {"reid_training": 4, "stcnet_training": 4, "final_training": 4})}
 SPLITS = range(1, 11)  # of iLIDS-VID
 CLIPS_OF_A_PERSON = 4  # in a batch, for the triplet loss
 

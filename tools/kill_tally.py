@@ -69,7 +69,7 @@ def main(arguments: Arguments) -> bool:
         # Time the second run: as the runs to be killed, it finds the programs that the first one compiled.
         again, took = undisturbed(run(work / "again"))
         if again != expected:
-            raise InputError(f"{work}: two undisturbed runs gave different results, so there is nothing to compare with.")
+            raise InputError(f"{work}: two undisturbed runs gave different results; there is nothing to compare with.")
         print(f"undisturbed, twice: the same; {took:.0f} s; seed {seed}", flush=True)
         drawn = moments(arguments.times, seed, seconds=took, checkpoints=2 * math.ceil(arguments.steps / EVERY),
                         tracklets=2 * PEOPLE)
@@ -142,7 +142,8 @@ def kill_once(run: "Run", moment: Moment, expected: dict[Any, Any]) -> dict[str,
     checkpoints = ", ".join(f"{path.parent.name} {path.name}" for path in sorted(run.directory.glob("*/checkpoints")))
     what = ", a checkpoint half-written" if writing else ", the data set half-completed" if completing else ""
     print(f"process {which} killed ({kind} {when:.4g}{what}); the other ended after {waited:.0f} s with "
-          f"{codes[1 - which]}; again: {again}, {'the same' if same else 'ANOTHER RESULT in ' + checkpoints}", flush=True)
+          f"{codes[1 - which]}; again: {again}, {'the same' if same else 'ANOTHER RESULT in ' + checkpoints}",
+          flush=True)
     return {"same": same, "ended": ended, "writing": writing, "completing": completing}
 
 
