@@ -51,7 +51,7 @@ import tyro
 from experiments.ablation_rows import COMPLETIONS, POOLINGS, QUANTILES, RowRecipe, rows_of, with_needed
 from experiments.ablation_seed import Seed
 from experiments.ablation_table import read_results, show_table
-from experiments.settings import FEW_WALKERS, changed, given, require_known, require_positive, require_share, with_steps
+from experiments.settings import FEW_WALKERS, given, require_known, require_positive, require_share, with_steps
 from experiments.starting_weights import beginning
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import WalkerProtocol
@@ -118,7 +118,8 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     _check(arguments)
     work, amount = as_path(arguments.workdir), amount_of(arguments)
     config = configs.get(amount.networks)
-    start_jax_for_training(_halved(config).batches)
+    # Both clips of a pair must be on one device, so devices divide half of the last batch.
+    start_jax_for_training((*config.batches[:2], config.final_training.batch // 2))
     config, start, begins_with = beginning(config, fresh=arguments.fresh)
     config = dataclasses.replace(config, tau=None, tau_quantile=arguments.tau_quantile)
     settings = {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config), "begins_with": begins_with,
@@ -185,11 +186,6 @@ def _check(arguments: Arguments) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"--discard asks for two rows called '{twice[0]}'; give each share once.")
     require_known("row", arguments.rows, names)
-
-
-def _halved(config: configs.Config) -> configs.Config:
-    """With half the batch: both clips of a pair must be on one device."""
-    return changed(config, {"final_training": {"batch": config.final_training.batch // 2}})
 
 
 if __name__ == "__main__":

@@ -113,7 +113,9 @@ def measure(case: Case, options: Options, torch_why: str | None, limit: float) -
             rows.append(row)
             try:
                 if form in (LITERAL, EAGER, COMPILED):
-                    _check_time(forms.PATCH ** 2 * alone[part], options.longest_call)
+                    estimate = forms.PATCH ** 2 * alone[part]  # these forms handle k·k times the numbers
+                    if estimate > options.longest_call:
+                        raise LeftOut(f"takes about {estimate:.0f} s")
                 if form in (EAGER, COMPILED):
                     _check_torch(form, case, options, torch_why)
                     in_torch = in_torch or forms.TorchForms(case, arrays, limit)
@@ -146,11 +148,6 @@ def _compare(row: Row, got: list[np.ndarray], values: dict[str, tuple[str, list[
     if not row["difference"] <= furthest:  # also where it is NaN
         raise SystemExit(f"{row['part']} of '{row['form']}' differs from '{first}' by "
                          f"{row['difference']:.1e} of the largest value; there is nothing to time.")
-
-
-def _check_time(estimate: float, longest: float) -> None:
-    if estimate > longest:
-        raise LeftOut(f"takes about {estimate:.0f} s")
 
 
 def _check_torch(form: str, case: Case, options: Options, why: str | None) -> None:

@@ -35,12 +35,12 @@ import tyro
 from tools.chips import published
 from tools.machine import describe, warn_if_busy
 from tools.plan_scaling import analysis, example_step, matrix_rate
-from tools.step_parts import input_rate, on_devices, parts_of
+from tools.step_parts import input_rate, parts_of
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
-from vrstc_jax.training.devices import Device
+from vrstc_jax.training.devices import Device, replicated
 from vrstc_jax.training.stcnet import pmap_step
 
 OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
@@ -166,12 +166,11 @@ def measured(config: configs.Config, start: Any, guider: dict | None, batch: dic
             form.step()
             form.samples.append(time.perf_counter() - began)
     seconds = {form.name: statistics.median(form.samples) for form in forms}
-    return {"compute": config.compute, "guider": guider is not None, "operations": operations,
-            "left_out": {name: why for name, why in left_out.items() if why},
-            "metrics": wanted, "forms": {
-                form.name: {"seconds": seconds[form.name], "fastest": min(form.samples), "slowest": max(form.samples),
-                            "times_ours": seconds[form.name] / seconds[OURS],
-                            "difference": differences.get(form.name, 0.0)} for form in forms}}
+    rows = {form.name: {"seconds": seconds[form.name], "fastest": min(form.samples), "slowest": max(form.samples),
+                        "times_ours": seconds[form.name] / seconds[OURS],
+                        "difference": differences.get(form.name, 0.0)} for form in forms}
+    return {"compute": config.compute, "guider": guider is not None, "operations": operations, "metrics": wanted,
+            "left_out": {name: why for name, why in left_out.items() if why}, "forms": rows}
 
 
 def our_step(config: configs.Config, start: Any, guider: dict | None, batch: dict) -> tuple[Form, float]:
@@ -179,7 +178,7 @@ def our_step(config: configs.Config, start: Any, guider: dict | None, batch: dic
     devices = devices_for(config)
     step: Any = pmap_step(config.stcnet_task, IDENTITIES, devices)
     shared = {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()}
-    state, variables = on_devices((start, guider), devices)  # as the step returns it, so that it compiles once
+    state, variables = replicated((start, guider), devices)  # as the step returns it, so that it compiles once
 
     def take() -> dict[str, float]:
         nonlocal state

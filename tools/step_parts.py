@@ -30,11 +30,14 @@ def parts_of(config: configs.Config, devices: Sequence[Device]) -> dict[str, dic
     """{'convolutions', 'deconvolutions', 'attention': {'seconds' of one step, 'operations'}}, forward and backward."""
     c = config.stcnet
     each = config.stcnet_training.batch // len(devices)
+    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
     found = {kind: {"seconds": 0.0, "operations": 0.0} for kind in ("convolutions", "deconvolutions", "attention")}
 
     def add(kind: str, times: int, function: Callable, *shapes: tuple[int, ...]) -> None:
         arrays = [np.linspace(-1, 1, math.prod(shape), dtype=np.float32).reshape(1, *shape) for shape in shapes]
-        arrays = [on_devices(np.repeat(x, len(devices), axis=0), devices, AXIS) for x in arrays]
+        # On the devices before the clock starts, so that copies are not timed.
+        arrays = [jax.device_put(np.repeat(x, len(devices), axis=0), split) for x in arrays]
         program = jax.pmap(lambda *given: _both(function, *given), devices=devices)
         found[kind]["seconds"] += times * quickest(lambda: program(*arrays), rounds=3)
         found[kind]["operations"] += times * len(devices) * analysis(program.lower(*arrays))["flops"]
@@ -57,12 +60,6 @@ def parts_of(config: configs.Config, devices: Sequence[Device]) -> dict[str, dic
         add("attention", 2, attend, (each, *here, channels), (*sides, channels),
             (*sides, channels + (3 * scale**2 if c.transport else 0)))
     return found
-
-
-def on_devices(tree: Any, devices: Sequence[Device], *split: str) -> Any:
-    """The arrays on all devices, whole or, with the name of the axis, split along their first axis."""
-    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*split)))
 
 
 def _both(function: Callable, *given: jax.Array) -> tuple:

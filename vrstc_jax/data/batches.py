@@ -1,20 +1,20 @@
 """Training examples from a set of tracklets, through grain.
 
-A batch is a function of the seed and the step alone: examples are drawn from one seeded global order, and
-what is random in an example is seeded by its position in that order. After an interruption, training starts at
-the step that it had reached. Among several processes each takes its rows of a batch; the batch is the same.
+A batch is a function of the seed and the step alone: examples are drawn from one seeded global order, and their
+random numbers are seeded by their position in that order. An interrupted training therefore goes on with the batches
+that it would have had. Each of several processes takes its rows of a batch; the batch does not depend on their number.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
 import grain
 import numpy as np
 
-from vrstc_jax.config import ReidTask, STCnet, STCnetTask, Training
+from vrstc_jax.config import ReidTask, STCnetTask, Training
 from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.data.neighbours import choose_sides, unlikeness
 from vrstc_jax.data.tracklet_set import TrackletSet
@@ -24,8 +24,8 @@ from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 
-_SHORTEST_EPOCH = 1000
-_ENDLESS = 2**40  # examples, of a training
+_SHORTEST_EPOCH = 1000  # examples
+_ENDLESS = 2**40  # examples; no training reads so many
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 # From an item (a tracklet's number, or that and a frame) and random numbers to an example.
@@ -67,7 +67,7 @@ def stcnet_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: ST
     if not items:
         raise InputError("No tracklet has two unoccluded frames, so there is nothing to learn from; "
                          "give longer tracklets, or a lower tau.")
-    size = task.stcnet.height, task.stcnet.width
+    size, count = (task.stcnet.height, task.stcnet.width), task.stcnet.frames_per_side
     training = task.training
 
     def example(item, rng):
@@ -80,14 +80,14 @@ def stcnet_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: ST
             thumbnails = np.stack([data.thumbnail(tracklet.first + i) for i in others])
             return unlikeness(data.thumbnail(tracklet.first + centre), mask, thumbnails)
 
+        sides = partial(choose_sides, tracklet.frames, count=count, step=task.stcnet.frame_step,
+                        reach=task.stcnet.neighbour_reach, unlike=unlike)
         # A long run may leave no neighbour, near a tracklet's ends or among held-out frames: then the frame alone.
-        found = (_sides(tracklet, (first, first + run - 1), task.stcnet, unlike)
-                 or _sides(tracklet, (centre, centre), task.stcnet, unlike))
+        found = sides(first, first + run - 1) or sides(centre, centre)
         assert found, "a tracklet with two frames has a neighbour for each"
         indices = [centre, *found[0], *found[1]]
         flip = training.flip and rng.random() < 0.5
         pictures = [_prepared(data.frame(tracklet.first + i), size, flip, training.shift, rng) for i in indices]
-        count = task.stcnet.frames_per_side
         return {"frames": pictures[0], "masks": (mask[:, ::-1] if flip else mask)[..., None],
                 "previous": np.stack(pictures[1:1 + count]), "following": np.stack(pictures[1 + count:]),
                 "labels": np.int32(tracklet.label)}
@@ -150,7 +150,7 @@ def reid_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: Reid
                          for _ in range(1 if training.each_once else _repeats(tracklet, network.clip))], int)
     labels = np.array([frames[k].label for k in repeated], int)
     if not len(repeated):
-        raise InputError("No tracklet has a frame to learn from.")
+        raise InputError("No tracklet has an unoccluded frame to learn from; give other tracklets, or a lower tau.")
     if training.clips_per_identity > 1:
         return _batches_of_people(frames, example, task.seed, training, start)
     draw = _batches_in_epochs if training.each_once else _batches
@@ -185,17 +185,12 @@ def _batches_of_people(frames: Sequence[TrainingFrames], example: _Example, seed
         examples = []
         for person in rng.choice(len(people), wanted, replace=wanted > len(people)):
             theirs = rng.permutation(people[person])
-            # The whole batch shares one generator, so the rows of other processes are made too, and dropped.
+            # The batch shares one random generator, so every process builds all rows and keeps its own.
             examples += [example(theirs[i % len(theirs)], rng) for i in range(count)]
         return {name: np.stack([each[name] for each in examples[rows]]) for name in examples[0]}
 
     order = grain.MapDataset.range(_SHORTEST_EPOCH).seed(seed).repeat().random_map(build)
     return iter(order[start:].to_iter_dataset(_READING))
-
-
-def _sides(tracklet: TrainingFrames, hidden: tuple[int, int], config: STCnet, unlike: Callable) -> tuple | None:
-    return choose_sides(tracklet.frames, *hidden, count=config.frames_per_side, step=config.frame_step,
-                        reach=config.neighbour_reach, unlike=unlike)
 
 
 def _batches(items: Sequence | np.ndarray, example: _Example, seed: int, batch: int, start: int) -> Iterator[dict]:
@@ -234,7 +229,7 @@ def _rows(order: grain.MapDataset, batch: int, start: int) -> Iterator[dict]:
 
 def _prepared(image: np.ndarray, size: tuple[int, int], flip: bool, shift: float,
               rng: np.random.Generator) -> np.ndarray:
-    """A crop at the network's size, shifted and scaled a little, as a tracker's boxes are."""
+    """A crop at the network's size, shifted and scaled by up to `shift` of its size, as a tracker's boxes are."""
     height, width = image.shape[:2]
     if shift:
         zoom = 1 + rng.uniform(-shift, shift)

@@ -24,11 +24,9 @@ def model_card(path: str | os.PathLike | None = None) -> str:
     place = path or default_model_path()
     lines = [f"{place}: {'the default model' if path is None else 'a VRSTC model'}, size {model.config.name}",
              _rows(_what(model)), "", "Where it came from", _rows(_origin(model.provenance))]
-    reached = model.provenance.get("reached")
-    if reached:
+    if reached := model.provenance.get("reached"):
         lines += ["", "What it reached, on made-up walkers that no training saw", *_reached(reached)]
-    held_out = model.provenance.get("held_out")
-    if held_out:
+    if held_out := model.provenance.get("held_out"):
         lines += ["", f"Held out for judging: {sum(map(len, held_out.values()))} runs of {len(held_out)} tracklets"]
     return "\n".join(lines)
 
@@ -58,8 +56,7 @@ def _origin(provenance: Mapping) -> Iterator[tuple[str, str]]:
 def _reached(reached: Mapping) -> Iterator[str]:
     for walkers, found in reached.items():
         for setting in ("true masks", "located masks"):
-            scores = found.get(setting)
-            if scores:
+            if scores := found.get(setting):
                 yield f"  {walkers}, {setting}: PSNR " + ", ".join(
                     f"{method} {scores[method]['psnr']:.2f} dB" for method in _METHODS if method in scores)
         row = found["locating"]

@@ -57,8 +57,9 @@ class CellHead(nn.Module):
 
     def setup(self):
         # The explicit names are those of the parameters in model files.
-        self.project, self.weigh = nn.Dense(self.width, name="look"), nn.Dense(
-            1, kernel_init=nn.initializers.zeros, name="worths")  # zeros: at first all frames weigh the same
+        self.project = nn.Dense(self.width, name="look")
+        # Zeros, so that a fresh head weighs all frames alike.
+        self.weigh = nn.Dense(1, kernel_init=nn.initializers.zeros, name="worths")
         self.compare = nn.Dense(self.width)
         # The bias makes a fresh head call a cell hidden with a probability of 12 %.
         self.classify = nn.Dense(1, bias_init=nn.initializers.constant(-2.0), name="verdict")

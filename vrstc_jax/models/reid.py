@@ -5,7 +5,6 @@ while they train (equation 9), and its features of clips rank people (section 4.
 without non-local blocks, the third of the one with them.
 """
 
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
