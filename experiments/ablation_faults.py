@@ -164,6 +164,7 @@ def average_precisions(seed: Path, taus: Mapping[str, float], *, completed: bool
         compared[COMPLETED] = precision(BASELINE_COMPLETED, painted)
     for network, tau in taus.items():
         compared[DISCARDING[network]] = precision(network, raw, keep=frames_kept(located, tau))
+    # The tracklet with the fewest unoccluded frames, the query's or one to be found, limits what completing can do.
     query, gallery = five_steps.tracklets_to_rank(raw)
     counts = [unoccluded_frames(masks_of(tracklet), scores, located.tau) for split in ("query", "gallery")
               for tracklet, scores in zip(raw[split].tracklets, located.scores[split])]

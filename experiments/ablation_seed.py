@@ -66,6 +66,7 @@ class Seed:
     def __init__(self, work: Path, config: configs.Config, protocol: WalkerProtocol,
                  start: Callable[[], dict] | None = None):
         self.work, self.config = work, config
+        # Sets are written to disk, so that a resumed seed need not draw them again.
         self.raw = _stored(work, "data", lambda: walker_splits(protocol))
         self.truth = _stored(work, "truth", lambda: {
             split: [unoccluded(tracklet) for tracklet in tracklets]
@@ -86,6 +87,7 @@ class Seed:
             return make(self, work).figures()
 
         def save(path: Path, found: dict[str, Any]) -> None:
+            # Features only spare an interrupted evaluation; they are large, and the figures replace them.
             (work / _FEATURES).unlink(missing_ok=True)
             write_json(path, found)
 
@@ -128,7 +130,7 @@ class Seed:
         return self._completed_by(self._model_of(row), work, options=five_steps.Options(hidden="given"))
 
     def by_true_bands(self, work: Path, row: str) -> Sets:
-        """Likewise, with the bands that a head without errors would locate: locating's loss is gone."""
+        """Likewise, with the bands that a head without errors would locate: no loss by locating remains."""
         scores = {split: [true_scores(masks_of(tracklet)) for tracklet in data.tracklets]
                   for split, data in self.raw.items()}
         return self._completed_by(self._model_of(row), work, five_steps.Located(scores, self.located.tau))

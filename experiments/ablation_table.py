@@ -192,6 +192,7 @@ def format_claims(results: Sequence[Results]) -> str:
         if most > 1:
             line += f" (by seed {', '.join(f'{apart:+.1f}' for apart in own - theirs[name])})"
         if most > 1 and "τ" in what:
+            # Choosing τ on the ranked people favours discarding; the choice on the other seeds does not.
             elsewhere = _chosen_elsewhere(np.array(list(theirs.values())))
             line += f"; with the τ that is best on the other seeds ({elsewhere.mean():.1f}): {_ahead(own - elsewhere)}"
         lines.append(line)
@@ -230,7 +231,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         good, results = False, {}
     if not good:
-        raise InputError(f"{path}: is no results.json of experiments.ablation, or a damaged one.")
+        raise InputError(f"{path}: is not a results.json of experiments.ablation, or is damaged.")
     return results
 
 
@@ -268,7 +269,7 @@ def main(arguments: Arguments) -> list[Row]:
             raise InputError(f"{path}: would be replaced by the results of all; give another --output.")
         if apart := five_steps.differing(found["of"], first["of"]):
             raise InputError(f"{path}: was made with other data or settings ('{apart[0]}') than "
-                             f"{arguments.results[0]}; one table of both would say nothing.")
+                             f"{arguments.results[0]}; give results of the same settings.")
         if twice := seeds.keys() & found["seeds"].keys():
             raise InputError(f"{path}: seed {min(twice, key=int)} is in another file, too; give each once "
                              "(--first-seed).")

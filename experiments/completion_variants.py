@@ -1,12 +1,12 @@
-"""The choices of STCnet, changed one at a time on somebody's footage and judged on held-out runs.
+"""The choices of STCnet, changed one at a time on given footage and judged on held-out runs.
 
     python -m experiments.completion_variants video.mp4 --boxes tracks.txt --workdir variants --steps 400
 
 Each variant is size `small` with one change, trained for the same number of steps from the same located frames; the
 re-ID network is trained once. A variant takes some minutes on two CPU cores (`three frames a side` more), and
 `--size smoke` tries it out. The table goes to the terminal and to WORKDIR/table.json: PSNR and SSIM of each variant in
-the hole, and its PSNR over the best simple filling. No figures are
-recorded to expect: they depend on the footage. The same command resumes an interrupted run.
+the hole, and its PSNR over the best simple filling. No figures are recorded to expect: they depend on the footage. The
+same command resumes an interrupted run.
 """
 
 import shutil
@@ -77,6 +77,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     for name in arguments.only or VARIANTS:
         config = with_steps(changed(configs.get(arguments.size), VARIANTS[name]), stcnet_training=arguments.steps)
         work = arguments.workdir / name.replace(" ", "_").replace("(", "").replace(")", "").replace("'", "")
+        # Only STCnet differs between variants: start each with the stored frames and the re-ID network of the first.
         _share(arguments.workdir / "as_it_is", work)
         path = work / "model.safetensors"
         if not path.exists():

@@ -122,8 +122,7 @@ def main(arguments: Arguments) -> Path:
     amount, config = _amount(arguments), config_of(arguments)
     variety = Variety(**{kind: kind not in arguments.without for kind in KINDS})
     start_jax_for_training(config.batches)
-    work = arguments.workdir
-    path = work / "model.safetensors"
+    work, path = arguments.workdir, arguments.workdir / "model.safetensors"
 
     def take() -> bool:
         five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
@@ -184,7 +183,8 @@ def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount,
 
 
 def _save_judged(path: Path, model: Model, amount: Amount) -> None:
-    """Saves the model with its scores, which are those of the rounded parameters that the file has."""
+    """Saves the model in half precision, with its scores."""
+    # Judge what users load: the parameters as the file has them, rounded to half precision.
     unjudged = path.with_name("unjudged.safetensors")
     save_model(unjudged, model, half=True)
     save_model(path, dataclasses.replace(model, provenance=model.provenance | {

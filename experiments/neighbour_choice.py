@@ -103,6 +103,7 @@ def _score(tracklet: Tracklet, kept: np.ndarray, index: int, run: tuple[int, int
             continue
         picked = choose_sides(kept, *run, count=count, reach=reach, unlike=unlike)
         if picked is not None:
+            # Rounded, since a picture's pixels are whole numbers.
             mean = np.mean([other(i) for side in picked for i in side], 0).round().astype(np.uint8)
             scores[reach, count].append(psnr(mean, frame, mask))
     scores["best"].append(max(psnr(other(i), frame, mask) for i in kept))

@@ -158,7 +158,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         inputs["begins_with"] = digest
         if arguments.tau_quantile:  # an explicit quantile takes precedence over the default model's τ
             config = dataclasses.replace(config, tau=None)
-    if weights:
+    if weights:  # they take precedence over the default model's network
         start = lambda: starting_weights.read_backbone(weights, config)
     return five_steps.run(arguments.workdir, config, write, options=options, inputs=inputs, command=_command(),
                           start=arguments.start, backbone=start)
@@ -265,8 +265,8 @@ def _check_data_set(arguments: Arguments) -> None:
             raise InputError(f"{flag(argument)} {value}: is for the data set '{owner}', and this is '{name}'; leave it "
                              "out.")
     if name == "walkers" and arguments.manual_dir is not None:
-        raise InputError(f"--manual-dir {arguments.manual_dir}: walkers are made up, and read from nowhere; say with "
-                         f"--dataset what lies there: {', '.join(datasets.names())}.")
+        raise InputError(f"--manual-dir {arguments.manual_dir}: walkers are synthetic and read from no folder; name "
+                         f"the data set there by --dataset: {', '.join(datasets.names())}.")
     split = arguments.split
     if split is not None and name != "ilids_vid":
         raise InputError(f"--split {split}: is one of iLIDS-VID's, and the data set is {name}; leave it out.")
@@ -277,6 +277,7 @@ def _check_data_set(arguments: Arguments) -> None:
 def config_of(arguments: Arguments) -> configs.Config:
     """The size's config with what the arguments change."""
     config = configs.get(arguments.size)
+    # The sizes' own trainings are as long as real data sets need; walkers need fewer steps.
     steps = _WALKERS[arguments.size][1] if arguments.dataset == "walkers" and arguments.size in _WALKERS else {}
     config = with_steps(config, **steps)
     config = with_steps(config, reid_training=arguments.reid_steps, stcnet_training=arguments.stcnet_steps,

@@ -168,7 +168,7 @@ class JaxForms:
         temporary = analysis.temp_size_in_bytes if analysis else 0
         if form != BOUND:
             _check_memory(temporary, self.limit)
-        # On CPU calls that were only started may run at the same time.
+        # On CPU, JAX would run several calls at once: wait for each. On a GPU they queue.
         on_cpu = jax.default_backend() == "cpu"
         finished = jax.block_until_ready if on_cpu else lambda out: out
         return Program(form, part, lambda: finished(compiled(*self.inputs)), jax.block_until_ready,
@@ -207,7 +207,7 @@ class TorchForms:
 
         call = forward if part == FORWARD else both
         try:
-            self._wait(call())
+            self._wait(call())  # compiles
         except Exception as error:  # torch.compile fails in many ways, for example without a C compiler
             if form != COMPILED:
                 raise

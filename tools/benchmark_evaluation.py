@@ -124,14 +124,14 @@ def sets(matrix: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, que
     """CMC and mAP with each query's right and junk entries as sets of numbers."""
     orders = np.argsort(matrix, axis=1)
     curves, precisions = np.zeros(len(gallery_ids)), []
-    nobody = np.flatnonzero(gallery_ids == -1)
+    distractors = np.flatnonzero(gallery_ids == -1)
     for i, order in enumerate(orders):
         person = np.flatnonzero(gallery_ids == query_ids[i])
         here = np.flatnonzero(gallery_cameras == query_cameras[i])
         right = np.setdiff1d(person, here, assume_unique=True)
         if not right.size:
             continue
-        junk = np.append(np.intersect1d(person, here), nobody)
+        junk = np.append(np.intersect1d(person, here), distractors)
         order = order[np.isin(order, junk, invert=True)]
         ranks = np.flatnonzero(np.isin(order, right))
         curves[ranks[0]:] += 1
@@ -163,7 +163,7 @@ def run(options: Options) -> dict[str, Any]:
         raise InputError(f"--rounds {options.rounds}: give 1 or more.")
     size = SIZES[options.size]
     features, labels = made_up(size)
-    matrix = distances(*features)  # compiles, too
+    matrix = distances(*features)  # compiles, so that no timed call does
     expected = rank(matrix, *labels).mean_ap
     times = {name: {"distances": [], "ranking": []} for name in EVALUATORS}
     for _ in range(options.rounds):

@@ -128,13 +128,14 @@ def kill_once(run: "Run", moment: Moment, expected: dict[Any, Any]) -> dict[str,
     while not _reached(run, kind, when):
         if any(run.wait()):
             raise InputError(f"{run.directory}: the run failed before it was killed; see its log files.")
+        # Runs differ in speed, so a moment near the end may never come.
         when = when - 1 if kind != "any" and when > 1 else when * 0.8
     run.processes[which].kill()
     writing, completing = bool(_half_written(run)), _completed(run) > 0 and not (run.directory / "completed").exists()
     began = time.monotonic()
     codes = run.wait()
     waited = time.monotonic() - began
-    # 0: it needed the killed process no more.
+    # 0: it had finished before it needed the killed process again.
     ended = codes[1 - which] == 0 or codes[1 - which] != -signal.SIGKILL and bool(
         re.search("another (task died|process of this run is gone)", run.log(1 - which)))
     again = run.start().wait()
@@ -194,6 +195,7 @@ class Run:
     def start(self) -> "Run":
         """Starts both processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        # Another port each time: the killed run's may still be in use.
         port, self.processes = _free_port(), []
         for index in range(2):
             own = {"VRSTC_COORDINATOR": f"127.0.0.1:{port}", "VRSTC_PROCESS": str(index)}

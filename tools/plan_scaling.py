@@ -72,7 +72,7 @@ class Work:
 
     Attributes:
       operations, moved: (fixed, for each example): floating-point operations, and bytes moved.
-      reduced: bytes that are all-reduced, whatever the batch.
+      reduced: bytes that are all-reduced, the same for any batch.
     """
 
     operations: tuple[float, float]
@@ -200,6 +200,7 @@ def analysed(task: Task, step: Callable[..., tuple[Any, tuple, dict]] = example_
     (ops, moved), (more_ops, more_moved) = found
     both = _lowered(step, task, 1, devices=2) if len(jax.devices()) > 1 else None
     reduced = all_reduced(both.compile().as_text()) if both else 0
+    # Linear in the examples: the second example's cost is that of each, and the rest is fixed.
     return Work((max(0.0, 2 * ops - more_ops), more_ops - ops), (max(0.0, 2 * moved - more_moved), more_moved - moved),
                 reduced)
 
@@ -238,7 +239,7 @@ def predict(work: Work, chip: str, chips: int, training: configs.Training, argum
     reducing = all_reduce_time(work.reduced, chip, chips)
     # As many examples as in the config's training.
     steps = training.steps * training.batch / batch
-    alone = work.of(batch)
+    alone = work.of(batch)  # the same batch on one chip, to which the efficiency compares
     one = max(alone[0] / rate, alone[1] / (rates.memory * arguments.reached))
     step = max(computing, memory) + reducing
     return Prediction(chip, chips, batch, computing, memory, reducing, steps * step / 3600, one / (chips * step))

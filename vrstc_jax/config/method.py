@@ -168,7 +168,7 @@ class ReidLosses:
 
 @dataclass(frozen=True)
 class Training(_Checked):
-    """One network's training. Batches are global, whatever the number of devices."""
+    """One network's training. Batches are global, for any number of devices."""
 
     steps: int
     batch: int

@@ -150,7 +150,7 @@ def reid_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: Reid
                          for _ in range(1 if training.each_once else _repeats(tracklet, network.clip))], int)
     labels = np.array([frames[k].label for k in repeated], int)
     if not len(repeated):
-        raise InputError("No tracklet has an unoccluded frame to learn from; give other tracklets, or a lower tau.")
+        raise InputError("No tracklet has a frame to learn from; give other tracklets, or hold out fewer frames.")
     if training.clips_per_identity > 1:
         return _batches_of_people(frames, example, task.seed, training, start)
     draw = _batches_in_epochs if training.each_once else _batches
@@ -221,7 +221,7 @@ def _batches_in_epochs(items: Sequence | np.ndarray, example: _Example, seed: in
 def _rows(order: grain.MapDataset, batch: int, start: int) -> Iterator[dict]:
     """This process' rows of the batches that an order of examples is cut into, from batch `start` on.
 
-    A process' rows are consecutive, so that devices hold the same rows whatever the number of processes.
+    A process' rows are consecutive, so that devices hold the same rows for any number of processes.
     """
     shares = order.batch(distributed.rows_per_process(batch))
     return iter(shares[distributed.process_index()::distributed.process_count()][start:].to_iter_dataset(_READING))

@@ -1,7 +1,7 @@
 """The generators G_s and G_t of STCnet (sections 3.1 to 3.3).
 
 Frames are float [B, H, W, 3] in [−1, 1], masks [B, H, W, 1] with 1 where the person is hidden. The widths and
-whatever else the paper leaves open are in `config.STCnet`.
+all else that the paper leaves open are in `config.STCnet`.
 
 Modules have a `dtype` as Flax's layers do: the type in which convolutions and attention are computed; None: the one
 that parameters and input promote to. All else is computed, and returned, in the parameters' type.
@@ -62,7 +62,7 @@ class SpatialGenerator(nn.Module):
     @nn.compact
     def __call__(self, frames: jax.Array, masks: jax.Array) -> jax.Array:
         """frames [B, H, W, 3], of which the hidden part is ignored; masks [B, H, W, 1]. Returns [B, H, W, 3]."""
-        visible = jnp.where(masks > 0.5, 0.0, frames)
+        visible = jnp.where(masks > 0.5, 0.0, frames)  # a product would let NaN pass
         features = Encoder(self.config.spatial, self.dtype, name="encoder")(jnp.concatenate([visible, masks], -1))
         return Decoder(self.config.spatial, self.dtype, name="decoder")(features)
 

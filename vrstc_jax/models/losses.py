@@ -59,7 +59,7 @@ def batch_hard_triplet(features: jax.Array, labels: jax.Array, *, margin: float,
     has the gradient 0.
 
     Args:
-      axis_name: a device axis over which the batch is spread. Each device then computes the loss of its own
+      axis_name: a device axis over which the batch is spread. Each device then computes the loss of its
         clips against those of all devices. Differentiating on each device and averaging afterwards, as the
         trainers do, gives the gradient of the global batch's loss: the gather's transpose sums, for each
         device's features, the gradients of all devices' losses.

@@ -21,8 +21,8 @@ def model_card(path: str | os.PathLike | None = None) -> str:
       InputError: as `load_model`.
     """
     model = load_model(path)
-    place = path or default_model_path()
-    lines = [f"{place}: {'the default model' if path is None else 'a VRSTC model'}, size {model.config.name}",
+    file = f"{default_model_path()}: the default model" if path is None else f"{path}: a VRSTC model"
+    lines = [f"{file}, size {model.config.name}",
              _rows(_what(model)), "", "Where it came from", _rows(_origin(model.provenance))]
     if reached := model.provenance.get("reached"):
         lines += ["", "What it reached, on made-up walkers that no training saw", *_reached(reached)]

@@ -154,7 +154,7 @@ class SequenceEmbedding(nn.Module):
             after = jnp.where(real[:, None], out, before[0]), before[1] | real
             return after, out
 
-        # The last output, and whether there was a frame: the first one's recurrence has no bias either.
+        # (last output, whether a frame came before): the first frame gets neither the recurrence nor its bias.
         start = jnp.zeros_like(inputs[:, 0]), jnp.zeros_like(valid[:, 0])
         scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
         return scan(recur, start, (inputs, valid))[1]

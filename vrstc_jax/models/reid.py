@@ -86,7 +86,7 @@ class ReidNet(nn.Module):
     def maps(self, frames: jax.Array, *, train: bool = False) -> jax.Array:
         """Feature maps [B, h, w, C] of frames float [B, H, W, 3] in [−1, 1], resized if need be.
 
-        Each frame is a clip of its own to non-local blocks.
+        To non-local blocks each frame is a separate clip.
         """
         return self.backbone(normalise(resized(frames, self.config)), train=train)
 

@@ -79,7 +79,7 @@ def non_local_positions(blocks: int, count: int) -> tuple[int, ...]:
       ValueError: there are more of them than residual blocks.
     """
     if not 0 <= count <= blocks:
-        raise ValueError(f"a stage of {blocks} blocks has room for 0 to {blocks} non-local ones. Got {count}")
+        raise ValueError(f"a stage of {blocks} blocks has room for 0 to {blocks} non-local ones. Got {count}.")
     return tuple((i + 1) * blocks // count for i in range(count))
 
 

@@ -81,7 +81,7 @@ class Checkpoints:
             if kind is None:
                 self.finish()
                 self._manager.close()
-            # Closing waits for the other processes, which do not know of an error that only this one has.
+            # Closing waits for the other processes; after an error on this one alone they would never come.
             elif (distributed.process_count() == 1 or issubclass(kind, TrainingDiverged)
                   or getattr(error, "together", False)):
                 with suppress(Exception):  # the error that is being raised already is the one to report
@@ -140,7 +140,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def restore(self, state: Any, *, step: int | None = None) -> tuple[Any, int]:
-        """The state of a checkpoint and its step, whatever number of devices and processes it was saved from.
+        """The state of a checkpoint and its step, for any number of devices and processes that saved it.
 
         Args:
           state: one of the same form; where there is no checkpoint, (`state`, 0) is returned.

@@ -1,4 +1,4 @@
-"""What training needs of devices: the axis they are mapped over, and data in the form a pmapped step takes."""
+"""The device axis of training, and trees and batches in the layout that a pmapped step takes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

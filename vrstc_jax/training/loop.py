@@ -1,4 +1,4 @@
-"""The one training loop: batches in, steps, metrics out, checkpoints, and going on where it stopped."""
+"""The training loop of every network: steps, metrics, checkpoints, and resuming."""
 
 import math
 import os
@@ -110,7 +110,7 @@ def train(run: TrainingRun, state: Any, step: Callable, batches: Callable[[int],
                     _require_finite(state, name, number, checkpoints)
                     if log:
                         log.flush()
-                    # Metrics that no line has yet go with it, so that the log, too, will be what it would have been.
+                    # Save the metrics that are not logged yet, so that a resumed run writes the same log.
                     checkpoints.save(number, state, metrics=means, pending=jax.device_get(waiting))
                 bar.update()
                 if stop:
@@ -125,13 +125,12 @@ def _devices(run: TrainingRun) -> Sequence[Device]:
     devices = jax.devices() if run.devices is None else run.devices
     if len(devices) < jax.device_count():
         distributed.print_on_first(f"{run.name}: on {len(devices)} of {jax.device_count()} devices, since the batch "
-                                   "divides by no more; a larger one in the config would use them.")
+                                   "divides by no more; a larger batch in the config would use them.")
     return devices
 
 
 def _pending(checkpoints: Checkpoints, start: int) -> list[dict]:
-    """The metrics of steps before `start` that no line of the log has, where a preemption came between two lines.
-    They are float32, as steps give them."""
+    """The metrics, float32 as steps give them, of steps up to `start` that were not logged before a preemption."""
     rows = checkpoints.about(start).get("pending", []) if start else []
     return [{key: np.float32(value) for key, value in row.items()} for row in rows]
 

@@ -68,7 +68,7 @@ def _next(rows: jax.Array, axis_name: str | None) -> jax.Array:
     """Row i + 1 of the global batch at row i, and the first at the last; rows [B, …]."""
     if axis_name is None:
         return jnp.roll(rows, -1, axis=0)
-    # As for the triplet loss, the gather's transpose brings back what other devices' losses say.
+    # The gather's transpose adds the gradients of the other devices' losses, as in the triplet loss.
     heads = jax.lax.all_gather(rows[0], axis_name)
     following = (jax.lax.axis_index(axis_name) + 1) % heads.shape[0]
     return jnp.concatenate([rows[1:], heads[following][None]])

@@ -39,7 +39,7 @@ def initial_state(task: ReidTask, identities: int, *, start_from: dict | None = 
 
 
 def adopted(fresh: dict, *, start_from: dict | None) -> dict:
-    """Fresh variables with those of `start_from` in their place; arguments and errors as `initial_state`."""
+    """Fresh variables, replaced by those of `start_from` where it has them; arguments and errors as `initial_state`."""
     variables: dict[tuple, Any] = dict(traverse_util.flatten_dict(fresh))
     for path, value in traverse_util.flatten_dict(start_from or {}).items():
         value = np.asarray(value)

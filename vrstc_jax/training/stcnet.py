@@ -97,9 +97,9 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
                       "adversarial_local": losses.adversarial(fake_local),
                       "discriminator_global": losses.discriminator(real_global, fake_global),
                       "discriminator_local": losses.discriminator(real_local, fake_local)}
-            taking_part = (weights.global_discriminator * parts["adversarial_global"]
-                           + weights.local_discriminator * parts["adversarial_local"])
-            total += weights.adversarial * taking_part
+            weighed = (weights.global_discriminator * parts["adversarial_global"]
+                       + weights.local_discriminator * parts["adversarial_local"])
+            total += weights.adversarial * weighed
             against = parts["discriminator_global"] + parts["discriminator_local"]
         if guider is not None and weights.identity:
             logits: Any = ReidNet(task.guider, identities, dtype=task.compute).apply(guider, second[:, None])

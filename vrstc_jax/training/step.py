@@ -24,7 +24,7 @@ def pmap_step(gradients: Callable, training: Training, *, constants: int = 0, de
 
     Returns:
       (state, *constants, batch [devices, B/devices, …]) to (state, metrics). The state is not mapped, and it is
-      donated: the caller's copy is gone.
+      donated: the caller must not use it again.
     """
     optimiser = adam(training)
 
