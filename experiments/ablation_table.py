@@ -141,10 +141,9 @@ def write_plot(path: Path, rows: Sequence[Row]) -> None:
     kinds = {"nothing hidden": "#8a8a8a", "completed, or discarding, with NL": "#c9673a", "others": "#4a7fb5"}
     kind = ["nothing hidden" if "nothing hidden" in row.name else "completed, or discarding, with NL"
             if row.framed_by == "NL" else "others" for row in rows]
-    colours = [kinds[each] for each in kind]
     figure.legend(handles=[Patch(color=kinds[each], label=each) for each in kinds if each in kind],
                   loc="outside upper right", ncols=len(kinds), fontsize=8, frameon=False)
-    axes.barh(heights, [100 * row.mean_ap.mean for row in rows], color=colours,
+    axes.barh(heights, [100 * row.mean_ap.mean for row in rows], color=[kinds[each] for each in kind],
               xerr=[100 * row.mean_ap.deviation for row in rows], error_kw={"elinewidth": 1})
     seeds = max(row.seeds for row in rows)
     axes.set_yticks(heights, [_label(row, seeds) for row in rows], fontsize=8)
@@ -179,9 +178,9 @@ def format_claims(results: Sequence[Results]) -> str:
         shared = {name: [k for k, result in enumerate(results) if {name, ours} <= set(result)] for name in names}
         # Seeds differ in their people: compare only rows that have the same seeds, those of most seeds.
         seeds = max(shared.values(), key=len, default=[])
-        if not seeds:
-            continue
         most = len(seeds)
+        if not most:
+            continue
         own = np.array([100 * results[k][ours]["map"] for k in seeds])
         theirs = {name: np.array([100 * results[k][name]["map"] for k in seeds])
                   for name in names if shared[name] == seeds}

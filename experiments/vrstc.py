@@ -240,12 +240,11 @@ def _check(arguments: Arguments) -> None:
     require_positive(arguments, "reid_steps", "stcnet_steps", "final_steps")
     if arguments.tau_quantile is not None:
         require_share("tau_quantile", arguments.tau_quantile)
-    if arguments.seed < 0:
-        raise InputError(f"--seed must be 0 or more. Got {arguments.seed}.")
-    if arguments.label_smoothing is not None and not 0 <= arguments.label_smoothing < 1:
-        raise InputError(f"--label-smoothing must be from 0 to less than 1. Got {arguments.label_smoothing}.")
-    if arguments.triplet is not None and not 0 <= arguments.triplet < math.inf:
-        raise InputError(f"--triplet must be 0 or more, and finite. Got {arguments.triplet}.")
+    for name, above, wanted in (("seed", math.inf, "0 or more"), ("label_smoothing", 1, "from 0 to less than 1"),
+                                ("triplet", math.inf, "0 or more, and finite")):
+        for value in given(arguments, name).values():
+            if not 0 <= value < above:
+                raise InputError(f"{flag(name)} must be {wanted}. Got {value}.")
     config = config_of(arguments)
     for training in (config.reid_training, config.final_training):
         people, rest = divmod(training.batch, training.clips_per_identity)

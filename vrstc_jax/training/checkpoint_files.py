@@ -34,9 +34,9 @@ def full_disk_as_input_error(directory: str | os.PathLike) -> Iterator[None]:
 def _is_full(error: BaseException | None) -> bool:
     seen: list[BaseException] = []
     while error is not None and error not in seen:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        # TensorStore raises a ValueError with the system's words.
-        if full or any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+        # An OSError has the number; TensorStore raises a ValueError with the system's words.
+        if any(getattr(error, "errno", None) == code or os.strerror(code) in str(error)
+               for code in (errno.ENOSPC, errno.EDQUOT)):
             return True
         seen.append(error)
         error = error.__cause__ or error.__context__

@@ -171,13 +171,11 @@ class Checkpoints:
         theirs = self.about(int(path.name)).get("config")
         if theirs is None or self._task is None:
             return
-        try:
-            same = _task(theirs, type(self._task)) == self._task
-        except InputError:  # of a later version, with fields that are unknown here
-            same = False
-        if not same:
-            raise InputError(f"{path}: this checkpoint is of another config; remove {self.directory}, or give another "
-                             "directory.")
+        with suppress(InputError):  # of a later version, with fields that are unknown here
+            if _task(theirs, type(self._task)) == self._task:
+                return
+        raise InputError(f"{path}: this checkpoint is of another config; remove {self.directory}, or give another "
+                         "directory.")
 
     def _require_written(self) -> None:
         if self._digesting is not None:
