@@ -121,6 +121,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     # Both clips of a pair must be on one device, so devices divide half of the last batch.
     start_jax_for_training((*config.batches[:2], config.final_training.batch // 2))
     config, start, begins_with = beginning(config, fresh=arguments.fresh)
+    # The quantile chooses τ in place of the default model's τ, which calls fewer bands hidden.
     config = dataclasses.replace(config, tau=None, tau_quantile=arguments.tau_quantile)
     settings = {"amount": dataclasses.asdict(amount), "config": configs.to_dict(config), "begins_with": begins_with,
                 "completions": COMPLETIONS, "poolings": POOLINGS}
@@ -144,6 +145,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
         rows = seed_rows(shared, recipes, with_needed(arguments.rows, recipes))
 
         def write(seed: int = seed, rows: dict[str, Any] = rows) -> list[dict[str, Any]]:
+            # Seeds of earlier commands stay in the table.
             before = read_results(path)["seeds"] if path.exists() else {}
             write_json(path, {"of": settings, "seeds": before | {str(seed): rows}})
             return [row.as_dict() for row in show_table(read_results(path)["seeds"], work)]

@@ -152,8 +152,10 @@ def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.
     look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width, frames=amount.frames, occlusion=0.8,
                         persistent=0.1, variety=variety)
     everybody = people("train", amount.people + amount.validation)
+    # Neighbours in number share two cameras, so that no camera is that of all training people.
     tracks = [(who, who // _PEOPLE_OF_A_CAMERA * _CAMERAS + camera) for who in everybody for camera in range(_CAMERAS)]
     with PaintedInParallel(tracks, seed=config.seed, config=look) as tracklets:
+        # A stored set has no truth and no silhouettes: drop them here, so that they take no memory.
         seen = [dataclasses.replace(tracklet, truth=None, silhouettes=None) for tracklet in tracklets]
         cut = amount.people * _CAMERAS
         write_set(path, {"train": seen[:cut], "validation": seen[cut:]})
@@ -241,6 +243,7 @@ def _with_head(first: ReidModel, train: TrackletSet, config: configs.Config, amo
                ) -> ReidModel:
     """The network with another head, over all stages, which learns from masks cell by cell and in longer clips."""
     reid = dataclasses.replace(config.reid, locating_stages=True)
+    # Without the first head, whose parameters do not fit the new one.
     variables = {collection: {name: part for name, part in tree.items() if name != "hidden_bands"}
                  for collection, tree in first.variables.items()}
     config = changed(dataclasses.replace(config, reid=dataclasses.replace(reid, clip=_HEAD_CLIP)), {

@@ -58,6 +58,7 @@ def main(arguments: Arguments) -> LocatingScore:
     distributed.require_single_process("experiments.fixed_occluder")
     model = load_model(arguments.model)
     locator = Locator(model.config.reid, model.reid, len(model.identities))
+    # The crops are read from the spool, so locating must end before it is removed.
     with TemporaryDirectory() as spool:
         tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
         masks = masks_under(arguments.occluder, tracklets)

@@ -30,6 +30,7 @@ def beginning(config: Config, *, fresh: bool = False) -> tuple[Config, Callable[
     how = {name: getattr(config.reid, name) for name in ("locating_loss", "locating_masks")}
     if dataclasses.replace(model.config.reid, **how) != config.reid:
         return config, None, None
+    # The identities differ, so the classifier has to be trained anew.
     training = dataclasses.replace(config.reid_training, only=("classifier",))
     return (dataclasses.replace(config, reid_training=training, tau=model.tau), lambda: model.reid,
             tensors_digest(model.reid))

@@ -142,10 +142,11 @@ def _trained(work: Path, name: str, config: configs.Config, amount: Amount, loca
         print(f"{name}: walkers", flush=True)
         write_walkers(work / "data", amount, ROWS[name], config)
     train = read_set(work / "data", "train")
+    # True masks say which frames are unoccluded, so rows do not differ by what is located in their walkers.
     identities, frames = default_model.unoccluded_frames(train)
     networks = train_stcnet(train, frames, config.stcnet_task, locating.reid, len(identities), work / "stcnet")
     save_model(path, Model(config, *networks, locating.reid, locating.identities, locating.tau))
-    return load_model(path)
+    return load_model(path)  # with its digest
 
 
 def located_shares(work: Path, arguments: Arguments, amount: Amount,

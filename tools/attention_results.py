@@ -70,6 +70,7 @@ def draw(results: Sequence[dict[str, Any]], title: str) -> bytes:
                 if row["left_out"]:
                     axes.annotate(row["left_out"], (0.02, y), xycoords=("axes fraction", "data"), fontsize=7,
                                   va="center", color=colour)
+        # Times of the forms differ by orders of magnitude.
         axes.set(xscale="log", title=label, yticks=range(len(results)), ylim=(len(results) - 0.5, -0.5),
                  yticklabels=[result["case"].replace(", ", "\n") for result in results])
         for between in np.arange(1, len(results)) - 0.5:

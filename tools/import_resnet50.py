@@ -61,6 +61,7 @@ def run(options: Options) -> None:
     print(_description(options.source, weights))
     if options.classify and weights.head is None:
         raise InputError(f"{options.source}: these weights have no classifier; leave --classify out.")
+    # Read the photos first, so that a missing one is reported before anything is written.
     photos = [(path, centre_crop(read_image(path))) for path in options.classify]
     save_backbone(options.output, weights, {
         "source": options.source.name, "layout": weights.layout, "depth": weights.depth,
@@ -77,6 +78,7 @@ def run(options: Options) -> None:
 
 def classify(weights: Weights, photos: np.ndarray) -> np.ndarray:
     """The probabilities [B, K] of the classes for photos, uint8 [B, H, W, 3]."""
+    # ImageNet's classifier was trained with the last stage at stride 2; re-ID sets it to 1.
     network = ResNet(configs.Reid(**weights.fields, last_stride=2))
 
     @jax.jit

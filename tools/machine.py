@@ -20,6 +20,7 @@ def describe(with_torch: bool) -> tuple[dict[str, Any], str | None]:
         import torch
     except ImportError:
         return about, "not installed"
+    # Times compare only on the same device: PyTorch without CUDA would run on the CPU beside a GPU.
     if first.platform != "cpu" and not (first.platform == "gpu" and torch.cuda.is_available()):
         return about, "has no device like JAX's"
     about |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads(),
@@ -34,6 +35,7 @@ def load_average() -> float | None:
 
 def warn_if_busy(about: dict[str, Any]) -> None:
     """Prints a warning if other programs take more than a quarter of the cores."""
+    # PyTorch's threads wait for each other, so one busy core slows all of them.
     if about["load_average"] > about["cores"] / 4:
         print(f"Something else is running (load average {about['load_average']:.1f}): times mean little, "
               "PyTorch's least, whose threads wait for each other.")
@@ -43,5 +45,5 @@ def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+    except (OSError, StopIteration):  # not Linux, or a CPU that Linux does not name
         return platform.processor() or platform.machine()

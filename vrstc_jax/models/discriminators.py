@@ -33,6 +33,7 @@ class DiscriminatorPair(nn.Module):
     @nn.compact
     def __call__(self, frames: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
         whole = Discriminator(self.config, self.dtype, name="global")(frames)
+        # D_l sees the hole alone: enlarged to the frame's size, or in place with zeros around it.
         if self.config.local_input == "cropped":
             part = crop_to_mask(frames, masks, (frames.shape[1], frames.shape[2]))
         else:

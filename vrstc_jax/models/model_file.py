@@ -131,7 +131,7 @@ def load_reid(path: str | os.PathLike) -> ReidModel:
     try:
         return ReidModel(configs.from_dict(description["config"], configs.Reid), parts["reid"],
                          tuple(description["identities"]), description["provenance"], digest,
-                         description.get("network", "ReidNet"))
+                         description.get("network", "ReidNet"))  # the first files do not name it
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
 

@@ -12,6 +12,7 @@ from vrstc_jax.config import Training
 def learning_rate(training: Training) -> optax.Schedule:
     """The learning rate at each step: the config's schedule after its linear warm-up."""
     steps = max(training.steps, 1)
+    # With fewer than three steps there are no thirds, and the rate stays as it is.
     thirds = {steps // 3: 0.1, 2 * steps // 3: 0.1} if steps >= 3 else {}
     rate = {
         "constant": lambda: optax.constant_schedule(training.learning_rate),

@@ -58,7 +58,7 @@ class TrainState(struct.PyTreeNode):
     def restored(self, tree: Mapping[str, Any]) -> "TrainState":
         """A state like this one with the values of a tree that `saved` gave."""
         if self.main is None:
-            return self.replace(**tree)
+            return self.replace(**tree)  # the tree's keys are the fields
         return self.replace(step=tree["step"], params={name: tree[name] for name in self.params}, mean=tree["mean"],
                             adam=_joined({name: tree[f"{name}_adam"] for name in self.params}))
 
@@ -85,6 +85,7 @@ def initial_state(init: Callable[[jax.Array], Mapping], training: Training, *, s
     variables = adopt(variables)
     state = TrainState(step=step, params=variables["params"], batch_stats=variables.get("batch_stats", {}),
                        adam=adam_state, main=main)
+    # The mean begins at the initial values, which `running_mean` soon forgets.
     return state.replace(mean=state.current) if training.average else state
 
 
