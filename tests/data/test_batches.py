@@ -145,10 +145,9 @@ class TestResize:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """Three tracklets of ragged sizes, one with masks, one of a single frame, and the set made of them."""
-    ragged = figures(9, sizes=((40, 20), (33, 17), (5, 3)))
     masked = figures(6, sizes=((50, 25),), seed=1)
     given = (
-        Tracklet(name="0002/c2/t1", frames=ragged, person="0002", camera="c2",
+        Tracklet(name="0002/c2/t1", frames=figures(9, sizes=((40, 20), (33, 17), (5, 3))), person="0002", camera="c2",
                  frame_names=tuple(f"f{i}" for i in (1, 2, 3, 10, 11, 12, 20, 21, 100))),
         tracklet(masked, masks_at(masked, (1, 4)), name="10", person="10"),
         tracklet(figures(1, seed=2), name="9"))
@@ -250,8 +249,8 @@ def plain(**parts):
 def grey(tmp_path_factory):
     """Two tracklets; the grey level of a picture is its record's number."""
     directory = tmp_path_factory.mktemp("grey") / "set"
-    write_set(directory, [tracklet([np.full((32, 16, 3), k * COUNT + i, np.uint8) for i in range(COUNT)],
-                                   name=str(k)) for k in range(2)])
+    write_set(directory, [tracklet([np.full((32, 16, 3), k * COUNT + i, np.uint8) for i in range(COUNT)], name=str(k))
+                          for k in range(2)])
     return read_set(directory)
 
 
@@ -297,8 +296,7 @@ class TestBatches:
     @pytest.mark.parametrize("make, task", [(stcnet_batches, SMOKE.stcnet_task), (reid_batches, SMOKE.first_reid)])
     def test_are_a_function_of_seed_and_step(self, grey, usable, make, task):
         task = dataclasses.replace(task, training=dataclasses.replace(task.training, shift=0.1))
-        first = make(grey, usable, task)
-        batches = list(islice(first, 30))  # several rounds through the frames
+        batches = list(islice(make(grey, usable, task), 30))  # several rounds through the frames
         for start in (0, 1, 7, 24):
             same(batches[start:start + 5], make(grey, usable, task, start=start))
         other = next(make(grey, usable, dataclasses.replace(task, seed=9)))
@@ -307,14 +305,13 @@ class TestBatches:
             *(next(v for v in batch.values() if v.ndim > 3) for batch in batches[:2]))
 
     def test_what_a_batch_is(self, grey, usable):
-        config = plain()
-        batch = next(stcnet_batches(grey, usable, config.stcnet_task))
+        batch = next(stcnet_batches(grey, usable, plain().stcnet_task))
         shapes = {"frames": (16, 32, 16, 3), "masks": (16, 32, 16, 1), "previous": (16, 1, 32, 16, 3),
                   "following": (16, 1, 32, 16, 3), "labels": (16,)}
         types = {"masks": bool, "labels": np.int32}
         assert {k: v.shape for k, v in batch.items()} == shapes
         assert all(v.dtype == types.get(k, np.uint8) for k, v in batch.items())
-        batch = next(reid_batches(grey, usable, config.first_reid))
+        batch = next(reid_batches(grey, usable, plain().first_reid))
         assert batch["clips"].shape == (16, SMOKE.reid.clip, 32, 16, 3) and batch["clips"].dtype == np.uint8
         assert batch["labels"].shape == (16,) and batch["labels"].dtype == np.int32
 
@@ -399,9 +396,8 @@ class TestBatches:
             same(batches[start:start + 3], drawn(start))
         assert (labels_of(drawn(seed=1), 8) != labels_of(batches, 8)).any()
         # The frames of a tracklet are drawn anew each time.
-        clips = [tuple(levels(clip)) for batch in batches for clip, label in zip(batch["clips"], batch["labels"])
-                 if label == tracklets - 1]
-        assert len(set(clips)) > 12
+        clips = {tuple(levels(clip)) for batch in batches for clip in batch["clips"][batch["labels"] == tracklets - 1]}
+        assert len(clips) > 12
 
     def test_a_set_of_the_size_of_mars_begins_at_any_step(self, grey):
         """150 epochs on, in the same epoch and the next."""
