@@ -146,22 +146,14 @@ def test_signatures_are_as_promised():
 def undescribed(path):
     """Public modules, functions, classes and methods without a docstring."""
     tree = ast.parse(path.read_text())
-    where = path.relative_to(ROOT)
-    if tree.body and not ast.get_docstring(tree):
-        yield f"{where}: the module"
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from ((f"{where}:{inner.lineno}: {node.name}.{inner.name}")
-                        for inner in node.body if is_undescribed(inner))
-        if is_undescribed(node):
-            yield f"{where}:{node.lineno}: {node.name}"
-
-
-def is_undescribed(node):
-    if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or ast.get_docstring(node):
-        return False
-    # Flax's `setup` is part of `__call__`, and speaks for itself as other special methods do.
-    return not node.name.startswith("_") and node.name != "setup"
+    methods = [inner for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+               for inner in node.body]
+    for node in (tree, *tree.body, *methods):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and node.body and not ast.get_docstring(node):
+            name = getattr(node, "name", "the module")
+            # Flax's `setup` is part of `__call__`, and speaks for itself as other special methods do.
+            if not name.startswith("_") and name != "setup":
+                yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}: {name}"
 
 
 def test_everything_public_is_described():

@@ -1,16 +1,18 @@
 """Tables and pictures of rankings."""
 
+import os
+
 import numpy as np
 import pytest
-from people import figures, tracklet
+from refusals import refused
 from small_ranking import AFTER, BEFORE, GALLERY, QUERY, seen
 
 from vrstc_jax.data.images import read_image
 from vrstc_jax.evaluation.retrieval import judge_distances
 from vrstc_jax.report import ranking_pictures, ranking_tables
-from vrstc_jax.report.ranking_pictures import compared_lists, portrait, ranked_picture, write_pictures
+from vrstc_jax.report.images import runs
+from vrstc_jax.report.ranking_pictures import compared_lists, ranked_picture, write_pictures
 from vrstc_jax.report.ranking_tables import format_figures
-from vrstc_jax.runtime.errors import InputError
 
 
 def test_figures_as_text_and_as_a_table():
@@ -37,32 +39,19 @@ def test_ranked_lists_frame_what_is_right_and_wrong():
     assert both.dtype == np.uint8 and both.shape == (one.shape[0] + other.shape[0], other.shape[1], 3)
 
     def frames(picture, colour):
-        """How many pictures have a frame of the colour, by their upper edges."""
+        """The left ends of the frames of the colour, by their upper edges."""
         rows = (picture == colour).all(axis=2)
-        edge = np.append(rows[np.argmax(rows.any(axis=1))], False)
-        return int((edge[:-1] & ~edge[1:]).sum())
+        return [left for left, _ in runs(rows[np.argmax(rows.any(axis=1))])]
 
-    assert [frames(one, green), frames(one, red)] == [1, 1]
-    assert [frames(other, green), frames(other, red)] == [2, 1]
     # Frames are in the order of the list: the wrong one comes first before, last after.
-    left = {name: np.argmax((picture == colour).all(axis=2).any(axis=0)) for name, picture, colour in
-            [("one red", one, red), ("one green", one, green), ("red", other, red), ("green", other, green)]}
-    assert left["one red"] < left["one green"] and left["green"] < left["red"]
+    (wrong,), (right,) = frames(one, red), frames(one, green)
+    assert wrong < right
+    (first, second), (wrong,) = frames(other, green), frames(other, red)
+    assert first < second < wrong
     with pytest.raises(ValueError, match="2 entries need as many marks. Got 1"):
         ranking_pictures.RankedList("before", black, [grey, black], [True])
     with pytest.raises(ValueError, match="Got 0 and 40"):
         ranking_pictures.ranked_lists([], height=40)
-
-
-def test_cmc_plot(tmp_path):
-    rankings = {name: judge_distances(matrix, QUERY, GALLERY).ranking
-                for name, matrix in (("raw", BEFORE), ("completed", AFTER))}
-    ranking_pictures.write_cmc_plot(tmp_path / "new" / "cmc.png", rankings)
-    drawn = read_image(tmp_path / "new" / "cmc.png")
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["cmc.png"]
-    with pytest.raises(ValueError, match="Got 0 and 20"):
-        ranking_pictures.write_cmc_plot(tmp_path / "cmc.png", {})
 
 
 def test_lists_of_before_and_after():
@@ -82,8 +71,7 @@ def test_lists_of_before_and_after():
     assert {int(entry.max()) for entry in drawn[1].entries} == {103}
     picture = ranked_picture(*given, count=3)
     np.testing.assert_array_equal(picture, ranking_pictures.ranked_lists(drawn))
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.shape[0] % 4 == 0
-    assert picture.shape[0] / 4 > 128
+    assert picture.shape[0] % 4 == 0 and picture.shape[0] / 4 > 128
 
 
 def test_gains_and_losses_are_shown_alike():
@@ -123,24 +111,16 @@ def test_right_and_wrong_need_known_persons():
     assert [list(each.right) for each in ranked] == [[None, True, False], [None, None, None]]
 
 
-def test_a_portrait_is_the_middle_frame():
-    frames = figures(5)
-    np.testing.assert_array_equal(portrait(tracklet(frames)), frames[2])
-    np.testing.assert_array_equal(portrait(tracklet(frames[:1])), frames[0])
-
-
-class TestWritePictures:
-    evaluations = {"before": judge_distances(BEFORE, QUERY, GALLERY)}
-    picture = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-
-    def test_what_is_written(self, tmp_path):
-        written = write_pictures(tmp_path, self.evaluations, self.picture)
-        assert written == [tmp_path / "ranked.png", tmp_path / "cmc.png"]
-        np.testing.assert_array_equal(read_image(tmp_path / "ranked.png"), self.picture)
-        assert read_image(tmp_path / "cmc.png").shape[2] == 3
-        assert write_pictures(tmp_path / "other", self.evaluations, None) == [tmp_path / "other/cmc.png"]
-
-    def test_where_nothing_can_be_written(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(InputError, match="file/cmc.png: cannot be written"):
-            write_pictures(tmp_path / "file", self.evaluations, None)
+def test_pictures_are_written(tmp_path):
+    evaluations = {name: judge_distances(matrix, QUERY, GALLERY) for name, matrix in (("a", BEFORE), ("b", AFTER))}
+    ranked, folder = np.arange(60, dtype=np.uint8).reshape(4, 5, 3), tmp_path / "new"
+    assert write_pictures(folder, evaluations, ranked) == [folder / "ranked.png", folder / "cmc.png"]
+    np.testing.assert_array_equal(read_image(folder / "ranked.png"), ranked)
+    assert len(np.unique(read_image(folder / "cmc.png").reshape(-1, 3), axis=0)) > 50
+    assert sorted(os.listdir(folder)) == ["cmc.png", "ranked.png"]
+    assert write_pictures(tmp_path / "other", evaluations, None) == [tmp_path / "other/cmc.png"]
+    (tmp_path / "file").write_text("")
+    with refused("file/cmc.png: cannot be written"):
+        write_pictures(tmp_path / "file", evaluations, None)
+    with pytest.raises(ValueError, match="Got 0 and 20"):
+        write_pictures(tmp_path, {}, None)

@@ -3,15 +3,14 @@
 import os
 
 import av
-import cv2
 import numpy as np
 import pytest
+from refusals import refused
 
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.report.render import CompletedCrop, CompletedFolder, put_back, render_video, require_renderable
-from vrstc_jax.runtime.errors import InputError
 
 HEIGHT, WIDTH, FRAMES = 75, 101, 12  # Odd, which 4:2:0 video cannot be.
 
@@ -55,9 +54,7 @@ def crop(box, colour, hidden):
 def test_put_back_changes_hidden_pixels_only():
     rng = np.random.default_rng(0)
     full = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    before = full.copy()
-    expected = full.copy()
-    crops = []
+    before, expected, crops = full.copy(), full.copy(), []
     for left, top, width, height in ((3, 4, 20, 30), (81, 55, 20, 20), (10, 10, 9, 9)):
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         mask = rng.random((height, width)) > 0.5
@@ -99,7 +96,7 @@ def test_original_left_completed_right(video, tmp_path, name):
 
 
 def test_frame_rate_and_outline_are_options(video, tmp_path):
-    quiet = CompletedCrop((60, 10, 30, 50), np.zeros((50, 30, 3), np.uint8), np.zeros((50, 30), bool))
+    quiet = crop((60, 10, 30, 50), 0, 0)
     for outline in (False, True):
         render_video(video, tmp_path / "o.mp4", lambda number: [quiet], frame_rate=5, outline=outline)
         left, right = sides(decoded(tmp_path / "o.mp4")[0])
@@ -128,7 +125,7 @@ def test_what_complete_wrote_is_found_by_frame(video, tmp_path):
     source, folder = completed_folder(video, tmp_path)
     completed = CompletedFolder(source, folder)
     assert completed(1) == [] and completed(999) == []
-    (found,) = completed(4)
+    found, = completed(4)
     assert found.box == (70, 30, 31, 30)  # Clipped at the right edge.
     np.testing.assert_array_equal(found.pixels, 255 - picture(3)[30:60, 70:])
     assert found.mask[:, :5].all() and not found.mask[:, 5:].any()
@@ -138,37 +135,34 @@ def test_what_complete_wrote_is_found_by_frame(video, tmp_path):
 def test_bad_completed_folders_leave_no_video(video, tmp_path):
     source, folder = completed_folder(video, tmp_path)
     for part in ("masks/2/000004.png", "2/000005.png"):
-        whole = (folder.path / part).read_bytes()
-        for spoil, message in ((lambda path: path.unlink(), "no such file"),
-                            (lambda path: path.write_bytes(whole[:40]), ""),
-                            (lambda path: path.write_bytes(cv2.imencode(
-                                ".png", np.full((9, 9, 3), 255, np.uint8))[1].tobytes()), "9x9")):
-            spoil(folder.path / part)
-            with pytest.raises(InputError, match=f"{part}.*{message}") as raised:
+        path = folder.path / part
+        whole = path.read_bytes()
+        for spoil, message in ((path.unlink, "no such file"), (lambda: path.write_bytes(whole[:40]), ""),
+                               (lambda: write_png(path, np.full((9, 9, 3), 255, np.uint8)), "9x9")):
+            spoil()
+            with refused(part, message):
                 render_video(video, tmp_path / "o.mp4", CompletedFolder(source, folder))
-            assert "\n" not in str(raised.value)
-            assert not [name for name in os.listdir(tmp_path) if name.endswith(".mp4")]
-        (folder.path / part).write_bytes(whole)
-    frames = tmp_path / "frames/1.png"
-    write_png(frames, picture(0))
-    with pytest.raises(InputError, match="frames"):
-        CompletedFolder(open_source(frames.parent), folder)
+            assert not list(tmp_path.glob("*.mp4"))
+        path.write_bytes(whole)
+    write_png(tmp_path / "frames/1.png", picture(0))
+    with refused("frames"):
+        CompletedFolder(open_source(tmp_path / "frames"), folder)
 
 
 def test_outputs_that_cannot_be_written(video, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "junk.avi").write_bytes(np.random.default_rng(0).bytes(4000))
     for bad in ("file/o.mp4", "o.xyz", "o.png.txt", "o", "o.webm", "folder.mp4"):
         for check in (require_renderable, lambda output: render_video(video, output, {})):
-            with pytest.raises(InputError, match=bad.split("/")[0]) as raised:
+            with refused(bad.split("/")[0]):
                 check(tmp_path / bad)
-            assert "\n" not in str(raised.value)
-    with pytest.raises(InputError, match="itself"):
-        render_video(video, video, {})
-    with pytest.raises(InputError, match="none.avi"):
-        render_video(tmp_path / "none.avi", tmp_path / "o.mp4", {})
+    for of, output, said in ((video, video, "itself"), (tmp_path / "none.avi", tmp_path / "o.mp4", "none.avi"),
+                             (tmp_path / "junk.avi", tmp_path / "o.mp4", "junk.avi")):
+        with refused(said):
+            render_video(of, output, {})
     require_renderable(tmp_path / "new/o.mp4")
-    assert sorted(os.listdir(tmp_path)) == ["clip.avi", "file", "folder.mp4", "new"]
+    assert sorted(os.listdir(tmp_path)) == ["clip.avi", "file", "folder.mp4", "junk.avi", "new"]
     assert os.listdir(tmp_path / "new") == [] and os.listdir(tmp_path / "folder.mp4") == []
 
 
@@ -192,10 +186,3 @@ def test_a_video_that_breaks_off_is_rendered_as_far_as_it_goes(video, tmp_path):
     video.write_bytes(header + b"movi" + b"00dc".join([before, *packets[:7], packets[7][:20]]))
     assert render_video(video, tmp_path / "o.mp4", {}) == 7
     assert len(decoded(tmp_path / "o.mp4")) == 7
-
-
-def test_a_video_without_a_frame_leaves_nothing(tmp_path):
-    (tmp_path / "junk.avi").write_bytes(np.random.default_rng(0).bytes(4000))
-    with pytest.raises(InputError, match="junk.avi"):
-        render_video(tmp_path / "junk.avi", tmp_path / "o.mp4", {})
-    assert os.listdir(tmp_path) == ["junk.avi"]

@@ -1,20 +1,22 @@
 """The report, read back as a browser would: what it shows, that it is whole, and that text stays text."""
 
-import base64
 import json
 import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from io import BytesIO
+from unittest.mock import Mock
+from urllib.request import urlopen
 
-import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from refusals import refused
 
 from vrstc_jax.evaluation.quality import ScoreTable
 from vrstc_jax.report import AttentionPicture, Curve, Report, Strip, Table, charts, images, write_json, write_report
-from vrstc_jax.runtime.errors import InputError
 
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -34,9 +36,6 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
     def handle_endtag(self, tag):
         assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
 
@@ -46,36 +45,25 @@ class Page(HTMLParser):
 
     def pictures(self, label):
         """The images whose label begins so, decoded: RGB(A) or grey."""
-        found = []
-        for tag, attributes in self.tags:
-            if tag == "img" and attributes["alt"].startswith(label):
-                head, data = attributes["src"].split(",")
-                assert head == "data:image/png;base64"
-                picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)
-                if picture.ndim == 3:
-                    picture = picture[..., [2, 1, 0, *range(3, picture.shape[2])]]
-                found.append(picture)
-        return found
+        found = [each["src"] for tag, each in self.tags if tag == "img" and each["alt"].startswith(label)]
+        return [np.asarray(Image.open(BytesIO(urlopen(source).read()), formats=["PNG"])) for source in found]
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(**given):
-        path = tmp_path / "report.html"
         needed = {"title": "T", "summary": "S", "figures": {}, "command": "c", "config": {}}
-        write_report(path, Report(**(needed | given)))
-        return Page(path)
+        write_report(tmp_path / "report.html", Report(**(needed | given)))
+        return Page(tmp_path / "report.html")
     return write
 
 
-def crops(rng, sizes):
+def crops(*sizes, seed=0):
+    rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
 
-def square_mask(height, width):
-    mask = np.zeros((height, width), bool)
-    mask[2:5, 1:4] = True
-    return mask
+STRIP = Strip("s", {"input": crops((8, 4))}, ["1"])
 
 
 @pytest.fixture
@@ -97,13 +85,11 @@ def test_an_empty_report_has_only_its_header_and_origin(write):
 
 
 def test_it_is_self_contained_and_without_script(write, scores):
-    rng = np.random.default_rng(0)
-    page = write(strips=[Strip("s", {"input": crops(rng, [(8, 4)])}, ["1"])], judge=scores,
-                 curves=[Curve("L_r", [1, 2], [3, 4])])
+    page = write(strips=[STRIP], judge=scores, curves=[Curve("L_r", [1, 2], [3, 4])])
     assert "script" not in {tag for tag, _ in page.tags}
     for tag, attributes in page.tags:
         for name in ("src", "href"):
-            assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes)
+            assert attributes.get(name, "#").startswith(("data:image/png;base64,", "#")), (tag, attributes)
     assert not re.search(r"@import|url\((?!#)", page.html)
     names = re.findall(r"https?://[^\s\"]*", page.html)  # SVG's namespaces, which nothing loads
     assert set(names) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -112,7 +98,7 @@ def test_it_is_self_contained_and_without_script(write, scores):
 def test_all_text_is_escaped(write, scores):
     given = [f'<script>alert("{i}")</script>&' for i in range(17)]
     text = iter(given)
-    picture, = crops(np.random.default_rng(0), [(8, 4)])
+    picture, = crops((8, 4))
     page = write(
         title=next(text), summary=next(text), figures={next(text): next(text)}, command=next(text),
         warnings=[next(text)], strips=[Strip(next(text), {next(text): [picture]}, [next(text)])],
@@ -126,18 +112,16 @@ def test_all_text_is_escaped(write, scores):
 
 
 def test_strips_hold_the_very_pixels_and_outline_what_is_hidden(write):
-    rng = np.random.default_rng(1)
     sizes = [(20, 9), (31, 12), (18, 8)]
-    inputs, done = crops(rng, sizes), crops(rng, sizes)
-    masks = [np.zeros(sizes[0], bool), square_mask(*sizes[1]), square_mask(*sizes[2])]
+    inputs, done, masks = crops(*sizes), crops(*sizes, seed=1), [np.zeros(size, bool) for size in sizes]
+    for mask in masks[1:]:
+        mask[2:5, 1:4] = True
     page = write(strips=[Strip("walk", {"input": inputs, "mask": masks, "completion": [*done[:2], None]},
                                ["000007", "000008", "000009"])])
-    for shown, given in zip(page.pictures("input"), inputs, strict=True):
-        np.testing.assert_array_equal(shown, given)
-    for shown, given in zip(page.pictures("mask"), masks, strict=True):
-        np.testing.assert_array_equal(shown, given * 255)
-    for shown, given in zip(page.pictures("completion"), done[:2], strict=True):
-        np.testing.assert_array_equal(shown, given)
+    black_and_white = [mask * np.uint8(255) for mask in masks]
+    for label, given in (("input", inputs), ("mask", black_and_white), ("completion", done[:2])):
+        for shown, expected in zip(page.pictures(label), given, strict=True):
+            np.testing.assert_array_equal(shown, expected)
     assert "000008" in page.text
     outlines = [attributes["d"] for tag, attributes in page.tags if tag == "path"]
     assert len(outlines) == 4  # two frames, each drawn dark and then light
@@ -148,17 +132,16 @@ def test_strips_hold_the_very_pixels_and_outline_what_is_hidden(write):
 def test_large_pictures_are_made_smaller_in_proportion(write):
     flat = np.full((800, 300, 3), (10, 200, 30), np.uint8)
     shown, = write(strips=[Strip("s", {"input": [flat]}, ["1"])]).pictures("input")
-    assert shown.shape == (320, 120, 3)
-    assert (shown == flat[:320, :120]).all()
+    np.testing.assert_array_equal(shown, flat[:320, :120])
 
 
 def test_a_strip_wants_one_name_for_each_frame():
     with pytest.raises(ValueError, match="row 'input'.*2 frame names. Got 1"):
-        Strip("s", {"input": crops(np.random.default_rng(0), [(8, 4)])}, ["1", "2"])
+        Strip("s", {"input": crops((8, 4))}, ["1", "2"])
 
 
 def test_attention_shows_patch_peak_and_share(write):
-    frame, before, after = crops(np.random.default_rng(2), [(64, 32), (80, 40), (60, 30)])
+    frame, before, after = crops((64, 32), (80, 40), (60, 30))
     weights = np.full((16, 8), 0.5 / 127)
     weights[4, 6] = 0.5
     page = write(attention=[AttentionPicture("a", frame, (.5, .25), (3 / 16, 3 / 8), [before, after],
@@ -170,8 +153,7 @@ def test_attention_shows_patch_peak_and_share(write):
     assert boxes[1] == "M25.00 15.00H40.00V30.00H25.00Z"
     assert "50.0%, 64×" in page.text  # half of the weight at one of 128 positions
     assert "no weight" in page.text
-    heat = page.pictures("")  # every picture; the overlays are those with transparency
-    heat = [picture for picture in heat if picture.ndim == 3 and picture.shape[2] == 4]
+    heat = [picture for picture in page.pictures("") if picture.shape[2:] == (4,)]  # those with transparency
     assert [h.shape for h in heat] == [(16, 8, 4)] * 2
     brightest = heat[0][..., :3].sum(axis=-1, dtype=int)
     assert np.unravel_index(brightest.argmax(), brightest.shape) == (4, 6)
@@ -179,7 +161,7 @@ def test_attention_shows_patch_peak_and_share(write):
 
 
 def test_one_weight_map_for_each_neighbour(write):
-    frame, = crops(np.random.default_rng(0), [(8, 4)])
+    frame, = crops((8, 4))
     with pytest.raises(ValueError):
         write(attention=[AttentionPicture("a", frame, (.5, .5), (.1, .1), [frame, frame], [np.ones((2, 2))])])
 
@@ -203,8 +185,7 @@ def test_a_method_missing_at_a_distance_leaves_a_gap(write):
     table.add("copy", distance=None, l1=.1, psnr=11.0, ssim=.1)
     table.add("stcnet", distance=3, l1=.1, psnr=12.0, ssim=.1)
     page = write(judge=table.as_dict())
-    assert page.html.count("<td>-</td>") == 2
-    assert "none" in page.text
+    assert page.html.count("<td>-</td>") == 2 and "none" in page.text
 
 
 def lines_of(chart):
@@ -296,9 +277,7 @@ def test_warnings_are_counted_at_the_top(write):
 
 
 def test_the_same_input_gives_the_same_file(write, scores):
-    pictures = crops(np.random.default_rng(0), [(9, 5)])
-    given = {"judge": scores, "strips": [Strip("s", {"input": pictures}, ["1"])],
-             "curves": [Curve("a", [1, 2], [3, 4])]}
+    given = {"judge": scores, "strips": [STRIP], "curves": [Curve("a", [1, 2], [3, 4])]}
     assert write(**given).html == write(**given).html
 
 
@@ -326,25 +305,15 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
     write_json(path, {"a": 1})
 
-    def fails(*_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", fails)
-        with pytest.raises(InputError, match="metrics.json: cannot be written .No space"):
-            write_json(path, {"a": 2})
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
+    with refused("metrics.json: cannot be written (No space"):
+        write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 
-def test_a_folder_that_is_not_there_is_made(tmp_path):
-    write_json(tmp_path / "missing/too/metrics.json", {"a": 1})
-    assert json.loads((tmp_path / "missing/too/metrics.json").read_text()) == {"a": 1}
-
-
 @pytest.mark.parametrize("where", ["file/report.html", "file/below/report.html"])
-def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path, where):
+def test_a_path_that_cannot_be_written_is_named(tmp_path, where):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError) as raised:
+    with refused(where):
         write_report(tmp_path / where, Report("T", "S", {}, "c", {}))
-    assert where in str(raised.value) and "\n" not in str(raised.value)

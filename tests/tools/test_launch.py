@@ -206,27 +206,53 @@ def test_gcloud_takes_every_command(launch, standins, tmp_path):
     assert len(results) == len(commands) > 10 and not [result for result in results if result["error_message"]]
 
 
+class Machine:
+    """A TPU VM of two workers: runs verbs on it, and reads what the workers wrote."""
+
+    def __init__(self, launch, standins):
+        self.launch, self.standins = launch, standins
+        self.workers = [standins.home / "workers" / name for name in ("0", "1")]
+        for folder in self.workers:
+            folder.mkdir(parents=True)
+
+    def __call__(self, verb, *words):
+        return self.launch("tpu-vm", verb, "one", ZONE, *words)
+
+    def run(self, *words, arguments=()):
+        return self("run", *words, "--", "experiments.vrstc", *arguments)
+
+    def starts(self, *words, codes=("wait",), logs="training", **behaviour):
+        self.standins.behave(codes, **behaviour)
+        self.run(*words)
+        until(lambda: all(logs in text for text in self.read("log")))
+
+    def ended(self, code):
+        until(lambda: all(self.read("exit")))
+        assert {text.strip() for text in self.read("exit")} == {str(code)}
+
+    def read(self, name):
+        paths = [worker / "vrstc" / "run" / name for worker in self.workers]
+        return [path.read_text() if path.exists() else "" for path in paths]
+
+
 @pytest.fixture
 def machine(launch, standins, monkeypatch):
-    """A TPU VM of two workers, where worker.sh is installed: (runs a verb, the workers' folders)."""
+    """A `Machine` where worker.sh is installed."""
     monkeypatch.setenv("VRSTC_RETRY_SECONDS", "0")
-    folders = [standins.home / "workers" / name for name in ("0", "1")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    assert launch("tpu-vm", "install", "one", ZONE)[0] == 0
-    yield lambda name, *words: launch("tpu-vm", name, "one", ZONE, *words), folders
+    made = Machine(launch, standins)
+    assert made("install")[0] == 0
+    yield made
     for pid in standins.home.glob("workers/*/vrstc/run/pid"):  # nothing outlives a test that failed
         with suppress(ProcessLookupError):
             os.killpg(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_every_worker_installs_the_commit(machine, standins):
-    verb, workers = machine
     (archive,) = (standins.checkout / "dist").glob("vrstc_jax-????????????.tar.gz")
     copy, ssh = standins.calls()
     assert copy == [*VM, "scp", str(archive), f"one:{archive.name}", "--worker=all", ZONE]
     assert ssh[:7] == [*SSH, "--worker=all"] and ssh[8] == ZONE
-    for worker in workers:
+    for worker in machine.workers:
         new = f"{worker}/vrstc/venv.new"
         assert [words[1:] for words in standins.lines("installed") if words[0] == str(worker)] == [
             ["-m", "pip", "install", "--quiet", "--user", "uv"],
@@ -234,95 +260,68 @@ def test_every_worker_installs_the_commit(machine, standins):
             ["-m", "uv", "pip", "install", "--quiet", "--python", f"{new}/bin/python", f"{new}/source[tpu]"]]
         assert not (worker / archive.name).exists()
     (standins.checkout / "experiments" / "vrstc.py").write_text("changed\n")
-    assert "without the changes in 1 files, such as experiments/vrstc.py" in verb("install")[2]
+    assert "without the changes in 1 files, such as experiments/vrstc.py" in machine("install")[2]
 
 
-def read(worker, name):
-    path = worker / "vrstc" / "run" / name
-    return path.read_text() if path.exists() else ""
-
-
-def ended(workers, code):
-    until(lambda: all(read(worker, "exit") for worker in workers))
-    assert {read(worker, "exit").strip() for worker in workers} == {str(code)}
-
-
-def starts(machine, *words, logs="training"):
-    verb, workers = machine
-    verb("run", *words, "--", "experiments.vrstc")
-    until(lambda: all(logs in read(worker, "log") for worker in workers))
-
-
-def test_the_log_is_followed_to_the_end(machine, standins):
-    verb, workers = machine
-    assert verb("log")[0] == 1  # nothing has run
-    standins.behave(codes=["wait"])
-    starts(machine, "--retries", "0")
-    follower = subprocess.Popen(["bash", workers[0] / "vrstc" / "worker.sh", "log", "50"], stdout=subprocess.PIPE,
-                                text=True)
-    assert verb("stop")[0] == 0
+def test_the_log_is_followed_to_the_end(machine):
+    assert machine("log")[0] == 1  # nothing has run
+    machine.starts("--retries", "0")
+    words = ["bash", machine.workers[0] / "vrstc" / "worker.sh", "log", "50"]
+    follower = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert machine("stop")[0] == 0
     printed, _ = follower.communicate(timeout=10)
     assert "training\ncheckpoint\n" in printed and printed.splitlines()[-1].endswith("ended with exit code 75")
-    printed = verb("log", "--worker", "all", "--lines", "1")[1]
+    printed = machine("log", "--worker", "all", "--lines", "1")[1]
     assert printed.count("ended with exit code 75") == 2 and "training" not in printed
 
 
 @pytest.mark.parametrize("codes, retries, ran, code", [
     ([75, 75, 0], 2, 3, 0), ([75], 1, 2, 75), ([75], 0, 1, 75), ([1], 5, 1, 1), ([75, 2], 5, 2, 2)])
 def test_it_runs_on_every_worker_and_restarts_when_preempted(machine, standins, codes, retries, ran, code):
-    verb, workers = machine
     standins.behave(codes=codes)
-    verb("run", "--retries", str(retries), "--", "experiments.vrstc", *NASTY)
-    ended(workers, code)
+    machine.run("--retries", str(retries), arguments=NASTY)
+    machine.ended(code)
     assert sorted(standins.lines("ran")) == [
-        [str(worker), "-m", "experiments.vrstc", *NASTY] for worker in workers for _ in range(ran)]
+        [str(worker), "-m", "experiments.vrstc", *NASTY] for worker in machine.workers for _ in range(ran)]
     source = (standins.home / "path").read_text()  # experiments are not installed
-    assert source in [f"{worker}/vrstc/venv/source" for worker in workers]
+    assert source in [f"{worker}/vrstc/venv/source" for worker in machine.workers]
     assert os.path.exists(f"{source}/experiments/vrstc.py")
 
 
 def test_a_stopped_run_checkpoints_and_does_not_restart(machine, standins, monkeypatch):
-    verb, workers = machine
-    standins.behave(codes=["wait"])
-    starts(machine, "--retries", "9")
-    code, printed, _ = verb("stop")
+    machine.starts("--retries", "9")
+    code, printed, _ = machine("stop")
     assert code == 0 and printed.count("stopped, exit code 75") == 2 and len(standins.lines("ran")) == 2
-    assert all("checkpoint" in read(worker, "log") and "restart" not in read(worker, "log") for worker in workers)
-    assert verb("stop")[1].count("nothing runs here") == 2
+    assert all("checkpoint" in log and "restart" not in log for log in machine.read("log"))
+    assert machine("stop")[1].count("nothing runs here") == 2
     monkeypatch.setenv("VRSTC_RETRY_SECONDS", "60")
-    standins.behave(codes=[75])
-    starts(machine, logs="restart 1 of 3")
-    assert verb("stop", "--grace", "20")[1].count("stopped, exit code 75") == 2 and len(standins.lines("ran")) == 4
+    machine.starts(codes=[75], logs="restart 1 of 3")
+    assert machine("stop", "--grace", "20")[1].count("stopped, exit code 75") == 2 and len(standins.lines("ran")) == 4
 
 
-def test_a_run_that_does_not_stop_is_killed(machine, standins):
-    verb, _ = machine
-    standins.behave(codes=["wait"], checkpoints=False)
-    starts(machine)
-    assert verb("stop", "--grace", "1")[1].count("killed after 1 s") == 2
-    until(lambda: verb("run", "--", "experiments.vrstc")[0] == 0)  # the lock is free
+def test_a_run_that_does_not_stop_is_killed(machine):
+    machine.starts(checkpoints=False)
+    assert machine("stop", "--grace", "1")[1].count("killed after 1 s") == 2
+    until(lambda: machine.run()[0] == 0)  # the lock is free
 
 
 def test_one_run_at_a_time(machine, standins):
-    verb, _ = machine
-    standins.behave(codes=["wait"])
-    starts(machine)
-    code, _, error = verb("run", "--", "experiments.vrstc", "--seed", "2")
+    machine.starts()
+    code, _, error = machine.run(arguments=["--seed", "2"])
     assert code == 1 and "another run is in progress" in error and "the verb stop ends it on workers where" in error
-    assert verb("run", "--", "experiments.vrstc")[1].count("already running") == 2  # ssh may repeat a command
-    assert "stop it before installing" in verb("install")[2] and len(standins.lines("ran")) == 2
-    verb("stop")
+    assert machine.run()[1].count("already running") == 2  # ssh may repeat a command
+    assert "stop it before installing" in machine("install")[2] and len(standins.lines("ran")) == 2
+    machine("stop")
 
 
 def test_a_failed_installation_leaves_the_old_one(machine, standins):
-    verb, workers = machine
     standins.behave(install=1)
-    assert verb("install")[0] == 1 and not [call for call in standins.calls() if "delete" in call]
+    assert machine("install")[0] == 1 and not [call for call in standins.calls() if "delete" in call]
     assert not list(standins.home.glob("workers/*/vrstc/venv.new"))
-    assert verb("run", "--", "experiments.vrstc")[0] == 0
-    ended(workers, 0)
-    shutil.rmtree(workers[0] / "vrstc" / "venv")
-    assert "install first" in verb("run", "--", "experiments.vrstc")[2]
+    assert machine.run()[0] == 0
+    machine.ended(0)
+    shutil.rmtree(machine.workers[0] / "vrstc" / "venv")
+    assert "install first" in machine.run()[2]
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ class Verb:
     """The TPU VM is a queued resource, which waits in Google's queue. Several slices need it."""
     dry_run: bool = False
     """Print the commands as shell and run none of them."""
+    keep: bool = False
+    """Leave a TPU VM that `create` made if a later command fails."""
 
     def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         """Carries out the verb by commands to `shell`: installs `checkout`, or runs `program`, a module and its
@@ -97,8 +99,6 @@ class Create(Verb):
     """Hours to wait in the queue, with --queued."""
     install: bool = False
     """Install as well; if that fails, the TPU VM is deleted."""
-    keep: bool = False
-    """Leave the TPU VM if a command fails."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         _require(1, slices=self.slices, patience=self.patience)

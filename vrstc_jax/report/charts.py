@@ -45,8 +45,7 @@ class Chart(NamedTuple):
 def panels(curves: Sequence[Curve]) -> list[Chart]:
     """Draws one chart for each panel, in the order in which they first come."""
     names = dict.fromkeys(curve.panel for curve in curves)
-    charts = (chart(name, [curve for curve in curves if curve.panel == name]) for name in names)
-    return [drawn for drawn in charts if drawn]
+    return list(filter(None, (chart(name, [curve for curve in curves if curve.panel == name]) for name in names)))
 
 
 def chart(title: str, curves: Sequence[Curve], *, marks: bool = False) -> Chart | None:

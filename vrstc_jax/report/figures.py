@@ -53,11 +53,9 @@ def judged_strips(judged: Sequence[Judged], *, strips: int = 6) -> list[Strip]:
     groups: dict[str, list[Judged]] = {}
     for frame in judged:
         groups.setdefault(frame.tracklet, []).append(frame)
-    chosen = list(groups.values())
-    chosen = chosen[::max(1, len(chosen) // strips)][:strips]
     result = []
-    for run in chosen:
-        run = run[:STRIP_FRAMES]
+    for group in list(groups.values())[::max(1, len(groups) // strips)][:strips]:
+        run = group[:STRIP_FRAMES]
         # The hole is shown grey, as its pixels are not given to the networks.
         hollow = [np.where(j.completed.mask[..., None], np.uint8(127), j.shown) for j in run]
         spatial = [j.completed.frame if j.completed.spatial is None else j.completed.spatial for j in run]

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 _TALLEST = 320  # pixels; twice the height at which pictures are shown, which is what dense screens use
-_SHOWN_HEIGHT = 152
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +76,6 @@ class Picture:
     heat: str = ""
     share: str = ""
 
-    @property
-    def aspect(self) -> str:
-        """Width over height."""
-        return f"{self.width / self.height:.4f}"
-
-    @property
-    def tiny(self) -> bool:
-        """Whether the page enlarges it; its pixels are then drawn as squares instead of blurred."""
-        return self.height < _SHOWN_HEIGHT
-
 
 def strip(shown: Strip) -> dict[str, Any]:
     """The strip, its pictures encoded; 'aspects' is the sum over the frames, by which the page chooses a height."""
@@ -119,12 +108,12 @@ def _attended(neighbour: np.ndarray, weights: np.ndarray, patch: tuple[float, fl
     alpha = (255 * (0.35 + 0.5 * strength)).astype(np.uint8)[..., None]
     row, column = np.unravel_index(weights.argmax(), weights.shape)
     box = _box(neighbour, (row + 0.5) / weights.shape[0], (column + 0.5) / weights.shape[1], *patch)
-    return replace(_picture(neighbour, name, box), heat=_png(np.concatenate([colours, alpha], axis=-1)),
-                   share=f"{peak / total:.1%}, {peak / total * weights.size:.0f}×" if total > 0 else "no weight")
+    return _picture(neighbour, name, box, heat=_png(np.concatenate([colours, alpha], axis=-1)),
+                    share=f"{peak / total:.1%}, {peak / total * weights.size:.0f}×" if total > 0 else "no weight")
 
 
-def _picture(picture: np.ndarray, label: str, outline: str) -> Picture:
-    return Picture(label, _png(picture), picture.shape[0], picture.shape[1], outline)
+def _picture(picture: np.ndarray, label: str, outline: str, **parts: str) -> Picture:
+    return Picture(label, _png(picture), picture.shape[0], picture.shape[1], outline, **parts)
 
 
 def _png(picture: np.ndarray) -> str:

@@ -7,6 +7,7 @@ see the colours.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,8 @@ from vrstc_jax.runtime.storage import as_path, replace_file
 _Colour = tuple[int, int, int]
 _RIGHT, _WRONG, _PLAIN = (0, 140, 90), (205, 60, 30), (110, 110, 110)
 _BORDER, _GAP, _LINE = 4, 6, 22  # pixels: a frame, between pictures, a line of text
+_STROKES = {_RIGHT: [(3, 8, 6, 12), (6, 12, 12, 3)], _WRONG: [(3, 3, 12, 12), (3, 12, 12, 3)]}  # a tick, a cross
+_MARK = 16  # pixels, a side of the square in which they are drawn
 _FONT, _TEXT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
@@ -67,9 +70,8 @@ def ranked_lists(lists: Sequence[RankedList], *, height: int = 128) -> np.ndarra
 
 def _row(ranked: RankedList, height: int) -> np.ndarray:
     tiles = [_tile(ranked.query, height, _PLAIN, "query")]
-    for i, (entry, right) in enumerate(zip(ranked.entries, ranked.right)):
-        colour, mark = (_PLAIN, None) if right is None else (_RIGHT, "tick") if right else (_WRONG, "cross")
-        tiles.append(_tile(entry, height, colour, str(i + 1), mark))
+    for i, (entry, right) in enumerate(zip(ranked.entries, ranked.right), start=1):
+        tiles.append(_tile(entry, height, _PLAIN if right is None else _RIGHT if right else _WRONG, str(i)))
     tiles[0] = _widened(tiles[0], tiles[0].shape[1] + 2 * _GAP)
     row = np.concatenate(tiles, axis=1)
     text = ranked.title.encode("ascii", "replace").decode()
@@ -79,28 +81,20 @@ def _row(ranked: RankedList, height: int) -> np.ndarray:
     return row
 
 
-def _tile(picture: np.ndarray, height: int, colour: _Colour, text: str,
-          mark: str | None = None) -> np.ndarray:
-    """The picture in a frame, with a line of text above it and a white gap around."""
+def _tile(picture: np.ndarray, height: int, colour: _Colour, text: str) -> np.ndarray:
+    """The picture in a frame, with its mark in the corner, a line of text above it and a white gap around."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     way = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
     picture = cv2.resize(picture, (width, height), interpolation=way)
     picture = cv2.copyMakeBorder(picture, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=colour)
-    if mark:
-        _mark(picture, colour, mark)
+    if colour in _STROKES:
+        y, x = picture.shape[0] - _MARK, picture.shape[1] - _MARK
+        picture[max(0, y):, max(0, x):] = colour
+        for x0, y0, x1, y1 in _STROKES[colour]:
+            cv2.line(picture, (x + x0, y + y0), (x + x1, y + y1), (255, 255, 255), 2, cv2.LINE_AA)
     picture = np.pad(picture, ((_LINE, 0), (_GAP // 2,) * 2, (0, 0)), constant_values=255)
     _write(picture, text, (picture.shape[1] - _text_width(text)) // 2)
     return picture
-
-
-def _mark(picture: np.ndarray, colour: _Colour, mark: str) -> None:
-    """A tick or a cross, white in a square of the frame's colour, in the lower right corner."""
-    size = 16
-    y, x = picture.shape[0] - size, picture.shape[1] - size
-    picture[max(0, y):, max(0, x):] = colour
-    strokes = {"tick": [(3, 8, 6, 12), (6, 12, 12, 3)], "cross": [(3, 3, 12, 12), (3, 12, 12, 3)]}
-    for x0, y0, x1, y1 in strokes[mark]:
-        cv2.line(picture, (x + x0, y + y0), (x + x1, y + y1), (255, 255, 255), 2, cv2.LINE_AA)
 
 
 def _write(picture: np.ndarray, text: str, x: int) -> None:
@@ -128,10 +122,9 @@ def write_cmc_plot(path: str | Path, rankings: Mapping[str, Ranking], *, ranks: 
 
     figure = Figure((6, 4), layout="constrained")
     axes = figure.subplots()
-    lines = ("-", "--", ":", "-.")
-    for i, (name, ranking) in enumerate(rankings.items()):
+    for (name, ranking), line in zip(rankings.items(), cycle(("-", "--", ":", "-."))):
         shares = 100 * ranking.cmc[:ranks]
-        axes.plot(np.arange(1, len(shares) + 1), shares, lines[i % len(lines)], marker="o", markersize=3,
+        axes.plot(np.arange(1, len(shares) + 1), shares, line, marker="o", markersize=3,
                   label=f"{name}: rank-1 {shares[0]:.1f}, mAP {100 * ranking.mean_ap:.1f}")
     axes.set(xlabel="rank", ylabel="queries with a right answer by then, %")
     longest = max(len(ranking.cmc[:ranks]) for ranking in rankings.values())

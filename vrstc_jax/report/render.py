@@ -6,8 +6,8 @@ pixels are in the PNGs of the results folder.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -75,15 +75,10 @@ def render_video(video: str | Path, output: str | Path, completed: Completed, *,
     if output.exists() and video.exists() and output.samefile(video):
         raise InputError(f"{output}: is the video itself; give another file to render to.")
     look_up = completed if callable(completed) else lambda number: completed.get(number, ())
-    temporary = _temporary(output)
-    try:
+    with _temporary(output) as temporary:
         with VideoReader(video) as reader:
             count = _write_frames(reader, temporary, output, look_up, frame_rate, outline)
         os.replace(temporary, output)
-    except (OSError, FFmpegError) as error:
-        raise _unwritable(output, error) from None
-    finally:
-        _remove(temporary)
     return count
 
 
@@ -97,13 +92,8 @@ def require_renderable(output: str | Path) -> None:
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of the video file to write.")
     require_writable_directory(output.absolute().parent)
-    temporary = _temporary(output)
-    try:
+    with _temporary(output) as temporary:
         _open_output(temporary, output)[0].close()
-    except (OSError, FFmpegError) as error:
-        raise _unwritable(output, error) from None
-    finally:
-        _remove(temporary)
 
 
 def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
@@ -114,12 +104,11 @@ def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
     """
     result = picture.copy()
     for crop in crops:
-        left, top, width, height = (int(value) for value in crop.box)
+        left, top, width, height = crop.box
         region = result[top:top + height, left:left + width] if min(left, top) >= 0 else result[:0]
         if not region.shape[:2] == crop.pixels.shape[:2] == crop.mask.shape == (height, width):
-            raise ValueError(f"a completed crop must have its box's size and lie in the picture. Got box "
-                             f"{(left, top, width, height)}, pixels {crop.pixels.shape}, mask "
-                             f"{crop.mask.shape}, picture {picture.shape}.")
+            raise ValueError(f"a completed crop must have its box's size and lie in the picture. Got box {crop.box}, "
+                             f"pixels {crop.pixels.shape}, mask {crop.mask.shape}, picture {picture.shape}.")
         region[crop.mask] = crop.pixels[crop.mask]
     return result
 
@@ -163,12 +152,17 @@ class CompletedFolder:
         return array
 
 
-def _temporary(output: Path) -> Path:
-    return output.with_name(f".{output.stem}.partial{output.suffix}")  # The suffix names the container.
-
-
-def _unwritable(output: Path, error: OSError | FFmpegError) -> InputError:
-    return InputError(f"{output}: cannot be written ({error.strerror}); give another path.")
+@contextmanager
+def _temporary(output: Path) -> Iterator[Path]:
+    """A file beside the output to write first, which is removed in the end; what fails is an InputError."""
+    path = output.with_name(f".{output.stem}.partial{output.suffix}")  # The suffix names the container.
+    try:
+        yield path
+    except (OSError, FFmpegError) as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); give another path.") from None
+    finally:
+        with suppress(OSError):  # There is no file at a path that cannot even be looked at.
+            path.unlink(missing_ok=True)
 
 
 def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: Callable[[int], Sequence[CompletedCrop]],
@@ -195,26 +189,20 @@ def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: C
 def _open_output(temporary: Path, output: Path) -> tuple[OutputContainer, str]:
     """The container, open for writing, and the name of the codec to write with."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with suppress(ValueError):  # FFmpeg knows no container of this suffix.
         container = av.open(str(temporary.resolve()), "w")
-    except ValueError:  # FFmpeg knows no container of this suffix.
-        raise _unknown_container(output) from None
-    for codec in ("libx264", "mpeg4"):
-        if codec in av.codecs_available and codec in container.supported_codecs:
-            return container, codec
-    container.close()
-    raise _unknown_container(output)
-
-
-def _unknown_container(output: Path) -> InputError:
-    return InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
+        for codec in ("libx264", "mpeg4"):
+            if codec in av.codecs_available and codec in container.supported_codecs:
+                return container, codec
+        container.close()
+    raise InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
 
 
 def _add_stream(container: OutputContainer, codec: str, rate: Fraction, shape: tuple[int, ...]) -> VideoStream:
-    stream = cast(VideoStream, container.add_stream(codec, rate=rate))
+    options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+    stream = cast(VideoStream, container.add_stream(codec, rate=rate, options=options))
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
-    stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
     return stream
 
 
@@ -234,11 +222,6 @@ def _side_by_side(original: np.ndarray, completed: np.ndarray) -> np.ndarray:
 
 def _outlined(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
     for crop in crops:
-        left, top, width, height = (int(value) for value in crop.box)
+        left, top, width, height = crop.box
         cv2.rectangle(picture, (left, top), (left + width - 1, top + height - 1), _OUTLINE, 1)
     return picture
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # There is no file at a path that cannot even be looked at.
-        path.unlink(missing_ok=True)

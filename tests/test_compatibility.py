@@ -1,0 +1,574 @@
+"""What commit 1c91c4c wrote still opens, the work that it left unfinished goes on, and its public surface is there.
+
+`fixtures/README.md` says what the files hold and how they were made. Commands run in this process as
+`python -m` runs them. What is read is compared bit for bit, what is computed again within the tolerances below: sums
+depend on the processor and on what XLA makes of a network. Records of runs hold absolute paths, which `Place.unpack`
+replaces by those of the test's folder.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tarfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import vrstc_jax
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+OLD = FIXTURES / "1c91c4c"
+EXPECTED = json.loads((OLD / "expected.json").read_text())
+ARRAYS = dict(np.load(OLD / "expected.npz"))
+
+LEVELS = 2  # of 255; as of the golden completion
+SCORES = 2e-3  # of scores in [-1, 1]; likewise
+# Of parameters after the last two steps of a training, in each of which Adam moves them by some 1e-3. Twenty-four steps
+# compiled with and without optimisation differ by 3e-6.
+PARAMETERS = 2e-5
+FEATURES = 1e-3  # relative to the largest
+
+
+# What is not public: adapt it here where a module moves.
+
+def configs():
+    """The module with `get`, `from_dict`, `to_dict` and the sizes by name, `SIZES`."""
+    from vrstc_jax import config
+
+    return config
+
+
+def read_set(directory) -> dict:
+    """{split: its tracklets} of a stored TFDS set."""
+    from vrstc_jax.data import tracklet_set
+
+    return {split: tracklet_set.read_set(directory, split).tracklets for split in tracklet_set.set_splits(directory)}
+
+
+# Places to work in, and commands
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that takes the place of the one that the fixtures were made in; the working directory."""
+
+    path: Path
+
+    def unpack(self, archive: str, folder: str = "", *, to: str = ".") -> Path:
+        """Lays out an archive, or what is below one of its folders, with the times of change as they were."""
+        with tarfile.open(OLD / f"{archive}.tar.gz") as packed:
+            for entry in packed:
+                if entry.isdir() or not entry.name.startswith(folder):
+                    continue
+                target = self.path / to / entry.name.removeprefix(folder).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                content = packed.extractfile(entry).read()  # of what it links to, if it is a link
+                if target.name in ("fit.json", "run.json", "experiment.json", "index.json"):
+                    content = content.replace(EXPECTED["root"].encode(), str(self.path).encode())
+                target.write_bytes(content)
+                os.utime(target, (EXPECTED["changed"], EXPECTED["changed"]))
+        return self.path / to
+
+    def files(self, *folders: str) -> dict:
+        """{path: (content, time of change)} of every file in these folders."""
+        return {path.relative_to(self.path).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+                for folder in folders for path in sorted((self.path / folder).rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty place with the inputs in it."""
+    jax.devices()  # before a command says how many there are to be, for this process and its other tests
+    monkeypatch.chdir(tmp_path.resolve())
+    place = Place(tmp_path.resolve())
+    place.unpack("inputs")
+    return place
+
+
+@pytest.fixture
+def with_models(place):
+    place.unpack("models")  # below models/
+    return place
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """In place of `smoke`, the smaller size that some fixtures are of."""
+    monkeypatch.setitem(configs().SIZES, "smoke", configs().from_dict(EXPECTED["tiny"]))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The folder of model files."""
+    return Place(tmp_path_factory.mktemp("models")).unpack("models") / "models"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*words: str) -> Done:
+    """`python -m words…`, or `vrstc words…`, in this process."""
+    words = words if words[0].startswith("experiments.") else ("vrstc_jax", *words)
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+          warnings.catch_warnings()):
+        warnings.simplefilter("ignore", RuntimeWarning)  # runpy's, of a module that other tests have imported
+        patch.setattr(sys, "argv", list(words))
+        try:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def succeeds(*words: str) -> Done:
+    done = run(*words)
+    assert done.code == 0, done.err
+    return done
+
+
+def refusal(*words: str) -> str:
+    """The line in which a command says that it takes no such input."""
+    done = run(*words)
+    line = done.err.splitlines()[-1]
+    assert done.code == 2 and line.startswith("vrstc: "), done.err
+    return line
+
+
+# What is compared
+
+def read(path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def sha256(pictures) -> str:
+    """Of shapes and pixels."""
+    digest = hashlib.sha256()
+    for picture in map(np.asarray, pictures):
+        digest.update(repr((picture.shape, str(picture.dtype))).encode() + picture.tobytes())
+    return digest.hexdigest()
+
+
+def crops(place: Place, name: str) -> np.ndarray:
+    """The frames of a tracklet that are of one size, uint8 [T, 40, 20, 3]."""
+    files = sorted((place.path / "crops" / name).glob("*.png"), key=lambda path: int(path.stem[1:]))
+    return np.stack([read(path) for path in files[::2]])
+
+
+def flat(tree, at="") -> dict:
+    """{path: value} of nested dictionaries; lists and tuples are the same."""
+    if isinstance(tree, dict):
+        return {path: value for name, part in tree.items() for path, value in flat(part, f"{at}/{name}").items()}
+    return {at: json.loads(json.dumps(tree))}
+
+
+def assert_same_config(config, recorded: dict):
+    """Every choice is what it was; there may be more. A size may have another name."""
+    now, old = flat(configs().to_dict(config)), flat(recorded)
+    changed = {path: (value, now.get(path, "gone")) for path, value in old.items()
+               if path != "/name" and now.get(path, "gone") != value}
+    assert not changed
+
+
+def assert_close(now, old, at="", relative=1e-3):
+    """The same keys, or more, and numbers that are alike. NaN, which JSON has as null, is like itself."""
+    if isinstance(old, dict):
+        assert set(old) <= set(now), f"{at} lacks {set(old) - set(now)}"
+        for name in old:
+            assert_close(now[name], old[name], f"{at}/{name}", relative)
+    elif isinstance(old, list):
+        assert len(now) == len(old), at
+        for i, values in enumerate(zip(now, old)):
+            assert_close(*values, f"{at}/{i}", relative)
+    elif isinstance(old, float):
+        assert now == pytest.approx(old, rel=relative, abs=SCORES), at
+    else:
+        assert now == old, at
+
+
+def assert_same_tensors(now: dict, old: dict):
+    """Nested dictionaries of arrays, of which the first were trained again."""
+    now, old = (jax.tree_util.tree_leaves_with_path(tree) for tree in (now, old))
+    assert [path for path, _ in now] == [path for path, _ in old] and old
+    for (path, mine), (_, theirs) in zip(now, old):
+        np.testing.assert_allclose(mine, theirs, atol=PARAMETERS, rtol=PARAMETERS, err_msg=str(path))
+
+
+def assert_same_set(directory, expected: dict):
+    """A set that was only read: everything known of its tracklets, and every pixel."""
+    found = {split: [{"name": t.name, "person": t.person, "camera": t.camera, "frame_names": list(t.frame_names),
+                      "frames": sha256(t.frames[:]), "masks": t.masks and sha256(t.masks[:])} for t in tracklets]
+             for split, tracklets in read_set(directory).items()}
+    assert found == expected
+
+
+def assert_like_folder(folder: Path, whole: Path):
+    """Results, of which a part was completed just now, and the same ones as they were."""
+    kept = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.suffix == ".png"
+            or "scores" in path.parts and path.suffix == ".json"}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert kept and kept == {name for name in found if name.endswith(".png") or name.startswith("scores/")}
+    for name in kept:
+        if name.endswith(".json"):
+            assert_close(json.loads((folder / name).read_text()), json.loads((whole / name).read_text()), name)
+        else:
+            np.testing.assert_allclose(read(folder / name).astype(int), read(whole / name).astype(int),
+                                       atol=0 if name.startswith("masks/") else LEVELS, err_msg=name)
+
+
+class TestModelFiles:
+    @pytest.mark.parametrize("name", EXPECTED["models"])
+    def test_what_a_file_holds(self, models, name):
+        expected = EXPECTED["models"][name]
+        load = vrstc_jax.load_model if "tau" in expected else vrstc_jax.load_reid
+        model = load(models / f"{name}.safetensors")
+        assert model.digest == expected["digest"] and list(model.identities) == expected["identities"]
+        assert json.loads(json.dumps(model.provenance)) == expected["provenance"]
+        if "tau" in expected:
+            assert model.tau == expected["tau"]
+            reid = vrstc_jax.load_reid(models / f"{name}.safetensors")  # the one in it
+            assert reid.digest == expected["digest"] and reid.config == model.config.reid
+        else:
+            assert model.network == expected["network"]
+        if "config" in expected:
+            assert_same_config(model.config, expected["config"])
+
+    def test_it_is_shown(self, models):
+        for name, figures in {"smoke": ("20,811", "2,114", "20,478", "0.85", "26"), "named-paper": ("0.25",),
+                              "named-paper_literal": ("0.25",), "named-mars_paper": ("0.25",)}.items():
+            shown = succeeds("model", "show", str(models / f"{name}.safetensors")).out
+            assert EXPECTED["models"][name]["digest"] in shown and all(figure in shown for figure in figures)
+
+    def test_it_completes_as_it_did(self, models, place):
+        done = vrstc_jax.complete_tracklet(vrstc_jax.load_model(models / "smoke.safetensors"),
+                                           crops(place, "0001/c1/t1"))
+        assert list(done.how) == EXPECTED["models"]["smoke"]["how"] and {"stcnet", "visible"} <= set(done.how)
+        np.testing.assert_array_equal(done.masks, ARRAYS["smoke masks"])
+        np.testing.assert_array_equal(done.sources, ARRAYS["smoke sources"])
+        np.testing.assert_allclose(done.scores, ARRAYS["smoke scores"], atol=SCORES)
+        np.testing.assert_allclose(done.frames.astype(int), ARRAYS["smoke frames"].astype(int), atol=LEVELS)
+
+    def test_it_ranks_as_it_did(self, models, place):
+        lines = succeeds("rank", "crops", "--query", "0001/c1/t1", "--model",
+                         str(models / "smoke.safetensors")).out.splitlines()
+        found, expected = ([(line.split()[1], float(line.split()[2])) for line in text]
+                           for text in (lines, EXPECTED["models"]["smoke"]["ranked"].splitlines()))
+        assert [name for name, _ in found] == [name for name, _ in expected] == ["0001/c2/t1", "0002/c1/t7"]
+        assert [distance for _, distance in found] == pytest.approx([distance for _, distance in expected], abs=SCORES)
+
+    @pytest.mark.parametrize("form", ["attention", *(
+        pytest.param(form, marks=pytest.mark.slow) for form in ("concatenation", "autoencoder", "none"))])
+    def test_every_form_of_stcnet(self, models, place, form):
+        masks = np.zeros((6, 40, 20), bool)
+        masks[2, 20:] = True
+        model, frames = vrstc_jax.load_model(models / f"form-{form}.safetensors"), crops(place, "0001/c1/t1")
+        done = vrstc_jax.complete_tracklet(model, frames, masks).frames[2]
+        np.testing.assert_allclose(done.astype(int), ARRAYS[f"form-{form} frame"].astype(int), atol=LEVELS)
+        assert np.abs(done[20:].astype(int) - frames[2, 20:]).mean() > 10 * LEVELS  # something was painted in
+
+    @pytest.mark.parametrize("pooling", ["average", *(pytest.param(pooling, marks=pytest.mark.slow) for pooling in (
+        "maximum", "temporal_attention", "diverse_attention", "astpn_one_sequence"))])
+    def test_features_of_every_pooling(self, models, place, pooling):
+        network = vrstc_jax.load_reid(models / f"pooling-{pooling}.safetensors")
+        features = vrstc_jax.tracklet_features(network, [crops(place, name) for name in (
+            "0001/c1/t1", "0001/c2/t1", "0002/c1/t7")])
+        expected = ARRAYS[f"pooling-{pooling} features"]
+        np.testing.assert_allclose(features, expected, atol=FEATURES * np.abs(expected).max())
+
+
+class TestSizes:
+    @pytest.mark.parametrize("name", EXPECTED["sizes"])
+    def test_a_config_by_its_old_name(self, name):
+        recorded = EXPECTED["sizes"][name]
+        assert_same_config(configs().get(name), recorded)
+        assert_same_config(configs().from_dict(recorded), recorded)
+
+
+class TestSets:
+    @pytest.mark.parametrize("name", EXPECTED["fits"])
+    def test_of_a_fit(self, place, name):
+        (work,) = place.unpack("fits", f"fits/{name}").glob("*.work")
+        assert_same_set(work / "tracklets", EXPECTED["fits"][name]["tracklets"])
+
+    def test_of_completed_tracklets(self, place):
+        place.unpack("results", "results/whole")
+        assert_same_set(place.path / "completed.set", EXPECTED["results"]["set"])
+
+    def test_with_splits(self, place):
+        place.unpack("five_steps", "five_steps/whole")
+        for name in ("data", "completed"):
+            expected = EXPECTED["five_steps"][name]
+            assert list(expected) == ["train", "query", "gallery"]
+            assert_same_set(place.path / "five" / name, expected)
+
+
+def steps(log: str) -> list[int]:
+    return [json.loads(line)["step"] for line in log.splitlines()]
+
+
+def assert_metrics(log: str, recorded: str):
+    """The last line of metrics.jsonl: means over the last steps, of which a part was done before the interruption."""
+    now, old = (json.loads(text.splitlines()[-1]) for text in (log, recorded))
+    del old["steps_per_second"]
+    assert_close(now, old)
+
+
+class TestFit:
+    @pytest.mark.parametrize("name", ["cut-in-stcnet", pytest.param("cut-in-reid", marks=pytest.mark.slow)])
+    def test_it_goes_on_with_the_step_at_which_it_was_cut_off(self, place, tiny, name):
+        expected, part = EXPECTED["fits"][name], name.removeprefix("cut-in-")
+        (work,) = place.unpack("fits", f"fits/{name}").glob("*.work")
+        whole, words = place.unpack("fits", "fits/whole", to="whole"), list(expected["words"])
+        if "--start-from" in words:
+            words[words.index("--start-from") + 1] = str(whole / "tiny.safetensors")
+        log = work / part / "metrics.jsonl"
+        before, files = log.read_text(), place.files(work.name)
+        assert steps(before) == [20]
+        refusal(*words, "--seed", "1")
+        assert place.files(work.name) == files
+        succeeds(*words)
+        # With the speed of the first twenty steps, so they were not done again.
+        assert log.read_text().startswith(before) and steps(log.read_text()) == [20, 24]
+        assert_metrics(log.read_text(), expected["metrics"][part])
+        assert_metrics((work / "stcnet/metrics.jsonl").read_text(), expected["metrics"]["stcnet"])
+        if part == "stcnet":  # what was finished is not touched
+            finished = {path: file for path, file in files.items() if "/reid/" in path or "/tracklets/" in path}
+            assert finished.items() <= place.files(work.name).items() and len(finished) > 10
+        output = work.name.removesuffix(".work")
+        model, old = vrstc_jax.load_model(output), vrstc_jax.load_model(whole / output)
+        assert old.digest == expected["digest"] and model.identities == old.identities
+        for parameters in ("generators", "discriminators", "reid"):
+            assert_same_tensors(getattr(model, parameters), getattr(old, parameters))
+        assert model.tau == pytest.approx(old.tau, abs=SCORES)
+        assert set(old.provenance) <= set(model.provenance)
+        assert model.provenance["held_out"] == old.provenance["held_out"]
+
+
+class TestResults:
+    def test_what_is_whole_is_not_done_again(self, with_models):
+        with_models.unpack("results", "results/whole")
+        before, old = with_models.files("completed"), json.loads(Path("completed/metrics.json").read_text())
+        succeeds(*EXPECTED["results"]["words"]["completed"])
+        after = with_models.files("completed")
+        assert after.keys() == before.keys()
+        assert {path for path in before if before[path] != after[path]} == {
+            "completed/metrics.json", "completed/report.html"}
+        # Judged are the frames that the model's training held out, and of footage in the same place alone.
+        old = {name: value for name, value in old.items() if not name.startswith("judge")}
+        assert {"tracklets", "frames", "frames_by_how", "tau", "warnings"} <= set(old)
+        assert_close(json.loads(Path("completed/metrics.json").read_text()), old)
+        assert_same_set("completed.set", EXPECTED["results"]["set"])
+        assert with_models.files("completed.set")["completed.set/dataset_info.json"][1] != EXPECTED["changed"] * 10**9
+
+    @pytest.mark.parametrize("name", ["completed", "clip"])
+    def test_it_goes_on_with_the_tracklet_in_which_it_was_cut_off(self, with_models, name):
+        with_models.unpack("results", "results/cut")
+        whole = with_models.unpack("results", "results/whole", to="whole") / name
+        words = EXPECTED["results"]["words"][name]
+        done = [path.relative_to(f"{name}/scores").with_suffix("") for path in Path(name, "scores").rglob("*.json")]
+        assert len(done) == 1 and Path(name, "work/tracklet0").exists()
+        before = with_models.files(f"{name}/{done[0]}", f"{name}/masks/{done[0]}", f"{name}/scores/{done[0].parent}")
+        assert len(before) == 2 * {"completed": 12, "clip": 14}[name] + 1
+        refusal(*words, "--model", "models/form-none.safetensors")  # the folder is another's
+        succeeds(*words)
+        assert before.items() <= with_models.files(name).items()
+        assert_like_folder(with_models.path / name, whole)
+        assert not Path(name, "work").exists() and Path(name, "report.html").exists()
+
+    def test_runs_that_training_held_out_are_judged(self, with_models):
+        """They are in the model file's provenance."""
+        old = json.loads((with_models.unpack("results", "results/judged", to="old") / "metrics.json").read_text())
+        assert old["judge"]["stcnet"]["frames"] == 4
+        succeeds("judge", "crops", "--model", "models/smoke.safetensors", "--output", "judged")
+        assert_close(json.loads(Path("judged/metrics.json").read_text()), old, relative=0.01)
+
+
+class TestFiveSteps:
+    def test_where_all_is_done_nothing_is_left_to_do(self, place, tiny):
+        expected = EXPECTED["five_steps"]
+        place.unpack("five_steps", "five_steps/whole")
+        files = place.files("five")
+        done = succeeds(*expected["words"])
+        for figures in expected["results"]["evaluations"].values():
+            for figure in ("rank1", "map"):
+                assert f"{100 * figures[figure]:.1f}" in done.out
+        refusal(*expected["words"], "--seed", "1")
+        assert place.files("five") == files
+
+    def test_what_it_left(self, place):
+        expected = EXPECTED["five_steps"]
+        work = place.unpack("five_steps", "five_steps/whole") / "five"
+        assert {name: vrstc_jax.load_reid(work / f"{name}.safetensors").digest
+                for name in expected["digests"]} == expected["digests"]
+        assert vrstc_jax.load_model(work / "model.safetensors").digest == expected["digests"]["model"]
+        with np.load(work / "features.npz") as stored:
+            assert {name: array.tolist() for name, array in stored.items()} == expected["features"]
+        assert json.loads((work / "results.json").read_text()) == expected["results"]
+
+    def test_it_goes_on_in_the_last_network(self, place, tiny):
+        expected = EXPECTED["five_steps"]
+        place.unpack("five_steps", "five_steps/cut-in-final")
+        whole = place.unpack("five_steps", "five_steps/whole", to="whole") / "five"
+        log = Path("five/final/metrics.jsonl")
+        before, files = log.read_text(), place.files("five")
+        assert steps(before) == [20]
+        succeeds(*expected["words"])
+        assert log.read_text().startswith(before) and steps(log.read_text()) == [20, 24]
+        finished = {path: file for path, file in files.items() if "/final/" not in path}
+        assert finished.items() <= place.files("five").items() and len(finished) > 50
+        assert_same_tensors(vrstc_jax.load_reid("five/final.safetensors").variables,
+                            vrstc_jax.load_reid(whole / "final.safetensors").variables)
+        self.assert_ranked_alike()
+
+    @pytest.mark.slow
+    def test_it_goes_on_in_a_tracklet(self, place, tiny):
+        place.unpack("five_steps", "five_steps/cut-in-complete")
+        whole = place.unpack("five_steps", "five_steps/whole", to="whole") / "five"
+        frames = {path.relative_to("five/completed_details/scores").with_suffix("")
+                  for path in Path("five/completed_details/scores").rglob("*.json")}
+        assert len(frames) == 5
+        files = place.files("five/data", "five/scores", *(f"five/completed_frames/{name}" for name in frames))
+        succeeds(*EXPECTED["five_steps"]["words"])
+        assert files.items() <= place.files("five").items() and len(files) > 30
+        assert_like_folder(place.path / "five/completed_details", whole / "completed_details")
+        assert_like_folder(place.path / "five/completed_frames", whole / "completed_frames")
+        found, old = read_set("five/completed"), read_set(whole / "completed")
+        for split in old:
+            assert [(t.name, t.person, t.camera) for t in found[split]] == [
+                (t.name, t.person, t.camera) for t in old[split]]
+            for mine, theirs in zip(found[split], old[split]):
+                np.testing.assert_allclose(np.stack(mine.frames[:]).astype(int), np.stack(theirs.frames[:]).astype(int),
+                                           atol=LEVELS)
+        self.assert_ranked_alike()
+
+    @staticmethod
+    def assert_ranked_alike():
+        expected = EXPECTED["five_steps"]
+        with np.load("five/features.npz") as stored:
+            found = {name: array.tolist() for name, array in stored.items()}
+        for name in ("query", "gallery"):
+            old = np.array(expected["features"][name])
+            np.testing.assert_allclose(found.pop(name), old, atol=FEATURES * np.abs(old).max())
+        assert found == {name: array for name, array in expected["features"].items() if name in found}
+        results, old = json.loads(Path("five/results.json").read_text()), expected["results"]
+        assert set(old) <= set(results) and list(results["evaluations"]) == list(old["evaluations"])
+        assert_close({**results, "command": ""}, {**old, "command": ""})
+
+
+@pytest.mark.slow
+class TestDemo:
+    def test_it_is_judged_again_and_nothing_else(self, place, tiny):
+        expected = EXPECTED["demo"]
+        place.unpack("demo", "demo", to="demo")
+        files = place.files("demo")
+        refusal(*expected["words"], "--seed", "1")
+        succeeds(*expected["words"])
+        after = place.files("demo")
+        assert {path for path in files if after[path] != files[path]} == {"demo/metrics.json"}
+        assert {"demo/report.html", "demo/ranked.png"} <= set(after) and not Path("demo/work").exists()
+        now, old = (json.loads(both["demo/metrics.json"][0]) for both in (after, files))
+        assert_close(now, old, relative=0.01)
+        assert vrstc_jax.load_model("demo/model.safetensors").digest == expected["digest"]
+
+
+class WentOn(BaseException):
+    """A command was still at work when its time was over."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: int):
+    def end(*_):
+        raise WentOn
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class TestWorkOfEverySize:
+    """A directory is known as that of the same command, by what was recorded before anything was done."""
+
+    @pytest.mark.parametrize("name", EXPECTED["claims"]["five"])
+    def test_of_the_five_steps(self, place, name):
+        words = EXPECTED["claims"]["five"][name]
+        place.unpack("claims", f"claims/five/{name}")
+        files = place.files("claimed")
+        assert len(files) == 2
+        succeeds(*words)
+        refusal(*words, "--tau-quantile", "0.3")
+        assert place.files("claimed") == files
+
+    @pytest.mark.parametrize("name", EXPECTED["claims"]["fits"])
+    def test_of_a_fit(self, place, name):
+        """With a set of tracklets that cannot be read, it ends soon after it has taken the directory."""
+        words = EXPECTED["claims"]["fits"][name]
+        place.unpack("claims", f"claims/fits/{name}")
+        Path("model.safetensors.work/tracklets").mkdir()
+        refused = refusal(*words, "--seed", "1")
+        with contextlib.suppress(WentOn), time_limit(30):
+            assert refusal(*words) != refused
+
+
+class TestPublicSurface:
+    @pytest.fixture(scope="class")
+    def surface(self):
+        done = subprocess.run([sys.executable, FIXTURES / "public_surface.py", OLD / "public_surface.json"],
+                              cwd=FIXTURES.parents[1], env=os.environ | {"PYTHONPATH": str(FIXTURES.parents[1])},
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @pytest.fixture(scope="class")
+    def recorded(self):
+        return json.loads((OLD / "public_surface.json").read_text())
+
+    @pytest.fixture
+    def missing(self, monkeypatch):
+        monkeypatch.syspath_prepend(FIXTURES)
+        from public_surface import missing
+
+        return missing
+
+    def test_everything_is_there(self, surface, recorded, missing):
+        # What `--pooling` takes was checked later, in one line too; `full` is the new name of `paper`.
+        meant = {"python -m experiments.vrstc: --pooling takes only", "--size is full by default, not paper"}
+        assert [line for line in missing(recorded, surface) if not any(part in line for part in meant)] == []
+
+    def test_what_is_gone_is_found(self, recorded, missing):
+        less = json.loads(json.dumps(recorded))
+        fit, name = less["commands"]["vrstc_jax fit"], "vrstc_jax.temporal_attention"
+        del fit["--tau"], less["commands"]["experiments.variety"], less["names"]["vrstc_jax.load_reid"]
+        fit["--steps"]["required"], fit["--hold-out"]["default"] = True, "9"
+        fit["--size"]["choices"].remove("paper_literal")
+        less["names"][name]["parameters"].reverse()
+        less["names"]["vrstc_jax.CompletedTracklet"]["fields"].remove("how")
+        less["datasets"].remove("mars")
+        found = "\n".join(missing(recorded, less))
+        for line in ("fit: takes no --tau", "fit: --steps must be given", "--hold-out is 9 by default, not 0",
+                     "--size takes no paper_literal", "variety: takes no --rows", "load_reid: is gone",
+                     f"{name}: has no longer current, adjacent in this order", "CompletedTracklet: has no how",
+                     "data set mars: is gone"):
+            assert line in found
+        assert len(recorded["names"]) > 25 and len(recorded["commands"]) > 20
