@@ -408,7 +408,7 @@ class TestAllSplits:
         assert results["evaluations"]["after completion"]["map"]["mean"] == pytest.approx(np.mean(maps))
 
 
-# In a process of its own: there the device is one, which a batch of 2 divides by.
+# In a separate process with one device, by which a batch of 2 divides.
 _ONE_STEP = """
 import dataclasses, sys
 from pathlib import Path
