@@ -35,8 +35,7 @@ def test_a_batch_takes_at_most_48_megabytes():
 @on_cpu
 def test_blocks_take_at_most_160_megabytes_and_grow_linearly_in_frames():
     def of(frames, block=2):
-        return temporaries(partial(op_and_gradients, block=block),
-                           *shapes((64, 32, 256), (frames, 64, 32, 256)))
+        return temporaries(partial(op_and_gradients, block=block), *shapes((64, 32, 256), (frames, 64, 32, 256)))
 
     two, four, eight = of(2), of(4), of(8)
     assert eight <= 160

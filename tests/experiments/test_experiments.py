@@ -51,8 +51,7 @@ def test_neighbour_choice(tmp_path, capsys):
     # Two poses take turns, each held for four frames, over a run of four: the nearest frames outside show the
     # other pose, and within a reach of five there is the same one, to the bit.
     random = np.random.default_rng(0)
-    poses = [np.repeat(np.repeat(random.integers(0, 256, (16, 8, 3)).astype(np.uint8), 2, 0), 2, 1)
-             for _ in range(2)]
+    poses = [np.repeat(np.repeat(random.integers(0, 256, (16, 8, 3)).astype(np.uint8), 2, 0), 2, 1) for _ in range(2)]
     for i in range(36):
         write_png(tmp_path / f"t/{i:03d}.png", poses[i // 4 % 2])
     table = neighbour_choice.main(neighbour_choice.Arguments(tmp_path, hold_out=4))

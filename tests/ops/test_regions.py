@@ -14,27 +14,15 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 crop_to_mask = jax.jit(regions.crop_to_mask, static_argnames="size")
 
 
-def test_band_weights_of_sixteen_rows_by_hand():
-    # Borders at 5 1/3 and 10 2/3: row 5 is a third upper, row 10 two thirds middle.
+def test_band_weights_by_hand():
+    # Of 16 rows the borders are at 5 1/3 and 10 2/3: row 5 is a third upper, row 10 two thirds middle.
     third = 1 / 3
     wanted = [[1] * 5 + [third] + [0] * 10,
               [0] * 5 + [1 - third, 1, 1, 1, 1, 1 - third] + [0] * 5,
               [0] * 10 + [third] + [1] * 5]
-    got = regions.band_weights(16)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, wanted, atol=1e-6)  # 16/3 rounded to float32
-
-
-def test_band_weights_of_128_rows_by_hand():
-    # Borders at 42 2/3 and 85 1/3.
-    got = regions.band_weights(128)
-    np.testing.assert_allclose(got[:, 42], [2 / 3, 1 / 3, 0], atol=1e-5)
-    np.testing.assert_allclose(got[:, 85], [0, 1 / 3, 2 / 3], atol=1e-5)
-    np.testing.assert_array_equal(got[:, [0, 41, 43, 84, 86, 127]],
-                                  np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]))
-
-
-def test_band_weights_of_fewer_rows_than_bands():
+    assert regions.band_weights(16).dtype == np.float32
+    np.testing.assert_allclose(regions.band_weights(16), wanted, atol=1e-6)  # 16/3 rounded to float32
+    # Fewer rows than bands.
     np.testing.assert_allclose(regions.band_weights(2), [[2 / 3, 0], [1 / 3, 1 / 3], [0, 2 / 3]], atol=1e-6)
     np.testing.assert_allclose(regions.band_weights(1), [[1 / 3]] * 3, atol=1e-6)
 
@@ -47,11 +35,9 @@ def test_each_row_is_shared_out_and_each_band_gets_a_third(rows):
     np.testing.assert_allclose(weights.sum(axis=1), rows / 3, rtol=1e-5)
 
 
-def test_rows_belong_to_the_band_of_their_centre():
-    assert np.bincount(regions.band_of_row(128)).tolist() == [43, 42, 43]
-    assert np.bincount(regions.band_of_row(16)).tolist() == [5, 6, 5]
-    assert np.bincount(regions.band_of_row(9)).tolist() == [3, 3, 3]
-    np.testing.assert_array_equal(regions.band_of_row(4), [0, 1, 1, 2])
+@pytest.mark.parametrize("rows, counts", [(128, [43, 42, 43]), (16, [5, 6, 5]), (9, [3, 3, 3]), (4, [1, 2, 1])])
+def test_rows_belong_to_the_band_of_their_centre(rows, counts):
+    np.testing.assert_array_equal(regions.band_of_row(rows), np.repeat([0, 1, 2], counts))
 
 
 @given(rows=st.integers(1, 300))
@@ -70,13 +56,9 @@ def test_band_means_by_hand():
 
 
 def test_band_means_keep_leading_axes_and_average_columns():
-    random = np.random.default_rng(0)
-    features = random.standard_normal((2, 5, 6, 4, 7)).astype(np.float32)
-    got = regions.band_means(features)
-    assert got.shape == (2, 5, 3, 7)
+    features = np.random.default_rng(0).standard_normal((2, 5, 6, 4, 7)).astype(np.float32)
     wanted = features.reshape(2, 5, 3, 2, 4, 7).mean(axis=(3, 4))  # six rows divide by three
-    np.testing.assert_allclose(got, wanted, atol=1e-6)  # sums of 8 numbers near 1 in float32
-    np.testing.assert_allclose(regions.band_means(np.ones((16, 8, 2), np.float32)), 1, rtol=1e-6)
+    np.testing.assert_allclose(regions.band_means(features), wanted, atol=1e-6, strict=True)  # sums of 8 near 1
 
 
 @pytest.mark.parametrize("hidden, rows", [
@@ -84,11 +66,9 @@ def test_band_means_keep_leading_axes_and_average_columns():
     ((False, False, True), [5, 6]), ((True, False, True), [0, 1, 5, 6]), ((True, True, True), range(7))])
 def test_bands_mask_by_hand(hidden, rows):
     # Borders of 7 rows at 2 1/3 and 4 2/3: row 2, centre 2.5, is middle; row 4, centre 4.5, is middle.
-    got = regions.bands_mask(hidden, 7, 3)
-    assert got.dtype == bool and got.shape == (7, 3)
     wanted = np.zeros((7, 3), bool)
     wanted[list(rows)] = True
-    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(regions.bands_mask(hidden, 7, 3), wanted, strict=True)
 
 
 def test_hidden_share_by_hand():
@@ -115,8 +95,7 @@ def test_copy_back_selects_bit_for_bit(compiled, mask_type):
     generated, frame = odd_floats(shape, 1), odd_floats(shape, 2)
     mask = np.random.default_rng(3).random((2, 16, 12, 1)) < 0.4
     function = jax.jit(regions.copy_back) if compiled else regions.copy_back
-    got = np.asarray(function(generated, frame, mask.astype(mask_type)))
-    wanted = np.where(mask, generated, frame)
+    got, wanted = np.asarray(function(generated, frame, mask.astype(mask_type))), np.where(mask, generated, frame)
     np.testing.assert_array_equal(got.view(np.uint32), wanted.view(np.uint32))
 
 
@@ -142,13 +121,9 @@ def test_crop_to_mask_by_hand():
     # plane, 6 row + column, and bilinear sampling gives its value there.
     rows, columns = 1 + np.array([-0.25, 0.25, 0.75, 1.25]), 2 + np.array([-0.25, 0.25, 0.75, 1.25])
     np.testing.assert_allclose(got, 6 * rows[:, None] + columns, rtol=1e-6)
-
-
-def test_crop_at_the_frames_edge_repeats_its_last_pixels():
-    frame = np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)
-    mask = np.array([1, 1, 0, 0], np.float32).reshape(1, 4, 1, 1)
-    got = np.asarray(crop_to_mask(frame, mask, (4, 1)))[0, :, 0, 0]
-    np.testing.assert_allclose(got, [0, 0.25, 0.75, 1.25], atol=1e-6)
+    # At the frame's edge its last pixels are repeated.
+    got = np.asarray(crop_to_mask(frame, np.isin(frame, [0, 6]), (4, 1)))[0, :, 0, 0]
+    np.testing.assert_allclose(got, [0, 1.5, 4.5, 7.5], atol=1e-6)
 
 
 def test_crops_differ_within_a_batch_and_pass_gradients():
@@ -157,13 +132,8 @@ def test_crops_differ_within_a_batch_and_pass_gradients():
     masks[0, 2:5, 1:3] = 1
     masks[1, 0:6, 3:4] = 1
 
-    def crop(frames):
-        return crop_to_mask(frames, masks, (3, 2))
-
-    got = crop(frames)
+    got = crop_to_mask(frames, masks, (3, 2))
     assert got.shape == (2, 3, 2, 2)
     np.testing.assert_allclose(got[0], frames[0, 2:5, 1:3], atol=1e-6)  # not enlarged: the pixels themselves
-    gradient = jax.jit(jax.grad(lambda x: crop(x)[0].sum()))(frames)
-    wanted = np.zeros_like(frames)
-    wanted[0, 2:5, 1:3] = 1
-    np.testing.assert_allclose(gradient, wanted, atol=1e-6)
+    gradient = jax.grad(lambda x: crop_to_mask(x, masks, (3, 2))[0].sum())(frames)
+    np.testing.assert_allclose(gradient, np.stack([masks[0], 0 * masks[0]]).repeat(2, axis=-1), atol=1e-6)

@@ -50,9 +50,8 @@ def case():
 def test_the_literal_form_in_jax_is_that_of_pytorch(twin, case):
     # The benchmark compares the forms with each other; here one is compared with float64 from outside.
     current, adjacent, _ = forms.features(case, "float32")
-    got = jax.jit(jax.vmap(forms.literal))(current, adjacent)
-    for out, f, r in zip(got, current, adjacent):
-        f, r = (twin.torch.tensor(np.moveaxis(x, -1, -3), dtype=twin.torch.float64) for x in (f, r))
+    for out, *maps in zip(jax.jit(jax.vmap(forms.literal))(current, adjacent), current, adjacent):
+        f, r = (twin.torch.tensor(np.moveaxis(x, -1, -3), dtype=twin.torch.float64) for x in maps)
         wanted = twin.temporal_attention(f, r, forms.PATCH, forms.SCALE)
         assert difference(out, np.moveaxis(wanted.numpy(), 0, -1)) <= 2e-6  # a few units of float32
 

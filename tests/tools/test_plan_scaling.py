@@ -55,9 +55,8 @@ def test_work_of_the_smallest_step(eight_devices):
     # Gradients of all parameters are reduced, besides batch statistics and metrics, which are fewer.
     assert 4 * params <= work.reduced < 1.5 * 4 * params
     # The forward pass of one clip, and the backward one, which takes a product by the weights and one by what they saw.
-    network = task.network
-    net = ReidNet(network, 10)
-    clips = np.zeros((1, network.clip, network.height, network.width, 3), np.float32)
+    net = ReidNet(task.network, 10)
+    clips = np.zeros((1, task.network.clip, task.network.height, task.network.width, 3), np.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), clips)
     forward = planner.analysis(jax.jit(net.apply).lower(variables, clips))["flops"]
     assert 2.5 * forward < work.operations[1] < 4 * forward
@@ -65,10 +64,12 @@ def test_work_of_the_smallest_step(eight_devices):
 
 
 def test_a_prediction_by_hand():
-    work = planner.Work((0.0, 2e12), (1e9, 0.5e9), 100_000_000)
-    training = configs.Training(steps=1000, batch=32, learning_rate=1e-4)
-    arguments = planner.Arguments(reached=0.5)
-    got = planner.predict(work, "h100", 16, training, arguments)
+    def predicted(chips, **changes):
+        work = planner.Work((0.0, 2e12), (1e9, 0.5e9), 100_000_000)
+        training = configs.Training(steps=1000, batch=32, learning_rate=1e-4)
+        return planner.predict(work, "h100", chips, training, planner.Arguments(reached=0.5, **changes))
+
+    got = predicted(16)
     assert got.batch == 32 and got.computing == pytest.approx(2 * 2e12 / (495e12 / 2))
     assert got.memory == pytest.approx(2e9 / (3350e9 / 2))
     # A ring of eight in a server: 14 messages of an eighth each; then two servers, an eighth of it for each chip.
@@ -78,10 +79,10 @@ def test_a_prediction_by_hand():
     assert got.step == pytest.approx(got.computing + inside + between) and got.limit == "computing"
     assert got.hours == pytest.approx(1000 * got.step / 3600)
     assert got.efficiency == pytest.approx(32 * 2e12 / (495e12 / 2) / (16 * got.step))
-    alone = planner.predict(work, "h100", 1, training, arguments)
+    alone = predicted(1)
     assert alone.reducing == 0 and alone.efficiency == pytest.approx(1)
-    weak = planner.predict(work, "h100", 16, training, planner.Arguments(reached=0.5, batch_per_chip=32))
-    many = planner.predict(work, "h100", 64, training, arguments)  # more chips than examples: one for each
+    weak = predicted(16, batch_per_chip=32)
+    many = predicted(64)  # more chips than examples: one for each
     assert many.batch == 64 and many.computing == pytest.approx(2e12 / (495e12 / 2))
     assert many.hours == pytest.approx(1000 / 2 * many.step / 3600)
     assert weak.batch == 512 and weak.hours == pytest.approx(1000 / 16 * weak.step / 3600)

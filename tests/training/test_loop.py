@@ -15,15 +15,18 @@ from vrstc_jax.training.devices import shard
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def counting(bad=None, bad_state=None):
-    """A step that adds up what the batches say, so that a step done twice or left out shows."""
+def counting(loss=None, state=None):
+    """A step that adds up what the batches say, so that a step done twice or left out shows.
+
+    At the numbers given, the loss or the state is not finite.
+    """
+    bad_loss, bad_state = loss, state
+
     def step(state, batch):
         number = int(state["step"]) + 1
-        total = state["total"] * 1.01 + jnp.sum(batch["x"])
-        if number == bad_state:
-            total = total * jnp.nan
+        total = (state["total"] * 1.01 + jnp.sum(batch["x"])) * (jnp.nan if number == bad_state else 1)
         return ({"step": number + 0 * jnp.asarray(state["step"]), "total": total},
-                {"loss": jnp.float32(np.inf if number == bad else number)})
+                {"loss": jnp.float32(np.inf if number == bad_loss else number)})
 
     return step
 
@@ -64,13 +67,11 @@ class TestLoop:
         lines, expected = (metrics_log.read_metrics(tmp_path / name) for name in ("stopped", "whole"))
         assert [line["step"] for line in lines] == [4, 6, 8, 12, 16, 18, 20]
         assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
-        assert lines[0]["loss"] == 2.5  # of steps 1 to 4; the next is of 5 and 6 alone
-        assert lines[1]["loss"] == 5.5
+        assert [line["loss"] for line in lines[:2]] == [2.5, 5.5]  # of steps 1 to 4, then of 5 and 6 alone
 
     def test_a_finished_training_is_not_repeated(self, tmp_path):
         done = self.train(tmp_path)
-        again = self.train(tmp_path, step=None)
-        assert float(again["total"]) == float(done["total"])
+        assert float(self.train(tmp_path)["total"]) == float(done["total"])
         longer = self.train(tmp_path, steps=24)
         assert float(longer["total"]) == float(self.train(tmp_path / "other", steps=24)["total"])
 
@@ -82,24 +83,19 @@ class TestLoop:
         assert [line["step"] for line in metrics_log.read_metrics(tmp_path)] == [4, 6, 8]
         assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
 
-    @pytest.mark.parametrize("bad, kept", [(2, 0), (8, 6), (12, 6), (13, 12), (20, 18)])
-    def test_a_loss_that_is_not_finite_stops_it(self, tmp_path, bad, kept):
-        with pytest.raises(TrainingDiverged) as raised:
-            self.train(tmp_path, step=counting(bad=bad))
+    @pytest.mark.parametrize("what, bad, kept", [
+        *(("loss", *steps) for steps in ((2, 0), (8, 6), (12, 6), (13, 12), (20, 18))),
+        *(("state", *steps) for steps in ((5, 0), (6, 0), (12, 6), (20, 18)))])
+    def test_what_is_not_finite_stops_it_and_is_not_kept(self, tmp_path, what, bad, kept):
+        """The losses of a step are those before its update: they may be finite when its result is not."""
+        with pytest.raises(TrainingDiverged, match=f"step {kept} is kept" if kept else "no checkpoint yet") as raised:
+            self.train(tmp_path, step=counting(**{what: bad}))
         message = str(raised.value)
-        assert "test: loss is inf" in message and "\n" not in message
-        assert (f"step {kept} is kept" if kept else "no checkpoint yet") in message
+        assert ("test: loss is inf" in message) == (what == "loss") and "\n" not in message
         state, step = saved(tmp_path)
         assert step == kept == int(state["step"]) and np.isfinite(state["total"])
-        assert all(np.isfinite(line["loss"]) and line["step"] < bad for line in metrics_log.read_metrics(tmp_path))
-
-    @pytest.mark.parametrize("bad, kept", [(5, 0), (6, 0), (12, 6), (20, 18)])
-    def test_a_network_that_is_not_finite_is_not_kept(self, tmp_path, bad, kept):
-        """The losses of a step are those before its update: they may be finite when its result is not."""
-        with pytest.raises(TrainingDiverged) as raised:
-            self.train(tmp_path, step=counting(bad_state=bad))
-        assert (f"step {kept} is kept" if kept else "no checkpoint yet") in str(raised.value)
-        assert saved(tmp_path)[1] == kept
+        lines = metrics_log.read_metrics(tmp_path)
+        assert all(np.isfinite(line["loss"]) and (line["step"] < bad or what == "state") for line in lines)
 
     def test_pictures_are_made_at_the_end(self, tmp_path):
         seen = []

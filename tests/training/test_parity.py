@@ -9,18 +9,9 @@ import functools
 import jax
 import numpy as np
 import pytest
+import random_training as made
 from comparing import assert_trees_close, difference, root_mean_square
-from random_training import (
-    IDENTITIES,
-    SMOKE,
-    first_gradients,
-    on,
-    random_reid,
-    reid_batch,
-    reid_state,
-    stcnet_batch,
-    stcnet_state,
-)
+from random_training import SMOKE
 
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import InputError
@@ -56,25 +47,34 @@ def assert_moved_alike(got, wanted):
     assert_trees_close(got, wanted, UPDATES, measure=root_mean_square)
 
 
-# STCnet.
+# A second block of a stage has no convolution in its shortcut, and a non-local block follows. The decay is
+# strong, so that a step tells where it is added.
+REID = dataclasses.replace(
+    SMOKE, reid=dataclasses.replace(SMOKE.reid, blocks=(1, 2, 1, 1), non_local=(0, 1, 0, 0)),
+    reid_training=dataclasses.replace(SMOKE.reid_training, weight_decay=0.1))
+CONFIGS = {"smoke": SMOKE, "paper's options, without guider": PLAIN, "re-ID": REID}
 
-CONFIGS = {"smoke": SMOKE, "paper's options, without guider": PLAIN}
 
-def guider_of(name):
-    return random_reid(SMOKE, 5) if name == "smoke" else None
+def given(name):
+    """(a function that makes the step, the state and what else a step is given, a batch by its seed)."""
+    config = CONFIGS[name]
+    if name == "re-ID":
+        step = functools.partial(reid.pmap_step, config.first_reid, made.IDENTITIES)
+        return step, (made.reid_state(config),), functools.partial(made.reid_batch, config)
+    step = functools.partial(stcnet.pmap_step, config.stcnet_task, made.IDENTITIES)
+    guider = made.random_reid(SMOKE, 5) if name == "smoke" else None
+    return step, (made.stcnet_state(config), guider), functools.partial(made.stcnet_batch, config)
 
 
 @pytest.fixture(scope="module")
-def stcnet_on_one_device(quick_compilation):
+def on_one_device(quick_compilation):
     """Three steps of each config on one device: {name: [(batch, metrics, state after)]}, first the state."""
     def run(name):
-        config = CONFIGS[name]
-        step = stcnet.pmap_step(config.stcnet_task, IDENTITIES, devices=jax.devices()[:1])
-        state, guider = stcnet_state(config), guider_of(name)
-        steps = [(None, None, state)]
+        make, (state, *guider), batch_of = given(name)
+        step, steps = make(devices=jax.devices()[:1]), [(None, None, state)]
         for seed in range(3):
-            batch = stcnet_batch(config, seed)
-            state, metrics = jax.device_get(step(state, guider, on(1, batch)))
+            batch = batch_of(seed)
+            state, metrics = jax.device_get(step(state, *guider, made.on(1, batch)))
             steps.append((batch, metrics, state))
         return steps
 
@@ -82,17 +82,30 @@ def stcnet_on_one_device(quick_compilation):
 
 
 @quickly
-@pytest.mark.parametrize("name", CONFIGS)
-def test_steps_of_stcnet_are_pytorchs(twin, weights, stcnet_on_one_device, name):
+@pytest.mark.parametrize("name", ["smoke", "re-ID"])
+def test_eight_devices_are_one(eight_devices, on_one_device, name):
+    (_, _, state), (batch, wanted_metrics, wanted), *_ = on_one_device(name)
+    make, (_, *guider), _ = given(name)
+    state, metrics = jax.device_get(make(devices=eight_devices)(state, *guider, made.on(8, batch)))
+    assert_same_metrics(metrics, wanted_metrics, DEVICES)
+    assert_trees_close(made.first_gradients(state.adam), made.first_gradients(wanted.adam), DEVICES)
+    assert_trees_close(state.batch_stats, wanted.batch_stats, DEVICES)
+    assert_moved_alike(state.params, wanted.params)
+    assert_moved_alike(state.result, wanted.result)
+
+
+@quickly
+@pytest.mark.parametrize("name", ["smoke", "paper's options, without guider"])
+def test_steps_of_stcnet_are_pytorchs(twin, weights, on_one_device, name):
     config = CONFIGS[name]
-    (_, _, start), *steps = stcnet_on_one_device(name)
+    (_, _, start), *steps = on_one_device(name)
     size = (config.stcnet.height, config.stcnet.width)
     modules = {"generators": twin.Generators(config.stcnet),
                "discriminators": twin.DiscriminatorPair(config.discriminators, size)}
     modules = {name: weights.load(module, start.params[name]) for name, module in modules.items()}
-    guider = guider_of(name)
+    _, (_, guider), _ = given(name)
     if guider is not None:
-        guider = weights.load(twin.ReidNet(config.reid, IDENTITIES).eval(), *guider.values())
+        guider = weights.load(twin.ReidNet(config.reid, made.IDENTITIES).eval(), *guider.values())
     rate = config.stcnet_training.learning_rate
     adams = [twin.torch.optim.Adam(module.parameters(), rate) for module in modules.values()]
 
@@ -101,8 +114,8 @@ def test_steps_of_stcnet_are_pytorchs(twin, weights, stcnet_on_one_device, name)
         assert_same_metrics(metrics, wanted)
         if number == 1:
             for name, module in modules.items():
-                assert_trees_close(first_gradients(state.adam)[name], weights.gradients(module, state.params[name]),
-                                   GRADIENTS)
+                gradients = made.first_gradients(state.adam)[name]
+                assert_trees_close(gradients, weights.gradients(module, state.params[name]), GRADIENTS)
         for adam in adams:
             adam.step()
         for name, module in modules.items():
@@ -111,8 +124,8 @@ def test_steps_of_stcnet_are_pytorchs(twin, weights, stcnet_on_one_device, name)
 
 
 @quickly
-def test_running_mean_is_of_the_generators(stcnet_on_one_device):
-    (_, _, start), *steps = stcnet_on_one_device("smoke")
+def test_running_mean_is_of_the_generators(on_one_device):
+    (_, _, start), *steps = on_one_device("smoke")
     mean = start.params["generators"]
     for number, (_, _, state) in enumerate(steps, 1):
         decay = min(SMOKE.stcnet_training.average, (1 + number) / (10 + number))
@@ -121,68 +134,23 @@ def test_running_mean_is_of_the_generators(stcnet_on_one_device):
 
 
 @quickly
-def test_eight_devices_are_one_for_stcnet(eight_devices, stcnet_on_one_device):
-    (_, _, state), (batch, wanted_metrics, wanted), *_ = stcnet_on_one_device("smoke")
-    step = stcnet.pmap_step(SMOKE.stcnet_task, IDENTITIES, devices=eight_devices)
-    state, metrics = jax.device_get(step(state, guider_of("smoke"), on(8, batch)))
-    assert_same_metrics(metrics, wanted_metrics, DEVICES)
-    assert_trees_close(first_gradients(state.adam), first_gradients(wanted.adam), DEVICES)
-    assert_moved_alike(state.params, wanted.params)
-    assert_moved_alike(state.mean, wanted.mean)
-
-
-# The re-ID network.
-
-# A second block of a stage has no convolution in its shortcut, and a non-local block follows. The decay is
-# strong, so that a step tells where it is added.
-REID = dataclasses.replace(
-    SMOKE, reid=dataclasses.replace(SMOKE.reid, blocks=(1, 2, 1, 1), non_local=(0, 1, 0, 0)),
-    reid_training=dataclasses.replace(SMOKE.reid_training, weight_decay=0.1))
-
-
-@pytest.fixture(scope="module")
-def reid_on_one_device(quick_compilation):
-    """As `stcnet_on_one_device`."""
-    step = reid.pmap_step(REID.first_reid, IDENTITIES, devices=jax.devices()[:1])
-    state = reid_state(REID)
-    steps = [(None, None, state)]
-    for seed in range(3):
-        batch = reid_batch(REID, seed)
-        state, metrics = jax.device_get(step(state, on(1, batch)))
-        steps.append((batch, metrics, state))
-    return steps
-
-
-@quickly
-def test_steps_of_the_reid_network_are_pytorchs(twin, weights, reid_on_one_device):
-    (_, _, start), *steps = reid_on_one_device
-    network = weights.load(twin.ReidNet(REID.reid, IDENTITIES).train(), start.params, start.batch_stats)
+def test_steps_of_the_reid_network_are_pytorchs(twin, weights, on_one_device):
+    (_, _, start), *steps = on_one_device("re-ID")
+    network = weights.load(twin.ReidNet(REID.reid, made.IDENTITIES).train(), start.params, start.batch_stats)
     training = REID.reid_training
-    adam = twin.torch.optim.Adam(network.parameters(), training.learning_rate,
-                                 weight_decay=training.weight_decay)
+    adam = twin.torch.optim.Adam(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     before = weights.statistics(network, start.batch_stats)
     for number, (batch, metrics, state) in enumerate(steps, 1):
         assert_same_metrics(metrics, twin.reid_backward(network, batch))
         if number == 1:
             wanted = jax.tree.map(lambda g, p: g + training.weight_decay * p,
                                   weights.gradients(network, start.params), start.params)
-            assert_trees_close(first_gradients(state.adam), wanted, GRADIENTS)
+            assert_trees_close(made.first_gradients(state.adam), wanted, GRADIENTS)
         adam.step()
         assert_moved_alike(state.params, weights.parameters(network, state.params))
         after = weights.statistics(network, state.batch_stats)
         if number == 1:  # later ones carry the other kind of variance on
             assert_trees_close(state.batch_stats, weights.biased_statistics(network, before, after), METRICS)
-
-
-@quickly
-def test_eight_devices_are_one_for_the_reid_network(eight_devices, reid_on_one_device):
-    (_, _, state), (batch, wanted_metrics, wanted), *_ = reid_on_one_device
-    step = reid.pmap_step(REID.first_reid, IDENTITIES, devices=eight_devices)
-    state, metrics = jax.device_get(step(state, on(8, batch)))
-    assert_same_metrics(metrics, wanted_metrics, DEVICES)
-    assert_trees_close(first_gradients(state.adam), first_gradients(wanted.adam), DEVICES)
-    assert_trees_close(state.batch_stats, wanted.batch_stats, DEVICES)
-    assert_moved_alike(state.params, wanted.params)
 
 
 # The optimiser.
@@ -198,8 +166,7 @@ def test_adam_is_pytorchs(torch, decay):
     theirs = torch.optim.Adam([tensor], 0.01, weight_decay=decay)
     state, update = ours.init(params), jax.jit(ours.update)
     for _ in range(5):
-        gradient = random.standard_normal(50).astype(np.float32) * 10.0 ** random.integers(-6, 2, 50)
-        gradient = gradient.astype(np.float32)
+        gradient = (random.standard_normal(50) * 10.0 ** random.integers(-6, 2, 50)).astype(np.float32)
         updates, state = update(gradient, state, params)
         params = params + np.asarray(updates)
         tensor.grad = torch.tensor(gradient)
@@ -230,16 +197,16 @@ def test_learning_rates_by_hand():
 def test_one_step_of_the_paper_at_full_size(name):
     config = configs.get(name)
     device = jax.devices()[:1]
-    state = reid.initial_state(config.first_reid, IDENTITIES)
-    step = reid.pmap_step(config.first_reid, IDENTITIES, devices=device)
-    state, metrics = step(state, on(1, reid_batch(config, 0, 2)))
+    step = reid.pmap_step(config.first_reid, made.IDENTITIES, devices=device)
+    start = reid.initial_state(config.first_reid, made.IDENTITIES)
+    state, metrics = step(start, made.on(1, made.reid_batch(config, 0, 2)))
     # A classifier that starts near zero knows nothing of five identities.
-    assert metrics["cross_entropy"] == pytest.approx(np.log(IDENTITIES), rel=0.2)
+    assert metrics["cross_entropy"] == pytest.approx(np.log(made.IDENTITIES), rel=0.2)
     guider = jax.device_get(state.result)
 
     start = stcnet.initial_state(config.stcnet_task)
-    step = stcnet.pmap_step(config.stcnet_task, IDENTITIES, devices=device)
-    state, metrics = jax.device_get(step(start, guider, on(1, stcnet_batch(config, 0, 2))))
+    step = stcnet.pmap_step(config.stcnet_task, made.IDENTITIES, devices=device)
+    state, metrics = jax.device_get(step(start, guider, made.on(1, made.stcnet_batch(config, 0, 2))))
     assert all(np.isfinite(value) for value in metrics.values()), metrics
     for old, new in zip(jax.tree.leaves(start.params), jax.tree.leaves(state.params), strict=True):
         assert np.isfinite(new).all() and (old != new).any()

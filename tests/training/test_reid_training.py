@@ -5,7 +5,6 @@ The step itself is compared with PyTorch in test_parity.py.
 """
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +42,10 @@ def task(losses=configs.ReidLosses(), clips_per_identity=2, **network):
         training=configs.Training(steps=9, batch=8, learning_rate=1e-3, clips_per_identity=clips_per_identity))
 
 
+def random_network(identities=IDENTITIES):
+    return random_state(task(), lambda key: initial_variables(TINY, identities, key)).result
+
+
 def random_state(task, make):
     shapes = jax.eval_shape(make, jax.random.key(0))
     params, stats = (randomised(shapes[part], seed) for seed, part in enumerate(("params", "batch_stats")))
@@ -66,18 +69,16 @@ def on_four_devices(module, task, state):
     return jax.tree.map(lambda m: np.asarray(m) / 0.1, moments.mu), metrics
 
 
-def assert_same_metrics(got, wanted):
-    assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
-        assert got[name] == pytest.approx(float(value), rel=DEVICES), name
-
-
-def clips():
-    return np.zeros((1, 1, 16, 8, 3), np.float32)
-
-
-def frames():
-    return batch()["clips"].astype(np.float32) / 127.5 - 1
+def assert_whole_batchs(module, task, state, by_hand):
+    """A step on four devices has the gradients and metrics of `by_hand`, of (parameters, frames, labels)."""
+    frames = batch()["clips"].astype(np.float32) / 127.5 - 1
+    wanted, wanted_metrics = jax.jit(jax.grad(by_hand, has_aux=True))(state.params, frames, batch()["labels"])
+    got, metrics = on_four_devices(module, task, state)
+    assert metrics.keys() == wanted_metrics.keys()
+    for name, value in wanted_metrics.items():
+        assert metrics[name] == pytest.approx(float(value), rel=DEVICES), name
+    assert_trees_close(got, wanted, DEVICES)
+    return metrics
 
 
 @pytest.mark.slow
@@ -85,13 +86,12 @@ def test_losses_that_join_on_several_devices_are_those_of_the_whole_batch(eight_
     """Each with its weight; gradients and metrics."""
     weights = configs.ReidLosses(label_smoothing=0.1, triplet=0.5, margin=5.0, diversity=0.3)
     everything = task(weights, pooling="diverse_attention")
-    network, labels = ReidNet(everything.network, IDENTITIES), batch()["labels"]
+    network = ReidNet(everything.network, IDENTITIES)
     state = random_state(everything, lambda key: initial_variables(everything.network, IDENTITIES, key))
 
-    @partial(jax.grad, has_aux=True)
-    def by_hand(params):
+    def by_hand(params, frames, labels):
         variables = {**state.result, "params": params}
-        (logits, features, penalty), _ = network.apply(variables, frames(), train=True, method="outputs",
+        (logits, features, penalty), _ = network.apply(variables, frames, train=True, method="outputs",
                                                        mutable=["batch_stats"])
         entropy = losses.identity(logits, labels, smoothing=0.1)
         triplet = losses.batch_hard_triplet(features, labels, margin=5.0)
@@ -99,35 +99,27 @@ def test_losses_that_join_on_several_devices_are_those_of_the_whole_batch(eight_
             "cross_entropy": entropy, "triplet": triplet, "diversity": penalty,
             "accuracy": (logits.argmax(1) == labels).mean()}
 
-    wanted, wanted_metrics = jax.jit(by_hand)(state.params)
-    got, metrics = on_four_devices(reid, everything, state)
-    assert_same_metrics(metrics, wanted_metrics)
+    metrics = assert_whole_batchs(reid, everything, state, by_hand)
     assert min(metrics["triplet"], metrics["diversity"]) > 0.01
-    assert_trees_close(got, wanted, DEVICES)
 
 
 @pytest.mark.slow
 def test_pairs_on_several_devices_are_those_of_the_whole_batch(eight_devices):
     """Neighbours, and each first clip with the second one of the person who follows."""
-    of_pairs, labels = task(), batch()["labels"]
-    network = PairScorer(of_pairs.network, IDENTITIES)
-    state = random_state(of_pairs, lambda key: network.init(key, clips(), clips()))
+    network, clips = PairScorer(TINY, IDENTITIES), np.zeros((1, 1, 16, 8, 3), np.float32)
+    state = random_state(task(), lambda key: network.init(key, clips, clips))
     left, right = np.array([0, 2, 4, 6, 0, 2, 4, 6]), np.array([1, 3, 5, 7, 3, 5, 7, 1])
 
-    @partial(jax.grad, has_aux=True)
-    def by_hand(params):
+    def by_hand(params, frames, labels):
         variables = {**state.result, "params": params}
-        rows, _ = network.apply(variables, frames(), train=True, method="embed", mutable=["batch_stats"])
+        rows, _ = network.apply(variables, frames, train=True, method="embed", mutable=["batch_stats"])
         distances, *logits = network.apply(variables, rows[left], rows[right], method="compare")
         contrastive = (distances[:4] ** 2).sum() + (jnp.maximum(2 - distances[4:], 0) ** 2).sum()
         entropy = losses.identity(logits[0], labels[left]) + losses.identity(logits[1], labels[right])
         return contrastive / 16 + entropy, {"contrastive": contrastive / 16, "cross_entropy": entropy,
                                             "accuracy": (logits[0].argmax(1) == labels[left]).mean()}
 
-    wanted, wanted_metrics = jax.jit(by_hand)(state.params)
-    got, metrics = on_four_devices(pair_scorer, of_pairs, state)
-    assert_same_metrics(metrics, wanted_metrics)
-    assert_trees_close(got, wanted, DEVICES)
+    assert_whole_batchs(pair_scorer, task(), state, by_hand)
 
 
 def test_batches_must_hold_what_the_losses_need():
@@ -179,8 +171,7 @@ def test_the_running_mean_is_the_result(eight_devices, tmp_path):
 
 def test_the_running_mean_begins_with_what_training_begins_with():
     averaged = dataclasses.replace(task(), training=dataclasses.replace(task().training, average=0.5))
-    begin = random_state(task(), lambda key: initial_variables(TINY, IDENTITIES, key)).result
-    for start_from in (begin, None):
+    for start_from in (random_network(), None):
         state = reid.initial_state(averaged, IDENTITIES, start_from=start_from)
         assert_trees_close(state.result, {"params": state.params, "batch_stats": state.batch_stats}, 0)
     assert reid.initial_state(task(), IDENTITIES).mean is None
@@ -189,7 +180,7 @@ def test_the_running_mean_begins_with_what_training_begins_with():
 class TestBeginning:
     def test_the_first_networks_weights_in_the_final_one(self):
         """What the first has is taken over; non-local blocks are fresh, and so change nothing yet."""
-        trained = random_state(task(), lambda key: initial_variables(TINY, IDENTITIES, key)).result
+        trained = random_network()
         state = reid.initial_state(task(non_local=(0, 1)), IDENTITIES, start_from=trained)
         new = state.params["backbone"].pop("stage2_non_local1")
         stats = state.batch_stats["backbone"].pop("stage2_non_local1")
@@ -198,7 +189,7 @@ class TestBeginning:
         assert new["query"]["kernel"].std() > 0 and set(stats) == {"norm"}
 
     def test_the_classifier_of_other_people_is_fresh(self):
-        trained = random_state(task(), lambda key: initial_variables(TINY, 9, key)).result
+        trained = random_network(identities=9)
         state = reid.initial_state(task(), IDENTITIES, start_from=trained)
         assert state.params["classifier"]["kernel"].shape == (8, IDENTITIES)
         assert np.abs(state.params["classifier"]["kernel"]).max() < 0.01
@@ -229,8 +220,7 @@ class TestPeopleInBatches:
         return data, usable
 
     def drawn(self, stored, count, start=0, **changes):
-        training = configs.Training(steps=9, batch=8, learning_rate=1, shift=0.1)
-        training = dataclasses.replace(training, clips_per_identity=count, **changes)
+        training = dataclasses.replace(task().training, shift=0.1, clips_per_identity=count, **changes)
         return reid_batches(*stored, dataclasses.replace(task(), training=training), start=start)
 
     def test_what_a_batch_holds(self, stored):
@@ -251,18 +241,14 @@ class TestPeopleInBatches:
         drawn = self.drawn(stored, 4)
         batches = [next(drawn) for _ in range(8)]
         for start in (1, 5):
-            again = self.drawn(stored, 4, start)
-            for wanted in batches[start:]:
-                got = next(again)
-                assert all(np.array_equal(got[k], wanted[k]) for k in wanted)
+            for wanted, got in zip(batches[start:], self.drawn(stored, 4, start)):
+                jax.tree.map(np.testing.assert_array_equal, got, wanted)
         assert not np.array_equal(batches[0]["clips"], batches[1]["clips"])
         # Beyond the length after which the order begins anew, batches do not.
         assert not np.array_equal(next(self.drawn(stored, 4, 1000))["clips"], batches[0]["clips"])
 
-    def test_more_places_than_people(self, stored):
-        found = next(self.drawn(stored, 2, batch=12))
-        assert found["labels"].reshape(6, 2).shape == (6, 2) and set(found["labels"]) <= {0, 1, 2, 3}
-
-    def test_a_batch_must_divide(self, stored):
+    def test_more_places_than_people_and_a_batch_that_does_not_divide(self, stored):
+        labels = next(self.drawn(stored, 2, batch=12))["labels"]
+        assert labels.shape == (12,) and set(labels) <= {0, 1, 2, 3}
         with pytest.raises(InputError, match="batch of 8 does not divide by 3 clips"):
             self.drawn(stored, 3)

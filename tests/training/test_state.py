@@ -26,8 +26,7 @@ def assert_same(got, wanted):
 
 
 def averaged(average):
-    training = dataclasses.replace(SMOKE.stcnet_training, average=average)
-    return dataclasses.replace(SMOKE, stcnet_training=training)
+    return dataclasses.replace(SMOKE, stcnet_training=dataclasses.replace(SMOKE.stcnet_training, average=average))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -67,8 +66,7 @@ def test_checkpoints_with_a_whole_config_restore(tmp_path, name):
     def write(config):
         file = tmp_path / "3/about/metadata"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"config": config}))
-        digests = tmp_path / "3/digests.json"
-        digests.write_text(json.dumps(digests_of(type(checkpoints.directory)(tmp_path / "3"))))
+        (tmp_path / "3/digests.json").write_text(json.dumps(digests_of(type(checkpoints.directory)(tmp_path / "3"))))
 
     whole = configs.to_dict(SMOKE)
     for other in (whole, whole | {"tau": 0.1, "final": configs.to_dict(configs.Reid())}):
@@ -77,8 +75,6 @@ def test_checkpoints_with_a_whole_config_restore(tmp_path, name):
             restored, step = checkpoints.restore(fresh(SMOKE))
         assert step == 3
         assert_same(restored, state)
-    for part in ("stcnet_training", "reid_training"):
-        whole = whole | {part: whole[part] | {"learning_rate": 0.5}}
-    write(whole)
+    write(whole | {part: whole[part] | {"learning_rate": 0.5} for part in ("stcnet_training", "reid_training")})
     with Checkpoints(tmp_path, task=task) as checkpoints, pytest.raises(InputError, match="of another config"):
         checkpoints.restore(fresh(SMOKE))
