@@ -31,6 +31,22 @@ from vrstc_jax.runtime.workdir import Workdir
 RESERVED = ("masks", "scores", "work")
 
 
+def require_names(tracklets: Iterable[Tracklet], *, split: str = "") -> None:
+    """Checks that no tracklet's folder would overwrite one of the results' own folders.
+
+    Args:
+      split: of the tracklets, for the error.
+
+    Raises:
+      InputError: a tracklet's name begins with one of `RESERVED`.
+    """
+    for tracklet in tracklets:
+        if Path(tracklet.name).parts[0] in RESERVED:
+            of_split = f" of {split}" if split else ""
+            raise InputError(f"tracklet {tracklet.name}{of_split}: its folder has the name of one that results need "
+                             f"({', '.join(RESERVED)}); rename it.")
+
+
 class ResultsFolder:
     """Writes completed tracklets, each whole or not at all, and reads them back.
 
@@ -60,17 +76,6 @@ class ResultsFolder:
             self.work.mkdir(parents=True, exist_ok=True)
 
         distributed.run_on_first(claim)
-
-    def require_names(self, tracklets: Iterable[Tracklet]) -> None:
-        """Checks that no tracklet's folder has the name of one that the results need.
-
-        Raises:
-          InputError: one has.
-        """
-        for tracklet in tracklets:
-            if Path(tracklet.name).parts[0] in RESERVED:
-                raise InputError(f"tracklet {tracklet.name}: its folder has the name of one that results need "
-                                 f"({', '.join(RESERVED)}); rename it.")
 
     def has(self, tracklet: Tracklet) -> bool:
         """Whether a tracklet is complete here."""

@@ -184,7 +184,9 @@ def run_on_first(make: Callable[[], Any]) -> Any:
 
 def _meet(name: str, *, seconds: int = _BARRIER_SECONDS) -> None:
     """A barrier by messages to process 0. A barrier by a computation would fail after half a minute's wait."""
-    _start_devices()
+    # Device initialisation is collective: a process that waits here before it has started its devices would keep the
+    # others from computing.
+    jax.local_devices()
     # Orbax has the public way to the barrier of JAX's coordination service. A run of one process does not import it.
     from orbax.checkpoint import multihost
 
@@ -200,12 +202,6 @@ def _broadcast(message: bytes) -> bytes:
     if is_first():
         padded[:length] = np.frombuffer(message, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded, is_source=is_first()))[:length].tobytes()
-
-
-def _start_devices() -> None:
-    """Device initialisation is collective: every process triggers it before it waits, or a waiting process keeps the
-    others from computing."""
-    jax.local_devices()
 
 
 def _require_together() -> None:
