@@ -1,7 +1,7 @@
-"""A function mapped over tracklets, divided between the processes of a run, and resumed where it stopped.
+"""A function mapped over tracklets, divided between the processes of a run, and resumable.
 
-Tracklets are divided into shards by their lengths alone, and each shard is one file. So the results are the same
-whatever the number of processes, and a shard whose file exists is not computed again.
+Shards depend on the tracklets' lengths alone, and each shard is one file. So results do not depend on the number of
+processes, and a shard whose file exists is not computed again.
 """
 
 import io
