@@ -323,7 +323,7 @@ def _format_gallery(results: dict[str, Any]) -> str:
 
 
 def _score(row: dict[str, Any]) -> LocatingScore:
-    """A row of results.json, where null stands for NaN."""
+    """A row of results.json, where null is NaN."""
     values: dict[str, Any] = {name: math.nan if value is None else value for name, value in row.items()}
     return LocatingScore(**values)
 

@@ -188,3 +188,30 @@ def test_options_of_the_ground_floors_are_keyword_only():
 def test_every_room_has_a_name_that_says_something():
     names = {path.stem for path in sources()}
     assert not names & {"utils", "util", "helpers", "common", "misc", "tools"}
+
+
+def functions(path):
+    """(name, function, whether its first parameter is self or cls) of each function in a file, also inner ones."""
+    for owner in ast.walk(ast.parse(path.read_text())):
+        for node in owner.body if isinstance(getattr(owner, "body", None), list) else ():
+            if isinstance(node, ast.FunctionDef):
+                in_class = isinstance(owner, ast.ClassDef)
+                bound = in_class and not any(getattr(each, "id", "") == "staticmethod" for each in node.decorator_list)
+                yield f"{owner.name}.{node.name}" if in_class else node.name, node, bound
+
+
+def test_modules_and_functions_stay_small():
+    """A module has at most 350 lines; a function 60 without its docstring, and 8 parameters."""
+    # Public, or lax's own: the NNX layer takes what the Linen layer has as fields, a convolution what lax's takes.
+    many = {"TemporalAttention.__init__", "convolution"}
+    wrong = [f"{path}: over 350 lines" for path in sources() if len(path.read_text().splitlines()) > 350]
+    for path in sources():
+        for name, node, bound in functions(path):
+            first = node.body[0]
+            described = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
+            count = len(node.args.posonlyargs) + len(node.args.args) + len(node.args.kwonlyargs) - bound
+            if node.end_lineno - node.lineno + 1 - described > 60:
+                wrong.append(f"{path}:{node.lineno}: {name} is over 60 lines")
+            if count > 8 and name not in many:
+                wrong.append(f"{path}:{node.lineno}: {name} takes {count} parameters")
+    assert not wrong, "\n".join(wrong)

@@ -14,7 +14,6 @@ expect: for 8 pairs of 32×16 maps the op whole takes 1.0 times the products' ti
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,24 +24,12 @@ import jax
 import numpy as np
 import tyro
 
-from tools.attention_forms import (
-    BOUND,
-    COMPILED,
-    EAGER,
-    FORMS,
-    LITERAL,
-    PARTS,
-    PATCH,
-    Case,
-    JaxForms,
-    LeftOut,
-    Program,
-    TorchForms,
-    features,
-)
+from tools import attention_forms as forms
+from tools.attention_forms import BOUND, COMPILED, EAGER, FORMS, LITERAL, PARTS, Case, LeftOut, Program
 from tools.attention_results import RATIOS, Row, draw, ratios, table
 from tools.machine import describe, warn_if_busy
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
 FURTHEST = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -116,8 +103,8 @@ def measure(case: Case, options: Options, torch_why: str | None, limit: float) -
       torch_why: why PyTorch is left out, or None.
       limit: bytes of temporary memory above which a form is left out.
     """
-    arrays = features(case, options.dtype)
-    in_jax, in_torch = JaxForms(case, arrays, limit), None
+    arrays = forms.features(case, options.dtype)
+    in_jax, in_torch = forms.JaxForms(case, arrays, limit), None
     rows: list[Row] = []
     programs: list[tuple[Program, Row]] = []
     values, alone = {}, {}  # by part: the first form and its results; seconds of the products alone
@@ -127,10 +114,10 @@ def measure(case: Case, options: Options, torch_why: str | None, limit: float) -
             rows.append(row)
             try:
                 if form in (LITERAL, EAGER, COMPILED):
-                    _check_time(PATCH ** 2 * alone[part], options.longest_call)
+                    _check_time(forms.PATCH ** 2 * alone[part], options.longest_call)
                 if form in (EAGER, COMPILED):
                     _check_torch(form, case, options, torch_why)
-                    in_torch = in_torch or TorchForms(case, arrays, limit)
+                    in_torch = in_torch or forms.TorchForms(case, arrays, limit)
                     program = in_torch.program(form, part)
                 else:
                     program = in_jax.program(form, part)
@@ -178,12 +165,7 @@ def _check_torch(form: str, case: Case, options: Options, why: str | None) -> No
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses and calls `run`; bad options are one line and exit code 2."""
-    options = tyro.cli(Options, prog="benchmark_attention", args=arguments, description=__doc__)
-    try:
-        run(options)
-    except InputError as error:
-        print(f"benchmark_attention: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_as_command(lambda: run(tyro.cli(Options, prog="benchmark_attention", args=arguments, description=__doc__)))
 
 
 def run(options: Options) -> None:

@@ -3,7 +3,7 @@
     python -m tools.benchmark_evaluation --output benchmark.json
 
 In one process, on random features at MARS's size (1,980 queries, 11,310 gallery entries, 2,048 channels, 625 people,
-junk among them). There are two plain evaluators, since published ones are of two kinds. "one product, places one by
+junk among them). There are two plain evaluators, since published ones are of two kinds. "one product, ranks one by
 one" is deep-person-reid's and those derived from it: all distances in one matrix product, then each query's precisions
 in a list over all ranks. "row by row, sets" is that of the authors' group (AP3D): a product for each query, then
 NumPy's set operations. Both need a Python loop over queries. All rank the same matrix, and nothing is reported unless
@@ -18,7 +18,6 @@ CPU cores, nearly all of them in the plain evaluators; `--size smoke` takes a se
 import json
 import os
 import statistics
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -33,6 +32,7 @@ import tyro
 from tools.machine import load_average
 from vrstc_jax.evaluation import distances, rank
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
 
@@ -140,7 +140,7 @@ def sets(matrix: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, que
 
 OURS = "ours"
 EVALUATORS = {OURS: Evaluator(distances, our_ranking),
-              "one product, places one by one": Evaluator(one_product, ranks_one_by_one),
+              "one product, ranks one by one": Evaluator(one_product, ranks_one_by_one),
               "row by row, sets": Evaluator(row_by_row, sets)}
 
 
@@ -157,7 +157,7 @@ def made_up(size: Size) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measures, prints the table, and returns all figures."""
+    """Measures, prints the table, writes the file, and returns all figures."""
     if options.rounds < 1:
         raise InputError(f"--rounds {options.rounds}: give 1 or more.")
     size = SIZES[options.size]
@@ -182,6 +182,8 @@ def run(options: Options) -> dict[str, Any]:
               "mean_ap": expected, "matrix_bytes": matrix.nbytes, "our_extra_bytes": memory,
               "device": jax.devices()[0].device_kind, "cores": os.cpu_count(), "load_average": load_average()}
     print(_report(result))
+    if options.output:
+        replace_file(options.output, json.dumps(result, indent=1).encode())
     return result
 
 
@@ -221,15 +223,8 @@ def _report(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parses, calls `run` and writes the file; bad options are one line and exit code 2."""
-    options = tyro.cli(Options, prog="benchmark_evaluation", args=arguments, description=__doc__)
-    try:
-        result = run(options)
-        if options.output:
-            replace_file(options.output, json.dumps(result, indent=1).encode())
-    except InputError as error:
-        print(f"benchmark_evaluation: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Parses and calls `run`; bad options are one line and exit code 2."""
+    run_as_command(lambda: run(tyro.cli(Options, prog="benchmark_evaluation", args=arguments, description=__doc__)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ names the five likeliest of the 1,000 classes for photos, which shows whether th
 seconds on one CPU core.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vrstc_jax.data.images import read_image
 from vrstc_jax.models.imagenet import Weights, read_weights, save_backbone
 from vrstc_jax.models.resnet import ResNet, normalise
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 
 _SHORTER, _CROP, _BEST = 256, 224, 5
 _ON = {"3x3": "3×3 (torchvision's)", "1x1": "first 1×1 (Caffe's)"}
@@ -46,12 +46,7 @@ class Options:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses and calls `run`; bad input is one line and exit code 2."""
-    options = tyro.cli(Options, prog="import_resnet50", args=arguments, description=__doc__)
-    try:
-        run(options)
-    except InputError as error:
-        print(f"import_resnet50: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_as_command(lambda: run(tyro.cli(Options, prog="import_resnet50", args=arguments, description=__doc__)))
 
 
 def run(options: Options) -> None:

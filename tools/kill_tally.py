@@ -178,47 +178,40 @@ def _completed(run: "Run") -> int:
 
 
 class Run:
-    """A run by separate processes, in a directory; their outputs are in log0, log1 and so on there.
+    """A run by two processes of two CPU devices each, in a directory; their outputs are in log0 and log1 there.
 
     Args:
       steps: of each training.
-      processes, devices: number of processes, and of each one's CPU devices.
       cache: directory of compiled programs.
-      program: the words after `python` that start a process.
     """
 
-    def __init__(self, directory: Path, *, steps: int = 12, processes: int = 2, devices: int = 2,
-                 cache: Path | None = None, program: tuple[str, ...] = ("-m", "tools.killed_job")):
+    def __init__(self, directory: Path, *, steps: int, cache: Path):
         self.directory, self.processes = directory, []
-        self._count, self._program = processes, program
-        self._options = {"directory": str(directory), "steps": steps, "heartbeat": 20}
+        self._words = [sys.executable, "-m", "tools.killed_job",
+                       json.dumps({"directory": str(directory), "steps": steps, "heartbeat": 20})]
         self._environment = os.environ | {
-            "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": str(devices), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        if cache is not None:
-            self._environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_COMPILATION_CACHE_DIR": str(cache), "VRSTC_PROCESSES": "2"}
 
     def start(self) -> "Run":
-        """Starts all processes."""
+        """Starts both processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
         port, self.processes = _free_port(), []
-        for index in range(self._count):
-            who = {"VRSTC_COORDINATOR": f"127.0.0.1:{port}", "VRSTC_PROCESSES": str(self._count),
-                   "VRSTC_PROCESS": str(index)} if self._count > 1 else {}
+        for index in range(2):
+            own = {"VRSTC_COORDINATOR": f"127.0.0.1:{port}", "VRSTC_PROCESS": str(index)}
             with open(self.directory / f"log{index}", "wb") as log:
                 self.processes.append(subprocess.Popen(
-                    [sys.executable, *self._program, json.dumps(self._options)], stdout=log,
-                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment | who,
-                    cwd=self._environment["PYTHONPATH"]))
+                    self._words, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                    env=self._environment | own, cwd=self._environment["PYTHONPATH"]))
         return self
 
     def going(self) -> bool:
-        """Whether all processes are alive."""
+        """Whether both processes are alive."""
         return all(process.poll() is None for process in self.processes)
 
     def wait(self, seconds: float = _PATIENCE) -> list[int]:
-        """The exit codes of all processes; those that take longer are killed."""
+        """The exit codes of both processes; one that takes longer is killed."""
         end = time.monotonic() + seconds
         for process in self.processes:
             try:

@@ -284,7 +284,7 @@ ROWS = ("baseline", "NL", "NL, nothing hidden", "Spa", "+ ID guider (STCnet)", "
 
 
 def command(work, *more):
-    """The ablation in a process of its own, on two devices: a pair's clips lie on one."""
+    """The ablation in a separate process, on two devices: a pair's clips are on one."""
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-m", "experiments.ablation", "--size", "smoke", "--seeds", "1",
@@ -328,7 +328,7 @@ class TestFaults:
         assert list(ablation_faults.parts_of({"painted": painted[:2]}, there[:2], found[:2])) == ["all", "enough"]
 
     def test_differences_against_the_normal_range(self):
-        # Of many queries the mean is normal: 1.96 σ/√n to both sides. 10,000 draws place its ends within 3 % of σ/√n;
+        # Of many queries the mean is normal: 1.96 σ/√n to both sides. 10,000 draws give its ends within 3 % of σ/√n;
         # 15 % is what they were given. Two seeds' means have 1/√2 of that.
         random = np.random.default_rng(3)
         ours, theirs = random.uniform(0, 1, (2, 400)), random.uniform(0, 1, (2, 400))
@@ -416,19 +416,19 @@ def test_some_rows_of_one_seed(tmp_path):
     work = tmp_path / "seed0"
     assert load_model(work / "rows/Spa/model.safetensors").config.stcnet.temporal_form == "none"
     found = five_steps.read_located(work)
-    raw, truth, filled, by_masks, by_bands = (five_steps.read_splits(work / place) for place in (
+    raw, truth, filled, by_masks, by_bands = (five_steps.read_splits(work / folder) for folder in (
         "data", "truth", "rows/truth_where_located/completed", "rows/STCnet__true_masks/completed",
         "rows/STCnet__true_bands/completed"))
     for split, scores in found.scores.items():
         for k, of_tracklet in enumerate(scores):
-            before, true, mended, told, banded = (np.stack(sets[split].tracklets[k].frames[:])
+            before, true, mended, masked, banded = (np.stack(sets[split].tracklets[k].frames[:])
                                                   for sets in (raw, truth, filled, by_masks, by_bands))
             plan = Plan.from_scores(of_tracklet, found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             masks &= ~masks.all((1, 2))[:, None, None]
             np.testing.assert_array_equal(mended, np.where(masks[..., None], true, before))
             hidden = np.stack(raw[split].tracklets[k].masks[:])
-            np.testing.assert_array_equal(told[~hidden], before[~hidden])
+            np.testing.assert_array_equal(masked[~hidden], before[~hidden])
             plan = Plan.from_scores(ablation_seed.true_scores(hidden), found.tau)
             masks = np.stack([plan.mask(i, frame) for i, frame in enumerate(before)])
             np.testing.assert_array_equal(banded[~masks], before[~masks])

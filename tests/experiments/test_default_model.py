@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture
 def default(tmp_path, monkeypatch):
-    """A model of random weights in the default one's place."""
+    """A model of random weights instead of the default one."""
     path = tmp_path / "weights.safetensors"
     save_model(path, dataclasses.replace(random_model(), tau=-0.99), half=True)
     for module in (models, demo):

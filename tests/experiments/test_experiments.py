@@ -61,7 +61,7 @@ def test_neighbour_choice(tmp_path, capsys):
 
 
 class TestFixedOccluder:
-    """A person, 20 x 40, walks to the right by 10 pixels a frame; a pole stands at x 100 to 120, down to y 70."""
+    """A person, 20 x 40, walks to the right by 10 pixels a frame; there is a pole at x 100 to 120, down to y 70."""
 
     POLE = (100.0, 0.0, 20.0, 70.0)
     LEFT = (80, 90, 100, 110, 120)

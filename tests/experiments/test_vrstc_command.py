@@ -393,12 +393,12 @@ class TestAllSplits:
         assert vrstc.main(self.arguments(tmp_path / "work", start="rank"))["splits"] == 10
         assert asked.starts[before:] == [None] + ["rank"] * 9  # the first was done again before
         assert not (tmp_path / "work/again.json").exists()
-        for place in ("theirs", "single"):
-            (tmp_path / place).mkdir()
-            (tmp_path / place / "results.json").write_text("theirs")
+        for name in ("theirs", "single"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "results.json").write_text("theirs")
             with pytest.raises(InputError, match="not empty"):
-                vrstc.main(self.arguments(tmp_path / place))
-            assert (tmp_path / place / "results.json").read_text() == "theirs"
+                vrstc.main(self.arguments(tmp_path / name))
+            assert (tmp_path / name / "results.json").read_text() == "theirs"
 
     def test_a_first_split_that_is_refused_leaves_nothing(self, asked, tmp_path):
         asked.fails = 1
@@ -431,7 +431,7 @@ class TestAllSplits:
         assert results["evaluations"]["after completion"]["map"]["mean"] == pytest.approx(np.mean(maps))
 
 
-# In a process of its own: there the device is one, which a batch of 2 divides by.
+# In a separate process with one device, by which a batch of 2 divides.
 _ONE_STEP = """
 import dataclasses, sys
 from pathlib import Path

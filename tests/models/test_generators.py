@@ -7,12 +7,15 @@ The ResNet has up to 50 layers, each adding its own, and its bounds are wider.
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from comparing import assert_trees_close, difference, largest_difference, pictures, randomised, some_masks
+from comparing import assert_trees_close, difference, largest_difference, pictures, some_masks
+from people import random_reid
+from random_training import random_parameters
 
 from vrstc_jax import config as configs
 from vrstc_jax.models import generators
@@ -27,45 +30,42 @@ OUTPUTS, GRADIENTS = 2e-6, 2e-5
 RESNET_OUTPUTS, RESNET_GRADIENTS = 2e-5, 1e-4
 
 # The same loops as the paper's and as few turns as show them: compiling is most of the time here.
-NARROW = configs.Autoencoder(widths=(4, 6, 8), strides=(1, 2, 2), dilated_width=8, dilations=(2, 4),
-                             decoder_width=6)
+NARROW = configs.Autoencoder(widths=(4, 6, 8), strides=(1, 2, 2), dilated_width=8, dilations=(2, 4), decoder_width=6)
 PLAIN = configs.STCnet(height=32, width=16, spatial=NARROW, temporal=NARROW)
 OPTIONS = dataclasses.replace(PLAIN, frames_per_side=2, share_neighbour_encoders=False, patch_size=1,
                               learned_scale=True, transport=True, blend_width=4)
 PLAYERS = configs.Discriminators(widths=(4, 4, 8))
 
 
-def compare(weights, network, module, params, inputs, *, differentiate=None):
-    """Outputs, and gradients in all parameters and in the inputs numbered `differentiate` (default: all)."""
-    differentiate = range(len(inputs)) if differentiate is None else differentiate
+def compare(weights, network, module, params, inputs, *, differentiate):
+    """Both outputs, and gradients in all parameters and in the inputs numbered `differentiate`."""
     module = weights.load(module, params)
     tensors = [weights.tensor(x, grad=i in differentiate) for i, x in enumerate(inputs)]
     wanted = module(*tensors)
-    wanted_all = wanted if isinstance(wanted, tuple) else (wanted,)
     cotangents = [np.random.default_rng(9 + i).standard_normal(weights.array(w).shape).astype(np.float32)
-                  for i, w in enumerate(wanted_all)]
-    sum((w * weights.tensor(c)).sum() for w, c in zip(wanted_all, cotangents)).backward()
+                  for i, w in enumerate(wanted)]
+    sum((w * weights.tensor(c)).sum() for w, c in zip(wanted, cotangents)).backward()
 
     @jax.jit
     def ours(params, chosen):
         def forward(params, chosen):
-            everything = [chosen.get(i, x) for i, x in enumerate(inputs)]
-            out = network.apply({"params": params}, *everything)
-            return out if isinstance(out, tuple) else (out,)
+            return network.apply({"params": params}, *(chosen.get(i, x) for i, x in enumerate(inputs)))
 
         out, pullback = jax.vjp(forward, params, chosen)
         return out, *pullback(tuple(map(jnp.asarray, cotangents)))
 
     out, of_params, of_inputs = ours(params, {i: inputs[i] for i in differentiate})
-    for got, w in zip(out, wanted_all, strict=True):
+    for got, w in zip(out, wanted, strict=True):
         assert difference(got, weights.array(w)) <= OUTPUTS
     assert_trees_close(of_params, weights.gradients(module, params), GRADIENTS)
     for i in differentiate:
         assert difference(of_inputs[i], weights.array(tensors[i].grad)) <= GRADIENTS, f"input {i}"
 
 
-def shapes_of(network, *inputs):
-    return jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
+def generator_inputs(config, seed=6):
+    """Frames, masks, previous and following neighbours."""
+    sides = (2, config.frames_per_side, 32, 16, 3)
+    return [pictures(seed, 2, 32, 16, 3), some_masks(2, 32, 16), pictures(seed + 1, *sides), pictures(seed + 2, *sides)]
 
 
 # Generators.
@@ -75,34 +75,30 @@ def test_deconvolution_is_pytorchs_and_its_gradients_are_autodiffs(torch):
     random = np.random.default_rng(0)
     x, kernel, cotangent = (random.standard_normal(shape).astype(np.float32)
                             for shape in ((2, 5, 3, 4), (4, 4, 6, 4), (2, 10, 6, 6)))
-    tensors = [torch.tensor(a, dtype=torch.float64, requires_grad=True)
-               for a in (x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1))]
-    wanted = torch.nn.functional.conv_transpose2d(*tensors, stride=2, padding=1)
-    wanted.backward(torch.tensor(cotangent.transpose(0, 3, 1, 2), dtype=torch.float64))
+    tensors = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, kernel)]
+    wanted = torch.nn.functional.conv_transpose2d(tensors[0].permute(0, 3, 1, 2), tensors[1].permute(3, 2, 0, 1),
+                                                  stride=2, padding=1).permute(0, 2, 3, 1)
+    wanted.backward(torch.tensor(cotangent, dtype=torch.float64))
     out, pullback = jax.vjp(deconvolution, x, kernel)
-    of_x, of_kernel = pullback(jnp.asarray(cotangent))
-    # Single sums of at most 2·10·6 products.
-    assert difference(out, wanted.detach().numpy().transpose(0, 2, 3, 1)) <= 1e-6
-    assert difference(of_x, tensors[0].grad.numpy().transpose(0, 2, 3, 1)) <= 1e-6
-    assert difference(of_kernel, tensors[1].grad.numpy().transpose(2, 3, 1, 0)) <= 1e-6
+    gradients = pullback(jnp.asarray(cotangent))
+    for got, tensor in zip((out, *gradients), (wanted.detach(), *(t.grad for t in tensors)), strict=True):
+        assert difference(got, tensor) <= 1e-6  # single sums of at most 2·10·6 products
 
 
 @pytest.mark.parametrize("config", [PLAIN, OPTIONS], ids=["plain", "all options"])
 def test_generators_are_their_twins(twin, weights, config):
     """Both generators in sequence, with copy-back: x̂1 and x̂2."""
     network = generators.Generators(config)
-    sides = (2, config.frames_per_side, 32, 16, 3)
-    inputs = [pictures(6, 2, 32, 16, 3), some_masks(2, 32, 16), pictures(7, *sides), pictures(8, *sides)]
-    params = randomised(shapes_of(network, *inputs), 9)
+    inputs = generator_inputs(config)
+    params = random_parameters(network, 9, *inputs)
     compare(weights, network, twin.Generators(config), params, inputs, differentiate=[0, 2, 3])
 
 
 def test_generators_leave_the_visible_part_alone_and_do_not_see_the_hole():
     config = dataclasses.replace(PLAIN, transport=True, learned_scale=True, blend_width=4)
     network = generators.Generators(config)
-    frames, masks = pictures(10, 2, 32, 16, 3), some_masks(2, 32, 16)
-    sides = [pictures(seed, 2, 1, 32, 16, 3) for seed in (11, 12)]
-    variables = {"params": randomised(shapes_of(network, frames, masks, *sides), 13)}
+    frames, masks, *sides = generator_inputs(config, 10)
+    variables = {"params": random_parameters(network, 13, frames, masks, *sides)}
     apply = jax.jit(network.apply)
     completed = apply(variables, frames, masks, *sides)
     hidden = np.broadcast_to(masks > 0.5, frames.shape)
@@ -116,9 +112,8 @@ def test_generators_leave_the_visible_part_alone_and_do_not_see_the_hole():
 
 def test_neighbours_encoded_before_give_the_same_completion():
     network = generators.Generators(OPTIONS)
-    frames, masks = pictures(14, 2, 32, 16, 3), some_masks(2, 32, 16)
-    sides = [pictures(seed, 2, 2, 32, 16, 3) for seed in (15, 16)]
-    variables = {"params": randomised(shapes_of(network, frames, masks, *sides), 17)}
+    frames, masks, *sides = generator_inputs(OPTIONS, 14)
+    variables = {"params": random_parameters(network, 17, frames, masks, *sides)}
 
     @jax.jit
     def from_encoded(variables):
@@ -150,15 +145,14 @@ def test_discriminators_are_their_twins(twin, weights):
     config = dataclasses.replace(PLAYERS, local_input="cropped")
     network = DiscriminatorPair(config)
     frames, masks = pictures(19, 3, 32, 16, 3), some_masks(3, 32, 16)
-    params = randomised(shapes_of(network, frames, masks), 20)
-    compare(weights, network, twin.DiscriminatorPair(config, (32, 16)), params, [frames, masks],
-            differentiate=[0])
+    params = random_parameters(network, 20, frames, masks)
+    compare(weights, network, twin.DiscriminatorPair(config, (32, 16)), params, [frames, masks], differentiate=[0])
 
 
 def test_local_discriminator_does_not_see_the_visible_part():
     network = DiscriminatorPair(PLAYERS)
     frames, masks = pictures(21, 2, 32, 16, 3), some_masks(2, 32, 16)
-    params = randomised(shapes_of(network, frames, masks), 22)
+    params = random_parameters(network, 22, frames, masks)
     other = np.where(masks > 0.5, frames, pictures(23, 2, 32, 16, 3))
     apply = jax.jit(network.apply)
     (whole, part), (other_whole, other_part) = (apply({"params": params}, x, masks) for x in (frames, other))
@@ -168,17 +162,20 @@ def test_local_discriminator_does_not_see_the_visible_part():
 
 # The re-ID network.
 
-BASIC = configs.Reid(height=32, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4,
-                     stem_pool=False)
+BASIC = configs.Reid(height=32, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4, stem_pool=False)
 BOTTLENECK = configs.Reid(height=32, width=16, blocks=(1, 2, 1, 1), base_width=4)
 FIFTY = configs.Reid(height=32, width=16, base_width=4)  # the paper's 50 layers, narrower
 
 
+def random_network(config):
+    """The network for five people, and its random weights and running statistics."""
+    variables = random_reid(config, identities=tuple("abcde")).variables
+    return ReidNet(config, 5), variables["params"], variables["batch_stats"]
+
+
 def compare_in_training(twin, weights, config, precision):
     """The largest differences of logits, weight gradients, the input's gradient and running statistics."""
-    network = ReidNet(config, 5)
-    shapes = jax.eval_shape(lambda: initial_variables(config, 5, jax.random.key(0)))
-    params, stats = randomised(shapes["params"], 28), randomised(shapes["batch_stats"], 29)
+    network, params, stats = random_network(config)
     clips, cotangent = pictures(27, 4, 2, config.height, config.width, 3), pictures(30, 4, 5)
 
     module = weights.load(twin.ReidNet(config, 5).train(), params, stats)
@@ -189,8 +186,7 @@ def compare_in_training(twin, weights, config, precision):
     @jax.jit
     def ours(params, stats, clips, cotangent):
         def forward(params, clips):
-            return network.apply({"params": params, "batch_stats": stats}, clips, train=True,
-                                 mutable=["batch_stats"])
+            return network.apply({"params": params, "batch_stats": stats}, clips, train=True, mutable=["batch_stats"])
 
         out, pullback, updated = jax.vjp(forward, params, clips, has_aux=True)
         return out, updated["batch_stats"], *pullback(cotangent)
@@ -222,9 +218,7 @@ def test_fifty_layers_are_their_twin_in_training(twin, weights):
 @pytest.mark.parametrize("config", [BASIC, FIFTY], ids=["basic", "50 layers"])
 def test_reid_network_is_its_twin_with_fixed_statistics(twin, weights, config):
     """Feature maps and logits, as locating and guiding use them."""
-    network = ReidNet(config, 5)
-    shapes = jax.eval_shape(lambda: initial_variables(config, 5, jax.random.key(0)))
-    params, stats = randomised(shapes["params"], 28), randomised(shapes["batch_stats"], 29)
+    network, params, stats = random_network(config)
     module = weights.load(twin.ReidNet(config, 5).eval(), params, stats)
     clips = pictures(30, 2, 2, config.height, config.width, 3)
 
@@ -240,9 +234,7 @@ def test_reid_network_is_its_twin_with_fixed_statistics(twin, weights, config):
 @pytest.mark.parametrize("size", [(16, 8), (48, 40)], ids=["smaller", "larger"])
 def test_frames_of_another_size_are_resized_as_pytorch_does(twin, weights, size):
     # Smaller is the guider's case; the larger are averaged over what a pixel covers.
-    network = ReidNet(BASIC, 5)
-    shapes = jax.eval_shape(lambda: initial_variables(BASIC, 5, jax.random.key(0)))
-    params, stats = randomised(shapes["params"], 31), randomised(shapes["batch_stats"], 32)
+    network, params, stats = random_network(BASIC)
     module = weights.load(twin.ReidNet(BASIC, 5).eval(), params, stats)
     clips = pictures(33, 2, 1, *size, 3)
     got = jax.jit(network.apply)({"params": params, "batch_stats": stats}, clips)
@@ -251,14 +243,10 @@ def test_frames_of_another_size_are_resized_as_pytorch_does(twin, weights, size)
 
 def test_bands_are_means_of_the_feature_map():
     config = configs.Reid(height=96, width=16, blocks=(1, 1, 1, 1), bottleneck=False, base_width=4)
-    network = ReidNet(config, 5)
-    shapes = jax.eval_shape(lambda: initial_variables(config, 5, jax.random.key(0)))
-    variables = {"params": randomised(shapes["params"], 34),
-                 "batch_stats": randomised(shapes["batch_stats"], 35)}
-    frames = pictures(36, 3, 96, 16, 3)
-    maps = np.asarray(jax.jit(lambda: network.apply(variables, frames, method="maps"))())
+    network, params, stats = random_network(config)
+    variables, frames = {"params": params, "batch_stats": stats}, pictures(36, 3, 96, 16, 3)
+    maps, bands = (jax.jit(partial(network.apply, method=method))(variables, frames) for method in ("maps", "bands"))
     assert maps.shape == (3, 6, 1, 32)
-    bands = jax.jit(lambda: network.apply(variables, frames, method="bands"))()
     np.testing.assert_allclose(bands, maps.reshape(3, 3, 2, 1, 32).mean((2, 3)), rtol=1e-5, atol=1e-6)
 
 
@@ -286,8 +274,7 @@ def test_shapes_of_the_papers_generators(paper):
     _, network, variables, inputs = paper
     first, second = jax.eval_shape(network.apply, variables, *inputs)
     assert first.shape == second.shape == (2, 128, 64, 3)
-    features = jax.eval_shape(lambda v, x: network.apply(v, x, method="encode_neighbours"), variables,
-                              inputs[0])
+    features = jax.eval_shape(partial(network.apply, method="encode_neighbours"), variables, inputs[0])
     assert features.shape == (2, 32, 16, 256)
     temporal = variables["params"]["temporal"]
     assert temporal["decoder"]["deconv1"]["kernel"].shape == (4, 4, 128, 768)
@@ -314,9 +301,9 @@ def test_number_of_weights_of_the_papers_generators(paper):
 def test_shapes_of_the_papers_discriminators(paper):
     config = paper[0]
     network = DiscriminatorPair(config.discriminators)
-    frames, masks = paper[3][:2]
-    variables = jax.eval_shape(network.init, jax.random.key(0), frames, masks)
-    assert [out.shape for out in jax.eval_shape(network.apply, variables, frames, masks)] == [(2,), (2,)]
+    inputs = paper[3][:2]
+    variables = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    assert [out.shape for out in jax.eval_shape(network.apply, variables, *inputs)] == [(2,), (2,)]
     # Six strides of 2 leave 2×1 positions of 512 channels.
     assert variables["params"]["global"]["unit"]["kernel"].shape == (2 * 1 * 512, 1)
     widths = [3, 64, 128, 256, 512, 512, 512]
@@ -331,10 +318,7 @@ def test_shapes_of_the_papers_resnet(paper):
     assert count(variables["params"]["backbone"]) == 25_557_032 - 2_049_000
     assert count(variables["params"]["classifier"]) == 2048 * 625 + 625
     network = ReidNet(config, 625)
-    maps = jax.eval_shape(lambda v, x: network.apply(v, x, method="maps"), variables,
-                          shape(2, 256, 128, 3))
-    assert maps.shape == (2, 16, 8, 2048)
-    bands = jax.eval_shape(lambda v, x: network.apply(v, x, method="bands"), variables, paper[3][0])
-    assert bands.shape == (2, 3, 2048)
-    logits = jax.eval_shape(network.apply, variables, shape(2, 4, 256, 128, 3))
-    assert logits.shape == (2, 625)
+    for method, given, wanted in (("maps", shape(2, 256, 128, 3), (2, 16, 8, 2048)),
+                                  ("bands", paper[3][0], (2, 3, 2048)),
+                                  ("__call__", shape(2, 4, 256, 128, 3), (2, 625))):
+        assert jax.eval_shape(partial(network.apply, method=method), variables, given).shape == wanted

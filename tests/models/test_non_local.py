@@ -3,6 +3,7 @@
 Against PyTorch they are compared in training, within the re-ID network, in test_parity.py.
 """
 
+import dataclasses
 from functools import partial
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from comparing import difference, pictures, randomised
+from comparing import difference, pictures, random_variables
 
 from vrstc_jax import config as configs
 from vrstc_jax.models import non_local
@@ -22,35 +23,35 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Sums of some ten float32 numbers and an exponential.
 ROUNDING = 2e-6
 SHAPE = (2, 3, 2, 2, 6)
+NETWORK = configs.Reid(height=8, width=8, blocks=(1, 1), bottleneck=False, base_width=4, stem_pool=False,
+                       non_local=(0, 1))
 
 
 def block(train=False):
     return NonLocal(partial(nn.BatchNorm, use_running_average=not train, momentum=0.9))
 
 
-def random_variables(seed=0):
-    shapes = jax.eval_shape(block().init, jax.random.key(0), jnp.zeros(SHAPE))
-    return {part: randomised(tree, seed + i) for i, (part, tree) in enumerate(sorted(shapes.items()))}
+def random_block(seed):
+    return random_variables(block(), seed, jnp.zeros(SHAPE))
 
 
 def by_loops(variables, x):
     """Wang et al.'s equations 1 and 6, and the residual, one position at a time; running statistics."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
     stats = variables["batch_stats"]["norm"]
-    out = np.empty(x.shape, np.float64)
-    for b in range(x.shape[0]):
-        places = [(t, i, j) for t in range(x.shape[1]) for i in range(x.shape[2]) for j in range(x.shape[3])]
-        for here in places:
-            theta = x[b][here] @ p["query"]["kernel"] + p["query"]["bias"]
-            f = [np.exp(theta @ (x[b][there] @ p["key"]["kernel"])) for there in places]
-            y = sum(w * (x[b][there] @ p["value"]["kernel"]) for w, there in zip(f, places)) / sum(f)
+    out = []
+    for clip in x.reshape(len(x), -1, x.shape[-1]):
+        for here in clip:
+            theta = here @ p["query"]["kernel"] + p["query"]["bias"]
+            f = [np.exp(theta @ (there @ p["key"]["kernel"])) for there in clip]
+            y = sum(w * (there @ p["value"]["kernel"]) for w, there in zip(f, clip)) / sum(f)
             said = (y @ p["out"]["kernel"] - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
-            out[b][here] = x[b][here] + said * p["norm"]["scale"] + p["norm"]["bias"]
-    return out
+            out.append(here + said * p["norm"]["scale"] + p["norm"]["bias"])
+    return np.reshape(out, x.shape)
 
 
 def test_is_the_equation_in_loops():
-    variables, x = random_variables(), pictures(1, *SHAPE)
+    variables, x = random_block(0), pictures(1, *SHAPE)
     got = jax.jit(block().apply)(variables, x)
     assert difference(got, by_loops(variables, x)) <= ROUNDING
     assert difference(got, x) > 0.1
@@ -67,8 +68,7 @@ def test_a_fresh_block_changes_nothing(train):
 @pytest.mark.parametrize("deviation, wanted", [(0.01, 0.01), (0.05, 0.05), (0.0, 64 ** -0.5)])
 def test_kernels_begin_as_wide_as_asked(deviation, wanted):
     """0: 1/√(inputs). Of 64 · 32 normal numbers the deviation is known to 2 %; 4 times that."""
-    config = configs.Reid(height=8, width=8, blocks=(1, 1), bottleneck=False, base_width=32, stem_pool=False,
-                          non_local=(0, 1), non_local_deviation=deviation)
+    config = dataclasses.replace(NETWORK, base_width=32, non_local_deviation=deviation)
     params = jax.jit(ResNet(config).init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]["stage2_non_local1"]
     for name in ("query", "key", "value"):
         kernel = params[name]["kernel"]
@@ -77,7 +77,7 @@ def test_kernels_begin_as_wide_as_asked(deviation, wanted):
 
 
 def test_padding_says_nothing():
-    variables, x = random_variables(3), pictures(4, *SHAPE)
+    variables, x = random_block(3), pictures(4, *SHAPE)
     lengths = np.array([2, 3])
     valid = np.arange(3) < lengths[:, None]
     padded = np.where(valid[..., None, None, None], x, np.nan).astype(np.float32)
@@ -90,7 +90,7 @@ def test_padding_says_nothing():
 
 def test_frame_by_frame_is_the_same(monkeypatch):
     """Long clips: the same sums in the same order, gradients too."""
-    variables, x = random_variables(5), pictures(6, *SHAPE)
+    variables, x = random_block(5), pictures(6, *SHAPE)
     valid = np.array([[True] * 3, [True, True, False]])
 
     def run():
@@ -119,7 +119,7 @@ def test_more_than_there_is_room_for():
 
 def test_the_papers_five_stand_where_design_puts_them():
     config = configs.get("full").final
-    order, widths = [], {}
+    order = []
 
     def watch(call, arguments, options, context):
         out = call(*arguments, **options)
@@ -133,22 +133,16 @@ def test_the_papers_five_stand_where_design_puts_them():
 
     params = jax.eval_shape(run, jax.random.key(0))["params"]
     widths = {name: tree["query"]["kernel"].shape for name, tree in params.items() if "non_local" in name}
-    assert widths == {"stage2_non_local1": (512, 256), "stage2_non_local2": (512, 256),
-                      "stage3_non_local1": (1024, 512), "stage3_non_local2": (1024, 512),
-                      "stage3_non_local3": (1024, 512)}
-    before = {name: order[order.index(name) - 1] for name in widths}
-    assert before == {"stage2_non_local1": "stage2_block2", "stage2_non_local2": "stage2_block4",
-                      "stage3_non_local1": "stage3_block2", "stage3_non_local2": "stage3_block4",
-                      "stage3_non_local3": "stage3_block6"}
+    assert {name: (order[order.index(name) - 1], shape) for name, shape in widths.items()} == {
+        "stage2_non_local1": ("stage2_block2", (512, 256)), "stage2_non_local2": ("stage2_block4", (512, 256)),
+        "stage3_non_local1": ("stage3_block2", (1024, 512)), "stage3_non_local2": ("stage3_block4", (1024, 512)),
+        "stage3_non_local3": ("stage3_block6", (1024, 512))}
 
 
 def test_frames_see_their_clip_and_no_other():
-    config = configs.Reid(height=8, width=8, blocks=(1, 1), bottleneck=False, base_width=4, stem_pool=False,
-                          non_local=(0, 1))
-    network = ResNet(config)
+    network = ResNet(NETWORK)
     x = pictures(7, 6, 8, 8, 3)  # two clips of three
-    shapes = jax.eval_shape(partial(network.init, frames=3), jax.random.key(0), x)
-    variables = {part: randomised(tree, 8) for part, tree in shapes.items()}
+    variables = random_variables(network, 8, x, frames=3)
     apply = jax.jit(network.apply, static_argnames="frames")
     other = x.copy()
     other[1] += 0.5

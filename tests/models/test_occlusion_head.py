@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from people import SMOKE, figures, random_model, random_reid
+from people import SMOKE, changed, figures, random_model, random_reid
+from random_training import on
 
 from vrstc_jax.data.hiding import hide_on_purpose
 from vrstc_jax.inference.locate import Locator, agreement
@@ -15,49 +16,46 @@ from vrstc_jax.models import losses
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.models.resnet import normalise
 from vrstc_jax.ops.pictures import to_float
-from vrstc_jax.ops.regions import band_weights, cosines, hidden_share
+from vrstc_jax.ops.regions import cosines, hidden_share
 from vrstc_jax.training import reid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-LOCATING = dataclasses.replace(SMOKE, reid=dataclasses.replace(SMOKE.reid, locating_loss=0.5, clip=4))
+LOCATING = changed(SMOKE, reid={"locating_loss": 0.5, "clip": 4}).first_reid
 
 
 def clips(count, seed=0):
-    random = np.random.default_rng(seed)
-    return random.integers(0, 256, (count, 4, 32, 16, 3), np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (count, 4, 32, 16, 3), np.uint8)
+
+
+def train_batch(**more):
+    """Four clips of three people, and what is hidden in them."""
+    return {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
+            "hidden": np.random.default_rng(0).uniform(0, 1, (4, 4, 3)).astype(np.float32), **more}
 
 
 class TestHiding:
-    def cases(self):
+    def test_at_most_half_of_the_frames_change_and_shares_are_of_what_changed(self):
+        clips_changed = 0
         for seed in range(60):
             clip, passer = clips(1, seed)[0], clips(1, seed + 1000)[0, 0]
             hidden_clip, masks = hide_on_purpose(clip, passer, np.random.default_rng(seed))
             assert masks.shape == clip.shape[:3] and masks.dtype == bool
-            yield clip, hidden_clip, np.stack([hidden_share(mask) for mask in masks])
-
-    def test_at_most_half_of_the_frames_change_and_they_are_neighbours(self):
-        changed = 0
-        for clip, hidden_clip, shares in self.cases():
-            frames = np.flatnonzero((clip != hidden_clip).any((1, 2, 3)))
-            assert len(frames) <= 2 and (len(frames) < 2 or frames[1] == frames[0] + 1)
-            assert not shares[np.setdiff1d(np.arange(4), frames)].any()
             assert hidden_clip.dtype == np.uint8 and hidden_clip.shape == clip.shape
-            changed += len(frames) > 0
-        assert 40 < changed < 60  # about 85 of 100
-
-    def test_shares_are_of_what_changed(self):
-        for clip, hidden_clip, shares in self.cases():
-            for t in range(4):
-                different = (clip[t] != hidden_clip[t]).any(-1)
-                # The edge is soft, a pixel or two wide, and something like what it hides may look the same.
-                assert np.all(hidden_share(different) >= shares[t] - 0.15)
+            different = (clip != hidden_clip).any(-1)
+            shares, seen = (np.stack([hidden_share(frame) for frame in part]) for part in (masks, different))
+            frames = np.flatnonzero(different.any((1, 2)))
+            assert len(frames) <= 2 and (len(frames) < 2 or frames[1] == frames[0] + 1)
+            assert not np.delete(shares, frames, 0).any()
+            # The edge is soft, a pixel or two wide, and something like what it hides may look the same.
+            assert np.all(seen >= shares - 0.15)
+            clips_changed += len(frames) > 0
+        assert 40 < clips_changed < 60  # about 85 of 100
 
     def test_the_clip_given_stays_as_it_was_and_a_seed_says_all(self):
         clip, passer = clips(1)[0], clips(1, 9)[0, 0]
-        before = clip.copy()
         first, again = (hide_on_purpose(clip, passer, np.random.default_rng(3)) for _ in range(2))
-        np.testing.assert_array_equal(clip, before)
+        np.testing.assert_array_equal(clip, clips(1)[0])
         for a, b in zip(first, again, strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -68,15 +66,14 @@ class TestHiding:
         assert not masks.any()
 
 
-def loop_loss(logits, hidden):
-    """The loss by hand."""
-    shown = sorted((z for z, h in zip(logits.ravel(), hidden.ravel()) if h < 0.05), reverse=True)
+def cross_entropy(logits, share):
+    return share * np.log1p(np.exp(-logits.astype(float))) + (1 - share) * np.log1p(np.exp(logits.astype(float)))
+
+
+def loss_by_hand(logits, hidden):
+    shown = np.sort(logits[hidden < 0.05])[::-1]
     cut = shown[max(int(0.15 * len(shown)), 1) - 1]
-    values = []
-    for z, h in zip(logits.ravel().astype(float), hidden.ravel()):
-        if h >= 0.05 or z < cut:
-            values.append(h * np.log1p(np.exp(-z)) + (1 - h) * np.log1p(np.exp(z)))
-    return np.mean(values)
+    return cross_entropy(logits, hidden)[(hidden >= 0.05) | (logits < cut)].mean()
 
 
 def made_up(seed=0, count=8):
@@ -86,9 +83,12 @@ def made_up(seed=0, count=8):
 
 
 class TestLoss:
-    def test_is_the_loop(self):
+    def test_is_the_loss_by_hand(self):
         logits, hidden = made_up()
-        assert losses.locating(logits, hidden) == pytest.approx(loop_loss(logits, hidden), rel=1e-6)
+        assert losses.locating(logits, hidden) == pytest.approx(loss_by_hand(logits, hidden), rel=1e-6)
+        # Known masks leave no suspects.
+        every = cross_entropy(logits, hidden).mean()
+        assert losses.locating(logits, hidden, suspect=0.0) == pytest.approx(every, rel=1e-6)
 
     def test_nothing_hidden_and_everything_hidden_are_finite(self):
         logits, _ = made_up()
@@ -120,10 +120,8 @@ class TestLoss:
 
     @pytest.mark.slow
     def test_training_moves_what_only_it_uses(self):
-        state = reid.initial_state(LOCATING.first_reid, 3)
-        batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
-                 "hidden": np.random.default_rng(0).choice([0, 1], (4, 4, 3)).astype(np.float32)}
-        grads, _, metrics = jax.jit(lambda batch: reid.gradients(LOCATING.first_reid, 3, state, batch))(batch)
+        state, batch = reid.initial_state(LOCATING, 3), train_batch()
+        grads, _, metrics = jax.jit(lambda batch: reid.gradients(LOCATING, 3, state, batch))(batch)
         learned = grads["hidden_bands"]
         assert learned["threshold"] != 0 and learned["log_sharpness"] != 0 and np.isfinite(metrics["locating"])
         assert set(grads) == {"backbone", "classifier", "hidden_bands"}
@@ -134,27 +132,30 @@ class TestLoss:
 HEAD = dataclasses.replace(SMOKE.reid, locating_loss=1.0, locating_width=6, clip=4)
 
 
-def head_by_hand(maps, params):
-    """Scores [T, 3] of feature maps [T, h, w, C], cell by cell, from the head's parameters."""
-    def dense(name, x):
-        return x @ params[name]["kernel"].astype(np.float64) + params[name]["bias"]
+def dense(params, x):
+    return x @ params["kernel"].astype(np.float64) + params["bias"]
 
-    count, height, width, _ = maps.shape
-    hidden = np.zeros((count, height, width))
-    for y in range(height):
-        for x in range(width):
-            rows = [dense("look", maps[t, y, x].astype(np.float64)) for t in range(count)]
-            weights = np.exp([float(dense("worths", np.maximum(row, 0))[0]) for row in rows])
-            mean = sum(w * row for w, row in zip(weights, rows)) / weights.sum()
-            for t, row in enumerate(rows):
-                both = np.concatenate([row, mean, row * mean, np.abs(row - mean)])
-                hidden[t, y, x] = 1 / (1 + np.exp(-dense("verdict", np.maximum(dense("compare", both), 0))[0]))
-    # A cell that a band's edge cuts counts for each band by what lies in it.
-    overlap = [[max(0, min(y + 1, (k + 1) * height / 3) - max(y, k * height / 3)) for y in range(height)]
-               for k in range(3)]
-    share = np.array([[sum(o * hidden[t, y].mean() for y, o in enumerate(band)) / sum(band) for band in overlap]
-                      for t in range(count)])
-    return 1 - 2 * (1e-4 + (1 - 2e-4) * share)
+
+def compared_by_hand(features, params):
+    """The rectified comparison [T, h, w, C] of cells with their mean over the frames, weighed by worth."""
+    worth = np.exp(dense(params["worths"], np.maximum(features, 0)))
+    mean = np.broadcast_to((worth * features).sum(0) / worth.sum(0), features.shape)
+    both = np.concatenate([features, mean, features * mean, np.abs(features - mean)], -1)
+    return np.maximum(dense(params["compare"], both), 0)
+
+
+def scores_by_hand(hidden):
+    """Scores [T, 3] of chances [T, h, w]; a cell that a band's edge cuts counts for each band by what lies in it."""
+    rows, edges = np.arange(hidden.shape[1]), hidden.shape[1] * np.arange(4)[:, None] / 3
+    overlap = np.clip(np.minimum(rows + 1, edges[1:]) - np.maximum(rows, edges[:-1]), 0, None)
+    share = hidden.mean(2) @ (overlap / overlap.sum(1, keepdims=True)).T
+    return 1 - 2 * (1e-4 + (1 - 2e-4) * share)  # the head keeps 1e-4 from 0 and 1
+
+
+def head_by_hand(maps, params):
+    """Scores [T, 3] of feature maps [T, h, w, C], from the head's parameters."""
+    compared = compared_by_hand(dense(params["look"], maps.astype(np.float64)), params)
+    return scores_by_hand(1 / (1 + np.exp(-dense(params["verdict"], compared)[..., 0])))
 
 
 class TestHead:
@@ -177,25 +178,16 @@ class TestHead:
 
     @pytest.mark.slow
     def test_training_moves_all_of_it(self):
-        task = dataclasses.replace(SMOKE, reid=HEAD).first_reid
+        task = changed(SMOKE, reid=HEAD).first_reid
         state = reid.initial_state(task, 3, start_from=random_reid(HEAD).variables)
-        batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32),
-                 "hidden": np.random.default_rng(0).uniform(0, 1, (4, 4, 3)).astype(np.float32)}
-        grads, _, _ = jax.jit(lambda batch: reid.gradients(task, 3, state, batch))(batch)
+        grads, _, _ = jax.jit(lambda batch: reid.gradients(task, 3, state, batch))(train_batch())
         learned = grads["hidden_bands"]
         assert set(learned) == {"look", "worths", "compare", "verdict"}
         assert all(np.abs(part["kernel"]).max() > 0 for part in learned.values())
 
     def test_a_head_that_no_loss_trains_is_refused(self):
-        config = dataclasses.replace(HEAD, locating_loss=0.0)
         with pytest.raises(ValueError, match="locating_loss must be above 0"):
-            Locator(config, random_reid(SMOKE.reid).variables, 3)
-
-    def test_known_masks_leave_no_suspects(self):
-        logits, hidden = made_up()
-        wanted = np.mean([h * np.log1p(np.exp(-z)) + (1 - h) * np.log1p(np.exp(z))
-                          for z, h in zip(logits.ravel().astype(float), hidden.ravel())])
-        assert losses.locating(logits, hidden, suspect=0.0) == pytest.approx(wanted, rel=1e-6)
+            Locator(dataclasses.replace(HEAD, locating_loss=0.0), random_reid(SMOKE.reid).variables, 3)
 
 
 STAGES = dataclasses.replace(HEAD, locating_stages=True)
@@ -213,30 +205,21 @@ def around(cells, kernel, bias):
 
 def stages_by_hand(stages, params):
     """Chances [T, h, w] that cells are hidden, of the stages' maps [T, h, w, C], from the head's parameters."""
-    def dense(name, x):
-        return x @ params[name]["kernel"].astype(np.float64) + params[name]["bias"]
+    def conv(name, frames):
+        kernel, bias = params[name]["kernel"].astype(np.float64), params[name]["bias"]
+        return np.array([around(frame, kernel, bias) for frame in frames])
 
-    def conv(name, x):
-        return around(x, params[name]["kernel"].astype(np.float64), params[name]["bias"])
-
-    count, height, width, _ = stages[1].shape
-    seen = np.zeros((count, height, width, 0))
+    height, columns = stages[1].shape[1], []
     for maps in stages:
-        columns = []
-        if maps.shape[1] > height:  # the finer cells within a cell, row by row
-            step = maps.shape[1] // height
-            columns = [maps[:, i::step, j::step] for i in range(step) for j in range(step)]
+        step = maps.shape[1] // height
+        if step > 1:  # the finer cells within a cell, row by row
+            columns += [maps[:, i::step, j::step] for i, j in np.ndindex(step, step)]
         else:
             step = height // maps.shape[1]
-            columns = [maps.repeat(step, 1).repeat(step, 2)]
-        seen = np.concatenate([seen, *columns], -1)
-    features = [conv("look_around", np.maximum(dense("look", frame), 0)) for frame in seen]
-    worth = np.exp([dense("worths", np.maximum(f, 0)) for f in features])
-    mean = (worth * features).sum(0) / worth.sum(0)
-    compared = [np.maximum(dense("compare", np.concatenate([f, mean, f * mean, np.abs(f - mean)], -1)), 0)
-                for f in features]
-    return np.array([1 / (1 + np.exp(-dense("verdict", np.maximum(conv("compare_around", c), 0))[..., 0]))
-                     for c in compared])
+            columns.append(maps.repeat(step, 1).repeat(step, 2))
+    features = conv("look_around", np.maximum(dense(params["look"], np.concatenate(columns, -1)), 0))
+    compared = np.maximum(conv("compare_around", compared_by_hand(features, params)), 0)
+    return 1 / (1 + np.exp(-dense(params["verdict"], compared)[..., 0]))
 
 
 class TestStages:
@@ -254,17 +237,12 @@ class TestStages:
         np.testing.assert_allclose(jax.nn.sigmoid(cells[0]), wanted, atol=2e-5)  # float32 products
         scores = Locator(STAGES, network.variables, 3).scores(frames)
         np.testing.assert_allclose(1 - 2 * jax.nn.sigmoid(bands[0]), scores, atol=2e-5)
-        weights = band_weights(8) / band_weights(8).sum(1, keepdims=True)
-        shares = np.einsum("kh,thw->tk", weights, wanted) / 4
-        np.testing.assert_allclose(scores, 1 - 2 * shares, atol=4e-4)  # the head keeps 1e-4 from 0 and 1
+        np.testing.assert_allclose(scores, scores_by_hand(wanted), atol=4e-5)
 
     def test_the_loss_of_cells(self):
         random = np.random.default_rng(0)
         masks = random.random((2, 4, 32, 16)) < random.random((2, 4, 1, 1))
         bands, cells = (random.normal(0, 2, size).astype(np.float32) for size in ((2, 4, 3), (2, 4, 8, 4)))
-
-        def cross_entropy(z, share):
-            return share * np.log1p(np.exp(-z)) + (1 - share) * np.log1p(np.exp(z))
 
         shares = masks.reshape(2, 4, 8, 4, 4, 4).mean((3, 5))
         of_bands = np.stack([[hidden_share(mask) for mask in clip] for clip in masks])
@@ -272,42 +250,35 @@ class TestStages:
         assert losses.locating_cells((bands, cells), masks) == pytest.approx(wanted, rel=1e-5)
 
     def test_alone_it_learns_and_nothing_else_moves(self):
-        task = dataclasses.replace(SMOKE.first_reid, network=STAGES, training=dataclasses.replace(
-            SMOKE.reid_training, only=("hidden_bands",)))
+        task = changed(SMOKE.first_reid, network=STAGES, training={"only": ("hidden_bands",)})
         begin = random_reid(STAGES).variables
         state = reid.initial_state(task, 3, start_from=begin)
         masks = np.random.default_rng(0).random((4, 4, 32, 16)) < 0.3
-        batch = {"clips": clips(4), "labels": np.array([0, 1, 2, 0], np.int32), "masks": masks,
-                 "hidden": np.zeros((4, 4, 3), np.float32)}
-        step = reid.pmap_step(task, 3, jax.devices()[:2])
-        new, _ = step(state, {name: value.reshape(2, 2, *value.shape[1:]) for name, value in batch.items()})
-        new = jax.device_get(new)
-        for name, part in new.params.items():
-            same = jax.tree.map(np.array_equal, part, begin["params"][name])
-            assert jax.tree.all(same) != (name == "hidden_bands"), name
-        assert all(np.abs(np.asarray(a) - b).max() > 0 for a, b in zip(
-            jax.tree.leaves(new.params["hidden_bands"]), jax.tree.leaves(begin["params"]["hidden_bands"]), strict=True))
-        assert jax.tree.all(jax.tree.map(np.array_equal, new.batch_stats, begin["batch_stats"]))
+        new, _ = reid.pmap_step(task, 3, jax.devices()[:2])(state, on(2, train_batch(masks=masks)))
+        before = {**begin["params"], "statistics": begin["batch_stats"]}
+        for name, part in {**new.params, "statistics": new.batch_stats}.items():
+            same = jax.tree.leaves(jax.tree.map(np.array_equal, part, before[name]))
+            assert not any(same) if name == "hidden_bands" else all(same), name
 
     def test_a_part_that_the_network_lacks(self):
-        task = dataclasses.replace(SMOKE.first_reid, training=dataclasses.replace(SMOKE.reid_training, only=("head",)))
+        task = changed(SMOKE.first_reid, training={"only": ("head",)})
         with pytest.raises(ValueError, match="no part 'head'; it has backbone, classifier"):
             reid.initial_state(task, 3)
 
 
 def sharp_scores(features, sharpness):
-    """Equations 11 and 12 with the mean made again six times, frames and bands one by one."""
-    count, bands, _ = features.shape
-    scores = np.zeros((count, bands))
-    for k in range(bands):
-        rows = features[:, k].astype(np.float64)
+    """Equations 11 and 12 with the mean weighted anew six times, band by band."""
+    scores = []
+    for rows in features.astype(np.float64).transpose(1, 0, 2):
         mean = rows.mean(0)
         for _ in range(6):
-            cosines = [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in rows]
-            weights = [np.exp(sharpness * (cosine - 1)) for cosine in cosines]
-            mean = sum(w * row for w, row in zip(weights, rows)) / sum(weights)
-        scores[:, k] = [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in rows]
-    return scores
+            mean = np.average(rows, 0, np.exp(sharpness * (cosines_by_hand(rows, mean) - 1)))
+        scores.append(cosines_by_hand(rows, mean))
+    return np.stack(scores, 1)
+
+
+def cosines_by_hand(rows, mean):
+    return np.array([row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in rows])
 
 
 @pytest.mark.parametrize("count", [1, 5, 37])
@@ -316,9 +287,8 @@ def test_locating_prefers_frames_that_agree(count):
     model = random_model()
     frames = figures(count, sizes=((32, 16),))
     plain, sharp = (Locator(c, model.reid, len(model.identities)) for c in (SMOKE.reid, config))
-    pictures = np.stack(frames).astype(np.float32) / 127.5 - 1
-    features = np.asarray(jax.jit(partial(ReidNet(SMOKE.reid, len(model.identities)).apply, method="bands"))(
-        model.reid, pictures))
+    bands = jax.jit(partial(ReidNet(SMOKE.reid, len(model.identities)).apply, method="bands"))
+    features = np.asarray(bands(model.reid, to_float(np.stack(frames))))
     # float32 features, of which cosines near 1 lose half the digits.
     np.testing.assert_allclose(sharp.scores(frames), sharp_scores(features, 10.0), atol=2e-6)
     np.testing.assert_allclose(plain.scores(frames), sharp_scores(features, 0.0), atol=2e-6)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from comparing import difference, pictures, randomised
+from comparing import difference, pictures, random_variables
+from people import random_reid
 
 from vrstc_jax import config as configs
 from vrstc_jax.models.pooling import PairAttention, SequenceEmbedding, largest, pooling, pyramid_level
-from vrstc_jax.models.reid import PairScorer, ReidNet, initial_variables
+from vrstc_jax.models.reid import PairScorer, ReidNet
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -27,11 +28,6 @@ def named(name):
     return pooling(dataclasses.replace(CONFIG, pooling=name))
 
 
-def random_params(network, *inputs, seed=0):
-    shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs)
-    return {"params": randomised(shapes["params"], seed)} if "params" in shapes else {}
-
-
 def softmax(scores, axis=0):
     weights = np.exp(scores - np.max(scores, axis, keepdims=True))
     return weights / weights.sum(axis, keepdims=True)
@@ -41,59 +37,49 @@ def softmax(scores, axis=0):
 
 
 def average(maps, p):
-    return np.mean([frame.mean((0, 1)) for frame in maps], 0), 0
+    return maps.mean((0, 1, 2)), 0
 
 
 def maximum(maps, p):
-    return np.max([frame.mean((0, 1)) for frame in maps], 0), 0
+    return maps.mean((1, 2)).max(0), 0
 
 
 def temporal_attention(maps, p):
-    means = [frame.mean((0, 1)) for frame in maps]
-    scores = [np.maximum(f @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0) @ p["score"]["kernel"][:, 0]
-              for f in means]
-    return sum(w * f for w, f in zip(softmax(scores), means)), 0
+    means = maps.mean((1, 2))
+    hidden = np.maximum(means @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0)
+    return softmax(hidden @ p["score"]["kernel"][:, 0]) @ means, 0
 
 
 def diverse_attention(maps, p):
-    count = p["spatial_score"]["kernel"].shape[1]
-    parts, penalties = np.zeros((len(maps), count, p["project"]["bias"].size)), []
-    for t, frame in enumerate(maps):
-        positions = frame.reshape(-1, frame.shape[-1])
-        attention = np.zeros((count, len(positions)))
-        for k in range(count):
-            attention[k] = softmax([np.maximum(f @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0)
-                                    @ p["spatial_score"]["kernel"][:, k] for f in positions])
-            attended = sum(s * f for s, f in zip(attention[k], positions))
-            parts[t, k] = attended @ p["project"]["kernel"] + p["project"]["bias"]
+    parts, penalties = [], []
+    for positions in maps.reshape(len(maps), -1, maps.shape[-1]):
+        hidden = np.maximum(positions @ p["hidden"]["kernel"] + p["hidden"]["bias"], 0)
+        attention = softmax(hidden @ p["spatial_score"]["kernel"]).T
+        parts.append(attention @ positions @ p["project"]["kernel"] + p["project"]["bias"])
         # ‖R Rᵀ − I‖²_F by Hellinger distances: off the diagonal 1 − H², twice for each pair; on it nothing.
         penalties.append(sum((1 - ((np.sqrt(a) - np.sqrt(b)) ** 2).sum() / 2) ** 2
                              for i, a in enumerate(attention) for j, b in enumerate(attention) if i != j))
-    features = [sum(w * x for w, x in zip(softmax(parts[:, k] @ p["temporal_score"][k]), parts[:, k]))
-                for k in range(count)]
+    features = [softmax(part @ score) @ part for part, score in zip(np.stack(parts, 1), p["temporal_score"])]
     return np.concatenate(features), np.mean(penalties)
 
 
 def rows(maps, p, pyramid=CONFIG.pyramid):
     """P of ASTPN: [T, E]."""
-    out, before = [], None
+    out = []
     for frame in maps:
         cells = np.concatenate([cell for n in pyramid for cell in cells_of(frame, n)])
-        o = cells @ p["project"]["kernel"] + p["project"]["bias"]
-        if before is not None:
-            o = o + np.tanh(before) @ p["recur"]["kernel"] + p["recur"]["bias"]
-        out.append(o)
-        before = o
+        row = cells @ p["project"]["kernel"] + p["project"]["bias"]
+        if out:
+            row = row + np.tanh(out[-1]) @ p["recur"]["kernel"] + p["recur"]["bias"]
+        out.append(row)
     return np.array(out)
 
 
 def cells_of(frame, n):
     height, width = frame.shape[:2]
-    for i in range(n):
-        for j in range(n):
-            cell = frame[int(np.floor(i * height / n)):int(np.ceil((i + 1) * height / n)),
-                         int(np.floor(j * width / n)):int(np.ceil((j + 1) * width / n))]
-            yield cell.max((0, 1))
+    for i, j in np.ndindex(n, n):
+        rows, columns = (slice(k * size // n, -(-(k + 1) * size // n)) for k, size in ((i, height), (j, width)))
+        yield frame[rows, columns].max((0, 1))
 
 
 def pair(first, second, matrix):
@@ -116,7 +102,7 @@ def by_loops(name, maps, variables):
 @pytest.mark.parametrize("name", POOLINGS)
 def test_is_its_equations_in_loops(name):
     network, maps = named(name), 2 * pictures(0, *SHAPE)
-    variables = random_params(network, maps, seed=1)
+    variables = random_variables(network, 1, maps)
     features, penalty = jax.jit(network.apply)(variables, maps)
     wanted, penalties = by_loops(name, maps, variables)
     assert difference(features, wanted) <= ROUNDING
@@ -129,7 +115,7 @@ def test_is_its_equations_in_loops(name):
 def test_padding_counts_for_nothing(name):
     """Whatever it holds and wherever it is; a clip that is nothing else gives zeros."""
     network, maps = named(name), pictures(2, 3, *SHAPE[1:])
-    variables = random_params(network, maps, seed=3)
+    variables = random_variables(network, 3, maps)
     valid = np.array([[True, True, True, False], [True, False, True, False], [False] * 4])
     padded = np.where(valid[..., None, None, None], maps, np.nan).astype(np.float32)
     features, penalty = jax.jit(lambda maps: network.apply(variables, maps, valid=valid))(padded)
@@ -151,7 +137,7 @@ def test_a_fresh_temporal_attention_averages():
 
 def test_a_penalty_is_for_maps_that_are_alike():
     network, maps = named("diverse_attention"), pictures(5, *SHAPE)
-    variables = random_params(network, maps, seed=6)
+    variables = random_variables(network, 6, maps)
     scores = variables["params"]["spatial_score"]
 
     def penalty(kernel):
@@ -185,7 +171,7 @@ def test_the_largest_and_its_gradient():
 def test_sequences_of_a_pair_in_loops():
     first, second = 2 * pictures(7, 3, 4, 7), 2 * pictures(8, 3, 5, 7)
     network = PairAttention()
-    variables = random_params(network, first, second, seed=9)
+    variables = random_variables(network, 9, first, second)
     matrix = variables["params"]["matrix"]
     first_valid = np.array([[True] * 4, [True, True, False, False], [True] * 4])
     second_valid = np.array([[True] * 5, [True] * 5, [True, True, True, False, False]])
@@ -201,7 +187,7 @@ def test_sequences_of_a_pair_in_loops():
 def test_rows_after_padding_go_on_from_the_last_frame():
     maps = pictures(10, 1, *SHAPE[1:])
     network = SequenceEmbedding(7, CONFIG.pyramid)
-    variables = random_params(network, maps, seed=11)
+    variables = random_variables(network, 11, maps)
     valid = np.array([[False, True, False, True]])
     got = jax.jit(network.apply)(variables, maps, valid=valid)
     wanted = rows(maps[0, valid[0]].astype(float), variables["params"])
@@ -210,11 +196,8 @@ def test_rows_after_padding_go_on_from_the_last_frame():
 
 def test_pair_scorer():
     """Distances of pairs, as of all with all; of padded clips, as of what they hold."""
-    config = dataclasses.replace(CONFIG, non_local=())
-    network = PairScorer(config, 5)
-    clips = pictures(12, 3, 2, 16, 8, 3)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), clips, clips)
-    variables = {part: randomised(tree, 13) for part, tree in shapes.items()}
+    network, clips = PairScorer(dataclasses.replace(CONFIG, non_local=()), 5), pictures(12, 3, 2, 16, 8, 3)
+    variables = random_variables(network, 13, clips, clips)
 
     @jax.jit
     def run(clips):
@@ -229,14 +212,13 @@ def test_pair_scorer():
     (between, *logits), embedded, all_with_all = run(clips)
     assert [x.shape for x in (between, *logits, embedded)] == [(3,), (3, 5), (3, 5), (3, 2, 7)]
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
-    for q in range(3):
-        for g in range(3):
-            v_p, v_g = pair(np.float64(embedded[q]), np.float64(embedded[g]), params["attention"]["matrix"])
-            assert all_with_all[q, g] == pytest.approx(np.linalg.norm(v_p - v_g), rel=1e-4, abs=1e-5)
-            if g == 2 - q:
-                assert between[q] == pytest.approx(np.linalg.norm(v_p - v_g), rel=1e-4, abs=1e-5)
-                wanted = v_p @ params["classifier"]["kernel"] + params["classifier"]["bias"]
-                assert difference(logits[0][q], wanted) <= ROUNDING
+    for q, g in np.ndindex(3, 3):
+        v_p, v_g = pair(np.float64(embedded[q]), np.float64(embedded[g]), params["attention"]["matrix"])
+        assert all_with_all[q, g] == pytest.approx(np.linalg.norm(v_p - v_g), rel=1e-4, abs=1e-5)
+        if g == 2 - q:
+            assert between[q] == pytest.approx(np.linalg.norm(v_p - v_g), rel=1e-4, abs=1e-5)
+            wanted = v_p @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+            assert difference(logits[0][q], wanted) <= ROUNDING
 
 
 # Within the network.
@@ -247,8 +229,7 @@ def test_the_networks_outputs(name):
     """Logits are those of the features, and a padded clip has the features of what it holds."""
     config = dataclasses.replace(CONFIG, pooling=name)
     network = ReidNet(config, 5)
-    shapes = jax.eval_shape(lambda: initial_variables(config, 5, jax.random.key(0)))
-    variables = {part: randomised(tree, 14) for part, tree in shapes.items()}
+    variables = random_reid(config, identities=tuple("abcde")).variables
     clips = pictures(15, 2, 3, 16, 8, 3)
 
     @jax.jit

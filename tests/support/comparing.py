@@ -1,5 +1,8 @@
 """What the parity tests share: random weights and pictures, and one measure of difference."""
 
+from functools import partial
+
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -51,6 +54,12 @@ def randomised(shapes, seed) -> dict:
 
     return traverse_util.unflatten_dict({path: leaf(path, value.shape).astype(np.float32)
                                          for path, value in traverse_util.flatten_dict(shapes).items()})
+
+
+def random_variables(network, seed, *inputs, **options) -> dict:
+    """Float32 values as `randomised` for every collection of a network's variables."""
+    shapes = jax.eval_shape(partial(network.init, **options), jax.random.key(0), *inputs)
+    return {part: randomised(tree, seed) for part, tree in shapes.items()}
 
 
 def pictures(seed, *shape) -> np.ndarray:

@@ -15,46 +15,40 @@ from torch import nn
 # torchvision.
 
 
-class BasicBlock(nn.Module):
+class Block(nn.Module):
+    """Convolutions, each (size, inputs, outputs, stride) with its batch norm, and the shortcut around them."""
+
+    def __init__(self, inplanes, stride, *convolutions):
+        super().__init__()
+        self.count, planes = len(convolutions), convolutions[-1][2]
+        for i, (size, inputs, outputs, step) in enumerate(convolutions, 1):
+            self.add_module(f"conv{i}", nn.Conv2d(inputs, outputs, size, step, size // 2, bias=False))
+            self.add_module(f"bn{i}", nn.BatchNorm2d(outputs))
+        self.downsample = None
+        if stride != 1 or inplanes != planes:
+            self.downsample = nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
+
+    def forward(self, x):
+        y = x
+        for i in range(1, self.count + 1):
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y if i == 1 else F.relu(y)))
+        return F.relu(y + (self.downsample(x) if self.downsample else x))
+
+
+class BasicBlock(Block):
     expansion = 1
 
     def __init__(self, inplanes, planes, stride, stride_on):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = _downsample(inplanes, planes, stride)
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + (self.downsample(x) if self.downsample else x))
+        super().__init__(inplanes, stride, (3, inplanes, planes, stride), (3, planes, planes, 1))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Block):
     expansion = 4
 
     def __init__(self, inplanes, planes, stride, stride_on):
-        super().__init__()
-        on_first = stride_on == "1x1"
-        self.conv1 = nn.Conv2d(inplanes, planes, 1, stride if on_first else 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1 if on_first else stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, planes * 4, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(planes * 4)
-        self.downsample = _downsample(inplanes, planes * 4, stride)
-
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(y)))))
-        return F.relu(y + (self.downsample(x) if self.downsample else x))
-
-
-def _downsample(inplanes, planes, stride):
-    if stride == 1 and inplanes == planes:
-        return None
-    return nn.Sequential(nn.Conv2d(inplanes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
+        first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
+        super().__init__(inplanes, stride, (1, inplanes, planes, first), (3, planes, planes, second),
+                         (1, planes, 4 * planes, 1))
 
 
 class ResNet(nn.Module):
@@ -152,9 +146,7 @@ def keras_outputs(weights, photos, *, border=(0.0, 0.0, 0.0)):
                             w[f"{name}/beta"], eps=EPSILON)
 
     x = np.asarray(photos, np.float64)[..., ::-1] - MEAN_BGR
-    padded = np.empty((x.shape[0], x.shape[1] + 6, x.shape[2] + 6, 3))
-    padded[:] = border
-    padded[:, 3:-3, 3:-3] = x
+    padded = np.pad(x - border, ((0, 0), (3, 3), (3, 3), (0, 0))) + border
     found = {"stem_norm": norm(conv(torch.tensor(padded).permute(0, 3, 1, 2), "conv1", 2), "bn_conv1")}
     x = F.max_pool2d(F.pad(F.relu(found["stem_norm"]), (1, 1, 1, 1)), 3, 2)
     for stage, letters in BLOCKS.items():
@@ -184,13 +176,12 @@ def write_tensorflow_js(folder, weights, labels=None, shard=100_000):
     data = b"".join(value.tobytes() for value in weights.values())
     pieces = [data[i:i + shard] for i in range(0, len(data), shard)]
     paths = [f"group1-shard{i + 1}of{len(pieces)}.bin" for i in range(len(pieces))]
-    entries = [{"name": name, "shape": list(value.shape), "dtype": "float32"}
-               for name, value in weights.items()]
+    entries = [{"name": name, "shape": list(value.shape), "dtype": "float32"} for name, value in weights.items()]
     model = {"format": "layers-model", "modelTopology": {"model_config": {"config": {"layers": layers}}},
              "weightsManifest": [{"paths": paths, "weights": entries}]}
     (folder / "ResNet50").mkdir(parents=True)
     (folder / "ResNet50" / "model.json").write_text(json.dumps(model))
-    for name, piece in zip(paths, pieces):
+    for name, piece in zip(paths, pieces, strict=True):
         (folder / "ResNet50" / name).write_bytes(piece)
     if labels:
         (folder / "assets").mkdir()

@@ -3,6 +3,7 @@
 A figure's frames differ by a white stripe, so that a test can tell which frame it was given.
 """
 
+import dataclasses
 from functools import cache
 
 import jax
@@ -18,6 +19,13 @@ from vrstc_jax.models.model_file import Model, ReidModel
 from vrstc_jax.models.reid import PairScorer, ReidNet, initial_variables
 
 SMOKE = configs.get("smoke")
+
+
+def changed(config, **parts):
+    """A config with some fields of its parts changed: part={field: value}; other values replace whole fields."""
+    return dataclasses.replace(config, **{
+        name: dataclasses.replace(getattr(config, name), **new) if isinstance(new, dict) else new
+        for name, new in parts.items()})
 
 
 def figure(index, height=40, width=20, seed=0):

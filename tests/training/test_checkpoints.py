@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -235,6 +236,24 @@ def test_one_compiled_step(tmp_path, caplog):
     assert len(compiled) == 1, compiled
 
 
+def test_of_the_host_s_log_only_what_orbax_says_is_dropped(tmp_path, caplog):
+    logger = logging.getLogger("absl")
+    level = logger.level
+
+    def log():
+        for file in (ocp.__file__, __file__):
+            logger.handle(logging.LogRecord("absl", logging.ERROR, file, 1, f"by {file}", None, None))
+        lines = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    both = [f"by {ocp.__file__}", f"by {__file__}"]
+    assert log() == both
+    with Checkpoints(tmp_path / "one"), Checkpoints(tmp_path / "other"):
+        assert log() == both[1:] and logger.level == level
+    assert log() == both and logger.level == level
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of a megabyte, and a function that makes it larger."""
@@ -248,7 +267,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("filled_at", [7, 12, 17])
-def test_a_full_disk(small_disk, tmp_path, filled_at):
+def test_a_full_disk(small_disk, tmp_path, filled_at, caplog):
     """Full before a checkpoint, in the middle of one, and before the last one."""
     place, enlarge = small_disk
     random = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)  # 160 kB that do not compress
@@ -268,6 +287,7 @@ def test_a_full_disk(small_disk, tmp_path, filled_at):
         train(place / "run", state=state, step=step)
     message = str(raised.value)
     assert str(place / "run") in message and "the disk is full" in message and "\n" not in message
+    assert not [record for record in caplog.records if "/orbax/" in record.pathname]  # beside our one line
     assert not list(place.glob("run/checkpoints/*tmp*"))
     left = {int(path.parent.name) for path in place.glob("run/checkpoints/*/digests.json")}
     assert max(left) == kept

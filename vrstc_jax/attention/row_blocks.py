@@ -50,8 +50,8 @@ def _backward(rows: int, size: int, precision: Precision, saved: Any, d_out: jax
         f, d_out, factor, log_total, real, f_late, d_out_late = given
         pairs, pairs_tail = stream.join(pairs_tail, product("pc,qc->pq", f, r, precision))
         d_sums, d_sums_tail = stream.join(d_sums_tail, product("pd,qd->pq", d_out, v, precision))
-        weights = softmax_again(stream.joint(pairs), factor, adjacent_factor, allowed, log_total)
-        weights = jnp.where(real[:, None], weights, 0)
+        weights = jnp.where(real[:, None], softmax_again(
+            stream.joint(pairs), factor, adjacent_factor, allowed, log_total), 0)
         d_similarity, d_factor, d_adjacent_factor_here = softmax_gradients(
             weights, log_total, stream.joint(d_sums), factor, adjacent_factor)
         weights, weights_tail = stream.join(weights_tail, weights)

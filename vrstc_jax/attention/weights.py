@@ -29,8 +29,8 @@ class Maps(NamedTuple):
     def flat(self) -> "Maps":
         """The same with positions in one axis."""
         current, adjacent, carried = (x.reshape(-1, x.shape[-1]) for x in self[:3])
-        allowed = None if self.allowed is None else self.allowed.reshape(-1)
-        return Maps(current, adjacent, carried, self.factor.reshape(-1), self.adjacent_factor.reshape(-1), allowed)
+        return Maps(current, adjacent, carried, self.factor.reshape(-1), self.adjacent_factor.reshape(-1),
+                    None if self.allowed is None else self.allowed.reshape(-1))
 
     def varying_alike(self) -> "Maps":
         """The same; under `shard_map`, each varying over the mesh axes that any of them varies over.

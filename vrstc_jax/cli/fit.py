@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vrstc_jax import config as configs
 from vrstc_jax.cli.footage import (
@@ -18,6 +18,7 @@ from vrstc_jax.cli.footage import (
     typed,
     undone_if_refused,
 )
+from vrstc_jax.ops.masks import MaskKind
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax_for_training
 
@@ -51,7 +52,7 @@ class Fit:
     """Keep runs of this many neighbouring clean frames of every tracklet out of training, for `vrstc judge`."""
     tau: float | None = None
     """A band is hidden where its score is below this; if left out, the size's own, or chosen from the scores."""
-    hide: Literal["mixed", "bands"] | None = None
+    hide: MaskKind | None = None
     """What to hide in training: bands alone, as in the paper, or shapes of real occluders too."""
     learning_rate: float | None = None
     """Of STCnet's Adam, for generators and discriminators."""

@@ -55,7 +55,7 @@ class GeneratorForm:
     temporal: bool = True  # a second generator follows; without one, x̂2 is x̂1
     neighbours: bool = True  # it encodes the frames before and after
     attention: bool = True  # it attends to their features; otherwise these are averaged and concatenated
-    widening: int = 1  # its encoder has this many times the filters
+    widening: int = 1  # its encoders have this many times the filters
 
 
 GENERATOR_FORMS: dict[TemporalForm, GeneratorForm] = {

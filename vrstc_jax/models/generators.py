@@ -78,13 +78,14 @@ class TemporalGenerator(nn.Module):
     dtype: DTypeLike | None = None
 
     def setup(self):
-        c, encoder = self.config, partial(Encoder, dtype=self.dtype)
+        c = self.config
+        encoder = partial(Encoder, _widened(c.temporal, c.form.widening), self.dtype)
         self.decoder = Decoder(c.temporal, self.dtype)
-        self.current_encoder = encoder(_widened(c.temporal, c.form.widening))
+        self.current_encoder = encoder()
         if c.form.neighbours:
-            self.neighbour_encoder = encoder(c.temporal)
+            self.neighbour_encoder = encoder()
             self.following_encoder = (self.neighbour_encoder if c.share_neighbour_encoders
-                                      else encoder(c.temporal))
+                                      else encoder())
         if c.form.attention:
             if c.learned_scale:
                 self.scale = self.param("softmax_scale", nn.initializers.constant(c.softmax_scale), ())

@@ -77,9 +77,9 @@ def from_torchvision(tensors: dict[str, np.ndarray], *, source: str | os.PathLik
     """
     tensors = {name: value for name, value in tensors.items() if not name.endswith(".num_batches_tracked")}
     blocks = _blocks(tensors, r"layer([1-4])\.(\d+)\.", int, "layer1.0.conv1.weight", source)
-    fields = _fields(blocks, bottleneck=any(".conv3." in name for name in tensors),
-                     base_width=_stem_width(tensors.get("conv1.weight"), 0), stride_on="3x3",
-                     norm_epsilon=1e-5)
+    fields = {"blocks": blocks, "bottleneck": any(".conv3." in name for name in tensors),
+              "base_width": _stem_width(tensors.get("conv1.weight"), 0), "stem_pool": True, "stride_on": "3x3",
+              "norm_epsilon": 1e-5}
     depth = _depth(fields, source)
     shapes = _shapes(fields)
     wanted = {_torchvision_name(path): _torch_shape(shape) for path, shape in shapes.items()}
@@ -91,8 +91,7 @@ def from_torchvision(tensors: dict[str, np.ndarray], *, source: str | os.PathLik
     tensors = _checked(tensors, wanted, what, source)
     flat = {path: _from_torch(tensors[_torchvision_name(path)]) for path in shapes}
     head = {"kernel": tensors["fc.weight"].T, "bias": tensors["fc.bias"]} if has_head else None
-    return Weights(fields, _tree(flat), head, None, "torchvision", depth, len(tensors),
-                   _trained(tensors, "running_"))
+    return Weights(fields, _tree(flat), head, None, "torchvision", depth, len(tensors), _trained(tensors, "running_"))
 
 
 def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, classes: tuple[str, ...] | None = None,
@@ -110,8 +109,9 @@ def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, class
     """
     blocks = _blocks(tensors, r"res([2-5])([a-z])_branch", lambda letter: ord(letter) - ord("a"),
                      "res2a_branch2a/kernel", source)
-    fields = _fields(blocks, bottleneck=True, base_width=_stem_width(tensors.get("conv1/kernel"), 3),
-                     stride_on=_keras_stride(layers, source), norm_epsilon=_keras_epsilon(layers, source))
+    fields = {"blocks": blocks, "bottleneck": True, "base_width": _stem_width(tensors.get("conv1/kernel"), 3),
+              "stem_pool": True, "stride_on": _keras_stride(layers, source),
+              "norm_epsilon": _keras_epsilon(layers, source)}
     depth = _depth(fields, source)
     shapes = _shapes(fields)
     wanted = {_keras_name(path): shape for path, shape in shapes.items()}
@@ -137,18 +137,11 @@ def from_keras(tensors: dict[str, np.ndarray], layers: dict[str, dict], *, class
 # The tensors that a network needs.
 
 
-def _fields(blocks: tuple[int, ...], *, bottleneck: bool, base_width: int, stride_on: str,
-            norm_epsilon: float) -> dict:
-    return {"blocks": blocks, "bottleneck": bottleneck, "base_width": base_width, "stem_pool": True,
-            "stride_on": stride_on, "norm_epsilon": norm_epsilon}
-
-
 def _blocks(names: Iterable[str], pattern: str, index: Callable[[str], int], example: str,
             source: str | os.PathLike) -> tuple[int, ...]:
     """How many blocks each stage has, by the highest one in the names."""
-    found = [re.match(pattern, name) for name in names]
     counts: dict[str, int] = {}
-    for match in filter(None, found):
+    for match in filter(None, (re.match(pattern, name) for name in names)):
         counts[match[1]] = max(counts.get(match[1], 0), index(match[2]) + 1)
     if not counts:
         some = ", ".join(sorted(names)[:3]) or "no tensor"
@@ -179,8 +172,7 @@ def _shapes(fields: dict) -> dict[tuple, tuple[int, ...]]:
     network = ResNet(configs.Reid(**fields))
     tree: Any = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     leaves: dict[tuple, Any] = dict(traverse_util.flatten_dict(tree))
-    return {path: leaf.shape for path, leaf in leaves.items()
-            if _OF_RESNET.fullmatch("/".join(path[1:-1]))}
+    return {path: leaf.shape for path, leaf in leaves.items() if _OF_RESNET.fullmatch("/".join(path[1:-1]))}
 
 
 def _checked(tensors: dict[str, np.ndarray], wanted: dict[str, tuple[int, ...]], what: str,
