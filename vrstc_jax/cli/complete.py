@@ -23,7 +23,7 @@ class Complete:
     """Find the hidden parts of every person and paint them in.
 
     A folder gives a folder of the same tree and names; a video gives OUTPUT/<track>/<frame>.png. Masks used,
-    scores, report.html and metrics.json are beside them. The same command goes on where it stopped.
+    scores, report.html and metrics.json are beside them. The same command resumes an interrupted run.
     """
 
     input: Input
