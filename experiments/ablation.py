@@ -61,6 +61,7 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.workdir import Workdir
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     path = work / "results.json"
 
     def take() -> None:
-        five_steps.claim(work, settings)
+        Workdir(work).claim(settings, complete=five_steps.complete_record)
         if path.exists():
             read_results(path)
 

@@ -19,7 +19,7 @@ from vrstc_jax.evaluation import retrieval
 from vrstc_jax.inference.locate import choose_tau
 from vrstc_jax.inference.pair_distances import pair_distances
 from vrstc_jax.inference.plan import Plan, visible_frames
-from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid
+from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
@@ -71,8 +71,9 @@ class Seed:
         self.truth = _stored(work, "truth", lambda: {
             split: [unoccluded(tracklet) for tracklet in tracklets]
             for split, tracklets in walker_splits(protocol).items()})
-        self.first = five_steps.kept_reid(work / "reid.safetensors", lambda: five_steps.first_network(
-            self.raw["train"], config.first_reid, work / "reid", start_from=start() if start else None))
+        self.first = Workdir(work).get_or_make("reid.safetensors", lambda: five_steps.first_network(
+            self.raw["train"], config.first_reid, work / "reid", start_from=start() if start else None),
+            save=save_reid, load=load_reid)
         self.located = Workdir(work).get_or_make(
             "locating.json", lambda: five_steps.locate(self.raw, config, self.first, work),
             load=lambda path: five_steps.read_located(path.parent))
@@ -117,8 +118,8 @@ class Seed:
     def completed(self, work: Path, changes: Changes) -> retrieval.Evaluation:
         """STCnet with these changes, trained; the data completed by it; and a final network on them."""
         config = changed(self.config, changes)
-        model = five_steps.kept_model(work / "model.safetensors", lambda: five_steps.generators(
-            self.raw["train"], config, self.first, self.located, work / "stcnet"))
+        model = Workdir(work).get_or_make("model.safetensors", lambda: five_steps.generators(
+            self.raw["train"], config, self.first, self.located, work / "stcnet"), save=save_model, load=load_model)
         return self.ranked(work, self._completed_by(model, work))
 
     def completed_of(self, row: str) -> Sets:
@@ -160,7 +161,7 @@ class Seed:
                                lambda start: reid_batches(train, seen, task, start=start))
             return ReidModel(task.network, jax.device_get(state.result), identities, network="PairScorer")
 
-        model = five_steps.kept_reid(work / "final.safetensors", trained)
+        model = Workdir(work).get_or_make("final.safetensors", trained, save=save_reid, load=load_reid)
         query, gallery = five_steps.tracklets_to_rank(sets)
         return retrieval.judge_distances(pair_distances(model, query, gallery), query, gallery)
 

@@ -47,7 +47,7 @@ from vrstc_jax.evaluation.locating import format_locating, judge_locating
 from vrstc_jax.inference.complete import Completer
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.plan import Plan
-from vrstc_jax.models.model_file import Model, ReidModel, load_model, save_model
+from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.recipes import fit, five_steps
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
@@ -125,8 +125,8 @@ def main(arguments: Arguments) -> Path:
     work, path = arguments.workdir, arguments.workdir / "model.safetensors"
 
     def take() -> bool:
-        five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
-                                "variety": dataclasses.asdict(variety)})
+        Workdir(work).claim({"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
+                             "variety": dataclasses.asdict(variety)}, complete=five_steps.complete_record)
         if not path.exists() and not (work / "data").exists():
             write_walkers(work / "data", amount, variety, config)
         return path.exists()
@@ -233,10 +233,11 @@ def unoccluded_frames(train: TrackletSet) -> tuple[tuple[str, ...], list[Trainin
 def locating_networks(train: TrackletSet, config: configs.Config, amount: Amount, work: Path,
                       ) -> tuple[ReidModel, ReidModel]:
     """(the network that guides, the same with the head that locates), from their files in WORK or trained."""
-    first = five_steps.kept_reid(work / "reid.safetensors",
-                                 lambda: five_steps.first_network(train, config.first_reid, work / "reid"))
-    return first, five_steps.kept_reid(work / "head.safetensors",
-                                       lambda: _with_head(first, train, config, amount, work / "head"))
+    folder, files = Workdir(work), {"save": save_reid, "load": load_reid}
+    first = folder.get_or_make("reid.safetensors", lambda: five_steps.first_network(
+        train, config.first_reid, work / "reid"), **files)
+    return first, folder.get_or_make("head.safetensors", lambda: _with_head(
+        first, train, config, amount, work / "head"), **files)
 
 
 def _with_head(first: ReidModel, train: TrackletSet, config: configs.Config, amount: Amount, directory: Path,

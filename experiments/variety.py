@@ -47,6 +47,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
 from vrstc_jax.runtime.text_tables import text_table
+from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training.stcnet import train_stcnet
 
 ROWS = {"every kind": EVERY_KIND, "none": Variety(),
@@ -101,8 +102,8 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     start_jax_for_training(config.batches)
     distributed.require_single_process("experiments.variety")
     work = arguments.workdir
-    five_steps.claim(work, {"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
-                            "locating": locating.digest})
+    Workdir(work).claim({"config": configs.to_dict(config), "amount": dataclasses.asdict(amount),
+                         "locating": locating.digest}, complete=five_steps.complete_record)
     footage = open_source(arguments.input, boxes=arguments.boxes, spool=work / "spool").tracklets
     held_out = held_out_by(Completer(locating), footage, arguments.hold_out)
     if not held_out:

@@ -57,6 +57,7 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import as_path, replace_file, require_local
+from vrstc_jax.runtime.workdir import Workdir
 
 # How many walkers a size has, and for how many steps each network trains on them.
 _WALKERS = {
@@ -186,7 +187,7 @@ def _run_all_splits(arguments: Arguments) -> dict[str, Any]:
     again = work / "again.json"
 
     def take() -> None:
-        five_steps.claim(work, {"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
+        Workdir(work).claim({"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
         if arguments.start and not (again.exists() and json.loads(again.read_text())["from"] == arguments.start):
             (work / "results.json").unlink(missing_ok=True)
             replace_file(again, json.dumps({"from": arguments.start, "splits": list(SPLITS)}).encode())

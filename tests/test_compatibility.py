@@ -23,9 +23,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from commands import Done
 from PIL import Image
 
 import vrstc_jax
+from vrstc_jax import config as configs
+from vrstc_jax.data.tracklet_set import read_set, set_splits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -42,20 +45,9 @@ PARAMETERS = 2e-5
 FEATURES = 1e-3  # relative to the largest
 
 
-# What is not public: adapt it here where a module moves.
-
-def configs():
-    """The module with `get`, `from_dict`, `to_dict` and the sizes by name, `SIZES`."""
-    from vrstc_jax import config
-
-    return config
-
-
-def read_set(directory) -> dict:
+def read_splits(directory) -> dict:
     """{split: its tracklets} of a stored TFDS set."""
-    from vrstc_jax.data import tracklet_set
-
-    return {split: tracklet_set.read_set(directory, split).tracklets for split in tracklet_set.set_splits(directory)}
+    return {split: read_set(directory, split).tracklets for split in set_splits(directory)}
 
 
 # Places to work in, and commands
@@ -106,22 +98,13 @@ def with_models(place):
 @pytest.fixture
 def tiny(monkeypatch):
     """In place of `smoke`, the smaller size that some fixtures are of."""
-    monkeypatch.setitem(configs().SIZES, "smoke", configs().from_dict(EXPECTED["tiny"]))
+    monkeypatch.setitem(configs.SIZES, "smoke", configs.from_dict(EXPECTED["tiny"]))
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """The folder of model files."""
     return Place(tmp_path_factory.mktemp("models")).unpack("models") / "models"
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 def run(*words: str) -> Done:
@@ -173,33 +156,24 @@ def crops(place: Place, name: str) -> np.ndarray:
     return np.stack([read(path) for path in files[::2]])
 
 
-def flat(tree, at="") -> dict:
-    """{path: value} of nested dictionaries; lists and tuples are the same."""
-    if isinstance(tree, dict):
-        return {path: value for name, part in tree.items() for path, value in flat(part, f"{at}/{name}").items()}
-    return {at: json.loads(json.dumps(tree))}
-
-
 def assert_same_config(config, recorded: dict):
     """Every choice is what it was; there may be more. A size may have another name."""
-    now, old = flat(configs().to_dict(config)), flat(recorded)
-    changed = {path: (value, now.get(path, "gone")) for path, value in old.items()
-               if path != "/name" and now.get(path, "gone") != value}
-    assert not changed
+    old = {name: value for name, value in recorded.items() if name != "name"}
+    assert_close(json.loads(json.dumps(configs.to_dict(config))), old, relative=0, absolute=0)
 
 
-def assert_close(now, old, at="", relative=1e-3):
+def assert_close(now, old, at="", relative=1e-3, absolute=SCORES):
     """The same keys, or more, and numbers that are alike. NaN, which JSON has as null, is like itself."""
     if isinstance(old, dict):
         assert set(old) <= set(now), f"{at} lacks {set(old) - set(now)}"
         for name in old:
-            assert_close(now[name], old[name], f"{at}/{name}", relative)
+            assert_close(now[name], old[name], f"{at}/{name}", relative, absolute)
     elif isinstance(old, list):
         assert len(now) == len(old), at
         for i, values in enumerate(zip(now, old)):
-            assert_close(*values, f"{at}/{i}", relative)
+            assert_close(*values, f"{at}/{i}", relative, absolute)
     elif isinstance(old, float):
-        assert now == pytest.approx(old, rel=relative, abs=SCORES), at
+        assert now == pytest.approx(old, rel=relative, abs=absolute), at
     else:
         assert now == old, at
 
@@ -212,11 +186,19 @@ def assert_same_tensors(now: dict, old: dict):
         np.testing.assert_allclose(mine, theirs, atol=PARAMETERS, rtol=PARAMETERS, err_msg=str(path))
 
 
+def assert_same_pixels(now, old, levels=LEVELS, name=""):
+    np.testing.assert_allclose(now.astype(int), old.astype(int), atol=levels, err_msg=name)
+
+
+def assert_same_features(now, old):
+    np.testing.assert_allclose(now, old, atol=FEATURES * np.abs(old).max())
+
+
 def assert_same_set(directory, expected: dict):
     """A set that was only read: everything known of its tracklets, and every pixel."""
     found = {split: [{"name": t.name, "person": t.person, "camera": t.camera, "frame_names": list(t.frame_names),
                       "frames": sha256(t.frames[:]), "masks": t.masks and sha256(t.masks[:])} for t in tracklets]
-             for split, tracklets in read_set(directory).items()}
+             for split, tracklets in read_splits(directory).items()}
     assert found == expected
 
 
@@ -230,24 +212,26 @@ def assert_like_folder(folder: Path, whole: Path):
         if name.endswith(".json"):
             assert_close(json.loads((folder / name).read_text()), json.loads((whole / name).read_text()), name)
         else:
-            np.testing.assert_allclose(read(folder / name).astype(int), read(whole / name).astype(int),
-                                       atol=0 if name.startswith("masks/") else LEVELS, err_msg=name)
+            levels = 0 if name.startswith("masks/") else LEVELS
+            assert_same_pixels(read(folder / name), read(whole / name), levels, name)
+
+
+def slow(*values: str) -> list:
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 class TestModelFiles:
     @pytest.mark.parametrize("name", EXPECTED["models"])
     def test_what_a_file_holds(self, models, name):
         expected = EXPECTED["models"][name]
-        load = vrstc_jax.load_model if "tau" in expected else vrstc_jax.load_reid
-        model = load(models / f"{name}.safetensors")
-        assert model.digest == expected["digest"] and list(model.identities) == expected["identities"]
-        assert json.loads(json.dumps(model.provenance)) == expected["provenance"]
+        model = reid = vrstc_jax.load_reid(models / f"{name}.safetensors")  # of a whole model, the one in it
         if "tau" in expected:
-            assert model.tau == expected["tau"]
-            reid = vrstc_jax.load_reid(models / f"{name}.safetensors")  # the one in it
-            assert reid.digest == expected["digest"] and reid.config == model.config.reid
+            model = vrstc_jax.load_model(models / f"{name}.safetensors")
+            assert model.tau == expected["tau"] and model.config.reid == reid.config
         else:
             assert model.network == expected["network"]
+        assert model.digest == reid.digest == expected["digest"] and list(model.identities) == expected["identities"]
+        assert json.loads(json.dumps(model.provenance)) == expected["provenance"]
         if "config" in expected:
             assert_same_config(model.config, expected["config"])
 
@@ -258,48 +242,45 @@ class TestModelFiles:
             assert EXPECTED["models"][name]["digest"] in shown and all(figure in shown for figure in figures)
 
     def test_it_completes_as_it_did(self, models, place):
-        done = vrstc_jax.complete_tracklet(vrstc_jax.load_model(models / "smoke.safetensors"),
-                                           crops(place, "0001/c1/t1"))
+        model = vrstc_jax.load_model(models / "smoke.safetensors")
+        done = vrstc_jax.complete_tracklet(model, crops(place, "0001/c1/t1"))
         assert list(done.how) == EXPECTED["models"]["smoke"]["how"] and {"stcnet", "visible"} <= set(done.how)
         np.testing.assert_array_equal(done.masks, ARRAYS["smoke masks"])
         np.testing.assert_array_equal(done.sources, ARRAYS["smoke sources"])
         np.testing.assert_allclose(done.scores, ARRAYS["smoke scores"], atol=SCORES)
-        np.testing.assert_allclose(done.frames.astype(int), ARRAYS["smoke frames"].astype(int), atol=LEVELS)
+        assert_same_pixels(done.frames, ARRAYS["smoke frames"])
 
     def test_it_ranks_as_it_did(self, models, place):
-        lines = succeeds("rank", "crops", "--query", "0001/c1/t1", "--model",
-                         str(models / "smoke.safetensors")).out.splitlines()
-        found, expected = ([(line.split()[1], float(line.split()[2])) for line in text]
-                           for text in (lines, EXPECTED["models"]["smoke"]["ranked"].splitlines()))
-        assert [name for name, _ in found] == [name for name, _ in expected] == ["0001/c2/t1", "0002/c1/t7"]
-        assert [distance for _, distance in found] == pytest.approx([distance for _, distance in expected], abs=SCORES)
+        shown = succeeds("rank", "crops", "--query", "0001/c1/t1", "--model", str(models / "smoke.safetensors")).out
+        found, expected = ({line.split()[1]: float(line.split()[2]) for line in text.splitlines()}
+                           for text in (shown, EXPECTED["models"]["smoke"]["ranked"]))
+        assert list(found) == list(expected) == ["0001/c2/t1", "0002/c1/t7"]
+        assert found == pytest.approx(expected, abs=SCORES)
 
-    @pytest.mark.parametrize("form", ["attention", *(
-        pytest.param(form, marks=pytest.mark.slow) for form in ("concatenation", "autoencoder", "none"))])
+    @pytest.mark.parametrize("form", ["attention", *slow("concatenation", "autoencoder", "none")])
     def test_every_form_of_stcnet(self, models, place, form):
         masks = np.zeros((6, 40, 20), bool)
         masks[2, 20:] = True
         model, frames = vrstc_jax.load_model(models / f"form-{form}.safetensors"), crops(place, "0001/c1/t1")
         done = vrstc_jax.complete_tracklet(model, frames, masks).frames[2]
-        np.testing.assert_allclose(done.astype(int), ARRAYS[f"form-{form} frame"].astype(int), atol=LEVELS)
+        assert_same_pixels(done, ARRAYS[f"form-{form} frame"])
         assert np.abs(done[20:].astype(int) - frames[2, 20:]).mean() > 10 * LEVELS  # something was painted in
 
-    @pytest.mark.parametrize("pooling", ["average", *(pytest.param(pooling, marks=pytest.mark.slow) for pooling in (
-        "maximum", "temporal_attention", "diverse_attention", "astpn_one_sequence"))])
+    @pytest.mark.parametrize("pooling", ["average", *slow(
+        "maximum", "temporal_attention", "diverse_attention", "astpn_one_sequence")])
     def test_features_of_every_pooling(self, models, place, pooling):
         network = vrstc_jax.load_reid(models / f"pooling-{pooling}.safetensors")
         features = vrstc_jax.tracklet_features(network, [crops(place, name) for name in (
             "0001/c1/t1", "0001/c2/t1", "0002/c1/t7")])
-        expected = ARRAYS[f"pooling-{pooling} features"]
-        np.testing.assert_allclose(features, expected, atol=FEATURES * np.abs(expected).max())
+        assert_same_features(features, ARRAYS[f"pooling-{pooling} features"])
 
 
 class TestSizes:
     @pytest.mark.parametrize("name", EXPECTED["sizes"])
     def test_a_config_by_its_old_name(self, name):
         recorded = EXPECTED["sizes"][name]
-        assert_same_config(configs().get(name), recorded)
-        assert_same_config(configs().from_dict(recorded), recorded)
+        assert_same_config(configs.get(name), recorded)
+        assert_same_config(configs.from_dict(recorded), recorded)
 
 
 class TestSets:
@@ -332,7 +313,7 @@ def assert_metrics(log: str, recorded: str):
 
 
 class TestFit:
-    @pytest.mark.parametrize("name", ["cut-in-stcnet", pytest.param("cut-in-reid", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("name", ["cut-in-stcnet", *slow("cut-in-reid")])
     def test_it_goes_on_with_the_step_at_which_it_was_cut_off(self, place, tiny, name):
         expected, part = EXPECTED["fits"][name], name.removeprefix("cut-in-")
         (work,) = place.unpack("fits", f"fits/{name}").glob("*.work")
@@ -401,36 +382,36 @@ class TestResults:
         assert_close(json.loads(Path("judged/metrics.json").read_text()), old, relative=0.01)
 
 
+def features_in(work: Path) -> dict[str, list]:
+    with np.load(work / "features.npz") as stored:
+        return {name: array.tolist() for name, array in stored.items()}
+
+
 class TestFiveSteps:
+    EXPECTED = EXPECTED["five_steps"]
+
     def test_where_all_is_done_nothing_is_left_to_do(self, place, tiny):
-        expected = EXPECTED["five_steps"]
-        place.unpack("five_steps", "five_steps/whole")
+        work = place.unpack("five_steps", "five_steps/whole") / "five"
         files = place.files("five")
-        done = succeeds(*expected["words"])
-        for figures in expected["results"]["evaluations"].values():
+        done = succeeds(*self.EXPECTED["words"])
+        for figures in self.EXPECTED["results"]["evaluations"].values():
             for figure in ("rank1", "map"):
                 assert f"{100 * figures[figure]:.1f}" in done.out
-        refusal(*expected["words"], "--seed", "1")
+        refusal(*self.EXPECTED["words"], "--seed", "1")
         assert place.files("five") == files
-
-    def test_what_it_left(self, place):
-        expected = EXPECTED["five_steps"]
-        work = place.unpack("five_steps", "five_steps/whole") / "five"
-        assert {name: vrstc_jax.load_reid(work / f"{name}.safetensors").digest
-                for name in expected["digests"]} == expected["digests"]
-        assert vrstc_jax.load_model(work / "model.safetensors").digest == expected["digests"]["model"]
-        with np.load(work / "features.npz") as stored:
-            assert {name: array.tolist() for name, array in stored.items()} == expected["features"]
-        assert json.loads((work / "results.json").read_text()) == expected["results"]
+        digests = self.EXPECTED["digests"]
+        assert {name: vrstc_jax.load_reid(work / f"{name}.safetensors").digest for name in digests} == digests
+        assert vrstc_jax.load_model(work / "model.safetensors").digest == digests["model"]
+        assert features_in(work) == self.EXPECTED["features"]
+        assert json.loads((work / "results.json").read_text()) == self.EXPECTED["results"]
 
     def test_it_goes_on_in_the_last_network(self, place, tiny):
-        expected = EXPECTED["five_steps"]
         place.unpack("five_steps", "five_steps/cut-in-final")
         whole = place.unpack("five_steps", "five_steps/whole", to="whole") / "five"
         log = Path("five/final/metrics.jsonl")
         before, files = log.read_text(), place.files("five")
         assert steps(before) == [20]
-        succeeds(*expected["words"])
+        succeeds(*self.EXPECTED["words"])
         assert log.read_text().startswith(before) and steps(log.read_text()) == [20, 24]
         finished = {path: file for path, file in files.items() if "/final/" not in path}
         assert finished.items() <= place.files("five").items() and len(finished) > 50
@@ -446,31 +427,26 @@ class TestFiveSteps:
                   for path in Path("five/completed_details/scores").rglob("*.json")}
         assert len(frames) == 5
         files = place.files("five/data", "five/scores", *(f"five/completed_frames/{name}" for name in frames))
-        succeeds(*EXPECTED["five_steps"]["words"])
+        succeeds(*self.EXPECTED["words"])
         assert files.items() <= place.files("five").items() and len(files) > 30
         assert_like_folder(place.path / "five/completed_details", whole / "completed_details")
         assert_like_folder(place.path / "five/completed_frames", whole / "completed_frames")
-        found, old = read_set("five/completed"), read_set(whole / "completed")
+        found, old = read_splits("five/completed"), read_splits(whole / "completed")
         for split in old:
             assert [(t.name, t.person, t.camera) for t in found[split]] == [
                 (t.name, t.person, t.camera) for t in old[split]]
             for mine, theirs in zip(found[split], old[split]):
-                np.testing.assert_allclose(np.stack(mine.frames[:]).astype(int), np.stack(theirs.frames[:]).astype(int),
-                                           atol=LEVELS)
+                assert_same_pixels(np.stack(mine.frames[:]), np.stack(theirs.frames[:]))
         self.assert_ranked_alike()
 
-    @staticmethod
-    def assert_ranked_alike():
-        expected = EXPECTED["five_steps"]
-        with np.load("five/features.npz") as stored:
-            found = {name: array.tolist() for name, array in stored.items()}
+    def assert_ranked_alike(self):
+        found, old = features_in(Path("five")), dict(self.EXPECTED["features"])
         for name in ("query", "gallery"):
-            old = np.array(expected["features"][name])
-            np.testing.assert_allclose(found.pop(name), old, atol=FEATURES * np.abs(old).max())
-        assert found == {name: array for name, array in expected["features"].items() if name in found}
-        results, old = json.loads(Path("five/results.json").read_text()), expected["results"]
-        assert set(old) <= set(results) and list(results["evaluations"]) == list(old["evaluations"])
-        assert_close({**results, "command": ""}, {**old, "command": ""})
+            assert_same_features(found.pop(name), np.array(old.pop(name)))
+        assert found == old
+        results, old = json.loads(Path("five/results.json").read_text()), self.EXPECTED["results"]
+        assert list(results["evaluations"]) == list(old["evaluations"])
+        assert_close(results | {"command": ""}, old | {"command": ""})
 
 
 @pytest.mark.slow

@@ -357,7 +357,7 @@ class TestAgain:
 MOMENTS = [
     ("data", "vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder.encode_png", 20),
     ("reid", "vrstc_jax.recipes.five_steps.networks.train_reid", 1),
-    ("reid", "vrstc_jax.recipes.five_steps.networks.save_reid", 1),
+    ("reid", "vrstc_jax.recipes.five_steps.job.save_reid", 1),
     ("locate", "vrstc_jax.inference.locate.Locator.scores", 8),  # of the 6 + 2 + 3 tracklets
     ("locate", "vrstc_jax.recipes.five_steps.locating.choose_tau", 1),
     ("stcnet", "vrstc_jax.recipes.five_steps.networks.train_stcnet", 1),

@@ -23,7 +23,7 @@ class Complete:
     """Find the hidden parts of every person and paint them in.
 
     A folder gives a folder of the same tree and names; a video gives OUTPUT/<track>/<frame>.png. Masks used,
-    scores, report.html and metrics.json are beside them. The same command goes on where it stopped.
+    scores, report.html and metrics.json are beside them. The same command resumes an interrupted run.
     """
 
     input: Input
@@ -41,7 +41,7 @@ class Complete:
     def run(self) -> None:
         """Completes everything in the input."""
         from vrstc_jax.inference.completer import Completer
-        from vrstc_jax.inference.results_folder import ResultsFolder
+        from vrstc_jax.inference.results_folder import ResultsFolder, require_names
         from vrstc_jax.recipes.complete import complete_source, model_identity
         from vrstc_jax.runtime import distributed
 
@@ -55,7 +55,7 @@ class Complete:
             distributed.run_on_first(self._require_writable)
             folder = ResultsFolder(self.output, {"input": identity} | model_identity(model))
             source = self.footage.open(self.input, folder.work / "spool")
-            folder.require_names(source.tracklets)
+            require_names(source.tracklets)
         completer = Completer(model)
         metrics = complete_source(completer, source, folder, command=typed(),
                                   judgement=self._judged(completer, source, identity))

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit:
-    """Learn from your own footage: people in frames that nothing hides teach how to paint the hidden in.
+    """Train on your own footage: unoccluded frames of people teach the networks to complete occluded ones.
 
-    The work is kept beside the model in MODEL.work; the same command goes on where it stopped.
+    Checkpoints are kept beside the model in MODEL.work; the same command resumes an interrupted run.
     """
 
     input: Input
@@ -113,10 +113,10 @@ class Fit:
         config = configs.get(self.size)
         if start is not None:
             config = starting_from(start, config)
-        training = config.stcnet_training
-        training = dataclasses.replace(training, steps=self.steps or training.steps,
-                                       learning_rate=self.learning_rate or training.learning_rate)
-        reid = dataclasses.replace(config.reid_training, steps=self.reid_steps or config.reid_training.steps)
-        masks = dataclasses.replace(config.masks, kind=self.hide or config.masks.kind)
-        return dataclasses.replace(config, stcnet_training=training, reid_training=reid, masks=masks,
-                                   seed=self.seed, tau=config.tau if self.tau is None else self.tau)
+        training, reid, masks = config.stcnet_training, config.reid_training, config.masks
+        return dataclasses.replace(
+            config, seed=self.seed, tau=config.tau if self.tau is None else self.tau,
+            stcnet_training=dataclasses.replace(training, steps=self.steps or training.steps,
+                                                learning_rate=self.learning_rate or training.learning_rate),
+            reid_training=dataclasses.replace(reid, steps=self.reid_steps or reid.steps),
+            masks=dataclasses.replace(masks, kind=self.hide or masks.kind))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +14,7 @@ import tyro
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import is_first_process
+from vrstc_jax.runtime.storage import remove
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -48,7 +47,7 @@ class Footage:
         from vrstc_jax.data.inputs.sources import open_source
         from vrstc_jax.runtime import distributed
 
-        opened = []
+        opened: list[Source] = []
 
         def look() -> None:
             opened.append(open_source(path, boxes=self.boxes, masks=self.masks, truth=truth, pattern=self.pattern,
@@ -70,13 +69,11 @@ FootageArgument = Annotated[Footage, tyro.conf.arg(name="")]
 """Its flags are the command's own: --boxes, --masks, --pattern."""
 
 
-def _identity(file: Path | None) -> str | list | None:
-    if file is None:
-        return None
-    if not os.path.isfile(file):
-        return str(Path(file).absolute())
-    status = os.stat(file)
-    return [str(Path(file).absolute()), status.st_size, int(status.st_mtime)]
+def _identity(path: Path | None) -> str | list | None:
+    if path is None or not path.is_file():
+        return path and str(path.absolute())
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, int(status.st_mtime)]
 
 
 def typed() -> str:
@@ -85,7 +82,7 @@ def typed() -> str:
 
 
 def load(path: Path | None, *, use: str = "using") -> Model:
-    """The model in a file; None: the default model, which is then said on stderr.
+    """The model in a file; None: the default model, of which a line on stderr informs the user.
 
     Raises:
       InputError: as `load_model`.
@@ -126,11 +123,8 @@ def undone_if_refused(*paths: Path) -> Iterator[None]:
         yield
     except InputError:
         for path in new:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):  # a path below a file
-                    path.unlink()
+            with suppress(OSError):  # a path below a file
+                remove(path)
         raise
 
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from vrstc_jax.evaluation.judging import HeldOutRuns
     from vrstc_jax.inference.completer import Completer
 
-_DEFAULT_MODELS_RUNS = 9  # frames; what the default model, which no footage was held out for, is judged on
+_DEFAULT_MODELS_RUNS = 9  # frames in a run; the default model has no held-out runs of footage
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Hide what is known, complete it, and compare with simple fillings.
+    """Hide visible bands, complete them, and compare with simple fillings.
 
-    On the runs that `vrstc fit --hold-out` kept from training, on runs of footage that the model never saw
+    Judges on the runs that `vrstc fit --hold-out` kept from training, on runs of footage that the model never saw
     (--hold-out), or wherever the truth is known (--truth).
     """
 

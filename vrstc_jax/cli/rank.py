@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rank:
-    """Who is it: the tracklets of a gallery most like a query, by the re-ID network of a model.
+    """Rank the tracklets of a gallery by similarity to a query, with the re-ID network of a model.
 
-    Complete both first, with `vrstc complete`, where something hides people.
+    If people are occluded, first complete both with `vrstc complete`.
     """
 
     input: Input
@@ -60,7 +60,7 @@ class Rank:
 
 
 def _query(name: str, source: Source) -> tuple[Tracklet, list[Tracklet]]:
-    """(the query, the tracklets among which it is looked for)."""
+    """(query, gallery): the query by its name or its folder, and the gallery without it."""
     from vrstc_jax.data.inputs.folders import read_folder
 
     tracklets = source.tracklets

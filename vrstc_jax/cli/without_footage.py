@@ -14,12 +14,12 @@ from vrstc_jax.runtime.lifecycle import start_jax_for_training
 
 @dataclass(frozen=True)
 class Demo:
-    """The whole job on made-up walkers: re-ID network, locating, STCnet, completion, judgement, report."""
+    """Run the whole pipeline on made-up walkers: re-ID network, locating, STCnet, completion, judgement, report."""
 
     output: Path
-    """New folder for everything; open report.html in it. The same command goes on where it stopped."""
+    """New folder for all results; open report.html in it. The same command resumes an interrupted run."""
     size: Literal["small", "smoke"] = "small"
-    """small: for two cores, some minutes. smoke: to see that it runs; it learns nothing."""
+    """small: some minutes on two cores. smoke: only checks that everything runs; too short to learn."""
     seed: int = 0
     """Of everything random."""
 
@@ -58,7 +58,7 @@ class Walkers:
 
 @dataclass(frozen=True)
 class ModelCommand:
-    """What a model file is, where it came from and what it reached."""
+    """Show what a model file contains, how it was trained and what it scored."""
 
     action: tyro.conf.Positional[Literal["show"]]
     """show: print it."""

@@ -1,4 +1,4 @@
-"""Tracklets with the interface of a stored set, read from where they are: nothing is stored twice."""
+"""Tracklets with the interface of a stored set, read from their own files: no frame is stored twice."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from vrstc_jax.runtime.errors import InputError
 
 
 class TrackletsInPlace(TrackletSet):
-    """A set whose records are read through its tracklets, for frames that are cheap to read, as a spool's raw crops.
+    """A set that reads records through its tracklets; for frames that are cheap to read, such as a spool's raw crops.
 
     Raises:
       InputError: no tracklet has a frame.
     """
 
     def __init__(self, tracklets: Sequence[Tracklet]):
-        """A tracklet without frames is left out, as in a stored set."""
+        """Leaves out tracklets without frames, as a stored set does."""
         kept = tuple(tracklet for tracklet in tracklets if len(tracklet))
         if not kept:
             raise InputError("There is no frame in any tracklet, so there is nothing to learn from.")
@@ -26,7 +26,7 @@ class TrackletsInPlace(TrackletSet):
         super().__init__((), kept, tuple(int(end) - len(tracklet) for end, tracklet in zip(ends, kept)))
 
     def frame(self, record: int) -> np.ndarray:
-        """uint8 [H, W, 3]; read anew each time."""
+        """uint8 [H, W, 3]; read from its file at every call."""
         tracklet, index = self._at(record)
         return tracklet.frames[index]
 

@@ -1,4 +1,4 @@
-"""Judging completion against what was really there, beside the simple fillings that it has to beat.
+"""Judging completion against the true pixels, beside the simple fillings that it has to beat.
 
 Scores are taken over the hole's pixels at each crop's own resolution and averaged over frames
 (`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `telea`
@@ -86,9 +86,10 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
     table = quality.ScoreTable()
     for tracklet in tracklets:
         runs = _runs_in(tracklet, held_out)
-        plan = completer.plan(tracklet) if runs else None
+        if not runs:
+            continue
+        plan = completer.plan(tracklet)
         for number, run in enumerate(runs):
-            assert plan is not None
             # Seeded by the run's number and tracklet, so that a band does not depend on which others are judged.
             rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
             hidden = np.arange(BANDS) == rng.integers(BANDS)

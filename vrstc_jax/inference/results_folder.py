@@ -1,9 +1,9 @@
-"""A folder of completed tracklets: which file is where, and which tracklets are complete.
+"""A folder of completed tracklets: the path of each file, and which tracklets are complete.
 
     DIR/<tracklet>/<frame>.png         the completed crops (the input's tree and names)
     DIR/masks/<tracklet>/<frame>.png   the masks used, white = hidden
     DIR/scores/<tracklet>.json         for each frame what was hidden, and which frames it was filled from
-    DIR/run.json                       the run that writes the folder; the same command goes on
+    DIR/run.json                       identifies the run that writes the folder; the same command resumes it
 
 The scores file of a tracklet is written last: a tracklet is complete when it exists. Several processes write to one
 folder, each its own tracklets.
@@ -31,13 +31,29 @@ from vrstc_jax.runtime.workdir import Workdir
 RESERVED = ("masks", "scores", "work")
 
 
+def require_names(tracklets: Iterable[Tracklet], *, split: str = "") -> None:
+    """Checks that no tracklet's folder would overwrite one of the results' own folders.
+
+    Args:
+      split: of the tracklets, for the error.
+
+    Raises:
+      InputError: a tracklet's name begins with one of `RESERVED`.
+    """
+    for tracklet in tracklets:
+        if Path(tracklet.name).parts[0] in RESERVED:
+            of_split = f" of {split}" if split else ""
+            raise InputError(f"tracklet {tracklet.name}{of_split}: its folder has the name of one that results need "
+                             f"({', '.join(RESERVED)}); rename it.")
+
+
 class ResultsFolder:
     """Writes completed tracklets, each whole or not at all, and reads them back.
 
     Attributes:
       path: the folder.
       frames: the folder of the completed crops; `path` unless another was given.
-      work: for what is needed until the run has ended; `finish` removes it.
+      work: folder of temporary files; `finish` removes it.
 
     Raises:
       InputError: the folder cannot be written, or holds the results of another run or files of another command.
@@ -61,17 +77,6 @@ class ResultsFolder:
 
         distributed.run_on_first(claim)
 
-    def require_names(self, tracklets: Iterable[Tracklet]) -> None:
-        """Checks that no tracklet's folder has the name of one that the results need.
-
-        Raises:
-          InputError: one has.
-        """
-        for tracklet in tracklets:
-            if Path(tracklet.name).parts[0] in RESERVED:
-                raise InputError(f"tracklet {tracklet.name}: its folder has the name of one that results need "
-                                 f"({', '.join(RESERVED)}); rename it.")
-
     def has(self, tracklet: Tracklet) -> bool:
         """Whether a tracklet is complete here."""
         return self._scores(tracklet).exists()
@@ -85,7 +90,7 @@ class ResultsFolder:
         return self._mask(tracklet, index), self._frame(tracklet, index)
 
     def completed(self, tracklet: Tracklet) -> Tracklet:
-        """A complete tracklet with its completed frames and the masks used, each read at its use."""
+        """A complete tracklet with its completed frames and the masks used, each read when it is indexed."""
         count = len(tracklet)
         return dataclasses.replace(
             tracklet, frames=LazySequence(count, lambda index: self._frame(tracklet, index)),
@@ -101,12 +106,14 @@ class ResultsFolder:
             remove(left)
         rows, names = [], tracklet.frame_names
         for done in frames:
+            scores = plan.scores[done.index]
             write_png(unfinished["frames"] / f"{names[done.index]}.png", done.frame)
             write_png(unfinished["masks"] / f"{names[done.index]}.png", done.mask)
             rows.append({"frame": names[done.index], "how": done.how,
                          "hidden": round(float(done.mask.mean()), 4),
                          "sources": [names[i] if i >= 0 else None for i in done.sources],
-                         "scores": _listed(plan.scores[done.index])})
+                         # The plan of a given mask has no scores; JSON has no NaN.
+                         "scores": None if np.isnan(scores).any() else [round(float(s), 5) for s in scores]})
         for part, final in finals.items() if unfinished is not finals else ():
             final.parent.mkdir(parents=True, exist_ok=True)
             remove(final)
@@ -128,7 +135,3 @@ class ResultsFolder:
 
     def _scores(self, tracklet: Tracklet) -> Path:
         return self.path / "scores" / f"{tracklet.name}.json"
-
-
-def _listed(scores: np.ndarray) -> list[float] | None:
-    return None if np.isnan(scores).any() else [round(float(s), 5) for s in scores]

@@ -1,11 +1,11 @@
 """Completing a source into a results folder, and the report of it.
 
-A frame's way: the source reads it, the completer plans what is hidden in its tracklet and paints it in, the results
-folder keeps it, and the report is drawn from the results folder.
+The source reads each frame, the completer locates and paints in what is hidden, the results folder stores the result,
+and the report is drawn from that folder.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -16,7 +16,8 @@ from vrstc_jax.data.inputs.sources import Source
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.complete import left_warnings
 from vrstc_jax.inference.completer import CompletedFrame, Completer
-from vrstc_jax.inference.results_folder import ResultsFolder
+from vrstc_jax.inference.plan import Plan
+from vrstc_jax.inference.results_folder import ResultsFolder, require_names
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.recipes.judge import Judgement
 from vrstc_jax.report import AttentionPicture, Report, Strip, Table, write_json, write_report
@@ -45,7 +46,7 @@ class Summary:
     strips: Sequence[Strip] = ()
     attention: Sequence[AttentionPicture] = ()
     tables: Sequence[Table] = ()
-    warnings: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = ()
 
     def write(self, directory: str | PathLike, model: Model, command: str) -> None:
         """Writes both files.
@@ -104,8 +105,9 @@ def complete_source(completer: Completer, source: Source, folder: ResultsFolder,
     Raises:
       InputError: a tracklet's name is reserved, or a file cannot be written.
     """
-    folder.require_names(source.tracklets)
-    _complete([source.tracklets[index] for index in distributed.own_items(len(source.tracklets))], completer, folder)
+    require_names(source.tracklets)
+    complete_each(completer, [(folder, source.tracklets[index], None)
+                              for index in distributed.own_items(len(source.tracklets))])
     distributed.barrier("completed")
 
     def summarise() -> Any:
@@ -118,15 +120,15 @@ def complete_source(completer: Completer, source: Source, folder: ResultsFolder,
     return distributed.run_on_first(summarise)
 
 
-def _complete(tracklets: Sequence[Tracklet], completer: Completer, folder: ResultsFolder) -> None:
-    """Completes the tracklets that the folder does not have."""
-    with tqdm(total=sum(map(len, tracklets)), desc="completing", unit="frame", dynamic_ncols=True,
+def complete_each(completer: Completer, jobs: Sequence[tuple[ResultsFolder, Tracklet, Plan | None]]) -> None:
+    """Completes each tracklet into its folder, unless it is complete there; without a plan, the completer makes one."""
+    with tqdm(total=sum(len(tracklet) for _, tracklet, _ in jobs), desc="completing", unit="frame", dynamic_ncols=True,
               disable=not distributed.is_first()) as bar:
-        for tracklet in tracklets:
+        for folder, tracklet, plan in jobs:
             if folder.has(tracklet):
                 bar.update(len(tracklet))
             else:
-                plan = completer.plan(tracklet)
+                plan = plan or completer.plan(tracklet)
                 folder.write(tracklet, plan, _counted(completer.stream(tracklet, plan), bar))
 
 

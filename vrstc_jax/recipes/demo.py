@@ -1,4 +1,4 @@
-"""The demonstration: the whole job on made-up walkers, from nothing to a report."""
+"""The demonstration: training, completion, judgement and report on made-up walkers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def demo(output: str | PathLike, *, config: configs.Config, command: str = "") -
     """Trains on walkers, completes and judges walkers of people that no training saw, and reports.
 
     Writes into `output`: first.png, report.html, metrics.json, ranked.png, model.safetensors, completed/
-    (crops, masks, scores) and work/ (checkpoints, metrics). Called again, it goes on where it stopped.
+    (crops, masks, scores) and work/ (checkpoints, metrics). Called again, it resumes where it stopped.
 
     first.png shows completions by the default model, before anything is trained here.
 
@@ -71,7 +71,7 @@ def demo(output: str | PathLike, *, config: configs.Config, command: str = "") -
     _first_picture(output / "first.png", test)
     path = output / "model.safetensors"
     if not path.exists():
-        # Masks and truth are for judging; training sees what a user's footage would show.
+        # Training sees only what a user's footage has; masks and truth are for judging.
         seen = [dataclasses.replace(tracklet, masks=None, truth=None, silhouettes=None) for tracklet in train]
         save_model(path, fit(seen, output / "work", config=config, command=command,
                              inputs={"walkers": dataclasses.asdict(amount)}))

@@ -32,10 +32,10 @@ from vrstc_jax.training.metrics_log import curves
 from vrstc_jax.training.reid import train_reid
 from vrstc_jax.training.stcnet import train_stcnet
 
-# Training that goes on with a model: what fits into 10 minutes on two cores.
+# For training that continues a model: as many steps as fit into 10 minutes on two cores.
 _GOING_ON = {"reid": {"steps": 100, "learning_rate": 5e-4}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
-# A re-ID network with a head for locating: the classifier alone learns. The head was taught by masks, which hide more
-# shapes than the bands that are hidden on purpose here.
+# For a re-ID network with a locating head: train the classifier alone. The head learned from masks of more shapes than
+# the bands that are hidden here.
 _CLASSIFIER = {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}
 
 
@@ -140,14 +140,14 @@ def claim(work: str | os.PathLike, tracklets: Sequence[Tracklet], config: config
       InputError: the directory is another fit's, or cannot be written.
     """
     folder = Workdir(as_path(work), "fit.json", "the work of a fit with other input or settings")
-    # The crops of a video are in the directory before it is claimed.
+    # shared: the crops of a video are in the directory before it is claimed.
     folder.claim({"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs or {},
                   "tracklets": [[t.name, len(t)] for t in tracklets]}, complete=_complete_record, shared=True)
 
 
 def _complete_record(record: dict) -> dict:
-    """A record of an earlier version with the fields that its config lacks."""
-    with suppress(InputError):  # of a later version: it stays as it is, and differs
+    """Fills in the fields that the config of an earlier version's record lacks."""
+    with suppress(InputError):  # a later version's record stays as it is, so that it differs
         return record | {"config": configs.with_defaults(record["config"])}
     return record
 

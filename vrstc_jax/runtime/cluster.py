@@ -32,15 +32,15 @@ def given_by_variables(environment: Mapping[str, str]) -> dict[str, Any] | None:
         raise InputError(f"VRSTC_PROCESSES={processes}: must be the number of processes, 1 or more.")
     if not (process.isdecimal() and int(process) < int(processes)):
         raise InputError(f"VRSTC_PROCESS={process}: must be this process' number, 0 to {int(processes) - 1}.")
-    # Without 'deactivate', JAX would still ask Slurm which GPU is this process'.
+    # Without 'deactivate', JAX would still ask Slurm for this process' GPU.
     return {"coordinator_address": coordinator, "num_processes": int(processes), "process_id": int(process),
             "cluster_detection_method": "deactivate"}
 
 
 def may_be_in_cluster(environment: Mapping[str, str], *, on_tpu: bool | None = None) -> bool:
-    """Whether this may be one process of several, by the signs that JAX's own detection uses.
+    """Whether this may be one process of several, by the environment variables that JAX's detection reads.
 
-    Nothing is asked over the network: on a plain machine that looks a little like a cluster it would cost seconds.
+    Makes no network request, unlike JAX: on a plain machine that costs seconds of waiting.
 
     Args:
       on_tpu: whether there are TPUs here; None: as JAX has found.

@@ -1,4 +1,4 @@
-"""Keeping what JAX compiles for the next start."""
+"""Storing compiled programs on disk, so that the next start does not compile them again."""
 
 import hashlib
 import os
@@ -11,10 +11,10 @@ import jax
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs in XDG_CACHE_HOME/vrstc_jax (~/.cache/vrstc_jax).
+    """Stores compiled programs in XDG_CACHE_HOME/vrstc_jax (~/.cache/vrstc_jax).
 
-    JAX_COMPILATION_CACHE_DIR names another directory, and JAX_ENABLE_COMPILATION_CACHE=false switches it off. Where
-    nothing can be written, nothing is kept.
+    JAX_COMPILATION_CACHE_DIR sets another directory, and JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
+    Without a writable directory, nothing is stored.
     """
     settings = jax.config.values
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
@@ -30,8 +30,10 @@ def enable_compilation_cache() -> None:
 
 
 def _processor() -> str:
-    """A name for the processor: homes are shared between machines, and XLA does not always notice that code compiled
-    for one does not run on another."""
+    """A name for the processor.
+
+    Machines may share a home directory, and XLA does not always notice that code was compiled for another processor.
+    """
     about = [platform.machine(), platform.processor()]
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -24,7 +24,7 @@ from vrstc_jax.runtime.cluster import VARIABLES, given_by_variables, may_be_in_c
 from vrstc_jax.runtime.errors import InputError
 
 HEARTBEAT_SECONDS = 30
-"""A process that does not answer for so long is taken for dead, and the others end."""
+"""Seconds without an answer after which a process is taken for dead, and the others end."""
 # Process 0 may work alone at the end, while the others wait for it to leave together. A death ends that wait at once.
 _SHUTDOWN_SECONDS = 3600
 _BARRIER_SECONDS = 7 * 24 * 3600
@@ -46,9 +46,8 @@ class PeerFailed(Exception):
 def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
     """Connects this process to the others of its run, before anything asks JAX for its devices.
 
-    Given by VRSTC_COORDINATOR (host:port of process 0), VRSTC_PROCESSES (how many) and VRSTC_PROCESS (which, from
-    0), or else found by JAX: on TPU pods, Slurm, Open MPI and Kubernetes. On a machine with none of these nothing is
-    asked for, and nothing is waited for.
+    Reads VRSTC_COORDINATOR (host:port of process 0), VRSTC_PROCESSES (how many) and VRSTC_PROCESS (which, from 0). If
+    they are not set, JAX detects TPU pods, Slurm, Open MPI and Kubernetes. On other machines this does nothing.
 
     Args:
       heartbeat: seconds without a sign of life after which a process is taken for dead.
@@ -107,7 +106,7 @@ def is_first() -> bool:
 
 
 def rows_per_process(batch: int) -> int:
-    """The rows of a global batch that each process takes: process p those from p · rows_per_process(batch) on.
+    """The rows of a global batch for each process: process p takes those from p · rows_per_process(batch) on.
 
     Raises:
       InputError: the batch does not divide by the number of processes.
@@ -121,8 +120,8 @@ def rows_per_process(batch: int) -> int:
 def batch_devices(batch: int) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # JAX's is a variable
     """The devices that a global batch is divided between, in the order of its rows.
 
-    Of each process as many as divide its share, so that a batch made for a small machine also runs on a part of a
-    large one.
+    Each process contributes the largest number of devices that divides its rows, so that a batch for a small machine
+    also runs on part of a large one.
 
     Raises:
       InputError: the batch does not divide by the number of processes.
@@ -134,7 +133,7 @@ def batch_devices(batch: int) -> list[jax.Device]:  # pyright: ignore[reportInva
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here, for days if need be; a process that dies ends the wait."""
+    """Waits until every process calls it, up to 7 days; the death of a process ends the wait."""
     _require_together()
     if process_count() > 1:
         _meet(name)
@@ -143,13 +142,13 @@ def barrier(name: str) -> None:
 def run_on_first(make: Callable[[], Any]) -> Any:
     """Calls `make` in process 0 alone, while the others wait for it; all return its result, anything JSON has.
 
-    Every process must come to the same calls in the same order. Everything that a call decides on, such as whether a
-    file exists, belongs into `make`: the others may look later than process 0, and see something else.
+    Every process must make the same calls in the same order. A test that decides what to do, such as whether a file
+    exists, belongs into `make`: another process may look later than process 0, and see a different answer.
 
     Raises:
-      InputError: `make` raised one in process 0; then all do, with the same words.
+      InputError: `make` raised one in process 0; all processes raise it with the same message.
       PeerFailed: in the others, where `make` raised anything else.
-      RuntimeError: `make` comes to another `run_on_first`, or to a `barrier`, which the others do not.
+      RuntimeError: `make` calls `run_on_first` or `barrier`, which the other processes would not reach.
     """
     global _alone
     _require_together()
@@ -166,7 +165,7 @@ def run_on_first(make: Callable[[], Any]) -> Any:
             _alone = False
     if process_count() > 1:
         try:
-            # After a failure, processes that wait here already hear of it; busy ones see that this one is gone.
+            # After a failure, processes that already wait here get its message; busy ones see that process 0 is gone.
             _meet("run_on_first", seconds=_BARRIER_SECONDS if failure is None else _PATIENCE)
             answer = _broadcast(answer)
         except Exception:
@@ -183,12 +182,14 @@ def run_on_first(make: Callable[[], Any]) -> Any:
 
 
 def _meet(name: str, *, seconds: int = _BARRIER_SECONDS) -> None:
-    """A barrier by messages to process 0. A barrier by a computation would fail after half a minute's wait."""
-    _start_devices()
+    """A barrier by messages to process 0: one by a collective computation would time out after half a minute."""
+    # Device initialisation is collective: a process that waits here before it has started its devices would keep the
+    # others from computing.
+    jax.local_devices()
     # Orbax has the public way to the barrier of JAX's coordination service. A run of one process does not import it.
     from orbax.checkpoint import multihost
 
-    _barriers[name] += 1  # a name serves once
+    _barriers[name] += 1  # JAX accepts each barrier's name only once
     multihost.get_barrier_sync_fn()(key=f"vrstc/{name}/{_barriers[name]}", timeout_ms=1000 * seconds)
 
 
@@ -202,15 +203,9 @@ def _broadcast(message: bytes) -> bytes:
     return np.asarray(multihost_utils.broadcast_one_to_all(padded, is_source=is_first()))[:length].tobytes()
 
 
-def _start_devices() -> None:
-    """Device initialisation is collective: every process triggers it before it waits, or a waiting process keeps the
-    others from computing."""
-    jax.local_devices()
-
-
 def _require_together() -> None:
     if _alone:
-        raise RuntimeError("process 0 does this for all, so it cannot wait for the others in it")
+        raise RuntimeError("process 0 does this for all, so it cannot wait for the others in run_on_first")
 
 
 def print_on_first(text: str) -> None:
@@ -226,28 +221,28 @@ def require_single_process(what: str) -> None:
       InputError: it has several, and `what` is for one.
     """
     if process_count() > 1:
-        raise InputError(f"{what} runs in one process, and this run has {process_count()}; start one of it.")
+        raise InputError(f"{what} runs in one process, and this run has {process_count()}; start one process.")
 
 
 def own_items(items: int) -> range:
-    """The pieces of work that this process does, of so many: every `process_count()`-th.
+    """The indices, of `items` items, that this process works on: every `process_count()`-th.
 
-    Neither a piece nor its result may depend on the number of processes.
+    What an item is, and its result, must not depend on the number of processes.
     """
     return range(process_index(), items, process_count())
 
 
 @contextmanager
 def preemption_notice() -> Iterator[Callable[[], bool]]:
-    """While it lasts, SIGTERM does not end this process: the function it gives says whether to make room now.
+    """Catches SIGTERM inside the block, and yields a function that returns whether to stop now.
 
-    Every process must call that function equally often. It says yes at the same call everywhere, soon after any of
-    the processes had SIGTERM, or what else JAX takes for a notice.
+    Every process must call that function equally often. It returns True at the same call in all of them, soon after
+    any process received SIGTERM or another preemption notice that JAX knows.
     """
     if jax.distributed.is_initialized():
         before = _c.signal(signal.SIGTERM, _jax_on_sigterm)
         try:
-            # JAX agrees on a number that no process has reached yet, so numbers rise for all of a process' life.
+            # JAX agrees on a call number that no process has reached yet, so numbers never restart within a process.
             yield lambda: multihost_utils.reached_preemption_sync_point(next(_notice_calls))
         finally:
             _c.signal(signal.SIGTERM, before)
@@ -264,10 +259,10 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
 
 
 def exit_process(code: int, *, patience: float = _PATIENCE) -> None:
-    """Ends this process with an exit code, though the others may be waiting for it.
+    """Ends this process with an exit code, even while the others wait for it.
 
-    Leaving JAX's runtime properly waits for all processes. Where all fail alike that takes a moment; a process that
-    fails alone leaves without, after `patience` seconds, and so takes the others down.
+    A proper shutdown of JAX's runtime waits for all processes: a moment if all fail alike. A process that fails alone
+    exits after `patience` seconds without it, which ends the others too.
     """
     if not jax.distributed.is_initialized():
         sys.exit(code)
@@ -285,7 +280,7 @@ def exit_process(code: int, *, patience: float = _PATIENCE) -> None:
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether an error says that another process of the run is gone, and nothing is wrong with this one."""
+    """Whether an error was caused by the end of another process of the run."""
     if isinstance(error, PeerFailed):
         return True
     signs = ("gloo", "connection", "coordination service", "heartbeat", "another task", "unavailable", "nccl")

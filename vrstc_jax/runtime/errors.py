@@ -4,8 +4,8 @@
 class InputError(ValueError):
     """The user gave something that cannot be used.
 
-    The message is one line: what was wrong, what was got, and what would do. The command line prints it
-    as it is and exits with code 2; a traceback would say nothing more.
+    The message is one line: what is wrong, what was given, and what would work. The command line prints it without a
+    traceback and exits with code 2.
     """
 
 
@@ -14,10 +14,10 @@ class TrainingDiverged(RuntimeError):
 
 
 class Preempted(BaseException):
-    """The run was asked to make room, and can be continued; a training has written a checkpoint.
+    """The run was asked to end so that another can have the machine; training has written a checkpoint.
 
-    The command line exits with code 75 (EX_TEMPFAIL of sysexits.h: try again), by which launchers know it. Not an
-    `Exception`, like `KeyboardInterrupt`: code that handles errors must not handle it.
+    The command line exits with code 75 (EX_TEMPFAIL of sysexits.h: try again), by which launchers recognise it. Like
+    `KeyboardInterrupt` it is no `Exception`, so that code that handles errors does not catch it.
 
     Attributes:
       together: all processes of the run raise this in the same step, so that they can wait for each other.

@@ -15,15 +15,15 @@ from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 
 def run_as_command(work: Callable[[], object]) -> None:
     """Calls `work`. On failure exits with 2 (bad input), 1 (training diverged, or another process of the run is gone),
-    75 (preempted: the same command goes on) or 130 (interrupted); other errors are raised.
+    75 (preempted: the same command continues the run) or 130 (interrupted); other errors are raised.
 
-    With several processes, one that fails does not leave the others waiting for it.
+    With several processes, one that fails ends without leaving the others waiting for it.
     """
     before, patience = signal.getsignal(signal.SIGTERM), 5.0
     try:
         work()
         return
-    except TrainingDiverged as error:  # all processes alike, which can wait for each other
+    except TrainingDiverged as error:  # raised by all processes in the same step, so they can wait for each other
         sys.exit(_complain(error, 1))
     except Preempted as error:
         code = _complain(error, 75)
@@ -65,9 +65,9 @@ def is_first_process() -> bool:
 
 
 def start_jax() -> None:
-    """Connects the processes of a run (`distributed.initialize`), keeps compiled programs for the next start, and has
-    SIGTERM end the command as preempted, wherever it is: completed work is kept. Training catches SIGTERM itself
-    (`distributed.preemption_notice`).
+    """Connects the processes of a run, enables the compilation cache, and makes SIGTERM raise `Preempted`.
+
+    Training catches SIGTERM itself, to write a checkpoint first (`distributed.preemption_notice`).
     """
     from vrstc_jax.runtime import distributed
     from vrstc_jax.runtime.compilation_cache import enable_compilation_cache
@@ -85,8 +85,8 @@ def _preempted(*_: object) -> None:
 def start_jax_for_training(batches: Iterable[int]) -> None:
     """Starts JAX for training (`start_jax`).
 
-    On CPU it shares a batch between as many devices as there are cores and it divides by: one device leaves cores idle
-    in the small convolutions. JAX_NUM_CPU_DEVICES takes precedence.
+    On CPU, sets the number of devices to the greatest common divisor of the batches and the cores: one device leaves
+    cores idle in small convolutions. JAX_NUM_CPU_DEVICES takes precedence.
 
     Args:
       batches: rows of each training's global batch.
@@ -102,13 +102,13 @@ def start_jax_for_training(batches: Iterable[int]) -> None:
     shares = list(batches)
     if distributed.rank_is_given():
         shares = [distributed.rows_per_process(batch) for batch in shares]
-    # Else the number of processes is known only when devices have started. Devices that a process' rows do not divide
-    # by stay idle, so dividing the whole batch does no harm.
+    # Otherwise the number of processes is known only after devices have started. Devices that do not divide a process'
+    # rows stay idle, so the divisor of the whole batch does no harm.
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with suppress(RuntimeError):  # JAX has been used already, and its devices are set
             jax.config.update("jax_num_cpu_devices", math.gcd(*shares, os.cpu_count() or 1))
     if not distributed.rank_is_given():
-        for batch in shares:  # all are checked now, not when the last of several trainings begins
+        for batch in shares:  # check all batches now, not when the last of several trainings begins
             distributed.rows_per_process(batch)
 
 

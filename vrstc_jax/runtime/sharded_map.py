@@ -1,7 +1,7 @@
-"""A function mapped over tracklets, divided between the processes of a run, and resumed where it stopped.
+"""A function mapped over tracklets, divided between the processes of a run, and resumable.
 
-Tracklets are divided into shards by their lengths alone, and each shard is one file. So the results are the same
-whatever the number of processes, and a shard whose file exists is not computed again.
+Shards depend on the tracklets' lengths alone, and each shard is one file. So results do not depend on the number of
+processes, and a shard whose file exists is not computed again.
 """
 
 import io
@@ -51,29 +51,26 @@ def by_shards(path: str | PathLike, lengths: Sequence[int], make: Callable[[rang
     """
     path = as_path(path)
     parts, shards = path.with_name(f".{path.stem}.parts"), bounds(lengths, frames=frames)
+    part_of = [parts / f"{number:05}.npz" for number in range(len(shards))]
 
     def is_whole() -> bool:
         if path.exists():
-            remove(parts)  # of a process that was killed just before its end
+            remove(parts)  # left by a process that was killed between writing `path` and removing them
             return True
         parts.mkdir(parents=True, exist_ok=True)
         return False
 
     def join() -> None:
-        _save(path, [array for number in range(len(shards)) for array in read_arrays(_part(parts, number))])
+        _save(path, [array for part in part_of for array in read_arrays(part)])
         remove(parts)
 
     if not distributed.run_on_first(is_whole):
         for number in distributed.own_items(len(shards)):
-            if not _part(parts, number).exists():
-                _save(_part(parts, number), make(shards[number]))
+            if not part_of[number].exists():
+                _save(part_of[number], make(shards[number]))
         distributed.barrier("shards")
         distributed.run_on_first(join)
     return read_arrays(path)
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"{number:05}.npz"
 
 
 def _save(path: Path, arrays: Sequence[np.ndarray]) -> None:

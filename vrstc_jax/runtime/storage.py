@@ -26,7 +26,7 @@ def as_path(path: str | os.PathLike) -> Path:
     """The path as a `pathlib.Path`; in a bucket, as an epath, which has the same methods.
 
     Raises:
-      InputError: it is in a bucket of another kind, or what reads buckets is not installed.
+      InputError: it is in another kind of bucket than gs://, or the library that reads buckets is not installed.
     """
     if not is_remote(path):
         return Path(path)
@@ -62,7 +62,7 @@ def _url(path: str | os.PathLike) -> str:
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file: under a temporary name, always the same beside it, which is then renamed; in a bucket at once.
+    """Writes a file whole or not at all: under a fixed temporary name beside it, then renamed; in a bucket directly.
 
     Raises:
       OSError: it cannot be written, on a file system.
@@ -116,7 +116,7 @@ def entries(directory: str | os.PathLike) -> list[Path]:
 
 
 def upload(directory: Path, target: str | os.PathLike, *, last: str) -> None:
-    """Copies a folder into a bucket, the file called `last` after all others: with it the copy is whole."""
+    """Copies a folder into a bucket, the file called `last` after all others: its presence marks the copy as whole."""
     files = sorted(file for file in directory.rglob("*") if file.is_file())
     for file in sorted(files, key=lambda file: file.name == last):
         with file.open("rb") as source, (as_path(target) / file.relative_to(directory)).open("wb") as copy:
@@ -125,7 +125,7 @@ def upload(directory: Path, target: str | os.PathLike, *, last: str) -> None:
 
 @contextmanager
 def local_file(path: str | os.PathLike) -> Iterator[Path]:
-    """The file itself, or a temporary copy of one in a bucket, for libraries that read local files alone."""
+    """Yields the file, or a temporary copy of one in a bucket, for libraries that read only local files."""
     path = as_path(path)
     if not is_remote(path):
         yield path
@@ -141,7 +141,7 @@ def local_file(path: str | os.PathLike) -> Iterator[Path]:
 def require_writable_directory(path: str | os.PathLike) -> None:
     """Creates a directory where it is missing, and checks that a file can be written in it.
 
-    A file is really written: permissions alone say little to root, or on a read-only file system.
+    Writes a temporary file: permission bits say nothing for root, or on a read-only file system.
 
     Raises:
       InputError: it cannot be created, is a file, or cannot be written in.

@@ -1,4 +1,4 @@
-"""A directory in which one job works: claimed by what the job is, and filled with results that are each made once."""
+"""A job's work directory: a record that identifies the job, and results, each computed only if it is missing."""
 
 import json
 import shutil
@@ -21,9 +21,9 @@ class Workdir:
 
     Attributes:
       path: the directory.
-      record: name of the JSON file in it that identifies the job.
-      holds: what the directory of another job holds, for the error, such as 'the results of another run'.
-      report: called with one line for each labelled result: made now, or made before.
+      record: name of the JSON file that identifies the job.
+      holds: completes the error '… holds' for a directory of another job, such as 'the results of another run'.
+      report: called with one line for each labelled result: computed now, or already done.
     """
 
     path: Path
@@ -36,17 +36,17 @@ class Workdir:
 
     def claim(self, identity: Mapping[str, Any], *, complete: Callable[[dict], dict] = dict,
               shared: bool = False) -> None:
-        """Records what is done in the directory, or checks that the record there says the same.
+        """Writes the record of the job, or checks that an existing record is equal.
 
         One process calls it (see `distributed.run_on_first`).
 
         Args:
           identity: all that the results depend on, as JSON takes it.
           complete: fills in the fields that a record of an earlier version lacks; applied to both records.
-          shared: whether other files may be in the directory before it is claimed.
+          shared: whether the directory may contain other files before it is claimed.
 
         Raises:
-          InputError: the directory cannot be written, belongs to another job, or has files of nobody's job.
+          InputError: the directory cannot be written, belongs to another job, or has files but no record.
         """
         require_writable_directory(self.path)
         record = self.path / self.record
@@ -55,7 +55,7 @@ class Workdir:
                 raise InputError(f"{self.path}: holds {self.holds} (see its {self.record}); remove it, or choose "
                                  "another directory.")
             return
-        # A process killed while it wrote the record leaves the temporary file.
+        # A process that is killed while it writes the record leaves this temporary file.
         if not shared and any(entry.name != f".{record.name}.partial" for entry in entries(self.path)):
             raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; give an empty or a "
                              "new directory.")
@@ -64,12 +64,12 @@ class Workdir:
     def get_or_make(self, name: str, make: Callable[[], Any], *, load: Callable[[Path], T],
                     save: Callable[[Path, Any], Any] | None = None,
                     exists: Callable[[Path], bool] = lambda path: path.exists(), label: str = "") -> T:
-        """The result in `name`, made first if it is absent. Every process of the run calls it.
+        """Loads the result in `name`, computing and saving it first if it is absent. Every process of a run calls it.
 
         Args:
-          make: called by every process; what it returns is saved by process 0.
+          make: called by every process; process 0 saves what it returns.
           load: reads the result; called by every process.
-          save: writes the result; None: `make` leaves it itself.
+          save: writes the result; None: `make` writes it.
           exists: whether the result is whole.
           label: what to call the result in the report; '' reports nothing.
         """
@@ -85,7 +85,7 @@ class Workdir:
         return load(path)
 
     def discard(self, name: str, *, last: str = "") -> None:
-        """Removes a result so that, if the process is killed meanwhile, no half of it passes for the whole.
+        """Removes a result; if the process is killed meanwhile, no half of it is taken for the whole.
 
         Args:
           last: in a bucket, where nothing can be renamed, the file of a folder that is removed first: without it the
@@ -104,7 +104,7 @@ class Workdir:
             path.unlink(missing_ok=True)
 
     def clean(self) -> None:
-        """Removes what a process left that was killed in `discard`."""
+        """Removes what a process that was killed in `discard` left."""
         for entry in entries(self.path):
             if entry.name.startswith(".") and entry.name.endswith(".removed"):
                 remove(entry)

@@ -5,14 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, write_set
 from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.plan import Plan
-from vrstc_jax.inference.results_folder import ResultsFolder
+from vrstc_jax.inference.results_folder import ResultsFolder, require_names
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.recipes.complete import model_identity
+from vrstc_jax.recipes.complete import complete_each, model_identity
 from vrstc_jax.recipes.five_steps.locating import Located
 from vrstc_jax.recipes.five_steps.options import Options
 from vrstc_jax.runtime import distributed
@@ -29,21 +27,14 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
     work = as_path(work)
     frames, details = f"{name}_frames", f"{name}_details"
     folders = _folders(work / frames, work / details, model_identity(model) | {"hidden": options.hidden}, sets)
-    completer = Completer(model)
-    own = {split: distributed.own_items(len(data.tracklets)) for split, data in sets.items()}
-    total = sum(len(sets[split].tracklets[index]) for split, indices in own.items() for index in indices)
-    with tqdm(total=total, desc="completing", unit="frame", dynamic_ncols=True,
-              disable=not distributed.is_first()) as bar:
-        for split, data in sets.items():
-            folder = folders[split]
-            folder.require_names(data.tracklets)
-            for index in own[split]:
-                tracklet = data.tracklets[index]
-                if not folder.has(tracklet):
-                    plan = (completer.plan(tracklet) if options.hidden == "given"
-                            else Plan.from_scores(found.scores[split][index], model.tau))
-                    folder.write(tracklet, plan, completer.stream(tracklet, plan))
-                bar.update(len(tracklet))
+    jobs = []
+    for split, data in sets.items():
+        require_names(data.tracklets)
+        for index in distributed.own_items(len(data.tracklets)):
+            # Step 2's scores are reused, so that nothing is located twice.
+            plan = None if options.hidden == "given" else Plan.from_scores(found.scores[split][index], model.tau)
+            jobs.append((folders[split], data.tracklets[index], plan))
+    complete_each(Completer(model), jobs)
     for folder in folders.values():
         folder.finish()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set
 from vrstc_jax.evaluation import retrieval
-from vrstc_jax.inference.results_folder import RESERVED
+from vrstc_jax.inference.results_folder import require_names
 from vrstc_jax.recipes.five_steps.options import Options
 from vrstc_jax.recipes.five_steps.ranking import tracklets_to_rank
 from vrstc_jax.runtime.errors import InputError
@@ -38,10 +38,8 @@ def require_trainable(sets: Mapping[str, TrackletSet], options: Options = Option
                          "neighbour to complete from; give longer ones.")
     retrieval.require_rankable(*tracklets_to_rank(sets, options))
     for split, data in sets.items():
+        require_names(data.tracklets, split=split)
         for tracklet in data.tracklets:
-            if Path(tracklet.name).parts[0] in RESERVED:
-                raise InputError(f"tracklet {tracklet.name} of {split}: its folder has the name of one that "
-                                 f"completing needs ({', '.join(RESERVED)}); rename it.")
             if options.hidden == "given" and tracklet.masks is None:
                 raise InputError(f"tracklet {tracklet.name} of {split}: has no masks that say what is hidden; let "
                                  "step 2 locate it (hidden='located').")

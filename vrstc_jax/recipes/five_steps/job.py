@@ -9,12 +9,12 @@ from typing import Any
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.tracklet_set import INFO_FILE, TrackletSet, is_complete
-from vrstc_jax.models.model_file import ReidModel
+from vrstc_jax.models.model_file import ReidModel, load_model, load_reid, save_model, save_reid
 from vrstc_jax.recipes.five_steps.completing import complete_sets
 from vrstc_jax.recipes.five_steps.data import read_splits, require_trainable
 from vrstc_jax.recipes.five_steps.locating import locate, read_located
-from vrstc_jax.recipes.five_steps.networks import final_network, first_network, generators, kept_model, kept_reid
-from vrstc_jax.recipes.five_steps.options import STEPS, Options, claim
+from vrstc_jax.recipes.five_steps.networks import final_network, first_network, generators
+from vrstc_jax.recipes.five_steps.options import STEPS, Options, complete_record
 from vrstc_jax.recipes.five_steps.ranking import rank_sets
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
@@ -64,8 +64,8 @@ def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], No
     start_from = None if backbone is None or done else backbone()
 
     def take() -> None:
-        claim(folder.path, {"config": configs.to_dict(config), "options": dataclasses.asdict(options),
-                            "inputs": dict(inputs or {})})
+        folder.claim({"config": configs.to_dict(config), "options": dataclasses.asdict(options),
+                      "inputs": dict(inputs or {})}, complete=complete_record)
         _clean(folder, options)
         if start is not None and not _going_on(folder, start):
             _begin_again(folder, start, write)
@@ -98,12 +98,14 @@ def _take(folder: Workdir, raw: Mapping[str, TrackletSet], config: configs.Confi
           start_from: dict[str, Any] | None) -> None:
     """Steps 1 to 5."""
     work = folder.path
-    first = kept_reid(work / "reid.safetensors", lambda: first_network(
-        raw["train"], config.first_reid, work / "reid", command=command, start_from=start_from), label="reid")
+    first = folder.get_or_make("reid.safetensors", lambda: first_network(
+        raw["train"], config.first_reid, work / "reid", command=command, start_from=start_from),
+        save=save_reid, load=load_reid, label="reid")
     found = folder.get_or_make("locating.json", lambda: locate(raw, config, first, work),
                                load=lambda path: read_located(path.parent), label="locate")
-    model = kept_model(work / "model.safetensors", lambda: generators(
-        raw["train"], config, first, found, work / "stcnet", options=options, command=command), label="stcnet")
+    model = folder.get_or_make("model.safetensors", lambda: generators(
+        raw["train"], config, first, found, work / "stcnet", options=options, command=command),
+        save=save_model, load=load_model, label="stcnet")
     completed = folder.get_or_make("completed", lambda: complete_sets(raw, model, found, work, options=options),
                                    load=read_splits, exists=is_complete, label="complete")
 

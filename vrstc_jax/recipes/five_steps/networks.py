@@ -1,7 +1,7 @@
 """The trainings: the first re-ID network (step 1), STCnet (step 3) and the final re-ID networks (step 5)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet
-from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
+from vrstc_jax.models.model_file import Model, ReidModel, load_reid, save_reid
 from vrstc_jax.recipes.fit import clean_frames, identities_of
 from vrstc_jax.recipes.five_steps.locating import Located
 from vrstc_jax.recipes.five_steps.options import Options
@@ -19,16 +19,6 @@ from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training.metrics_log import curves
 from vrstc_jax.training.reid import train_reid
 from vrstc_jax.training.stcnet import train_stcnet
-
-
-def kept_reid(path: Path, make: Callable[[], ReidModel], *, label: str = "") -> ReidModel:
-    """The re-ID network in a file, made first and saved where the file is absent (`Workdir.get_or_make`)."""
-    return Workdir(path.parent).get_or_make(path.name, make, save=save_reid, load=load_reid, label=label)
-
-
-def kept_model(path: Path, make: Callable[[], Model], *, label: str = "") -> Model:
-    """As `kept_reid`, of a whole model."""
-    return Workdir(path.parent).get_or_make(path.name, make, save=save_model, load=load_model, label=label)
 
 
 def first_network(train: TrackletSet, task: configs.ReidTask, directory: str | PathLike, *,
@@ -79,8 +69,9 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
                   name: str = "final network") -> ReidModel:
     """Step 5's network, trained and kept in `directory`.safetensors."""
     begin = backbone_of(first.variables) if config.final_from_first else start_from
-    return kept_reid(directory.with_name(f"{directory.name}.safetensors"), lambda: first_network(
-        train, config.final_reid, directory, start_from=begin, command=command, name=name))
+    return Workdir(directory.parent).get_or_make(f"{directory.name}.safetensors", lambda: first_network(
+        train, config.final_reid, directory, start_from=begin, command=command, name=name),
+        save=save_reid, load=load_reid)
 
 
 def backbone_of(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any, Literal
 
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import as_path
-from vrstc_jax.runtime.workdir import Workdir, completed
+from vrstc_jax.runtime.workdir import completed
 
 STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
 
@@ -46,29 +44,20 @@ class Options:
             raise InputError(f"hidden must be 'located' or 'given'. Got {self.hidden!r}.")
 
 
-def claim(work: str | PathLike, experiment: Mapping[str, Any]) -> None:
-    """Records an experiment in its work directory, or checks that it is the same as the one recorded there.
-
-    One process calls it (see `distributed.run_on_first`).
-
-    Raises:
-      InputError: the directory is another experiment's, has other files, or cannot be written.
-    """
-    Workdir(as_path(work)).claim(experiment, complete=_complete_record)
-
-
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The fields in which two experiments, as `claim` records them, differ."""
-    first, second = completed(one, _complete_record), completed(other, _complete_record)
+    """The fields in which the records of two experiments differ."""
+    first, second = completed(one, complete_record), completed(other, complete_record)
     return [name for name in first | second if first.get(name) != second.get(name)]
 
 
-def _complete_record(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the fields that an earlier version did not have; their defaults are what it did."""
-    known = {"config": configs.with_defaults,
-             "options": lambda values: dataclasses.asdict(Options(**values))}
+def complete_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Fills in the fields that a record of an earlier version lacks, for `Workdir.claim`.
+
+    The default of each such field is what the earlier version did.
+    """
+    known = {"config": configs.with_defaults, "options": lambda values: dataclasses.asdict(Options(**values))}
     whole = dict(record)
     for name in known.keys() & whole.keys():
-        with suppress(InputError, TypeError):  # of a later version: it stays as it is, and differs
+        with suppress(InputError, TypeError):  # a later version's record stays as it is, so that it differs
             whole[name] = known[name](whole[name])
     return whole
