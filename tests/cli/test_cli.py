@@ -77,8 +77,7 @@ class Material:
                         top, left, height = 4 + number % 3, 5 + 30 * k, 44 + number % 2
                         picture[top:top + 44, left:left + 20] = figure(number, 44, 20, seed=k)
                         self.rows.append((track, number, left, top, 20, height))
-                        write_png(self.crop_masks / f"{track}/{number:06d}.png",
-                                  mask[top:top + height, left:left + 20])
+                        write_png(self.crop_masks / f"{track}/{number:06d}.png", mask[top:top + height, left:left + 20])
                 picture[mask] = (200, 30, 30)
                 write_png(self.picture_masks / f"{number:06d}.png", mask)
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")))
@@ -334,11 +333,9 @@ class TestCompleteFolder:
             clean = [all(s >= material.tau for s in row["scores"]) for row in rows]
             for i, row in enumerate(rows):
                 mask = read_mask(output / "masks" / name / f"{row['frame']}.png")
-                np.testing.assert_array_equal(mask,
-                                              bands_mask(np.array(row["scores"]) < material.tau, *mask.shape))
+                np.testing.assert_array_equal(mask, bands_mask(np.array(row["scores"]) < material.tau, *mask.shape))
                 assert row["hidden"] == pytest.approx(mask.mean(), abs=1e-4)
-                before, after = ([j for j in range(count) if clean[j] and (j < i if k == 0 else j > i)]
-                                 for k in (0, 1))
+                before, after = ([j for j in range(count) if clean[j] and (j < i if k == 0 else j > i)] for k in (0, 1))
                 expected = [f"f{before[-1] + 8}" if before else None, f"f{after[0] + 8}" if after else None]
                 assert row["sources"] == (expected if row["how"] == "stcnet" else [None, None])
                 assert row["how"] == ("visible" if clean[i] else "left" if mask.all() else "stcnet")
@@ -437,8 +434,7 @@ class TestCompleteVideo:
         """Tracks of all videos are numbered alike: a track's name says nothing of whose frames they are."""
         status = material.video.stat()
         own = [str(material.video), status.st_size, int(status.st_mtime)]
-        for number, (frame, source) in enumerate([
-                ("000010", own), ("000010", ["/other.mp4", 1, 2]), ("000900", own)]):
+        for number, (frame, source) in enumerate([("000010", own), ("000010", ["/other.mp4", 1, 2]), ("000900", own)]):
             save_model(tmp_path / f"{number}.model", dataclasses.replace(load_model(material.model), provenance={
                 "held_out": {"3": [[frame]]}, "inputs": {"input": source}}))
             material.run("complete {video} --boxes {boxes} "
@@ -481,8 +477,7 @@ class TestOddTracklets:
                 write_png(tmp_path / f"masks/{name}/{i}.png", box_mask(40, 20, share) & bool(share))
         material.run("complete {tmp}/in --masks {tmp}/masks --model {model} --output {tmp}/out", tmp_path)
         hows = {name: {row["how"] for row in read_results(tmp_path / "out", name)} for name in kinds}
-        assert hows == {"one": {"spatial"}, "spatial": {"spatial"}, "left": {"left"},
-                        "fine": {"visible", "stcnet"}}
+        assert hows == {"one": {"spatial"}, "spatial": {"spatial"}, "left": {"left"}, "fine": {"visible", "stcnet"}}
         report = (tmp_path / "out/report.html").read_text()
         assert "Tracklet one: None of its frames is free" in report
         assert "Tracklet spatial: None of its frames is free" in report
@@ -566,8 +561,7 @@ class TestJudge:
         assert list(metrics["judge"]) == list(rows) == METHODS
         for method, scores in metrics["judge"].items():
             assert {"l1", "psnr", "ssim"} <= set(scores)
-            assert rows[method] == [f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}",
-                                    "10"]
+            assert rows[method] == [f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}", "10"]
         # Frames 6 to 10 are hidden at once, and by masks 4 and 5: what is left to see begins at 3 and at 11.
         assert {d: s["copy"]["frames"] for d, s in metrics["judge_by_distance"].items()} == {
             "1": 2, "2": 2, "3": 4, "4": 2}

@@ -107,8 +107,7 @@ class TestFit:
                 expected.setdefault(f"t{k}", []).append([f"{i:03d}" for i in range(*run)])
         assert watched.model.provenance["held_out"] == expected
         assert "t0" in expected and "t1" not in expected  # something hides t1 there
-        held_out = {(int(name[1:]), int(frame)) for name, runs in expected.items() for run in runs
-                    for frame in run}
+        held_out = {(int(name[1:]), int(frame)) for name, runs in expected.items() for run in runs for frame in run}
         # The re-ID network comes before locating, when it is not known yet which candidates are clean.
         assert not watched.reads["re-ID network"] & {(k, i) for k, run in candidates for i in range(*run)}
         assert not watched.reads["STCnet"] & held_out
@@ -201,8 +200,7 @@ class TestCommand:
 
     def lines(self, place):
         found = [metrics_log.read_metrics(place / "m.safetensors.work" / name) for name in ("reid", "stcnet")]
-        return [[{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
-                for lines in found]
+        return [[{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines] for lines in found]
 
     def interrupt(self, vrstc, crops, uninterrupted, moments):
         place, model, lines = uninterrupted
@@ -249,8 +247,7 @@ class TestCommand:
                     "discriminator_local", "identity", "psnr_spatial", "psnr_stcnet"}, True)):
             assert all(keys <= line.keys() for line in of_network)
             for key in keys:
-                assert model.provenance["curves"][name][key] == [[line["step"], line[key]]
-                                                                 for line in of_network]
+                assert model.provenance["curves"][name][key] == [[line["step"], line[key]] for line in of_network]
             files = (place / "m.safetensors.work" / folder).glob("events.out.tfevents.*")
             events = b"".join(file.read_bytes() for file in files)
             assert all(key.encode() in events for key in keys)

@@ -176,8 +176,7 @@ class TestAWholeRun:
         completed = read_splits(done.work / "completed")
         for split in ("query", "gallery"):
             for field in ("name", "person", "camera"):
-                assert arrays[f"{split}_{field}s"].tolist() == [
-                    getattr(t, field) for t in completed[split].tracklets]
+                assert arrays[f"{split}_{field}s"].tolist() == [getattr(t, field) for t in completed[split].tracklets]
         assert "official" not in done.results and "other_gallery" not in done.results
 
     def test_tau_and_how_good_locating_is(self, done):
