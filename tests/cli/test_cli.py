@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -96,13 +97,19 @@ class Material:
         for track, number, left, top, width, height in sorted(self.rows):
             yield f"{track}/{number:06d}.png", pictures[number - 1][top:top + height, left:left + width]
 
-    def arguments(self, line, tmp):
-        """The words of a command, with paths for {tmp}, {folder}, {model} and the other names above."""
-        return [word.format(tmp=tmp, **vars(self)) for word in line.split()]
-
     def run(self, line, tmp, *, code=0, **options):
-        done = self.vrstc(*self.arguments(line, tmp), **options)
+        """Runs a command, with paths for {tmp}, {folder}, {model} and the other names above."""
+        done = self.vrstc(*(word.format(tmp=tmp, **vars(self)) for word in line.split()), **options)
         assert done.code == code, (line, done)
+        return done
+
+    def run_without_effect(self, line, tmp, **options):
+        """Runs a command that must leave everything in the folder `tmp` as it is."""
+        before = tree(tmp)
+        done = self.run(line, tmp, **options)
+        left = tree(tmp)
+        assert left.keys() == before.keys(), sorted(left.keys() ^ before.keys())
+        assert left == before
         return done
 
 
@@ -161,16 +168,12 @@ class Refusals:
 
     def __call__(self, line, *parts):
         """Expects one line with all `parts`, which name paths as `line` does."""
-        before = tree(self.tmp)
-        done = self.material.run(line, self.tmp, code=2)
+        done = self.material.run_without_effect(line, self.tmp, code=2)
         assert done.out == "", done.out
         message, = done.err.splitlines()
         assert message.startswith("vrstc: ") and "Error" not in message.split()[1], message
         for part in parts:
             assert str(part).format(tmp=self.tmp, **vars(self.material)) in message, (part, message)
-        left = tree(self.tmp)
-        assert left.keys() == before.keys(), sorted(left.keys() ^ before.keys())
-        assert left == before
 
     def all(self, source, *parts, commands=tuple(FOOTAGE)):
         """The same of every command that reads footage."""
@@ -335,35 +338,28 @@ class TestCompleteFolder:
                 mask = read_mask(output / "masks" / name / f"{row['frame']}.png")
                 np.testing.assert_array_equal(mask, bands_mask(np.array(row["scores"]) < material.tau, *mask.shape))
                 assert row["hidden"] == pytest.approx(mask.mean(), abs=1e-4)
-                before, after = ([j for j in range(count) if clean[j] and (j < i if k == 0 else j > i)] for k in (0, 1))
-                expected = [f"f{before[-1] + 8}" if before else None, f"f{after[0] + 8}" if after else None]
+                before, after = ([f"f{j + 8}" for j in span if clean[j]] for span in (range(i), range(i + 1, count)))
+                expected = [before[-1] if before else None, after[0] if after else None]
                 assert row["sources"] == (expected if row["how"] == "stcnet" else [None, None])
                 assert row["how"] == ("visible" if clean[i] else "left" if mask.all() else "stcnet")
 
     def test_metrics_and_report(self, output, material):
         metrics = json.loads((output / "metrics.json").read_text())
         assert metrics["tracklets"] == 3 and metrics["frames"] == 35 and metrics["tau"] == material.tau
-        counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
-        for name in material.FOLDER:
-            for row in read_results(output, name):
-                counts[row["how"]] += 1
-        assert metrics["frames_by_how"] == counts
+        counts = Counter(row["how"] for name in material.FOLDER for row in read_results(output, name))
+        assert metrics["frames_by_how"] == {how: counts[how] for how in ("visible", "stcnet", "spatial", "left")}
         report = (output / "report.html").read_text()
         assert all(text in report for text in ("Completions", "Where attention looked", str(material.folder)))
 
     def test_again_gives_the_same(self, output, material):
-        before = tree(output)
-        material.run(self.COMMAND, output.parent)
-        assert tree(output) == before
+        material.run_without_effect(self.COMMAND, output.parent)
 
     def test_another_run_is_refused_and_harms_nothing(self, output, material):
-        before = tree(output)
         save_model(output.parent / "other", random_model(seed=1))
         for arguments in ("{folder} --model {tmp}/other", "{folder} --masks {folder_masks} --model {model}",
                           "{video} --boxes {boxes} --model {model}"):
-            done = material.run(f"complete {arguments} --output {{tmp}}/out", output.parent, code=2)
+            done = material.run_without_effect(f"complete {arguments} --output {{tmp}}/out", output.parent, code=2)
             assert str(output) in done.err and len(done.err.splitlines()) == 1
-            assert tree(output) == before
 
     def test_as_a_data_set_too(self, masked, refused, material):
         stored = read_set(masked / "set").tracklets
@@ -426,9 +422,7 @@ class TestCompleteVideo:
         assert min(changed) > 20
 
     def test_again_gives_the_same(self, output, material):
-        before = tree(output.parent)
-        material.run(self.COMMAND, output.parent)
-        assert tree(output.parent) == before
+        material.run_without_effect(self.COMMAND, output.parent)
 
     def test_a_model_fitted_with_held_out_runs_to_other_footage(self, material, tmp_path):
         """Tracks of all videos are numbered alike: a track's name says nothing of whose frames they are."""
@@ -469,10 +463,9 @@ class TestOddTracklets:
     """Warnings in the report and exit 0."""
 
     def test_in_a_folder(self, material, tmp_path):
-        kinds = {"one": 1, "spatial": 4, "left": 3, "fine": 5}
-        for name, count in kinds.items():
-            for i in range(count):
-                share = {"one": 0.5, "spatial": 0.5, "left": 1, "fine": 0.5 if i == 2 else 0}[name]
+        kinds = {"one": [0.5], "spatial": [0.5] * 4, "left": [1] * 3, "fine": [0, 0, 0.5, 0, 0]}  # what is hidden
+        for name, shares in kinds.items():
+            for i, share in enumerate(shares):
                 write_png(tmp_path / f"in/{name}/{i}.png", figure(i))
                 write_png(tmp_path / f"masks/{name}/{i}.png", box_mask(40, 20, share) & bool(share))
         material.run("complete {tmp}/in --masks {tmp}/masks --model {model} --output {tmp}/out", tmp_path)
