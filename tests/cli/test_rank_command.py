@@ -23,8 +23,7 @@ def gallery(tmp_path_factory):
     place = tmp_path_factory.mktemp("gallery")
     for name in NAMES:
         person, camera, number = name.split("/")
-        frames = figures(3, seed=ord(person))
-        for i, frame in enumerate(frames):
+        for i, frame in enumerate(figures(3, seed=ord(person))):
             shade = {"c1": 1.0, "c2": 0.8}[camera] - 0.01 * int(number[1])
             write_png(place / "frames" / name / f"{i:06d}.png", (frame * shade).astype(np.uint8))
     save_model(place / "model.safetensors", random_model())
@@ -32,12 +31,21 @@ def gallery(tmp_path_factory):
 
 
 def rank(gallery, capsys, *arguments):
+    """(the words of each line, stderr)"""
     main(["rank", str(gallery / "frames"), "--model", str(gallery / "model.safetensors"), *map(str, arguments)])
-    return [line.split() for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr()
+    return [line.split() for line in said.out.splitlines()], said.err
+
+
+def refused(gallery, capsys, *arguments):
+    with pytest.raises(SystemExit) as raised:
+        rank(gallery, capsys, *arguments)
+    assert raised.value.code == 2
+    return capsys.readouterr().err.splitlines()
 
 
 def test_the_nearest_come_first_without_the_query_s_own_camera(gallery, capsys, tmp_path):
-    *lines, last = rank(gallery, capsys, "--query", "a/c1/t1", "--output", tmp_path / "found.png")
+    (*lines, last), _ = rank(gallery, capsys, "--query", "a/c1/t1", "--output", tmp_path / "found.png")
     model = random_model()
     tracklets = {t.name: t for t in read_folder(gallery / "frames")}
     features = tracklet_features(ReidModel(model.config.reid, model.reid, model.identities),
@@ -53,7 +61,7 @@ def test_the_nearest_come_first_without_the_query_s_own_camera(gallery, capsys, 
 
 def test_a_folder_of_frames_is_a_query_of_whom_nothing_is_known(gallery, capsys, tmp_path):
     shutil.copytree(gallery / "frames/b/c2/t1", tmp_path / "somebody")
-    lines = rank(gallery, capsys, "--query", tmp_path / "somebody", "--count", 4)
+    lines, _ = rank(gallery, capsys, "--query", tmp_path / "somebody", "--count", 4)
     assert lines[0][1] == "b/c2/t1" and float(lines[0][2]) == pytest.approx(0, abs=1e-4) and len(lines) == 4
 
 
@@ -67,35 +75,26 @@ def test_a_folder_of_the_gallery_does_not_find_itself(gallery, capsys, tmp_path,
     if way == "a link":
         (tmp_path / "link").symlink_to(place)
         place = tmp_path / "link"
-    by_name = rank(gallery, capsys, "--query", "a/c1/t1")
-    arguments = ["rank", str(gallery / "frames"), "--model", str(gallery / "model.safetensors"), "--query", str(place)]
-    main(arguments)
-    said = capsys.readouterr()
-    assert [line.split() for line in said.out.splitlines()] == by_name
+    by_name, _ = rank(gallery, capsys, "--query", "a/c1/t1")
+    lines, err = rank(gallery, capsys, "--query", place)
+    assert lines == by_name
     assert all(name != "a/c1/t1" for _, name, _ in by_name) and len(by_name) == 3
-    assert said.err.splitlines()[-1] == (f"vrstc: --query {place}: is the tracklet a/c1/t1 of the gallery, which is "
-                                         "left out of it")
+    assert err.splitlines()[-1] == (
+        f"vrstc: --query {place}: is the tracklet a/c1/t1 of the gallery, which is left out of it")
 
 
 @pytest.mark.parametrize("arguments, said", [
     (("--query", "nobody"), "nobody"), (("--query", "a/c1/t1", "--count", "0"), "--count"),
     (("--query", "a/c1/t1", "--output", "x.jpg"), "x.jpg")])
 def test_bad_input_is_one_line(gallery, capsys, arguments, said):
-    with pytest.raises(SystemExit) as raised:
-        rank(gallery, capsys, *arguments)
-    line, = capsys.readouterr().err.splitlines()
-    assert raised.value.code == 2 and said in line
+    line, = refused(gallery, capsys, *arguments)
+    assert said in line
 
 
 def test_a_gallery_of_one_has_nothing_to_rank(capsys, tmp_path):
     for i, frame in enumerate(figures(2)):
         write_png(tmp_path / "frames" / f"{i}.png", frame)
-    save_model(tmp_path / "m.safetensors", random_model())
-    with pytest.raises(SystemExit):
-        main(["rank", str(tmp_path / "frames"), "--pattern", "frame", "--query", "frames", "--model",
-              str(tmp_path / "m.safetensors")])
-    assert "gallery" in capsys.readouterr().err
-    with pytest.raises(SystemExit):  # nor by its folder, which is the gallery's
-        main(["rank", str(tmp_path / "frames"), "--query", str(tmp_path / "frames"), "--model",
-              str(tmp_path / "m.safetensors")])
-    assert "has no tracklet besides the query" in capsys.readouterr().err
+    save_model(tmp_path / "model.safetensors", random_model())
+    assert "gallery" in refused(tmp_path, capsys, "--pattern", "frame", "--query", "frames")[-1]
+    # Nor by its folder, which is the gallery's.
+    assert "has no tracklet besides the query" in refused(tmp_path, capsys, "--query", tmp_path / "frames")[-1]

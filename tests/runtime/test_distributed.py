@@ -7,11 +7,13 @@ import shutil
 import signal
 from types import SimpleNamespace
 from typing import NamedTuple
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
-from training_processes import Server
+from refusals import refused
+from training_processes import assert_heard, server  # noqa: F401
 
 from tools import kill_tally
 from vrstc_jax import config as configs
@@ -19,37 +21,39 @@ from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.cluster import may_be_in_cluster
 from vrstc_jax.runtime.compilation_cache import enable_compilation_cache
-from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.training.metrics_log import read_metrics
 
 SMOKE = configs.get("smoke")
 
 
+SLURM = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
+         "SLURM_LOCALID": "0"}
+
+
+def given(*values):
+    names = "VRSTC_COORDINATOR", "VRSTC_PROCESSES", "VRSTC_PROCESS"
+    return {name: value for name, value in zip(names, values) if value is not None}
+
+
+def initialize(**variables):
+    with mock.patch.dict(os.environ, variables):
+        distributed.initialize()
+
+
 class TestFinding:
     @pytest.fixture
-    def asked(self, monkeypatch):
-        """What JAX was asked to connect to; and nothing of this machine's own in the environment."""
-        calls = []
+    def connect(self, monkeypatch):
+        """In place of JAX's function; nothing of this machine's is in the environment."""
         for name in list(os.environ):
             if name.startswith(("VRSTC_", "SLURM_", "OMPI_", "TPU_", "MEGASCALE_", "KUBERNETES_", "JOB_")):
                 monkeypatch.delenv(name)
-        monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
         monkeypatch.setattr(distributed, "_rank", None)  # and afterwards again
-        return calls
+        with mock.patch.object(jax.distributed, "initialize") as connect:
+            yield connect
 
-    def given(self, monkeypatch, coordinator, processes, process):
-        for name, value in (("COORDINATOR", coordinator), ("PROCESSES", processes), ("PROCESS", process)):
-            if value is not None:
-                monkeypatch.setenv(f"VRSTC_{name}", value)
-
-    def under_slurm(self, monkeypatch):
-        for name, value in (("JOB_ID", "1"), ("STEP_NODELIST", "n[1-2]"), ("NTASKS", "2"), ("PROCID", "1"),
-                            ("LOCALID", "0")):
-            monkeypatch.setenv(f"SLURM_{name}", value)
-
-    def test_nothing_is_asked_for_on_a_plain_machine(self, asked):
-        distributed.initialize()
-        assert asked == [] and distributed.is_first()
+    def test_nothing_is_asked_for_on_a_plain_machine(self, connect):
+        initialize()
+        assert not connect.called and distributed.is_first()
         assert (distributed.process_index(), distributed.process_count()) == (0, 1)
         distributed.barrier("nobody else")
 
@@ -57,17 +61,15 @@ class TestFinding:
         {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"},  # in an allocation, not under srun
         {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
-        {"TPU_WORKER_HOSTNAMES": "localhost"}])
-    def test_nor_where_it_is_one_of_one(self, asked, monkeypatch, alone):
-        for name, value in alone.items():
-            monkeypatch.setenv(name, value)
-        distributed.initialize()
-        assert asked == []
+        {"TPU_WORKER_HOSTNAMES": "localhost"},
+        given("host:1", "1", "0")])
+    def test_nor_where_it_is_one_of_one(self, connect, alone):
+        initialize(**alone)
+        assert not connect.called
 
-    def test_a_cluster_is_left_to_jax(self, asked, monkeypatch):
-        self.under_slurm(monkeypatch)
-        distributed.initialize()
-        options, = asked
+    def test_a_cluster_is_left_to_jax(self, connect):
+        initialize(**SLURM)
+        options = connect.call_args.kwargs
         assert set(options) == {"heartbeat_timeout_seconds", "shutdown_timeout_seconds"}
         assert options["heartbeat_timeout_seconds"] <= 60
 
@@ -81,19 +83,13 @@ class TestFinding:
         assert may_be_in_cluster(variables, on_tpu=True) == several
         assert not may_be_in_cluster(variables, on_tpu=False)
 
-    def test_variables_win_over_the_cluster(self, asked, monkeypatch):
-        self.under_slurm(monkeypatch)
-        self.given(monkeypatch, "host-0.job:8476", "3", "2")
-        distributed.initialize()
-        options, = asked
-        assert (options["coordinator_address"], options["num_processes"], options["process_id"]) == (
-            "host-0.job:8476", 3, 2)
-        assert options["cluster_detection_method"] == "deactivate"  # else Slurm chooses the GPU
-
-    def test_one_process_needs_no_others(self, asked, monkeypatch):
-        self.given(monkeypatch, "host:1", "1", "0")
-        distributed.initialize()
-        assert asked == []
+    def test_variables_win_over_the_cluster(self, connect):
+        initialize(**SLURM, **given("host-0.job:8476", "3", "2"))
+        # Without 'deactivate' Slurm chooses the GPU.
+        expected = {"coordinator_address": "host-0.job:8476", "num_processes": 3, "process_id": 2,
+                    "cluster_detection_method": "deactivate"}
+        connect.assert_called_once()
+        assert connect.call_args.kwargs.items() >= expected.items()
 
     @pytest.mark.parametrize("values, said", [
         (("host:1", None, "0"), "VRSTC_PROCESSES is not set, but VRSTC_COORDINATOR and VRSTC_PROCESS is"),
@@ -105,21 +101,15 @@ class TestFinding:
         (("host:1", "0", "0"), "VRSTC_PROCESSES=0: must be"),
         (("host:1", "2", "2"), "VRSTC_PROCESS=2: must be this process' number, 0 to 1"),
         (("host:1", "2", "-1"), "VRSTC_PROCESS=-1: must be")])
-    def test_wrong_variables(self, asked, monkeypatch, values, said):
-        self.given(monkeypatch, *values)
-        with pytest.raises(InputError, match=re.escape(said)) as raised:
-            distributed.initialize()
-        assert asked == [] and "\n" not in str(raised.value)
+    def test_wrong_variables(self, connect, values, said):
+        with refused(said):
+            initialize(**given(*values))
+        assert not connect.called
 
-    def test_not_finding_each_other_is_one_line(self, asked, monkeypatch):
-        def fail(**_):
-            raise RuntimeError("DEADLINE_EXCEEDED: no answer\nand much more")
-
-        monkeypatch.setattr(jax.distributed, "initialize", fail)
-        self.given(monkeypatch, "host:1", "2", "1")
-        with pytest.raises(InputError, match="host:1, process 1 of 2: .*no answer") as raised:
-            distributed.initialize()
-        assert "\n" not in str(raised.value)
+    def test_not_finding_each_other_is_one_line(self, connect):
+        connect.side_effect = RuntimeError("DEADLINE_EXCEEDED: no answer\nand much more")
+        with refused("host:1, process 1 of 2: ", "no answer"):
+            initialize(**given("host:1", "2", "1"))
 
 
 class TestRows:
@@ -155,7 +145,7 @@ class TestRows:
         monkeypatch.setattr(distributed, "process_count", lambda: count)
         parts = []
         for index in range(count):
-            monkeypatch.setattr(distributed, "process_index", lambda index=index: index)
+            monkeypatch.setattr(distributed, "process_index", lambda: index)
             parts.append(self.drawn(data, name, 3))
         for number, batch in enumerate(expected):
             for key, rows in batch.items():
@@ -164,15 +154,8 @@ class TestRows:
 
     def test_a_batch_that_does_not_divide(self, data, monkeypatch):
         monkeypatch.setattr(distributed, "process_count", lambda: 3)
-        with pytest.raises(InputError, match="batch of 8 does not divide by 3 processes"):
+        with refused("batch of 8 does not divide by 3 processes"):
             stcnet_batches(*data, SMOKE.stcnet_task)
-
-
-@pytest.fixture(scope="module")
-def server(compiled):
-    server = Server(compiled)
-    yield server
-    server.close()
 
 
 ALONE = 1, 1  # processes, and devices of each
@@ -187,9 +170,8 @@ def test_the_same_gradients_and_losses(server, tmp_path):
     found, steps = {}, 20
     for processes, devices in (ALONE, (1, 4), (2, 2), (4, 1)):
         place = tmp_path / f"{processes} x {devices}"
-        codes, said = server.run("networks", place, processes=processes, devices=devices, steps=steps,
-                                 checkpoint_every=100, seconds=1200)
-        assert codes == [0] * processes, said
+        server.run("networks", place, processes=processes, devices=devices, steps=steps, checkpoint_every=100,
+                   seconds=1200)
         with np.load(place / "moments.npz") as moments:
             found[processes, devices] = dict(moments)
     expected = found.pop(ALONE)
@@ -212,8 +194,7 @@ OFTEN = {"steps": 20, "checkpoint_every": 3, "log_every": 2, "heartbeat": 10}
 def undisturbed(server, tmp_path_factory):
     """Where two processes trained undisturbed, and what it gave: the result, and the lines of metrics."""
     place = tmp_path_factory.mktemp("undisturbed")
-    codes, said = server.run("toy", place, processes=2, **OFTEN)
-    assert codes == [0, 0], said
+    server.run("toy", place, processes=2, **OFTEN)
     return place, *left_by(place)
 
 
@@ -222,9 +203,8 @@ def left_by(place):
     return np.load(place / "total.npy"), lines
 
 
-def goes_on_to_the_same(server, place, undisturbed, **options):
-    codes, said = server.run("toy", place, processes=2, **OFTEN, **options)
-    assert codes == [0, 0], said
+def goes_on_to_the_same(server, place, undisturbed):
+    said = server.run("toy", place, processes=2, **OFTEN)
     total, lines = left_by(place)
     np.testing.assert_array_equal(total, undisturbed[1])
     assert lines == undisturbed[2]
@@ -242,27 +222,22 @@ class TestSeveral:
             "ocdbt.process_0", "ocdbt.process_1"}
 
     def test_as_one_process_does(self, server, undisturbed, tmp_path):
-        codes, said = server.run("toy", tmp_path, **OFTEN)
-        assert codes == [0], said
+        server.run("toy", tmp_path, **OFTEN)
         np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
 
     @pytest.mark.parametrize("killed, moment", [
         (1, ("vrstc_jax.training.loop:shard", 8)),  # two steps after a checkpoint, which may not be done
         (0, ("orbax.checkpoint._src.path.atomicity:on_commit_callback", 2))])  # when the second one is written
     def test_killed(self, server, undisturbed, tmp_path, killed, moment):
-        codes, said = server.run("toy", tmp_path, processes=2, pause=0.02, **OFTEN, only={killed: {"kill": moment}})
-        assert codes[killed] == -signal.SIGKILL, (codes, said)
-        # The other ends by itself: JAX ends it, or it hears of it in a computation.
-        assert codes[1 - killed] in (1, -signal.SIGABRT), (codes, said)
-        assert re.search("another (task died|process of this run is gone)", said[1 - killed]), said[1 - killed]
+        server.run_killed("toy", tmp_path, killed, moment, pause=0.02, **OFTEN)
         assert not (tmp_path / "total.npy").exists()
         goes_on_to_the_same(server, tmp_path, undisturbed)
 
     def test_one_that_fails_takes_the_other_down(self, server, undisturbed, tmp_path):
-        codes, said = server.run("toy", tmp_path, processes=2, **OFTEN, only={1: {"fail": 8}})
-        assert codes[1] == 1 and codes[0] in (1, -signal.SIGABRT), (codes, said)
+        codes, said = server.end("toy", tmp_path, processes=2, **OFTEN, only={1: {"fail": 8}})
+        assert codes[1] == 1, (codes, said)
         assert "vrstc: process 1 of 2: failed (RuntimeError), and takes the others down" in said[1]
-        assert re.search("another (task died|process of this run is gone)", said[0]), said[0]
+        assert_heard(codes[0], said[0])
         goes_on_to_the_same(server, tmp_path, undisturbed)
 
     @pytest.mark.parametrize("told", [[1], pytest.param([0, 1], marks=pytest.mark.slow)])
@@ -271,19 +246,16 @@ class TestSeveral:
         running.wait_for("checkpoints/3/digests.json")
         for index in told:
             running.signal(index, signal.SIGTERM)
-        codes, said = running.wait(), running.logs()
-        assert codes == [75, 75], (codes, said)
-        steps = [re.search(r"vrstc: process \d of 2: toy: preempted at step (\d+); the same command goes on from here",
-                           text)[1] for text in said]
-        assert steps[0] == steps[1]
+        assert running.wait() == [75, 75], running.logs()
         newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-        assert newest == int(steps[0]) < 20
-        said = goes_on_to_the_same(server, tmp_path, undisturbed)
-        assert "half-written" not in said[0]
+        assert newest < 20
+        for index, text in enumerate(running.logs()):
+            assert (f"vrstc: process {index} of 2: toy: preempted at step {newest}; the same command goes on from here"
+                    in text)
+        assert "half-written" not in goes_on_to_the_same(server, tmp_path, undisturbed)[0]
 
     def test_a_damaged_checkpoint(self, server, undisturbed, tmp_path):
-        place = tmp_path / "copy"
-        shutil.copytree(undisturbed[0], place)
+        place = shutil.copytree(undisturbed[0], tmp_path / "copy")
         (place / "total.npy").unlink()
         file = max((place / "checkpoints/20/state").rglob("d/*"), key=lambda file: file.stat().st_size)
         data = bytearray(file.read_bytes())
@@ -295,15 +267,12 @@ class TestSeveral:
 
     def test_more_devices_than_divide_the_batch(self, server, undisturbed, tmp_path):
         """Of three devices each process' four rows are on two."""
-        codes, said = server.run("toy", tmp_path, processes=2, devices=3, **OFTEN)
-        assert codes == [0, 0], (codes, said)
+        said = server.run("toy", tmp_path, processes=2, devices=3, **OFTEN)
         assert "toy: on 4 of 6 devices, since the batch divides by no more" in said[0] and "6 devices" not in said[1]
         np.testing.assert_allclose(left_by(tmp_path)[0], undisturbed[1], rtol=1e-6)  # sums in another order
 
     def test_a_batch_that_does_not_divide(self, server, tmp_path):
-        codes, said = server.run("toy", tmp_path, processes=3, **OFTEN)
-        assert codes == [2, 2, 2], (codes, said)
-        for text in said:
+        for text in server.run("toy", tmp_path, processes=3, code=2, **OFTEN):
             assert "The batch of 8 does not divide by 3 processes" in text and "Traceback" not in text
 
     def test_devices_of_a_batch(self, monkeypatch):
@@ -318,7 +287,7 @@ class TestSeveral:
         for batch, expected in ((2, [0, 2]), (4, [0, 1, 2, 3]), (6, [0, 1, 4, 2, 3, 6]), (8, [0, 1, 4, 5, 2, 3, 6, 7]),
                                 (10, [0, 2]), (64, [0, 1, 4, 5, 2, 3, 6, 7])):
             assert [device.id for device in distributed.batch_devices(batch)] == expected
-        with pytest.raises(InputError, match="batch of 7 does not divide by 2 processes"):
+        with refused("batch of 7 does not divide by 2 processes"):
             distributed.batch_devices(7)
 
 
@@ -327,48 +296,41 @@ def test_other_numbers_of_devices(server, tmp_path):
     whole, changed = tmp_path / "whole", tmp_path / "changed"
     for steps, processes, devices in ((5, 1, 4), (10, 1, 1), (15, 1, 4), (20, 2, 2), (25, 1, 1)):
         for place, form in ((whole, (1, 4)), (changed, (processes, devices))):
-            codes, said = server.run("toy", place, processes=form[0], devices=form[1], **OFTEN | {"steps": steps})
-            assert set(codes) == {0}, said
+            server.run("toy", place, processes=form[0], devices=form[1], **OFTEN | {"steps": steps})
         # Means in another order; a step lost or done twice changes the total by a hundredth.
         np.testing.assert_allclose(np.load(changed / "total.npy"), np.load(whole / "total.npy"), rtol=1e-5, atol=1e-6)
 
 
 class TestCompiled:
     @pytest.fixture
-    def switched_on(self):
-        """As for users, without a directory; afterwards as before."""
+    def enable(self, monkeypatch):
+        """Switches it on as for users, given the folder of their caches: the directory; afterwards as before."""
+        def enable(caches):
+            monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
+            enable_compilation_cache()
+            return jax.config.values["jax_compilation_cache_dir"]
+
         before = jax.config.values["jax_compilation_cache_dir"]
         jax.config.update("jax_compilation_cache_dir", None)
-        yield
+        yield enable
         jax.config.update("jax_compilation_cache_dir", before)
 
-    @staticmethod
-    def directory():
-        return jax.config.values["jax_compilation_cache_dir"]
-
-    def test_in_the_users_cache(self, switched_on, monkeypatch, tmp_path):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        enable_compilation_cache()
-        kept = self.directory()
+    def test_in_the_users_cache(self, enable, tmp_path):
+        kept = enable(tmp_path)
         assert kept.startswith(str(tmp_path / "vrstc_jax/compiled/")) and os.path.isdir(kept)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-        enable_compilation_cache()  # what is set, by JAX_COMPILATION_CACHE_DIR for example, stays
-        assert self.directory() == kept and not (tmp_path / "other").exists()
+        # What is set, by JAX_COMPILATION_CACHE_DIR for example, stays.
+        assert enable(tmp_path / "other") == kept and not (tmp_path / "other").exists()
 
-    def test_where_nothing_can_be_written(self, switched_on, monkeypatch, tmp_path):
+    def test_where_nothing_can_be_written(self, enable, tmp_path):
         (tmp_path / "file").write_text("")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        enable_compilation_cache()
-        assert self.directory() is None
+        assert enable(tmp_path / "file") is None
 
-    def test_switched_off(self, switched_on, monkeypatch, tmp_path):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    def test_switched_off(self, enable, tmp_path):
         jax.config.update("jax_enable_compilation_cache", False)
         try:
-            enable_compilation_cache()
+            assert enable(tmp_path) is None and not any(tmp_path.iterdir())
         finally:
             jax.config.update("jax_enable_compilation_cache", True)
-        assert self.directory() is None and not any(tmp_path.iterdir())
 
 
 class TestTally:

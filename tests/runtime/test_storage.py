@@ -1,12 +1,14 @@
 """Files and folders here and in a bucket, of which `bucket.py` is a stand-in."""
 
+import itertools
 import re
 from pathlib import Path
+from unittest import mock
 
-import bucket
 import numpy as np
 import pytest
 import safetensors.numpy
+from bucket import folder  # noqa: F401
 from people import figures, random_reid, tracklet
 
 from vrstc_jax import cli
@@ -20,20 +22,6 @@ from vrstc_jax.runtime.sharded_map import by_shards
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 from vrstc_jax.training import metrics_log
 from vrstc_jax.training.metrics_log import MetricsLog, read_metrics
-
-
-@pytest.fixture(params=["local", "gs"])
-def folder(request, tmp_path, monkeypatch):
-    """(a folder, where its files really are)."""
-    if request.param == "local":
-        return tmp_path / "x", tmp_path / "x"
-    from array_record.python import array_record_module
-
-    monkeypatch.setenv(bucket.ROOT, str(tmp_path))
-    monkeypatch.setattr(array_record_module, "ArrayRecordReader", array_record_module.ArrayRecordReader)
-    bucket.install(tmp_path)
-    # As an argument of a command arrives: pathlib makes one slash of two.
-    return Path("gs://b/x"), tmp_path / "b/x"
 
 
 class TestMetrics:
@@ -55,11 +43,9 @@ class TestMetrics:
         """An object is written as a whole: a line at a time would be its size squared."""
         written = []
         monkeypatch.setattr(metrics_log, "write_whole", lambda path, data: written.append(path.name))
-        now = [0.0]
-        monkeypatch.setattr(metrics_log.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(metrics_log.time, "monotonic", itertools.count().__next__)
         log = MetricsLog(folder[0])
         for step in range(100):
-            now[0] += 1
             log.write(step, {"loss": 1.0})
         # Once at the beginning; in a bucket once a minute too.
         assert written.count("metrics.jsonl") == (2 if "gs:" in str(folder[0]) else 1)
@@ -91,11 +77,8 @@ class TestFiles:
         storage.remove(there / "b")
         storage.remove(there / "b")
         storage.remove(there / "a")
+        require_writable_directory(there / "new")
         assert really(here) == [] and not storage.as_path(there / "a").exists()
-
-    def test_writable(self, folder):
-        require_writable_directory(folder[0] / "new")
-        assert really(folder[1]) == []
 
     def test_networks(self, folder):
         there, here = folder
@@ -109,15 +92,10 @@ class TestFiles:
     def test_shards(self, folder):
         there, here = folder
         here.mkdir(parents=True)
-        made = []
-
-        def make(part):
-            made.append(part)
-            return [np.full(2, place) for place in part]
-
+        make = mock.Mock(side_effect=lambda part: [np.full(2, index) for index in part])
         for _ in range(2):
             got = by_shards(there / "s.npz", [1, 1, 1], make, frames=1)
-            assert [list(array) for array in got] == [[0, 0], [1, 1], [2, 2]] and len(made) == 3
+            assert [list(array) for array in got] == [[0, 0], [1, 1], [2, 2]] and make.call_count == 3
         assert really(here) == ["s.npz"]
 
 

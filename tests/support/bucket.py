@@ -1,7 +1,7 @@
 """A stand-in for Google Cloud Storage: what gcsfs would be to epath, with the objects as files of a folder.
 
-It has what a bucket has and no more: objects that are written as a whole, no folders but in the names of objects, no
-adding to an object, no renaming (fsspec copies and removes).
+It has what a bucket has and no more: objects that are written as a whole, no folders but in the names of objects (so
+the `mkdir` and `rmdir` of fsspec do nothing), no adding to an object, no renaming (fsspec copies and removes).
 """
 
 import io
@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 
 import fsspec
+import pytest
+from array_record.python import array_record_module
 from fsspec import AbstractFileSystem
 
 ROOT = "VRSTC_BUCKETS"  # the variable that names the folder: gs://b/x is its b/x
@@ -24,15 +26,13 @@ class Buckets(AbstractFileSystem):
         """Objects and common beginnings of names right below a path, or the object itself."""
         name = self._strip_protocol(path).strip("/")
         place = _file(name)
-        if place.is_file():
-            found = [name]
-        else:
-            found = sorted(f"{name}/{entry.name}" for entry in (place.iterdir() if place.is_dir() else ())
-                           if entry.is_file() or any(each.is_file() for each in entry.rglob("*")))
-            if not found:
-                raise FileNotFoundError(path)
-        rows = [{"name": each, "type": "file" if _file(each).is_file() else "directory",
-                 "size": _file(each).stat().st_size if _file(each).is_file() else 0} for each in found]
+        found = [name] if place.is_file() else sorted(
+            f"{name}/{entry.name}" for entry in place.glob("*")
+            if entry.is_file() or any(each.is_file() for each in entry.rglob("*")))
+        if not found:
+            raise FileNotFoundError(path)
+        rows = [{"name": each, "type": "file", "size": _file(each).stat().st_size} if _file(each).is_file() else
+                {"name": each, "type": "directory", "size": 0} for each in found]
         return rows if detail else found
 
     def _open(self, path, mode="rb", **_):
@@ -50,17 +50,7 @@ class Buckets(AbstractFileSystem):
 
     def cp_file(self, path1, path2, **_):
         """Copies an object."""
-        with self.open(path1, "rb") as source, self.open(path2, "wb") as target:
-            target.write(source.read())
-
-    def mkdir(self, path, create_parents=True, **_):
-        """Nothing: there are no folders."""
-
-    def makedirs(self, path, exist_ok=False):
-        """Nothing: there are no folders."""
-
-    def rmdir(self, path):
-        """Nothing: there are no folders."""
+        self.pipe_file(path2, self.cat_file(path1))
 
 
 class _Object(io.BytesIO):
@@ -81,8 +71,6 @@ def _file(name):
 
 def install(root):
     """Makes gs:// the folder `root`, for epath, and for array_record, which reads buckets by itself."""
-    from array_record.python import array_record_module
-
     os.environ[ROOT] = str(root)
     fsspec.register_implementation("gcs", Buckets, clobber=True)
     reader = array_record_module.ArrayRecordReader
@@ -91,3 +79,15 @@ def install(root):
         return reader(os.fspath(path).replace("gs://", f"{root}/"), *args, **kwargs)
 
     array_record_module.ArrayRecordReader = read
+
+
+@pytest.fixture(params=["local", "gs"])
+def folder(request, tmp_path, monkeypatch):
+    """(a folder that does not exist yet, where its files really are)."""
+    if request.param == "local":
+        return tmp_path / "x", tmp_path / "x"
+    monkeypatch.setenv(ROOT, str(tmp_path))
+    monkeypatch.setattr(array_record_module, "ArrayRecordReader", array_record_module.ArrayRecordReader)
+    install(tmp_path)
+    # As an argument of a command arrives: pathlib makes one slash of two.
+    return Path("gs://b/x"), tmp_path / "b/x"

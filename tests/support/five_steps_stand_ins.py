@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from people import SMOKE, random_model, random_reid
 
 from vrstc_jax.data.walkers import WalkerProtocol
@@ -21,19 +20,13 @@ PROTOCOL = WalkerProtocol(train_people=3, test_people=2, distractors=1, frames=4
 
 
 @pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """What a run compiled, the next ones read."""
-    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-               "jax_persistent_cache_min_compile_time_secs": 0,
-               "jax_persistent_cache_min_entry_size_bytes": -1}
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+def compiled_once():
+    """Caches small compilations too: what a run compiled, the next ones read."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    jax.config.update(name, before)
 
 
 class StandIns:

@@ -7,28 +7,29 @@ saves the seconds that every start costs. Requests and answers are JSON, one a l
 does, and what it says goes to a file of its own.
 """
 
-import atexit
-import json
 import os
+import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import commands
+import pytest
 
 
-class Server:
+@pytest.fixture(scope="module")
+def server(compiled):
+    server = Server(compiled)
+    yield server
+    server.close()
+
+
+class Server(commands.Server):
     """A running server; `server.start("toy", …)` starts a training."""
 
     def __init__(self, cache):
-        environment = os.environ | {
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        self._server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment)
+        super().__init__(__file__, cache)
 
     def start(self, what, directory, *, processes=1, devices=1, only=None, **options):
         """Starts the processes of one of the functions below.
@@ -45,24 +46,32 @@ class Server:
         for index in range(processes):
             who = {} if processes == 1 else {"VRSTC_COORDINATOR": f"127.0.0.1:{port}",
                                              "VRSTC_PROCESSES": str(processes), "VRSTC_PROCESS": str(index)}
-            pids.append(self.ask(do="start", what=what, devices=devices, environment=who,
-                                 log=str(directory / f"log{index}"),
+            pids.append(self.ask(what=what, devices=devices, environment=who, log=str(directory / f"log{index}"),
                                  options={"directory": str(directory)} | options | (only or {}).get(index, {})))
         return Running(self, directory, pids)
 
-    def run(self, *arguments, seconds=300, **options):
+    def end(self, *arguments, seconds=300, **options):
         """Starts a training and waits: (exit codes, what each process said)."""
         running = self.start(*arguments, **options)
         return running.wait(seconds), running.logs()
 
-    def ask(self, **request):
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
+    def run(self, *arguments, code=0, **options):
+        """Runs a training in which each process must end with a code: what each said."""
+        codes, said = self.end(*arguments, **options)
+        assert set(codes) == {code}, (codes, said)
+        return said
 
-    def close(self):
-        self._server.stdin.close()
-        self._server.wait(30)
+    def run_killed(self, what, directory, killed, moment, **options):
+        """Kills one process of two in the n-th call of a function, `moment`; the other must end by itself."""
+        codes, said = self.end(what, directory, processes=2, only={killed: {"kill": moment}}, **options)
+        assert codes[killed] == -signal.SIGKILL, (codes, said)
+        assert_heard(codes[1 - killed], said[1 - killed])
+
+
+def assert_heard(code, said):
+    """The process ended because another did: JAX ended it, or it heard of it in a computation."""
+    assert code in (1, -signal.SIGABRT), (code, said)
+    assert re.search("another (task died|process of this run is gone)", said), said
 
 
 class Running:
@@ -74,10 +83,6 @@ class Running:
     def signal(self, index, number):
         """Sends a signal to one of them."""
         os.kill(list(self._codes)[index], number)
-
-    def going(self):
-        """Whether all are alive."""
-        return self._poll().count(None) == len(self._codes)
 
     def wait(self, seconds=300):
         """Their exit codes, minus the signal's number for those that one killed; those that take longer are killed,
@@ -91,11 +96,11 @@ class Running:
                 self._codes[pid] = "hung"
         return list(self._codes.values())
 
-    def wait_for(self, *conditions, seconds=300):
-        """Waits until the directory has a file for each pattern."""
+    def wait_for(self, file, seconds=300):
+        """Waits until the directory has a file."""
         end = time.monotonic() + seconds
-        while not all(any(self.directory.glob(pattern)) for pattern in conditions):
-            assert self.going() and time.monotonic() < end, self.logs()
+        while not (self.directory / file).exists():
+            assert set(self._poll()) == {None} and time.monotonic() < end, self.logs()
             time.sleep(0.005)
 
     def logs(self):
@@ -105,28 +110,16 @@ class Running:
     def _poll(self):
         for pid, code in self._codes.items():
             if code is None:
-                self._codes[pid] = self._server.ask(do="poll", pid=pid)
+                self._codes[pid] = self._server.ask(pid=pid)
         return list(self._codes.values())
 
 
-def _serve():
-    import training_processes  # by this name for `_find`, and imported before the first fork
-
-    assert training_processes
-    for module in ("vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.killed_job",
-                   "vrstc_jax.data.walkers", "vrstc_jax.data.batches", "orbax.checkpoint.multihost",
-                   "tensorboardX.summary", "tensorboardX.event_file_writer"):
-        __import__(module)
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request.pop("do") == "poll":
-            pid, status = os.waitpid(request["pid"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
-        else:
-            answer = os.fork()
-            if not answer:
-                _process(**request)
-        print(json.dumps(answer), flush=True)
+def _answer(pid=None, **process):
+    """The exit code of a process that was started, None while it runs; or starts one, and returns its id."""
+    if pid is not None:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if ended else None
+    return os.fork() or _process(**process)
 
 
 def _process(what, devices, environment, log, options):
@@ -135,25 +128,9 @@ def _process(what, devices, environment, log, options):
     from vrstc_jax.runtime.lifecycle import run_as_command
 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
     os.environ |= environment
     jax.config.update("jax_num_cpu_devices", devices)
-    code = 70
-    try:
-        run_as_command(lambda: globals()[what](**options))
-        code = 0
-    except SystemExit as error:
-        code = error.code
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    commands.end_process_with(lambda: run_as_command(lambda: globals()[what](**options)), file, file)
 
 
 def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill=None, fail=None, log_every=20,
@@ -168,14 +145,13 @@ def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill
     import jax
     import jax.numpy as jnp
     import numpy as np
-    from commands import _kill_in
 
     from vrstc_jax.runtime import distributed
     from vrstc_jax.training import loop
     from vrstc_jax.training.devices import AXIS
 
     if kill:
-        _kill_in(*kill)
+        commands.kill_in(*kill)
     distributed.initialize(heartbeat=heartbeat)
     share = distributed.rows_per_process(8)
 
@@ -245,7 +221,6 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     import dataclasses
 
     import bucket as buckets
-    from commands import _find, _kill_in
     from five_steps_stand_ins import CONFIG, PROTOCOL, StandIns
 
     from vrstc_jax.data.inputs.sources import Source
@@ -261,9 +236,9 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     from vrstc_jax.runtime.storage import as_path
 
     if kill:
-        _kill_in(*kill)
+        commands.kill_in(*kill)
     if fail:
-        setattr(*_find(fail), _failing)
+        setattr(*commands.find(fail), _failing)
     if bucket:
         buckets.install(bucket)
     distributed.initialize(heartbeat=heartbeat)
@@ -301,4 +276,7 @@ def _failing(*_, **__):
 
 
 if __name__ == "__main__":
-    _serve()
+    commands.serve(_answer, (
+        "vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.killed_job", "vrstc_jax.data.walkers",
+        "vrstc_jax.data.batches", "orbax.checkpoint.multihost", "tensorboardX.summary",
+        "tensorboardX.event_file_writer"))
