@@ -195,7 +195,7 @@ class TestSetOnDisk:
 
     def test_of_the_host_programs_log_only_tfds_part_is_silent(self, tmp_path, caplog):
         with caplog.at_level(logging.INFO, logger="absl"):
-            write_set(tmp_path / "set", [tracklet(figures(1))], progress=lambda frames: absl.logging.info("not of TFDS"))
+            write_set(tmp_path / "set", [tracklet(figures(1))], progress=lambda _: absl.logging.info("not of TFDS"))
             read_set(tmp_path / "set")
         assert caplog.messages == ["not of TFDS"]
 

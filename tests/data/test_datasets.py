@@ -455,7 +455,7 @@ class TestLsVid:
     def test_trees_that_do_not_fit(self, tmp_path):
         with refused("list_sequence/list_seq_train.txt", "Ask the authors"):
             read_ls_vid(tmp_path)
-        with refused("query has 4", "there are 3 test tracklets"):
+        with refused("query has 4", "of 3 test tracklets"):
             read_ls_vid(ls_vid(tmp_path / "a", queries=((4,),)), check_counts=False)
         with refused("query has 2 more than once"):
             read_ls_vid(ls_vid(tmp_path / "b", queries=((2,), (2,))), check_counts=False)

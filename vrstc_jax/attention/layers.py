@@ -1,5 +1,7 @@
 """Temporal attention as a Flax Linen layer."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -7,18 +9,17 @@ from vrstc_jax.attention.op import temporal_attention
 
 
 class TemporalAttention(nn.Module):
-    """`temporal_attention` over a batch. It has no parameters unless projections are asked for.
+    """`temporal_attention` over a batch. It has parameters only with projections.
 
-    Called with current [B, H, W, C] and adjacent [B, H', W', C] or [B, T, H', W', C], it returns
-    [B, H, W, C]; without the batch axis on both, it is the op itself. `payload` and `adjacent_mask`, where
-    given, have the batch axis that `adjacent` has.
+    Called with current [B, H, W, C] and adjacent [B, H', W', C] or [B, T, H', W', C], it returns [B, H, W, C]; without
+    the batch axis on both, it is the op. `payload` and `adjacent_mask` have a batch axis if `adjacent` has one.
 
     Attributes:
-      patch_size, softmax_scale, block_size, precision: as `temporal_attention` takes them.
-      compared_features: channels of 1×1 projections of `current` and of `adjacent` that are compared in
-        their place; None: they are compared as they are.
-      carried_features: channels of a 1×1 projection of what is carried over, `adjacent` or `payload`; None:
-        it is carried over as it is.
+      patch_size, softmax_scale, block_size, precision: as of `temporal_attention`.
+      compared_features: channels of 1×1 projections of `current` and of `adjacent`, which are then compared; None: no
+        projections.
+      carried_features: channels of a 1×1 projection of `adjacent`, or of `payload`, which is then carried over; None:
+        no projection.
     """
 
     patch_size: int = 3
@@ -29,24 +30,28 @@ class TemporalAttention(nn.Module):
     carried_features: int | None = None
 
     @nn.compact
-    def __call__(self, current, adjacent, *, adjacent_mask=None, payload=None):
+    def __call__(self, current: jax.Array, adjacent: jax.Array, *, adjacent_mask: jax.Array | None = None,
+                 payload: jax.Array | None = None) -> jax.Array:
         if self.carried_features:
             carried = adjacent if payload is None else payload
             payload = nn.Dense(self.carried_features, name="carried")(carried)
         if self.compared_features:
+            # Without a payload, the unprojected features are still what is carried over.
             payload = adjacent if payload is None else payload
             current = nn.Dense(self.compared_features, name="current")(current)
             adjacent = nn.Dense(self.compared_features, name="adjacent")(adjacent)
         return over_batch(self, current, adjacent, adjacent_mask, payload)
 
 
-def over_batch(layer, current, adjacent, adjacent_mask, payload):
-    """The op with a layer's options, over the batch axis that all arrays have, or none.
+def over_batch(layer: Any, current: jax.Array, adjacent: jax.Array, adjacent_mask: jax.Array | None,
+               payload: jax.Array | None) -> jax.Array:
+    """The op with the options of a layer (Linen or NNX), mapped over the batch axis if arrays have one.
 
     Raises:
       ValueError: `current` and `adjacent` are not of one batch.
     """
-    def op(current, adjacent, adjacent_mask, payload):
+    def op(current: jax.Array, adjacent: jax.Array, adjacent_mask: jax.Array | None,
+           payload: jax.Array | None) -> jax.Array:
         return temporal_attention(current, adjacent, patch_size=layer.patch_size,
                                   softmax_scale=layer.softmax_scale, adjacent_mask=adjacent_mask,
                                   block_size=layer.block_size, precision=layer.precision, payload=payload)

@@ -1,6 +1,6 @@
-"""The op with the pairs of positions held whole, [H·W, T·H'·W'], and a backward pass of its own.
+"""The op with the whole matrix of pairs of positions, [H·W, T·H'·W'], and its backward pass.
 
-It keeps one such matrix for the backward pass, where autodiff would keep one for each step.
+The backward pass is by hand: it stores one such matrix, where autodiff would store one for each step.
 """
 
 from functools import partial
@@ -10,20 +10,22 @@ import jax
 from vrstc_jax.attention import sums
 from vrstc_jax.attention.weights import Maps, product, softmax, through_softmax
 
+_Saved = tuple[Maps, jax.Array, jax.Array]  # for the backward pass: maps, weights [P, Q], log of each row's total [P]
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def attend(size: int, precision, maps: Maps):
-    """Σ of the carried patches that cover each position, weighted: [H, W, D], in float32 at least."""
+def attend(size: int, precision: jax.lax.PrecisionLike, maps: Maps) -> jax.Array:
+    """The weighted sum of the carried patches that cover each position: [H, W, D], in float32 at least."""
     return _forward(size, precision, maps)[0]
 
 
-def similarities(size: int, precision, maps: Maps):
-    """The patches' inner products, [H·W, T·H'·W']."""
+def similarities(size: int, precision: jax.lax.PrecisionLike, maps: Maps) -> jax.Array:
+    """Inner products of patches, [H·W, T·H'·W']."""
     f, r, *_ = maps.flat()
     return _joint(product("pc,qc->pq", f, r, precision), maps, size)
 
 
-def _forward(size, precision, maps):
+def _forward(size: int, precision: jax.lax.PrecisionLike, maps: Maps) -> tuple[jax.Array, _Saved]:
     similarity = similarities(size, precision, maps)
     *_, carried, here, there, usable = maps.flat()
     weights, log_total = softmax(similarity, here, there, usable)
@@ -31,7 +33,8 @@ def _forward(size, precision, maps):
     return out.reshape(*maps.current.shape[:2], -1), (maps, weights, log_total)
 
 
-def _backward(size, precision, saved, d_out):
+def _backward(size: int, precision: jax.lax.PrecisionLike, saved: _Saved, d_out: jax.Array) -> tuple[Maps]:
+    # d_x is the gradient of x. `_joint` is its own transpose, so it serves both directions.
     maps, weights, log_total = saved
     f, r, v, here, there, _ = maps.flat()
     d_out = d_out.reshape(-1, v.shape[-1])
@@ -47,6 +50,6 @@ def _backward(size, precision, saved, d_out):
 attend.defvjp(_forward, _backward)
 
 
-def _joint(pairs, maps, size):
+def _joint(pairs: jax.Array, maps: Maps, size: int) -> jax.Array:
     return sums.joint(pairs, maps.current.shape[1], maps.there.shape, size)
 

@@ -2,8 +2,8 @@
 
 x_p and x_n are the nearest visible (unoccluded) frames on either side. With a reach of more than one, they are the most
 similar of the nearest few, compared where the hidden frame is visible: walking is periodic, and one stride earlier the
-legs have the same pose. With no visible frame on one side, the other side's is used for both; with none on either, there
-are no neighbours, and the spatial generator alone completes.
+legs have the same pose. With no visible frame on one side, the other side's is used for both; with none on either,
+there are no neighbours, and the spatial generator alone completes.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,8 +13,8 @@ import numpy as np
 from vrstc_jax.runtime.text_tables import text_table
 
 PSNR_CAP = 100.0
-"""The highest score in dB, so that averages stay finite: a perfect hole would score infinity. One grey level wrong in one
-value of a million is 108 dB."""
+"""The highest score in dB, so that averages stay finite: a perfect hole would score infinity. One grey level wrong in
+one value of a million is 108 dB."""
 
 _SSIM_C1, _SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
@@ -36,8 +36,8 @@ def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     """Structural similarity in [-1, 1]: its map over the whole frame, averaged over the hole.
 
     After Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, per channel and then averaged;
-    covariances divide by the window's weight, as in that paper. Frames are padded by reflection (… b a | a b …), so that
-    crops narrower than the window need no special rule.
+    covariances divide by the window's weight, as in that paper. Frames are padded by reflection (… b a | a b …), so
+    that crops narrower than the window need no special rule.
     """
     _check(completed, truth, mask)
     x, y = completed.astype(np.float64), truth.astype(np.float64)

@@ -1,9 +1,9 @@
 """The CMC curve and mean average precision of distances between queries and a gallery.
 
 The protocol is that of Market-1501 (Zheng et al., ICCV 2015) as MARS and the other video sets use it. For each query
-the gallery is sorted by distance. Entries of the same person in the same camera are junk and are removed, as are entries
-of identity −1, boxes that show nobody in particular. All other identities than the query's are wrong answers. A query
-without a right answer is left out of both figures, and `left_out` counts it.
+the gallery is sorted by distance. Entries of the same person in the same camera are junk and are removed, as are
+entries of identity −1, boxes that show nobody in particular. All other identities than the query's are wrong answers. A
+query without a right answer is left out of both figures, and `left_out` counts it.
 """
 
 import os
@@ -49,8 +49,8 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
     """Ranks the gallery for each query; computes the CMC curve and average precisions.
 
     Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they are,
-    everything else as float64, which is slower. float32 and float64 are not copied: each thread reads `_ROWS` queries at
-    a time, and holds about 20 bytes for each of their entries.
+    everything else as float64, which is slower. float32 and float64 are not copied: each thread reads `_ROWS` queries
+    at a time, and holds about 20 bytes for each of their entries.
 
     Args:
       distances: [Q, G], real numbers, smaller is more similar; infinities are valid.
@@ -122,7 +122,7 @@ def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, ...])
 
 
 def _positions(distances: np.ndarray, people: _Codes, cameras: _Codes, nobody: np.ndarray, start: int) -> _Entries:
-    """(queries, positions from 0 among the entries without junk) of the hits in `_ROWS` rows from `start`, ascending."""
+    """(queries, positions from 0 among entries without junk) of the hits in `_ROWS` rows from `start`, ascending."""
     rows, here = distances[start:start + _ROWS], slice(start, start + _ROWS)
     _check_numbers(rows, start)
     same, entries = _entries(people[0][here, None] == people[1])

@@ -1,7 +1,7 @@
 """Completes a tracklet frame by frame, with memory that does not grow with its length.
 
-A frame's way: `Completer.plan` finds what is hidden; `stream` reads frames in order and collects a batch of hidden ones;
-`_complete` chooses and encodes their neighbours, runs the generators and pastes the results into the crops.
+A frame's way: `Completer.plan` finds what is hidden; `stream` reads frames in order and collects a batch of hidden
+ones; `_complete` chooses and encodes their neighbours, runs the generators and pastes the results into the crops.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -96,7 +96,7 @@ class EncodedNeighbours:
         return padded(pictures, pad), padded(features, pad)
 
     def forget(self, index: int) -> None:
-        """Drops the features that no frame after `index` can use: those before the farthest that `index` could have used.
+        """Drops the features of frames before the farthest that `index` could use; no later frame can use them.
 
         Memory then does not grow with the tracklet's length.
         """

@@ -1,8 +1,8 @@
 """Computes features of whole tracklets, by which people are compared (section 4.1 of the paper).
 
 A tracklet of any length goes through the network in clips of at most `config.Reid.test_clip` frames, since non-local
-blocks compare all positions of a clip with each other. Its feature is the mean over clips, each weighted by its number of
-frames, which with average pooling is the mean over the tracklet.
+blocks compare all positions of a clip with each other. Its feature is the mean over clips, each weighted by its number
+of frames, which with average pooling is the mean over the tracklet.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """Decides which parts of a tracklet are hidden, and which frames are visible (section 3.2 of the paper).
 
-τ is applied here and nowhere else: a band is hidden if its score is below τ, and a frame is visible if none of its bands
-is hidden. With masks, a frame is visible if its mask hides no pixel.
+τ is applied here and nowhere else: a band is hidden if its score is below τ, and a frame is visible if none of its
+bands is hidden. With masks, a frame is visible if its mask hides no pixel.
 """
 
 from collections.abc import Callable, Sequence

@@ -183,7 +183,7 @@ def queries_and_gallery(path: Path, variable: str, test: Sequence[Tracklet]) -> 
     numbers = read_mat(path, variable)
     wrong = numbers[(numbers < 1) | (numbers > len(test))]
     if len(wrong):
-        raise InputError(f"{path}: {variable} has {wrong[0]}, but there are {len(test)} test tracklets; unpack it again.")
+        raise InputError(f"{path}: {variable} has {wrong[0]}, of {len(test)} test tracklets; unpack it again.")
     found, times = np.unique(numbers, return_counts=True)
     if len(found) < len(numbers):
         raise InputError(f"{path}: {variable} has {found[times > 1][0]} more than once; unpack it again.")

@@ -183,6 +183,7 @@ def _rectangle(layer: Layer, x: float, base: float, width: float, height: float,
     layer.rectangle(x - width / 2, base - height, x + width / 2, base, colour)
 
 
-# Each function draws an occluder on a layer, with its middle on the ground at (x, ground); `height` of a body in pixels.
+# Each function draws an occluder on a layer, with its middle on the ground at (x, ground); `height` of a body in
+# pixels.
 _DRAW = {"pole": _pole, "sign": _sign, "bush": _bush, "car": _car, "box": _box, "banner": _banner,
          "anything": _anything}

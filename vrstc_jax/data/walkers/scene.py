@@ -167,7 +167,7 @@ def _write_scene(directory: Path, frames: int, seed: int) -> None:
             for actor in scene.actors:
                 box = actor.box(t, rng)
                 clipped = clip_box(box, _SIZE)
-                if clipped is None or clipped[2] < box[2] // 2:  # A tracker loses people who are half out of the picture.
+                if clipped is None or clipped[2] < box[2] // 2:  # a tracker loses people who are half outside
                     continue
                 boxes.append((t + 1, actor.track, *box))
                 left, top, width, height = clipped

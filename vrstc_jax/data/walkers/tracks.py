@@ -224,7 +224,7 @@ class _Passage:
         frame = lens.develop(picture, size, noise)
         spread = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), lens.spread(size))
         mask = cv2.resize(spread, size[::-1], interpolation=cv2.INTER_AREA) > _ANY_COVER
-        # Where an occluder covers too little of a pixel for the mask, the truth is kept: outside the mask frame and truth
+        # Where an occluder covers too little of a pixel for the mask, the frame shows the truth: outside the mask both
         # must be equal.
         return np.where(mask[..., None], frame, truth), truth, mask, silhouette
 
