@@ -4,12 +4,14 @@ Frames of one grey level each say where a picture in a batch came from.
 """
 
 import dataclasses
+import logging
 import os
 import subprocess
 import sys
 import weakref
 from itertools import islice
 
+import absl.logging
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -177,6 +179,12 @@ class TestSetOnDisk:
         np.testing.assert_array_equal(back.frame(14), given[1].frames[5])
         np.testing.assert_array_equal(back.mask(13), given[1].masks[4])
         np.testing.assert_array_equal(back.tracklets[0].frames[-1], given[0].frames[8])
+
+    def test_of_the_host_programs_log_only_tfds_part_is_silent(self, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, logger="absl"):
+            write_set(tmp_path / "set", [tracklet(figures(1))], progress=lambda _: absl.logging.info("not of TFDS"))
+            read_set(tmp_path / "set")
+        assert caplog.messages == ["not of TFDS"]
 
     def test_it_is_a_data_set_of_tfds(self, stored):
         import tensorflow_datasets as tfds

@@ -57,8 +57,8 @@ def test_only_frames_that_are_kept_count():
 @pytest.mark.parametrize("query, gallery, message", [
     ([], GALLERY, "Ranking needs queries and a gallery. Got 0 and 6 tracklets."),
     (QUERY, [], "Ranking needs queries and a gallery. Got 3 and 0 tracklets."),
-    ([seen(None, "c1", "q")], GALLERY, "tracklet q of query: its person is not known, and ranking is judged by who "
-                                       "was seen by which camera"),
+    ([seen(None, "c1", "q")], GALLERY, "tracklet q of query: its person is not known, and ranking needs "
+                                       "persons and cameras"),
     (QUERY, [seen("ann", None, "g")], "tracklet g of gallery: its camera is not known"),
     (QUERY, [seen("", "c1", "g")], "tracklet g of gallery: its person is not known"),
     ([seen("cid", "c1", "q")], GALLERY, "None of the 1 queries, the first of which is tracklet q, has a match among "

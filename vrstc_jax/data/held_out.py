@@ -1,4 +1,4 @@
-"""Runs of frames that training does not see, for judging completion."""
+"""Runs of frames that are kept from training, to judge completion on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class HeldOut:
     runs: tuple[tuple[tuple[int, int], ...], ...]
 
     def without(self, tracklet: int, frames: np.ndarray) -> np.ndarray:
-        """`frames` (int [n], indices, ascending) less those held out of the tracklet with this index."""
+        """`frames` (int [n], indices, ascending) without those held out of the tracklet with this index."""
         keep = np.ones(len(frames), bool)
         for first, end in self.runs[tracklet]:
             keep &= (frames < first) | (frames >= end)
@@ -26,9 +26,10 @@ def hold_out_runs(lengths: Sequence[int], size: int) -> HeldOut:
     Each run has at least `size` frames before and after it; tracklets shorter than three runs have none.
     """
     def spread(length: int) -> tuple[tuple[int, int], ...]:
+        # Visible frames must remain on both sides of a run to complete it from.
         if not size or length < 3 * size:
             return ()
-        # 11, so that a tenth of the frames that remain for training is held out.
+        # 11: one frame is held out for every ten that remain for training.
         count = max(1, length // (11 * size))
         starts = ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
         return tuple((int(start), int(start) + size) for start in starts)

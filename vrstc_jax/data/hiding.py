@@ -1,11 +1,11 @@
-"""Synthetic occlusion of training clips, for the head that learns to locate what is hidden."""
+"""Synthetic occlusion of training clips, from which the occlusion head learns to locate hidden parts."""
 
 import cv2
 import numpy as np
 
 from vrstc_jax.ops.masks import random_mask
 
-_UNTOUCHED = 0.15  # share of clips in which nothing is hidden
+_UNTOUCHED = 0.15  # share of clips in which nothing is hidden, so that the head does not expect an occluder
 
 
 def hide_on_purpose(clip: np.ndarray, passer: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -13,20 +13,21 @@ def hide_on_purpose(clip: np.ndarray, passer: np.ndarray, rng: np.random.Generat
 
     Its shape is a random mask (`ops.masks.random_mask`); its texture is another person's picture, one colour, or a
     gradient of two, with or without stripes. It moves a little from frame to frame and has a soft edge and noise. 15 %
-    of clips, and clips of one frame, stay as they are.
+    of clips, and clips of one frame, are returned unchanged.
 
     Args:
       clip: uint8 [T, H, W, 3].
       passer: uint8 [H, W, 3], a picture of another person.
-      rng: of everything drawn.
+      rng: source of all random numbers.
 
     Returns:
-      (the clip, uint8 [T, H, W, 3]; what was hidden, bool [T, H, W]).
+      (the clip, uint8 [T, H, W, 3]; its hidden pixels, bool [T, H, W]).
     """
     count, height, width = clip.shape[:3]
     hidden = np.zeros((count, height, width), bool)
     if count < 2 or rng.random() < _UNTOUCHED:
         return clip, hidden
+    # At most half: the mean over the clip that frames are compared with must show the person.
     run = int(rng.integers(1, count // 2 + 1))
     first = int(rng.integers(count - run + 1))
     mask = random_mask(rng, height, width).astype(np.float32)
@@ -41,13 +42,13 @@ def hide_on_purpose(clip: np.ndarray, passer: np.ndarray, rng: np.random.Generat
         hidden[t] = moved > 0.5
         soft = cv2.GaussianBlur(moved, (0, 0), blur)[..., None]
         seen = cv2.warpAffine(texture, move, (width, height), borderMode=cv2.BORDER_REFLECT)
-        seen = seen + rng.normal(0, 3, seen.shape)
+        seen = seen + rng.normal(0, 3, seen.shape)  # sensor noise, which a flat colour lacks
         clip[t] = np.clip(np.round(clip[t] * (1 - soft) + seen * soft), 0, 255).astype(np.uint8)
     return clip, hidden
 
 
 def _zoomed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture as if nearer to the camera and off centre, float32 [H, W, 3]."""
+    """The picture enlarged and moved off centre, as of somebody nearer to the camera: float32 [H, W, 3]."""
     height, width = picture.shape[:2]
     zoom = rng.uniform(1, 2)
     move = np.array([[zoom, 0, (rng.uniform(-0.5, 0.5) - (zoom - 1) / 2) * width],

@@ -1,8 +1,8 @@
 """Reads and writes single pictures.
 
 Pictures are uint8 [H, W, 3], RGB; masks are bool [H, W], true = hidden, and white in their files. Files are written as
-PNG, without loss, under a temporary name that is renamed at the end: a file that exists is complete. A file that
-cannot be read or written raises `InputError` with one line that names it.
+PNG, without loss, under a temporary name that is renamed at the end, so that a file that exists is complete. A file
+that cannot be read or written raises `InputError` with one line that names it.
 """
 
 import io
@@ -22,8 +22,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", "
 def read_image(path: str | Path) -> np.ndarray:
     """Reads the picture in a file: uint8 [H, W, 3], RGB.
 
-    Grey pictures get three equal channels, transparency is dropped, of 16 bits the upper 8 are kept, and a
-    JPEG is turned upright as its EXIF orientation says.
+    Grey pictures get three equal channels; transparency is dropped; of 16 bits the upper 8 are kept; a JPEG is turned
+    upright by its EXIF orientation.
 
     Raises:
       InputError: no such file, not a picture, or a picture that is cut short or damaged.
@@ -32,7 +32,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
-    """Decodes the bytes of a picture file: uint8 [H, W, 3], RGB. `name` is what an `InputError` calls it.
+    """Decodes the bytes of a picture file: uint8 [H, W, 3], RGB. An `InputError` calls it `name`.
 
     Raises:
       InputError: as `read_image`.
@@ -43,7 +43,7 @@ def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray
 def check_picture(path: str | Path) -> tuple[int, int]:
     """Checks that a picture file is intact, and returns its height and width.
 
-    Of PNGs the checksums are read and of JPEGs the end marker, which is fast; other files are decoded.
+    It reads a PNG's checksums and a JPEG's end marker, which is fast, and decodes other files.
 
     Raises:
       InputError: as `read_image`. Damage inside a JPEG's data is not always detected, here or by decoders.
@@ -52,7 +52,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             if image.format in ("JPEG", "MPO") and _ends_as_jpeg(path):
-                turned = image.getexif().get(0x0112, 1) >= 5
+                turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap height and width
                 return (width, height) if turned else (height, width)
             if image.format == "PNG":
                 image.verify()
@@ -91,7 +91,8 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
 
 
 def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:
-    """The decoded picture, upright. Read by Pillow, which raises where the data end early; cv2 fills in grey."""
+    """The decoded picture, upright."""
+    # By Pillow, which raises where the data end early; cv2 fills the rest with grey.
     try:
         remote = not isinstance(source, io.BytesIO) and is_remote(source)
         with Image.open(io.BytesIO(as_path(source).read_bytes()) if remote else source) as image:
@@ -113,6 +114,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def _ends_as_jpeg(path: str | Path) -> bool:
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
+        # Some cameras pad a file with zeros after the end marker.
         file.seek(max(0, size - 64))
         return file.read().rstrip(b"\0").endswith(b"\xff\xd9")
 

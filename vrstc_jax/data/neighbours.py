@@ -1,9 +1,9 @@
-"""Which frames a hidden frame is completed from (section 3.1 of the paper, and what it leaves open).
+"""Chooses the frames that a hidden frame is completed from (section 3.1 of the paper, and cases it leaves open).
 
-x_p and x_n are the nearest visible (unoccluded) frames on either side; or, with a reach of more than one, the most
-alike of the nearest few, compared where the hidden frame is visible: walking is periodic, and a stride earlier the legs
-have the same pose. With no visible frame on one side, the other side's is used for both; with none on either, there
-are no neighbours, and the spatial generator alone completes.
+x_p and x_n are the nearest visible (unoccluded) frames on either side. With a reach of more than one, they are the most
+similar of the nearest few, compared where the hidden frame is visible: walking is periodic, and one stride earlier the
+legs have the same pose. With no visible frame on one side, the other side's is used for both; with none on either,
+there are no neighbours, and the spatial generator alone completes.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,18 +24,16 @@ def nearest_sources(visible: Sequence[bool] | np.ndarray) -> np.ndarray:
     Returns:
       int [T, 2], the index of the previous and of the next; −1 where a side has none.
     """
-    visible = np.asarray(visible, bool)
-    indices = np.arange(len(visible))
-    reached = np.maximum.accumulate(np.where(visible, indices, NO_FRAME))
-    previous = np.concatenate([[NO_FRAME], reached])[:-1]
-    ahead = np.minimum.accumulate(np.where(visible, indices, len(visible))[::-1])[::-1]
-    following = np.concatenate([ahead, [len(visible)]])[1:]
-    return np.stack([previous, np.where(following == len(visible), NO_FRAME, following)], axis=1).astype(int)
+    indices, frames = np.flatnonzero(visible), np.arange(len(visible))
+    # With an end on each side, the position of a frame among the visible ones is that of its previous one.
+    bounded = np.concatenate([[NO_FRAME], indices, [NO_FRAME]])
+    previous = bounded[np.searchsorted(indices, frames)]
+    return np.stack([previous, bounded[np.searchsorted(indices, frames, side="right") + 1]], axis=1)
 
 
 def choose_sides(visible: np.ndarray, first: int, last: int, *, count: int = 1, step: int = 1, reach: int = 1,
                  unlike: Callable[[np.ndarray], np.ndarray] | None = None) -> tuple[list[int], list[int]] | None:
-    """The frames attended on each side of a hidden run.
+    """Chooses the frames that are attended on each side of a hidden run.
 
     Args:
       visible: int [U], indices of the visible frames, ascending.
@@ -43,11 +41,11 @@ def choose_sides(visible: np.ndarray, first: int, last: int, *, count: int = 1, 
       count: frames on each side.
       step: takes every `step`-th visible frame, counting from the nearest.
       reach: if more than 1, only the nearest `reach` frames of a side, sorted by `unlike`.
-      unlike: maps indices [n] to how unlike each frame is to the hidden one [n]; needed with a reach.
+      unlike: maps indices [n] to each frame's difference from the hidden one [n]; needed with a reach.
 
     Returns:
-      (previous, following), each a list of `count` indices, nearest (or most alike) first; a side that ends
-      early repeats its last frame, and a side without frames equals the other one. None where both have none.
+      (previous, following), each a list of `count` indices, nearest (or most similar) first. A side with too few frames
+      repeats its last; a side without frames equals the other one. None where both have none.
     """
     before, after = around(visible, first, last)
     if not len(before) and not len(after):
@@ -55,6 +53,7 @@ def choose_sides(visible: np.ndarray, first: int, last: int, *, count: int = 1, 
     if reach > 1:
         if unlike is None:
             raise ValueError(f"a reach of more than 1 needs `unlike`. Got a reach of {reach} without it.")
+        # Stable: of equally similar frames the nearer one comes first.
         before, after = (side[:reach][np.argsort(unlike(side[:reach]), kind="stable")] if len(side) else side
                          for side in (before, after))
     before, after = (before if len(before) else after), (after if len(after) else before)

@@ -1,28 +1,32 @@
 """A tracklet: one person, followed by one camera for some frames.
 
-All sources (a video with boxes, folders of frames, stored sets, synthetic walkers) give this one type. Frames are read
-when they are asked for, so that a tracklet may be larger than memory; crops keep their own resolution, which may
-change from frame to frame.
+All sources (a video with boxes, folders of frames, stored sets, synthetic walkers) give this one type. A frame is read
+each time it is indexed, so a tracklet may be larger than memory. Crops keep their own resolution, which may change
+from frame to frame.
 
 Pictures are uint8 [H_t, W_t, 3], RGB. Masks are bool [H_t, W_t], true where the person is hidden.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 
 
 class LazySequence(Sequence[np.ndarray]):
-    """`length` arrays, each made by `read(index)` whenever it is asked for, and not kept.
-
-    Slices are lists of arrays.
-    """
+    """`length` arrays; indexing calls `read(index)`, and nothing is cached. Slices are lists of arrays."""
 
     def __init__(self, length: int, read: Callable[[int], np.ndarray]):
         self._length = length
         self._read = read
+
+    @classmethod
+    def over(cls, items: Sequence[Any], read: Callable[[Any], np.ndarray]) -> Self:
+        """One array for each item, made by `read(item)`."""
+        # Not a closure: grain pickles sequences for its worker processes.
+        return cls(len(items), partial(_read_item, items, read))
 
     def __len__(self) -> int:
         return self._length
@@ -35,8 +39,15 @@ class LazySequence(Sequence[np.ndarray]):
         return self._read(index % self._length)
 
 
+def _read_item(items: Sequence[Any], read: Callable[[Any], np.ndarray], index: int) -> np.ndarray:
+    return read(items[index])
+
+
 class EncodedFrames(LazySequence):
-    """Frames that exist as the bytes of PNG or JPEG files, `encoded(index)`; a set stores these bytes unchanged."""
+    """Frames that are also available as the bytes of PNG or JPEG files, `encoded(index)`; sets store these unchanged.
+
+    The network then sees the data set's own pixels, not those of a second compression.
+    """
 
     def __init__(self, length: int, read: Callable[[int], np.ndarray], encoded: Callable[[int], bytes]):
         super().__init__(length, read)
@@ -45,19 +56,19 @@ class EncodedFrames(LazySequence):
 
 @dataclass(frozen=True, eq=False)
 class Tracklet:
-    """One person's frames and what is known of them.
+    """One person's frames and their annotations.
 
     Attributes:
       name: a relative path below which its results are written, such as '0001/c1/t3', or a track's number.
-      frames: T pictures, uint8 [H_t, W_t, 3], RGB; usually a lazy sequence.
+      frames: T pictures, uint8 [H_t, W_t, 3], RGB; usually a `LazySequence`.
       frame_names: T names, the stems of the files that results are written to, such as '000017'.
       person, camera: identities from the source, or None.
-      masks: T masks, bool [H_t, W_t], true = hidden; None where the hidden parts have to be located.
-      truth: T pictures without the occluder, where that is known (synthetic walkers).
-      silhouettes: T masks of the whole person, hidden or not, where that is known.
+      masks: T masks, bool [H_t, W_t], true = hidden; None: hidden parts are located.
+      truth: T pictures without the occluder, as synthetic walkers have them; None: unknown.
+      silhouettes: T masks of the whole person, its hidden parts included; None: unknown.
       boxes: float [T, 5] for crops of a video: frame number from 1, left, top, width, height in pixels
         of the picture, clipped to it.
-      warnings: what was odd about the source, one sentence each.
+      warnings: irregularities of the source, one sentence each.
 
     Raises:
       ValueError: a field has another length than `frames`.

@@ -1,4 +1,4 @@
-"""Distances between the features of queries and of the gallery, by matrix products on the device."""
+"""Computes distances between the features of queries and of the gallery, by matrix products on the device."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 Metric = Literal["cosine", "euclidean", "squared"]
-_ORDINARY = 30  # largest values up to 2^±30: sums of millions of their squares are far from float32's limits
+_ORDINARY = 30  # features with a largest value within 2^±30: sums of millions of squares are far from float32's limits
 
 
 def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
               metric: Literal["cosine", "euclidean"] = "cosine", block: int = 512) -> np.ndarray:
     """Distances between all queries and all gallery entries, float32 [Q, G].
 
-    The matrix is kept on the host. The device holds the features, in float32, and the distances of `block`
-    queries at a time; it multiplies at its highest precision. Euclidean distances come from |q|² + |g|² − 2 q·g:
-    between features of length l, their error is at most about 1e-3 l, and largest for nearly equal features.
+    The host holds the matrix; the device holds the features, in float32, and the distances of `block` queries at a
+    time. Products have the device's highest precision. Euclidean distances are computed as |q|² + |g|² − 2 q·g: between
+    features of length l, their error is at most about 1e-3 l, and largest for nearly equal features.
 
     Args:
       query_features, gallery_features: [Q, C] and [G, C], real numbers.
@@ -27,7 +27,7 @@ def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
       block: queries whose distances the device computes at once, at least 1.
 
     Raises:
-      ValueError: features of unlike lengths, or not finite; an unknown metric; a block below 1.
+      ValueError: features of different lengths, or not finite; an unknown metric; a block below 1.
     """
     if metric not in ("cosine", "euclidean"):
         raise ValueError(f"metric must be 'cosine' or 'euclidean'. Got {metric!r}.")
@@ -38,7 +38,7 @@ def distances(query_features: np.ndarray, gallery_features: np.ndarray, *,
     result = np.empty((len(query), len(gallery)), np.float32)
     for start, rows in distance_blocks(query, gallery, metric=metric, block=block):
         result[start:start + len(rows)] = rows
-        del rows  # else the device would hold this block and the next one at once
+        del rows  # otherwise the device would hold this block and the next one at once
     return np.ldexp(result, exponent, out=result) if exponent else result
 
 
@@ -46,8 +46,8 @@ def distance_blocks(query: np.ndarray, gallery: np.ndarray, *, metric: Metric,
                     block: int) -> Iterator[tuple[int, jax.Array]]:
     """Yields (index of the first query, distances [block, G] of it and the queries after it), on the device.
 
-    All blocks have one size, so that the device compiles once: the last block overlaps the one before it.
-    With fewer queries than `block` there is one block of all.
+    All blocks have one size, so that the device compiles once: the last block overlaps the one before it. Fewer queries
+    than `block` are one smaller block.
 
     Args:
       query, gallery: [Q, C] and [G, C], of `checked_features`.
@@ -68,7 +68,7 @@ def distance_blocks(query: np.ndarray, gallery: np.ndarray, *, metric: Metric,
 
 
 def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float32 [Q, C] and [G, C] on the host.
+    """Checks features and converts them to float32 [Q, C] and [G, C] on the host.
 
     Raises:
       ValueError: they are not real numbers, not finite in float32, or not of one length C.
@@ -79,6 +79,7 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
                          f"Got {list(query.shape)} and {list(gallery.shape)}.")
     checked = []
     for name, features in (("query", query), ("gallery", gallery)):
+        # JAX's test of the type: NumPy does not count bfloat16 as floating point.
         if not jnp.issubdtype(features.dtype, jnp.floating) and features.dtype.kind not in "iu":
             raise ValueError(f"{name} features must be real numbers. Got {features.dtype}.")
         with np.errstate(over="ignore"):  # infinities are refused below
@@ -92,8 +93,8 @@ def checked_features(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray
 
 
 def to_ordinary_size(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """(query / 2^e, gallery / 2^e, e), so that squares of the values fit into float32; e is 0 where they do anyway."""
-    # Without np.abs, which would copy all features.
+    """(query / 2^e, gallery / 2^e, e), so that squares of the values fit into float32; e is 0 where they fit anyway."""
+    # A power of two, so that no value is rounded. Without np.abs, which would copy all features.
     largest = max(float(max(features.max(initial=0), -features.min(initial=0))) for features in (query, gallery))
     exponent = int(np.frexp(largest)[1]) if largest else 0
     if abs(exponent) <= _ORDINARY:
@@ -114,9 +115,11 @@ def _prepared(features: jax.Array, *, metric: Metric) -> tuple[jax.Array, jax.Ar
 @partial(jax.jit, static_argnames="metric")
 def _block(query: jax.Array, gallery: jax.Array, gallery_sizes: jax.Array, *, metric: Metric) -> jax.Array:
     query, query_sizes = _prepared(query, metric=metric)
+    # The default precision of TPUs and of some GPUs rounds to bfloat16 or TF32, which would change rankings.
     products = jnp.matmul(query, gallery.T, precision=jax.lax.Precision.HIGHEST)
     if metric == "cosine":
         return jnp.maximum(1 - products, 0)
+    # Rounding may make equal features' difference negative.
     squared = jnp.maximum(query_sizes[:, None] + gallery_sizes - 2 * products, 0)
     return squared if metric == "squared" else jnp.sqrt(squared)
 

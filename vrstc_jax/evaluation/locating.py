@@ -1,4 +1,4 @@
-"""How well hidden bands are found, against masks that say what is hidden."""
+"""Compares the bands that are located as hidden with masks of the hidden parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime.text_tables import text_table
 
 HIDDEN_SHARE = 1 / 3
-"""A band counts as hidden where at least this share of it is."""
+"""A band counts as hidden if at least this share of its pixels is."""
 
 
 @dataclass(frozen=True)
 class LocatingScore:
-    """How well a threshold finds hidden bands.
+    """Precision and recall of a threshold that finds hidden bands.
 
     Attributes:
       tau: the threshold.
-      precision: of the bands called hidden, the share that are; NaN where none is called so.
-      recall: of the hidden bands, the share that is called so; NaN where none is hidden.
-      called, hidden, bands: numbers of bands.
-      average_precision: over all thresholds: the mean of the precisions at each hidden band, by ascending score.
+      precision: hidden share of the bands below the threshold; NaN where none is below.
+      recall: share of the hidden bands that is below the threshold; NaN where none is hidden.
+      called, hidden, bands: numbers of bands: below the threshold, hidden, all.
+      average_precision: over all thresholds, the mean of the precisions at each hidden band, by ascending score.
     """
 
     tau: float
@@ -35,20 +35,20 @@ class LocatingScore:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; NaN where no band is called hidden or none is."""
+        """Harmonic mean of precision and recall; NaN where either is NaN or both are 0."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total > 0 else float("nan")
 
 
 def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.ndarray]], tau: float, *,
                    share: float = HIDDEN_SHARE) -> LocatingScore:
-    """Compares the bands that scores call hidden with those that masks hide.
+    """Compares the bands with scores below τ with those that masks hide.
 
     Args:
       scores: of each tracklet, float [T, 3] (`Locator.scores`).
       masks: of each tracklet, T arrays bool [H_t, W_t], true = hidden.
       tau: the threshold τ, applied by `inference.plan.hidden_bands`.
-      share: a band counts as hidden where at least this share of it is.
+      share: a band counts as hidden if at least this share of its pixels is.
 
     Raises:
       ValueError: there are no scores, or not a mask for each frame.
@@ -59,14 +59,14 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
     values = np.concatenate(list(scores))
     called = hidden_bands(values, tau)
     both = (called & truth).sum()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as documented
         precision, recall = np.divide(both, [called.sum(), truth.sum()])
     return LocatingScore(float(tau), float(precision), float(recall), int(called.sum()), int(truth.sum()),
                          truth.size, _average_precision(values.ravel(), truth.ravel()))
 
 
 def _average_precision(values: np.ndarray, truth: np.ndarray) -> float:
-    """Of scores [n], low where hidden, and whether each band is hidden, bool [n]; NaN where none is."""
+    """Average precision of scores [n], low where hidden, given the hidden bands, bool [n]; NaN where none is hidden."""
     hits = truth[np.argsort(values, kind="stable")]
     if not hits.any():
         return float("nan")

@@ -1,9 +1,8 @@
-"""How good a completion is, and the simple fillings it has to beat.
+"""Scores of completions, and the simple fillings that completion has to beat.
 
-Everything here works on the host, frame by frame, at the crop's own resolution. Pictures are uint8
-[H, W, 3], RGB; masks are bool [H, W], true where the person was hidden: the hole. Scores compare a
-completion with the truth over the hole alone, so that a large visible part cannot raise them, and raise
-ValueError if the hole is empty.
+Everything here works on the host, frame by frame, at the crop's own resolution. Pictures are uint8 [H, W, 3], RGB;
+masks are bool [H, W], true where the person was hidden: the hole. Scores compare a completion with the truth over the
+hole alone, so that a large visible part cannot raise them; an empty hole raises ValueError.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,10 @@ import numpy as np
 from vrstc_jax.runtime.text_tables import text_table
 
 PSNR_CAP = 100.0
-"""dB given to a perfect hole, instead of infinity, so that averages stay finite. One grey level wrong in
-one value of a million is 108 dB; anything above the cap is cut to it."""
+"""The highest score in dB, so that averages stay finite: a perfect hole would score infinity. One grey level wrong in
+one value of a million is 108 dB."""
 
-_SSIM_WINDOW = 11
-_SSIM_SIGMA = 1.5
-_SSIM_C1 = (0.01 * 255) ** 2
-_SSIM_C2 = (0.03 * 255) ** 2
+_SSIM_C1, _SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def l1(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
@@ -39,9 +35,9 @@ def psnr(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
 def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     """Structural similarity in [-1, 1]: its map over the whole frame, averaged over the hole.
 
-    Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, each channel alone
-    and then averaged; covariances divide by the window's weight, as in the paper. Frames are padded by
-    reflection (… b a | a b …), so that crops narrower than the window need no special rule.
+    After Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, per channel and then averaged;
+    covariances divide by the window's weight, as in that paper. Frames are padded by reflection (… b a | a b …), so
+    that crops narrower than the window need no special rule.
     """
     _check(completed, truth, mask)
     x, y = completed.astype(np.float64), truth.astype(np.float64)
@@ -54,15 +50,15 @@ def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     return float(similarity[mask].mean())
 
 
-def copy_nearest(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None,
-                 following: np.ndarray | None, distances: tuple[int, int]) -> np.ndarray:
-    """Fills the hole with the same pixels of the nearer neighbour; equally near, of the previous one.
+def copy_nearest(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None, following: np.ndarray | None,
+                 distances: tuple[int, int]) -> np.ndarray:
+    """Fills the hole with the same pixels of the nearer neighbour, or of the previous one if both are equally near.
 
     Args:
       frame, mask: the frame and its hole.
       previous, following: the nearest visible frames before and after, of any size (they are resized to the
         frame's), or None. With neither there is nothing to copy, and `telea` fills the hole.
-      distances: how many frames away the two are; the number of a missing one is ignored.
+      distances: the two neighbours' distances in frames; that of a missing one is ignored.
 
     Returns:
       uint8 [H, W, 3]; visible pixels are the frame's own, bit for bit.
@@ -75,7 +71,7 @@ def mean_of_neighbours(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray
                        following: np.ndarray | None) -> np.ndarray:
     """Fills the hole with the average of the two neighbours, halves rounded up.
 
-    Arguments and result as of `copy_nearest`. With one neighbour, its pixels alone; with neither, `telea`.
+    Arguments and result as of `copy_nearest`. With one neighbour, its pixels; with neither, `telea`.
     """
     neighbours = [_resized_to(frame, n) for n in (previous, following) if n is not None]
     if not neighbours:
@@ -87,8 +83,9 @@ def mean_of_neighbours(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray
 def telea(frame: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
     """Fills the hole from its rim, by OpenCV's inpainting after Telea 2004; `radius` is in pixels.
 
-    What the hole held cannot leak in: it is blackened first. A frame that is all hole becomes black.
+    A frame that is all hole becomes black.
     """
+    # Blackened first, so that nothing of the hidden pixels leaks in.
     hollow = np.where(mask[..., None], np.uint8(0), frame)
     return _fill(frame, mask, cv2.inpaint(hollow, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA))
 
@@ -96,8 +93,8 @@ def telea(frame: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
 class ScoreTable:
     """Scores of several methods, frame by frame, and their averages.
 
-    Every frame counts once, whatever the size of its hole. `distance` says how far, in frames, the
-    nearest visible frame was; None where there was none.
+    Every frame has the same weight, whatever the size of its hole. `distance` is the number of frames to the nearest
+    visible frame; None where there was none.
     """
 
     def __init__(self):
@@ -109,22 +106,22 @@ class ScoreTable:
         self._scores.setdefault(method, {}).setdefault(distance, []).append((l1, psnr, ssim))
 
     def overall(self) -> dict[str, dict[str, float]]:
-        """method -> {'l1', 'psnr' (dB), 'ssim', 'frames'}: averages over all its frames, and their number.
+        """method -> {'l1', 'psnr' (dB), 'ssim', 'frames'}: averages over its frames, and their number.
 
-        Methods come in the order in which they were first added.
+        Methods keep the order in which they were first added.
         """
         return {method: _averages([score for frames in distances.values() for score in frames])
                 for method, distances in self._scores.items()}
 
     def by_distance(self) -> dict[int | None, dict[str, dict[str, float]]]:
-        """distance -> what `overall` gives, over the frames at that distance; nearest first, None last."""
+        """distance -> the result of `overall` over the frames at that distance; nearest first, None last."""
         found = {distance for distances in self._scores.values() for distance in distances}
         return {distance: {method: _averages(distances[distance])
                            for method, distances in self._scores.items() if distance in distances}
                 for distance in sorted(found, key=lambda d: (d is None, d or 0))}
 
     def as_dict(self) -> dict[str, dict]:
-        """{'overall': …, 'by_distance': …}, as reports and metrics files take it."""
+        """{'overall': …, 'by_distance': …}, the form of reports and metrics files."""
         return {"overall": self.overall(), "by_distance": self.by_distance()}
 
     def format(self) -> str:
@@ -136,7 +133,7 @@ class ScoreTable:
 
 
 def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table of what `ScoreTable.overall` gives."""
+    """Columns and rows of a table of `ScoreTable.overall`."""
     return ["", "L1", "PSNR dB", "SSIM", "frames"], [
         [method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
         for method, s in overall.items()]
@@ -144,7 +141,7 @@ def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[s
 
 def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str],
                   ) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the PSNR in what `ScoreTable.by_distance` gives; '-' where a method has no frame.
+    """Columns and rows of a table of the PSNR in `ScoreTable.by_distance`; '-' where a method has no frame.
 
     The last row counts frames.
     """
@@ -173,17 +170,16 @@ def _hole_differences(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray
 
 
 def _window_mean(values: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(values, (_SSIM_WINDOW, _SSIM_WINDOW), _SSIM_SIGMA, borderType=cv2.BORDER_REFLECT)
+    return cv2.GaussianBlur(values, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT)
 
 
 def _resized_to(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
     """The neighbour at the frame's size: area-averaged where it gets smaller, bilinear where larger."""
-    height, width = frame.shape[:2]
-    if neighbour.shape[:2] == (height, width):
+    if neighbour.shape == frame.shape:
         return neighbour
-    shrinks = height * width < neighbour.shape[0] * neighbour.shape[1]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(neighbour, (width, height), interpolation=way)
+    # By area, where `ops.pictures.resize` goes by sides: published scores of the fillings were measured so.
+    way = cv2.INTER_AREA if frame.size < neighbour.size else cv2.INTER_LINEAR
+    return cv2.resize(neighbour, frame.shape[1::-1], interpolation=way)
 
 
 def _fill(frame: np.ndarray, mask: np.ndarray, filling: np.ndarray) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""How well distances find the same person again: the CMC curve and mean average precision.
+"""The CMC curve and mean average precision of distances between queries and a gallery.
 
-The protocol is that of Market-1501 (Zheng et al., ICCV 2015) as MARS and the other video sets use it. For
-each query the gallery is ordered by distance. Entries of the same person in the same camera are junk and
-are removed from the order, and so is identity −1, the boxes that show nobody in particular; all other
-identities that are not the query's are wrong answers. A query without a right answer is left out of both
-figures, and `left_out` counts it.
+The protocol is that of Market-1501 (Zheng et al., ICCV 2015) as MARS and the other video sets use it. For each query
+the gallery is sorted by distance. Entries of the same person in the same camera are junk and are removed, as are
+entries of identity −1, boxes that show nobody in particular. All other identities than the query's are wrong answers. A
+query without a right answer is left out of both figures, and `left_out` counts it.
 """
 
 import os
@@ -18,7 +17,7 @@ import numpy as np
 # together hold less than a block of `distances`, 512 queries.
 _ROWS, _THREADS = 8, 8
 
-_Codes = tuple[np.ndarray, np.ndarray]  # int32 [Q] and [G], of queries and gallery; equal where labels are
+_Codes = tuple[np.ndarray, np.ndarray]  # int32 [Q] and [G], of queries and gallery; equal where their labels are equal
 _Entries = tuple[np.ndarray, np.ndarray]  # (rows, columns) of entries of a matrix
 
 
@@ -28,7 +27,7 @@ class Ranking:
 
     Attributes:
       cmc: float64 [G], the share of the counted queries whose first right answer is among the first 1, 2,
-        … G. Junk makes an order shorter than G; the curve continues with its last value, which is 1.
+        … G. Junk leaves fewer than G entries; the curve continues with its last value, which is 1.
       mean_ap: the mean of the counted queries' average precisions.
       average_precision: float64 [Q], the mean of the precisions at a query's right answers (not the
         trapezoidal rule that MARS's own MATLAB evaluator integrates with); NaN where not counted.
@@ -49,12 +48,12 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
          gallery_cameras: np.ndarray) -> Ranking:
     """Ranks the gallery for each query; computes the CMC curve and average precisions.
 
-    Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they
-    are, everything else as float64, which is slower. float32 and float64 are not copied: each thread reads
-    `_ROWS` queries at a time, and holds about 20 bytes for each of their entries.
+    Equal distances keep the gallery's order. Nothing is rounded: float32 and float16 are compared as they are,
+    everything else as float64, which is slower. float32 and float64 are not copied: each thread reads `_ROWS` queries
+    at a time, and holds about 20 bytes for each of their entries.
 
     Args:
-      distances: [Q, G], real numbers, smaller is more alike; infinities are valid.
+      distances: [Q, G], real numbers, smaller is more similar; infinities are valid.
       query_ids, gallery_ids: [Q] and [G], whole numbers or strings, the same kind in both. A gallery
         identity of −1 (or "-1") is junk for every query.
       query_cameras, gallery_cameras: [Q] and [G], likewise.
@@ -63,9 +62,8 @@ def rank(distances: np.ndarray, query_ids: np.ndarray, gallery_ids: np.ndarray, 
       ValueError: lengths or kinds that do not agree, distances that are NaN, or not one query with a match.
     """
     distances = _distances(distances)
-    query_ids, gallery_ids = _labels("ids", query_ids, gallery_ids, distances.shape)
-    query_cameras, gallery_cameras = _labels("cameras", query_cameras, gallery_cameras, distances.shape)
-    people, cameras = _codes(query_ids, gallery_ids), _codes(query_cameras, gallery_cameras)
+    people = _codes("ids", query_ids, gallery_ids, distances.shape)
+    cameras = _codes("cameras", query_cameras, gallery_cameras, distances.shape)
     ranked = partial(_positions, distances, people, cameras, _nobody(gallery_ids))
     # NumPy releases Python's lock while it sorts.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
@@ -82,30 +80,36 @@ def first_entries(distances: np.ndarray, query_id: int | str, gallery_ids: np.nd
       distances: [G], of the query; the rest as in `rank`, of one query.
 
     Returns:
-      (entries, right): int64 and bool, [count] or as many as there are; whether each is the query's person.
+      (entries, right): int64 and bool, [count] or as many as there are; `right` where an entry is the query's person.
 
     Raises:
-      ValueError: as `rank`; the query may be without a match.
+      ValueError: as `rank`, except that the query may have no match.
     """
     rows = _distances(np.asarray(distances)[None])
-    ids = _labels("ids", np.asarray([query_id]), gallery_ids, rows.shape)
-    cameras = _labels("cameras", np.asarray([query_camera]), gallery_cameras, rows.shape)
+    person, people = _codes("ids", np.asarray([query_id]), gallery_ids, rows.shape)
+    camera, cameras = _codes("cameras", np.asarray([query_camera]), gallery_cameras, rows.shape)
     _check_numbers(rows)
-    right = ids[0] == ids[1]
-    kept = ~(_nobody(ids[1]) | right & (cameras[0] == cameras[1]))
+    right = person == people
+    kept = ~(_nobody(gallery_ids) | right & (camera == cameras))
     order = np.argsort(rows[0], kind="stable")
     order = order[kept[order]][:count]
     return order, right[order]
 
 
 def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, ...]) -> Ranking:
-    """The figures from all hits (right answers): queries, ascending, and positions from 0, ascending in each query."""
+    """Computes the figures from all hits (right answers).
+
+    Args:
+      queries, positions: of each hit, its query and its position from 0; ascending by query, then by position.
+      shape: (Q, G).
+    """
     hits = np.bincount(queries, minlength=shape[0])
     counted = hits > 0
     if not counted.any():
         raise ValueError(f"none of the {shape[0]} queries has a match among the {shape[1]} gallery entries: "
                          "the same identity in another camera. Check that ids and cameras belong together.")
     firsts = (np.cumsum(hits) - hits)[counted]
+    # At a query's n-th hit at position p, the precision is n / (p + 1).
     nth = np.arange(len(queries)) - np.repeat(firsts, hits[counted]) + 1
     average_precision = np.full(shape[0], np.nan)
     precisions = np.bincount(queries, nth / (positions + 1), minlength=shape[0])
@@ -118,7 +122,7 @@ def _summary(queries: np.ndarray, positions: np.ndarray, shape: tuple[int, ...])
 
 
 def _positions(distances: np.ndarray, people: _Codes, cameras: _Codes, nobody: np.ndarray, start: int) -> _Entries:
-    """(queries, positions from 0 in an order without junk) of the hits of `_ROWS` rows from `start`, in order."""
+    """(queries, positions from 0 among entries without junk) of the hits in `_ROWS` rows from `start`, ascending."""
     rows, here = distances[start:start + _ROWS], slice(start, start + _ROWS)
     _check_numbers(rows, start)
     same, entries = _entries(people[0][here, None] == people[1])
@@ -130,12 +134,13 @@ def _positions(distances: np.ndarray, people: _Codes, cameras: _Codes, nobody: n
 
 
 def _entries(marks: np.ndarray) -> _Entries:
-    """(rows, columns) where a matrix is true; `np.nonzero` of two axes is slower."""
+    """(rows, columns) where a matrix is true."""
+    # np.nonzero of two axes is slower.
     return np.divmod(np.flatnonzero(marks), marks.shape[1])
 
 
 def _ordered(rows: np.ndarray, nobody: np.ndarray, junk: _Entries, hits: _Entries) -> np.ndarray:
-    """Whether the entries are hits, bool [rows, G], sorted by distance and then by index; junk comes last.
+    """Which entries are hits, bool [rows, G], sorted by distance and then by index; junk comes last.
 
     Args:
       rows: distances [rows, G].
@@ -151,8 +156,7 @@ def _ordered(rows: np.ndarray, nobody: np.ndarray, junk: _Entries, hits: _Entrie
 def _ordered_packed(rows: np.ndarray, nobody: np.ndarray, junk: _Entries, hits: _Entries) -> np.ndarray:
     """As `_ordered`, for float32, and faster than its stable argsort.
 
-    Sorts uint64 keys: the distance in the upper half, the entry's index below it, and in the lowest bit whether it is
-    a hit.
+    It sorts uint64 keys: the distance in the upper half, the entry's index below it, and in the lowest bit 1 for a hit.
     """
     bits = (rows + np.float32(0)).view(np.uint32)  # + 0 makes -0 equal to 0
     # Floats sort like their bits as unsigned numbers, if negative ones are inverted and others get the sign bit.
@@ -187,11 +191,12 @@ def _check_numbers(rows: np.ndarray, start: int = 0) -> None:
 
 def _nobody(gallery_ids: np.ndarray) -> np.ndarray:
     """Which gallery entries show nobody in particular, bool [G]."""
+    gallery_ids = np.asarray(gallery_ids)
     return gallery_ids == ("-1" if gallery_ids.dtype.kind == "U" else -1)
 
 
-def _labels(what: str, query: np.ndarray, gallery: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of one kind; `what` names them in errors."""
+def _codes(what: str, query: np.ndarray, gallery: np.ndarray, shape: tuple[int, ...]) -> _Codes:
+    """Checks labels and renumbers them from 0, since strings compare slowly; `what` names them in errors."""
     query, gallery = np.asarray(query), np.asarray(gallery)
     if (query.shape, gallery.shape) != (shape[:1], shape[1:]):
         raise ValueError(f"distances {list(shape)} need {shape[0]} query and {shape[1]} gallery {what}. "
@@ -201,19 +206,10 @@ def _labels(what: str, query: np.ndarray, gallery: np.ndarray, shape: tuple[int,
         raise ValueError(f"{what} must be whole numbers or strings, the same in queries and gallery. "
                          f"Got {query.dtype} and {gallery.dtype}.")
     if np.result_type(query, gallery).kind == "f":  # int64 and uint64 meet as floats, which makes large ones equal
-        query, gallery = (_as_int64(what, labels) for labels in (query, gallery))
-    return query, gallery
-
-
-def _as_int64(what: str, labels: np.ndarray) -> np.ndarray:
-    largest = np.iinfo(np.int64).max
-    if labels.size and labels.max() > largest:
-        raise ValueError(f"{what} of which some are unsigned and some are not must be at most {largest}. "
-                         f"Got {labels.max()}.")
-    return labels.astype(np.int64)
-
-
-def _codes(query: np.ndarray, gallery: np.ndarray) -> _Codes:
-    """Both renumbered from 0, since strings compare slowly."""
+        for labels in (query, gallery):
+            if labels.size and labels.max() > np.iinfo(np.int64).max:
+                raise ValueError(f"{what} of which some are unsigned and some are not must be at most 2^63 - 1. "
+                                 f"Got {labels.max()}.")
+        query, gallery = query.astype(np.int64), gallery.astype(np.int64)
     codes = np.unique(np.concatenate([query, gallery]), return_inverse=True)[1].astype(np.int32)
     return codes[:len(query)], codes[len(query):]

@@ -1,4 +1,4 @@
-"""Re-identification of whole sets of tracklets: a re-ID network ranks the gallery for each query.
+"""Re-identification of sets of tracklets: a re-ID network ranks the gallery for each query.
 
     evaluation = evaluate(model, query, gallery)
     evaluation.ranking.mean_ap
@@ -24,17 +24,17 @@ from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import replace_file
 
 RANKS = (1, 5, 10, 20)
-JUNK = "-1"  # the identity of nobody in particular, as in `evaluation.rank`
+JUNK = "-1"  # the identity of boxes that show nobody in particular, as in `evaluation.rank`
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well distances between queries and a gallery find the same person.
+    """The ranking of a gallery for queries, and its data.
 
     Attributes:
       distances: float32 [Q, G].
       ranking: the result of `rank`.
-      features: float32 [Q, C] and [G, C], of the queries and of the gallery; None where distances came without.
+      features: float32 [Q, C] and [G, C], of the queries and of the gallery; None if only distances were given.
     """
 
     distances: np.ndarray
@@ -44,6 +44,7 @@ class Evaluation:
     def figures(self) -> dict[str, float]:
         """{'rank1', 'rank5', …, 'map', 'queries', 'left_out'}: shares in [0, 1], and numbers of queries."""
         cmc = self.ranking.cmc
+        # A gallery of fewer than k entries has its last value at rank k.
         return {f"rank{k}": float(cmc[min(k, len(cmc)) - 1]) for k in RANKS} | {
             "map": self.ranking.mean_ap, "queries": len(self.distances), "left_out": self.ranking.left_out}
 
@@ -66,7 +67,7 @@ def evaluate(model: ReidModel, query: Sequence[Tracklet], gallery: Sequence[Trac
 
 
 def require_rankable(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> None:
-    """Checks that `evaluate` can rank these tracklets, without reading a frame.
+    """Checks that `evaluate` can rank these tracklets; reads no frame.
 
     Raises:
       InputError: as `evaluate`.
@@ -82,17 +83,16 @@ def require_rankable(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> 
 
 
 def require_seen_by(tracklets: Iterable[Tracklet], split: str) -> None:
-    """Checks that the person and the camera of each tracklet are known.
+    """Checks that each tracklet has a person and a camera.
 
     Raises:
-      InputError: one is not known; the message names the tracklet and the split.
+      InputError: one has not; the message names the tracklet and the split.
     """
     for tracklet in tracklets:
         for field in ("person", "camera"):
             if not getattr(tracklet, field):
-                raise InputError(f"tracklet {tracklet.name} of {split}: its {field} is not known, and ranking is "
-                                 "judged by who was seen by which camera; give folders as "
-                                 "person/camera/tracklet/frame.")
+                raise InputError(f"tracklet {tracklet.name} of {split}: its {field} is not known, and ranking needs "
+                                 "persons and cameras; give folders as person/camera/tracklet/frame.")
 
 
 def has_match(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> bool:
@@ -109,8 +109,8 @@ def features_of(model: ReidModel, tracklets: Sequence[Tracklet], *,
 
     Args:
       keep: the frames to use of each tracklet, bool [T], or None for all.
-      path: a file (.npz) that the features are kept in. The processes of a run then share the work, and finished
-        parts are not computed again. None: each process that calls this computes all features.
+      path: a file (.npz) for the features. The processes of a run then share the work, and finished parts are not
+        computed again. None: each process that calls this computes all features.
     """
     kept = [None] * len(tracklets) if keep is None else keep
     if path is None:
@@ -131,7 +131,7 @@ def evaluate_features(query_features: np.ndarray, gallery_features: np.ndarray, 
 
 
 def judge_distances(between: np.ndarray, query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> Evaluation:
-    """As `evaluate`, from distances [Q, G] of any kind."""
+    """As `evaluate`, from distances [Q, G] of any metric."""
     try:
         ranking = rank(between, *labels(query, gallery))
     except ValueError as error:
@@ -146,7 +146,7 @@ def labels(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> tuple[np.n
 
 
 def over_splits(figures: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
-    """Mean and standard deviation of figures over several splits (of the sample; 0 for one split).
+    """Mean and sample standard deviation of figures over several splits; a single split has a deviation of 0.
 
     Args:
       figures: for each split {evaluation: `Evaluation.figures`}.
@@ -163,7 +163,7 @@ def over_splits(figures: Sequence[Mapping[str, Mapping]]) -> dict[str, dict]:
 
 def save_features(path: Path | str, evaluation: Evaluation, query: Sequence[Tracklet],
                   gallery: Sequence[Tracklet]) -> None:
-    """Writes features and their labels as .npz, for other tools to rank; under a temporary name first.
+    """Writes features and their labels as .npz, for other tools to rank.
 
     The arrays are 'query' float32 [Q, C] and 'gallery' [G, C], and for both, as text [Q] and [G], 'query_names',
     'query_persons', 'query_cameras', 'gallery_names' and so on; identity "-1" is junk.
@@ -172,7 +172,7 @@ def save_features(path: Path | str, evaluation: Evaluation, query: Sequence[Trac
       ValueError: the evaluation has no features.
     """
     if evaluation.features is None:
-        raise ValueError("the evaluation was made from distances, and has no features to save.")
+        raise ValueError("the evaluation is of distances alone, and has no features to save.")
     arrays: dict[str, Any] = dict(zip(("query", "gallery"), evaluation.features))
     for split, tracklets in (("query", query), ("gallery", gallery)):
         for field in ("name", "person", "camera"):

@@ -1,14 +1,13 @@
-"""Completing tracklets: a tracklet goes in, the same tracklet with its hidden parts painted in comes out.
+"""Completes a tracklet: paints in its hidden parts.
 
-A frame without a hidden pixel is visible, and what is hidden elsewhere is painted in from the nearest visible frames
-on either side. The cases that the paper leaves open:
+A frame without a hidden pixel is visible. Hidden pixels are painted in from the nearest visible frames on either side.
+The cases that the paper leaves open:
   no visible frame on one side: the other side's is used for both;
-  on neither: the spatial generator alone completes, and the frame is marked 'spatial';
+  no visible frame at all: the spatial generator alone completes, and the frame is marked 'spatial';
   two bands hidden: they are one joint mask;
-  everything hidden: the frame is left as it is, and marked 'left'; where all that is known is that three bands
-    score below τ, the best of them is kept, and the others are completed (`Plan.from_scores`);
-  a tracklet of one frame: it agrees with its own mean, so nothing is located in it; with a mask it is
-    completed spatially.
+  everything hidden by a mask: the frame is unchanged and marked 'left'. All three bands below τ: the best one is kept
+    where its score allows it, and the others are completed (`Plan.from_scores`);
+  a tracklet of one frame: it equals its own mean, so nothing is located in it; with a mask it is completed spatially.
 """
 
 from collections.abc import Sequence
@@ -27,15 +26,15 @@ __all__ = ["CompletedFrame", "CompletedTracklet", "Completer", "complete_trackle
 
 @dataclass(frozen=True, eq=False)
 class CompletedTracklet:
-    """What `complete_tracklet` gives; T frames.
+    """The result of `complete_tracklet`, for T frames.
 
     Attributes:
-      frames: as they came, uint8 [T, H, W, 3] or a list of [H_t, W_t, 3], with hidden pixels painted in.
-      masks: bool, in the same form without channels; what was hidden.
+      frames: in the input's form, uint8 [T, H, W, 3] or a list of [H_t, W_t, 3], with hidden pixels painted in.
+      masks: bool, in the same form without channels, true = hidden.
       scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
-      sources: int [T, 2], index of the previous and of the next frame used, −1 for none.
+      sources: int [T, 2], indices of the previous and of the next frame used, −1 for none.
       how: for each frame 'visible', 'stcnet', 'spatial' or 'left' (see `CompletedFrame`).
-      warnings: what was odd about the tracklet, one sentence each.
+      warnings: irregularities of the tracklet, one sentence each.
     """
 
     frames: np.ndarray | list[np.ndarray]
@@ -58,6 +57,7 @@ def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],
     Raises:
       InputError: frames or masks of another type, or shapes that do not fit each other.
     """
+    # Before any work: the type of a late frame would otherwise fail after minutes.
     _check(frames, masks)
     count = len(frames)
     tracklet = Tracklet(name="tracklet", frames=list(frames), frame_names=tuple(f"{i:06d}" for i in range(count)),
@@ -68,6 +68,7 @@ def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],
     completed, hidden = [d.frame for d in done], [d.mask for d in done]
     how: tuple[How, ...] = tuple(d.how for d in done)
     if isinstance(frames, np.ndarray):
+        # Reshaped for tracklets without frames, whose array would have one axis.
         completed = np.array(completed, np.uint8).reshape(frames.shape)
         hidden = np.array(hidden, bool).reshape(frames.shape[:3])
     return CompletedTracklet(
@@ -78,12 +79,12 @@ def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],
 
 @lru_cache(maxsize=1)
 def _completer(model: Model) -> Completer:
-    """Kept for the last model, so that its weights go to the device once for many tracklets."""
+    # Cached for the last model, so that its weights go to the device once for many tracklets.
     return Completer(model)
 
 
 def left_warnings(how: Sequence[str]) -> list[str]:
-    """A sentence on the frames that could not be completed at all, if there are any; from each frame's `how`."""
+    """A warning of the frames that could not be completed at all, if there are any; from each frame's `how`."""
     left = sum(each == "left" for each in how)
     return [f"{left} of its frames are hidden entirely and were left as they were."] if left else []
 

@@ -1,6 +1,6 @@
-"""Completing a tracklet frame by frame, with memory that does not grow with its length.
+"""Completes a tracklet frame by frame, with memory that does not grow with its length.
 
-The way of a frame: `Completer.plan` says what is hidden; `stream` reads frames in order and collects a batch of hidden
+A frame's way: `Completer.plan` finds what is hidden; `stream` reads frames in order and collects a batch of hidden
 ones; `_complete` chooses and encodes their neighbours, runs the generators and pastes the results into the crops.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours, Neighbours
+from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.inference.plan import Plan
@@ -35,7 +35,7 @@ class CompletedFrame:
       index: its index in the tracklet.
       frame: uint8 [H, W, 3]; where the mask is false, the input's pixels bit for bit.
       mask: bool [H, W], true = hidden.
-      sources: index of the previous and of the next frame used, −1 for none; the nearest, where the
+      sources: indices of the previous and of the next frame used, −1 for none; the nearest ones, if the
         network attends to more than one on a side. Both −1 unless `how` is 'stcnet'.
       how: 'visible' (nothing hidden), 'stcnet', 'spatial' (no visible frame in the tracklet), or 'left'
         (everything hidden).
@@ -51,11 +51,11 @@ class CompletedFrame:
 
 
 class Completer:
-    """Completes tracklets of any length and crop size with a model; all are served by the same compiled functions.
+    """Completes tracklets of any length and crop size with a model, by the same compiled functions.
 
     Args:
       model: from `load_model`.
-      batch: hidden frames that the generators complete at once.
+      batch: number of hidden frames that the generators complete at once.
     """
 
     def __init__(self, model: Model, *, batch: int = 16):
@@ -64,11 +64,11 @@ class Completer:
         self._config = model.config.stcnet
         self._params = jax.device_put(model.generators)
         self._generate, self._encode, self._attend = _compiled(self._config)
-        # Judging, completing and drawing ask for the same tracklets. Three numbers a frame are kept.
+        # Judging, completing and drawing plan the same tracklets. Three numbers per frame are cached.
         self._scores: WeakKeyDictionary[Tracklet, np.ndarray] = WeakKeyDictionary()
 
     def plan(self, tracklet: Tracklet) -> Plan:
-        """What is hidden in a tracklet: by its masks where it has them, else located."""
+        """Finds what is hidden in a tracklet: by its masks if it has them, else by locating."""
         count, warnings = len(tracklet), []
         if tracklet.masks is not None:
             plan = Plan.from_masks(tracklet.masks)
@@ -90,7 +90,7 @@ class Completer:
     def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int]) -> Iterator[CompletedFrame]:
         """Completes the frames at these indices, ascending, each as `stream` completes it."""
         neighbours = self._neighbours(tracklet, plan)
-        waiting: list[_Frame] = []
+        waiting: list[CompletedFrame] = []
         for index in indices:
             waiting.append(self._read(tracklet, plan, index))
             # Visible frames wait for hidden ones before them; the second limit bounds how many are held.
@@ -100,83 +100,69 @@ class Completer:
         yield from self._finish(waiting, neighbours)
 
     def attention(self, tracklet: Tracklet, plan: Plan, index: int) -> tuple[tuple[list[int], np.ndarray], ...]:
-        """Where the patches of a hidden frame looked.
+        """The attention weights of a hidden frame's patches (equation 2).
 
         Returns:
           For the previous and the next side (frame indices [T], weights float32 [h, w, T, h, w]), nearest frame first.
 
         Raises:
-          ValueError: the tracklet has no visible frame to look at.
+          ValueError: the tracklet has no visible frame to attend to.
         """
         neighbours, frame = self._neighbours(tracklet, plan), self._read(tracklet, plan, index)
-        chosen = neighbours.choose(index, frame.pixels, frame.mask)
+        chosen = neighbours.choose(index, frame.frame, frame.mask)
         if chosen is None:
-            raise ValueError(f"tracklet {tracklet.name} has no visible frame that frame {index} could look at.")
+            raise ValueError(f"tracklet {tracklet.name} has no visible frame that frame {index} could attend to.")
         neighbours.encode([chosen])
         previous, following = (neighbours.stacked([chosen], side, pad=0) for side in (0, 1))
         weights = self._attend(self._params, *self._inputs([frame], pad=0), previous, following)
         return tuple((chosen.sides[side], np.asarray(weights[side][0])) for side in (0, 1))
 
     def _neighbours(self, tracklet: Tracklet, plan: Plan) -> EncodedNeighbours:
+        # Half a batch: most hidden frames of a batch share their neighbours.
         return EncodedNeighbours(tracklet, plan.visible, self._config, partial(self._encode, self._params),
                                  batch=max(1, self.batch // 2))
 
-    def _read(self, tracklet: Tracklet, plan: Plan, index: int) -> "_Frame":
+    def _read(self, tracklet: Tracklet, plan: Plan, index: int) -> CompletedFrame:
+        """A frame that is not completed yet; `how` is 'stcnet' if it has to be."""
         pixels = tracklet.frames[index]
         mask = plan.mask(index, pixels)
         # Where all is hidden, G_s has no pixel to start from.
         how: How = "visible" if not mask.any() else "left" if mask.all() else "stcnet"
-        return _Frame(index, pixels, mask, how)
+        return CompletedFrame(index, pixels, mask, (-1, -1), how)
 
-    def _finish(self, waiting: "list[_Frame]", neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
-        if hidden := [frame for frame in waiting if frame.how == "stcnet"]:
-            self._complete(hidden, neighbours)
+    def _finish(self, waiting: list[CompletedFrame], neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
+        hidden = [frame for frame in waiting if frame.how == "stcnet"]
+        completed = self._complete(hidden, neighbours) if hidden else iter(())
         for frame in waiting:
-            yield CompletedFrame(
-                index=frame.index, frame=frame.pixels if frame.completed is None else frame.completed, mask=frame.mask,
-                sources=frame.neighbours.sources if frame.neighbours else (-1, -1), how=frame.how,
-                spatial=frame.spatial)
+            yield next(completed) if frame.how == "stcnet" else frame
 
-    def _complete(self, hidden: "list[_Frame]", neighbours: EncodedNeighbours) -> None:
-        """Runs the generators on up to `batch` hidden frames, and writes x̂1 and x̂2 into them."""
-        for frame in hidden:
-            frame.neighbours = neighbours.choose(frame.index, frame.pixels, frame.mask)
-        chosen = [frame.neighbours for frame in hidden]
+    def _complete(self, hidden: list[CompletedFrame], neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
+        """Runs the generators on up to `batch` hidden frames; pastes x̂1 and x̂2 into them."""
+        chosen = [neighbours.choose(frame.index, frame.frame, frame.mask) for frame in hidden]
         neighbours.encode(chosen)
         pad = self.batch - len(hidden)  # one compiled shape, however many frames there are
         previous, following = (neighbours.stacked(chosen, side, pad=pad) for side in (0, 1))
         outputs = self._generate(self._params, *self._inputs(hidden, pad=pad), previous, following)
-        for frame, first, second in zip(hidden, *map(np.asarray, outputs)):
-            frame.spatial = frame.completed = resize_into_mask(first, frame.pixels, frame.mask)
-            if frame.neighbours:
-                frame.completed = resize_into_mask(second, frame.pixels, frame.mask)
-            else:  # G_t attended to zeros: its result means nothing
-                frame.how = "spatial"
         neighbours.forget(hidden[-1].index)
+        for frame, near, first, second in zip(hidden, chosen, *map(np.asarray, outputs)):
+            spatial = resize_into_mask(first, frame.frame, frame.mask)
+            if near is None:  # G_t attended to zeros, so its result is meaningless
+                yield replace(frame, frame=spatial, spatial=spatial, how="spatial")
+            else:
+                yield replace(frame, frame=resize_into_mask(second, frame.frame, frame.mask), spatial=spatial,
+                              sources=near.sources)
 
-    def _inputs(self, frames: "list[_Frame]", *, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    def _inputs(self, frames: list[CompletedFrame], *, pad: int) -> tuple[np.ndarray, np.ndarray]:
         """Frames uint8 [B, H, W, 3] and masks bool [B, H, W, 1] for the network, the last repeated `pad` times."""
         size = self._config.height, self._config.width
-        return (padded(np.stack([resize(frame.pixels, *size) for frame in frames]), pad),
+        return (padded(np.stack([resize(frame.frame, *size) for frame in frames]), pad),
                 padded(np.stack([_network_mask(frame.mask, *size) for frame in frames]), pad))
-
-
-@dataclass(eq=False)
-class _Frame:
-    """A frame on its way: read, then given neighbours, then completed; 'stcnet' until it has none."""
-
-    index: int
-    pixels: np.ndarray
-    mask: np.ndarray
-    how: How
-    neighbours: Neighbours | None = None
-    spatial: np.ndarray | None = None
-    completed: np.ndarray | None = None
 
 
 @lru_cache(maxsize=4)
 def _compiled(config: configs.STCnet) -> tuple[Callable, Callable, Callable]:
-    """(complete, encode, attend), jitted; kept, so that completers of one config compile them once."""
+    """(complete, encode, attend), jitted."""
+    # Cached, so that completers of one config compile them once.
     network = Generators(config)
 
     def from_encoded(method, params, frames, masks, previous, following):
@@ -191,5 +177,6 @@ def _compiled(config: configs.STCnet) -> tuple[Callable, Callable, Callable]:
 
 
 def _network_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """bool [H, W] to [height, width, 1]: hidden where any hidden pixel is in it, so that none leaks in."""
+    """bool [H, W] to [height, width, 1]; a pixel is hidden if any part of it is."""
+    # So that no hidden pixel, averaged with visible ones, leaks into the network.
     return (resize(mask.astype(np.float32), height, width) > 1e-4)[..., None]

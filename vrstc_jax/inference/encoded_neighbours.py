@@ -1,4 +1,4 @@
-"""The visible frames that hidden frames are completed from: chosen, encoded once each, dropped when passed."""
+"""Chooses the visible frames that hidden frames are completed from, and encodes each of them once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.ops.pictures import resize, thumbnail
 
-_THUMBNAILS = 128  # kept of a tracklet
+_THUMBNAILS = 128  # cached of a tracklet; a reach covers far fewer frames
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What one hidden frame is completed from.
+    """The neighbours of one hidden frame.
 
     Attributes:
-      sides: indices of the previous and of the next frames, equally many; nearest (or most alike) first. A side
+      sides: indices of the previous and of the next frames, equally many; nearest (or most similar) first. A side
         without a visible frame has the other side's.
       sources: the first index of each side; −1 where the side has no visible frame.
     """
@@ -31,12 +31,12 @@ class Neighbours:
 
 
 class EncodedNeighbours:
-    """Encodes the neighbours of a tracklet's hidden frames, which are asked for in ascending order.
+    """Chooses and encodes the neighbours of a tracklet's hidden frames, which must be requested in ascending order.
 
     Args:
       tracklet: frames of any size.
-      visible: bool [T], the frames that nothing hides (`Plan.visible`).
-      config: says how many neighbours there are and how they are chosen.
+      visible: bool [T], the frames without a hidden pixel (`Plan.visible`).
+      config: the number of neighbours and how they are chosen.
       encode: (uint8 [batch, H, W, 3], following=bool) to features float32 [batch, h, w, C].
       batch: frames encoded at once.
     """
@@ -65,14 +65,14 @@ class EncodedNeighbours:
         return Neighbours(sides, (previous, following))
 
     def encode(self, chosen: Sequence[Neighbours | None]) -> None:
-        """Encodes the frames of `chosen` that are not encoded yet."""
+        """Encodes those frames of `chosen` that are not encoded yet."""
         needed = sorted({i for each in chosen if each for side in each.sides for i in side} - set(self._encoded))
         c = self._config
         for start in range(0, len(needed), self._batch):
             indices = needed[start:start + self._batch]
             pictures = np.stack([resize(self._frames[i], c.height, c.width) for i in indices])
             batch = padded(pictures, self._batch - len(indices))
-            # With separate encoders, whether a frame comes before or after a later hidden one is not known yet.
+            # Separate encoders both run: a frame after this hidden one may be before the next.
             features = [np.asarray(self._encode(batch, following=following))
                         for following in ((False,) if c.share_neighbour_encoders else (False, True))]
             for k, i in enumerate(indices):
@@ -96,7 +96,10 @@ class EncodedNeighbours:
         return padded(pictures, pad), padded(features, pad)
 
     def forget(self, index: int) -> None:
-        """Drops what no frame after `index` can use: all before the farthest frame that `index` could have used."""
+        """Drops the features of frames before the farthest that `index` could use; no later frame can use them.
+
+        Memory then does not grow with the tracklet's length.
+        """
         c = self._config
         farthest = max(c.neighbour_reach, (c.frames_per_side - 1) * c.frame_step + 1)
         before, after = around(self._visible, index, index)
@@ -109,6 +112,7 @@ class EncodedNeighbours:
     def _zeros(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         c = self._config
         shape = c.frames_per_side, c.height, c.width, 3
+        # Traced, not run: only the features' shape is needed.
         features = jax.eval_shape(lambda pictures: self._encode(pictures, following=False),
                                   jax.ShapeDtypeStruct(shape, np.uint8))
         return np.zeros((count, *shape), np.uint8), np.zeros((count, *features.shape), np.float32)

@@ -1,8 +1,8 @@
-"""Features of whole tracklets, by which people are compared (section 4.1 of the paper).
+"""Computes features of whole tracklets, by which people are compared (section 4.1 of the paper).
 
-A tracklet of any length goes through the network in clips of at most `config.Reid.test_clip` frames, since
-non-local blocks compare all positions of a clip with each other; its feature is the mean over clips, each
-weighted by its number of frames, which with average pooling is the mean over the tracklet.
+A tracklet of any length goes through the network in clips of at most `config.Reid.test_clip` frames, since non-local
+blocks compare all positions of a clip with each other. Its feature is the mean over clips, each weighted by its number
+of frames, which with average pooling is the mean over the tracklet.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,23 +20,22 @@ from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
 from vrstc_jax.runtime.errors import InputError
 
-_FRAMES = 64  # frames a call, in clips of one length
+_FRAMES = 64  # per call, in clips of one length
 
 Frames = Tracklet | Sequence[np.ndarray] | np.ndarray
 """A tracklet, or its frames: uint8 [T, H, W, 3], RGB, or a sequence of [H_t, W_t, 3]."""
 
 
-def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *,
-                      keep: Sequence[np.ndarray | None] | None = None,
+def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *, keep: Sequence[np.ndarray | None] | None = None,
                       progress: Callable[[], Any] | None = None) -> np.ndarray:
-    """One feature for each tracklet, to be compared by `evaluation.distances`.
+    """Computes a feature for each tracklet; `evaluation.distances` compares them.
 
     Args:
       model: from `load_reid`.
       tracklets: N of them, each a `Tracklet` or frames: uint8 [T, H, W, 3], RGB, or a sequence of
         [H_t, W_t, 3].
-      keep: for each tracklet a bool [T], the frames to use, or None for all; a tracklet of which no frame
-        would be left keeps all of them.
+      keep: for each tracklet a bool [T], the frames to use, or None for all; where it is false everywhere, all
+        frames are used.
       progress: called after each tracklet.
 
     Returns:
@@ -53,6 +52,7 @@ def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *,
     sums: dict[int, np.ndarray] = {}  # of each tracklet, float64 [C]
     waiting: dict[int, list[tuple[int, list[np.ndarray], float]]] = {}  # by length: (tracklet, clip, its weight)
 
+    # Clips of different tracklets share a call, so that short tracklets fill a batch too.
     def flush(length: int) -> None:
         entries = waiting.pop(length)
         clips, valid = _stacked([clip for _, clip, _ in entries], length, _clips_a_call(length))
@@ -78,7 +78,8 @@ def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *,
 
 @lru_cache(maxsize=4)
 def _compiled(config: configs.Reid, identities: int) -> Callable:
-    """Features of clips, jitted; kept, so that a call for each of many shards compiles once."""
+    """Features of clips, jitted."""
+    # Cached, so that calls for many shards compile once.
     network = ReidNet(config, identities)
 
     @jax.jit
@@ -89,7 +90,11 @@ def _compiled(config: configs.Reid, identities: int) -> Callable:
 
 
 def kept_frames(tracklet: Frames, name: str, keep: np.ndarray | None = None) -> Sequence[np.ndarray] | np.ndarray:
-    """A tracklet's frames, or those to keep, bool [T]; an InputError names a tracklet without any."""
+    """A tracklet's frames, or those where `keep`, bool [T], is true.
+
+    Raises:
+      InputError: the tracklet, called `name`, has no frame, or `keep` has another length.
+    """
     frames = tracklet.frames if isinstance(tracklet, Tracklet) else tracklet
     if not len(frames):
         raise InputError(f"tracklet {name}: has no frame, so there is nothing to compare it by.")
@@ -103,7 +108,8 @@ def kept_frames(tracklet: Frames, name: str, keep: np.ndarray | None = None) -> 
 
 def _clips(frames: Sequence[np.ndarray] | np.ndarray, name: str, longest: int, size: tuple[int, int],
            ) -> Iterator[list[np.ndarray]]:
-    """Clips of as equal length as can be, since a last clip of one frame would say little beside a whole one."""
+    """Clips of nearly equal length, resized to `size`."""
+    # A last clip of one frame would have a noisy feature beside those of full clips.
     count = -(-len(frames) // longest)
     edges = np.linspace(0, len(frames), count + 1).round().astype(int)
     following = iter(frames)
@@ -112,7 +118,7 @@ def _clips(frames: Sequence[np.ndarray] | np.ndarray, name: str, longest: int, s
 
 
 def checked_frame(frame: np.ndarray, name: str) -> np.ndarray:
-    """uint8 [H, W, 3]; an InputError names the tracklet of any other."""
+    """Checks that a frame is uint8 [H, W, 3]; the InputError of another one names its tracklet."""
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
         raise InputError(f"tracklet {name}: frames must be uint8 [H, W, 3]. Got {frame.dtype} {frame.shape}.")
@@ -120,7 +126,8 @@ def checked_frame(frame: np.ndarray, name: str) -> np.ndarray:
 
 
 def _bucket(length: int, longest: int) -> int:
-    """The length that a clip is padded to, a power of two, so that few shapes are compiled."""
+    """The length that a clip is padded to."""
+    # A power of two, so that few shapes are compiled.
     return min(longest, 1 << (length - 1).bit_length())
 
 
@@ -129,10 +136,10 @@ def _clips_a_call(length: int) -> int:
 
 
 def _stacked(clips: Sequence[Sequence[np.ndarray]], length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clips padded with zeros, uint8 [count, length, H, W, 3], and which frames are real, bool [count, length]."""
+    """Clips padded with zeros, uint8 [count, length, H, W, 3]; and bool [count, length], false for padding."""
     valid = np.zeros((count, length), bool)
     out = np.zeros((count, length, *clips[0][0].shape), np.uint8)
     for i, clip in enumerate(clips):
         out[i, :len(clip)], valid[i, :len(clip)] = clip, True
-    valid[len(clips):, 0] = True  # rows that only fill the batch: the mean over no frame would be NaN
+    valid[len(clips):, 0] = True  # rows that only fill the batch: a mean over no frame would be NaN
     return out, valid

@@ -1,4 +1,4 @@
-"""Locating what is hidden: how well each band of a frame agrees with its tracklet (equations 11, 12)."""
+"""Locates hidden bands: scores how well each band of a frame agrees with its tracklet (equations 11, 12)."""
 
 import math
 import tempfile
@@ -17,8 +17,8 @@ from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
 from vrstc_jax.ops.regions import BANDS
 
-_ROUNDS = 6  # after which a mean that prefers frames that agree with it has settled
-BATCH = 16  # frames a call: one compiled shape whatever a tracklet's length
+_ROUNDS = 6  # enough for the weighted mean to converge
+BATCH = 16  # frames per call: one compiled shape whatever a tracklet's length
 
 
 class Locator:
@@ -28,7 +28,7 @@ class Locator:
       variables: of `ReidNet`, with `identities` classes.
 
     Raises:
-      ValueError: the config has a head for locating, and no loss that would have trained it.
+      ValueError: the config has a head for locating but no loss to train it.
     """
 
     def __init__(self, config: configs.Reid, variables: dict, identities: int):
@@ -43,12 +43,11 @@ class Locator:
         """u_t^k of every band of a tracklet: uint8 frames [H_t, W_t, 3] to float32 [T, 3], in [−1, 1].
 
         Two options go beyond the paper. With the config's `reference_sharpness` k above 0, the mean that bands are
-        compared with is made again from frames weighted by exp(k u), 6 times, so that an occluder that stays for
+        compared with is computed again, 6 times, with frames weighted by exp(k u), so that an occluder that stays for
         long counts less. With a head (`locating_width`), the mean is the head's and u is 1 − 2p, where p is the share
         of the band that looks hidden.
-
-        Features wait in a temporary file until the mean is known, so that memory does not grow with the tracklet.
         """
+        # Features wait in a file until the mean is known, so that memory does not grow with the tracklet.
         with tempfile.TemporaryFile() as spool:
             mean = _weighted_mean(self._spooled(frames, spool))
             if mean is None:
@@ -57,6 +56,7 @@ class Locator:
                 return np.concatenate([1 - 2 * self._share(features, mean) for features in _chunks(spool, mean.shape)])
             sharpness = self._config.reference_sharpness
             for _ in range(_ROUNDS if sharpness else 0):
+                # exp(k (u − 1)) is at most 1; the constant factor cancels in the mean.
                 mean = _weighted_mean((features, np.exp(sharpness * (agreement(features, mean) - 1.0)))
                                       for features in _chunks(spool, mean.shape))
                 assert mean is not None  # there are frames
@@ -78,7 +78,8 @@ class Locator:
 
 @lru_cache(maxsize=4)
 def _compiled(config: configs.Reid, identities: int) -> tuple[Callable, Callable]:
-    """(features and log weights of frames; the share that the head calls hidden), jitted; kept for the next locator."""
+    """(features and log weights of frames; the head's hidden share of bands), jitted."""
+    # Cached, so that locators of one config compile them once.
     network = ReidNet(config, identities)
 
     @jax.jit
@@ -107,7 +108,7 @@ def _weighted_mean(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray
 
 
 def _chunks(spool: IO[bytes], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """The features that were spooled, [n, *shape] for up to `BATCH` frames at a time."""
+    """The features in the temporary file, [n, *shape] for up to `BATCH` frames at a time."""
     spool.seek(0)
     size = BATCH * math.prod(shape) * np.dtype(np.float32).itemsize
     for chunk in iter(lambda: spool.read(size), b""):
@@ -122,13 +123,13 @@ def agreement(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def choose_tau(scores: Sequence[np.ndarray], quantile: float) -> float:
-    """The τ below which a given share of all bands of a set of tracklets lies.
+    """Chooses the τ that a given share of all bands of a set of tracklets is below.
 
-    The paper's 0.89 fits its own features only: how much cosines vary depends on the network.
+    The paper's 0.89 fits only its own features: how much cosines vary depends on the network.
 
     Args:
       scores: of each tracklet, [T, 3].
-      quantile: the share of bands to call occluded, in (0, 1).
+      quantile: the share of bands that count as hidden, in (0, 1).
 
     Raises:
       ValueError: the quantile is not in (0, 1), or there are no scores.

@@ -1,4 +1,4 @@
-"""Batches of one size, so that a network is compiled for few shapes."""
+"""Pads batches to one size, so that a network is compiled for few shapes."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Distances by ASTPN's pair scorer, which compares tracklets pair by pair and has no feature of a single one."""
+"""Computes distances by ASTPN's pair scorer, which compares pairs of tracklets; a single one has no feature."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,7 +22,7 @@ def pair_distances(model: ReidModel, query: Sequence[Tracklet], gallery: Sequenc
                    block: int = 32) -> np.ndarray:
     """Distances of tracklets by a trained `reid.PairScorer`, float32 [Q, G].
 
-    A tracklet's rows are recurrent, so it goes through whole; rows of tracklets of other lengths are padded.
+    The network is recurrent over a tracklet's frames, so a tracklet is not cut into clips; shorter ones are padded.
 
     Args:
       query, gallery: tracklets, whose frames are uint8 [H_t, W_t, 3].
@@ -45,18 +45,15 @@ def pair_distances(model: ReidModel, query: Sequence[Tracklet], gallery: Sequenc
         values, valid = [], np.zeros((len(tracklets), longest), bool)
         for i, tracklet in enumerate(tracklets):
             clip = np.zeros((longest, *size, 3), np.uint8)
-            clip[:len(tracklet)] = [resize(checked_frame(frame, tracklet.name), *size)
-                                    for frame in tracklet.frames]
+            clip[:len(tracklet)] = [resize(checked_frame(frame, tracklet.name), *size) for frame in tracklet.frames]
             valid[i, :len(tracklet)] = True
             values.append(np.asarray(embed(variables, clip[None], valid[i:i + 1]))[0])
         return _blocks(np.stack(values), valid, block)
 
     entries = rows(gallery)
-    result = np.concatenate([
-        np.concatenate([np.asarray(between(variables, first, second, first_valid, second_valid))
-                        for second, second_valid in entries], axis=1)
-        for first, first_valid in rows(query)])
-    return result[:len(query), :len(gallery)]
+    result = np.block([[np.asarray(between(variables, first, second, first_valid, second_valid))
+                        for second, second_valid in entries] for first, first_valid in rows(query)])
+    return result[:len(query), :len(gallery)]  # without the rows that fill the last blocks
 
 
 @lru_cache(maxsize=4)
@@ -77,6 +74,6 @@ def _compiled(config: configs.Reid, identities: int) -> tuple[Callable, Callable
 
 
 def _blocks(values: np.ndarray, valid: np.ndarray, size: int) -> _Rows:
-    """Blocks of one size, the last one filled up with its last row."""
+    """Cuts rows into blocks of one size; the last one is filled up with its last row."""
     values, valid = (padded(a, -len(values) % size) for a in (values, valid))
     return [(values[i:i + size], valid[i:i + size]) for i in range(0, len(values), size)]

@@ -1,7 +1,7 @@
-"""What is hidden in a tracklet, and which of its frames show everything (section 3.2 of the paper).
+"""Decides which parts of a tracklet are hidden, and which frames are visible (section 3.2 of the paper).
 
-This module holds the one rule that compares scores with τ: a band is hidden where its score is below τ, and a frame
-is visible where none of its bands is hidden. With masks, a frame is visible where its mask hides no pixel.
+τ is applied here and nowhere else: a band is hidden if its score is below τ, and a frame is visible if none of its
+bands is hidden. With masks, a frame is visible if its mask hides no pixel.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from vrstc_jax.ops.regions import BANDS, bands_mask
 
 
 def hidden_bands(scores: np.ndarray, tau: float) -> np.ndarray:
-    """Which bands are hidden: scores [..., 3] below τ, bool [..., 3]. A score equal to τ is visible."""
+    """Which bands are hidden, bool [..., 3]: those of scores [..., 3] below τ. A score equal to τ is visible."""
     return np.asarray(scores < tau)
 
 
@@ -24,13 +24,13 @@ def visible_frames(scores: np.ndarray, tau: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What to complete in a tracklet of T frames, and what to complete it from.
+    """The hidden pixels of a tracklet of T frames, and the frames to complete them from.
 
     Attributes:
-      visible: bool [T], the frames that nothing hides; hidden frames are completed from these.
+      visible: bool [T], the frames without a hidden pixel, from which the others are completed.
       scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
       mask: (index, frame [H_t, W_t, 3]) to bool [H_t, W_t], true = hidden.
-      warnings: what was odd about the tracklet, one sentence each.
+      warnings: irregularities of the tracklet, one sentence each.
     """
 
     visible: np.ndarray
@@ -42,9 +42,9 @@ class Plan:
     def from_scores(cls, scores: np.ndarray, tau: float) -> "Plan":
         """Hides the bands whose score is below τ.
 
-        Where all three are, the band with the best score is kept visible if that score is above 0, so that the
-        spatial generator has something to start from. At 0 or below (the occlusion head: half of the band is
-        hidden) the frame is hidden entirely. Either way it is no visible frame.
+        If all three are, the band with the best score is kept, so that the spatial generator has something to start
+        from; but only if that score is above 0, for at 0 the occlusion head finds half of the band hidden. Either way
+        the frame is not a visible one.
 
         Args:
           scores: float [T, 3], in [−1, 1], from `Locator.scores`.
@@ -59,12 +59,13 @@ class Plan:
 
     @classmethod
     def from_masks(cls, masks: Sequence[np.ndarray]) -> "Plan":
-        """Hides what the masks hide: T arrays bool [H_t, W_t], true = hidden. Each is read once here."""
+        """Hides what the masks hide: T arrays bool [H_t, W_t], true = hidden. It reads all of them."""
         visible = np.array([not mask.any() for mask in masks], bool)
         return cls(visible, np.full((len(masks), BANDS), np.nan, np.float32), lambda index, frame: masks[index])
 
     def hiding(self, run: Sequence[int], hidden: np.ndarray) -> "Plan":
         """The same plan with the bands `hidden`, bool [3], and no others hidden in the frames of `run`."""
+        # No frame of the run may serve to complete another one of it.
         visible = self.visible.copy()
         visible[list(run)] = False
 

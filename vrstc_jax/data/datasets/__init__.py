@@ -1,22 +1,22 @@
-"""The public data sets of video person re-identification, with their official splits, and any folder.
+"""The public data sets of video person re-identification with their official splits, and folders in general.
 
-None can be downloaded here: each reads a folder that the user has (TFDS's `manual_dir`), and its error says where to
-get the data set and how it must be laid out.
+Nothing is downloaded: each data set is read from the user's copy (TFDS's `manual_dir`). The error of a missing copy
+says where to get the data set and how to lay it out.
 
     build("mars", "sets/mars", manual_dir="downloads/MARS")
     queries, gallery = read_set("sets/mars", "query"), read_set("sets/mars", "gallery")
 
-Splits are 'train', 'query' and 'gallery'; identities and cameras are text, as in the sources, so that junk is "-1" for
-`vrstc_jax.evaluation.rank`. JPEG and PNG files are stored byte for byte. Importing this package also registers the
-builders with TFDS: `tfds.builder("ilids_vid/split_3")`.
+Splits are 'train', 'query' and 'gallery'. Identities and cameras are text, as in the sources: junk is "-1", as
+`vrstc_jax.evaluation.rank` expects. JPEG and PNG files are stored byte for byte. Importing this package also registers
+the builders with TFDS: `tfds.builder("ilids_vid/split_3")`.
 
 To add a data set, add one module to this package: a reader, a `ReidBuilder` around it, and `BUILDER = ` that class.
 Its name is then one of `names()` and of the choices of `python -m experiments.vrstc --dataset`.
 
-Left out: Occluded-DukeMTMC-VideoReID (Hou et al., TPAMI 2021). Its authors' code (github.com/blue-blue272/
-OccludedReID-RFCnet) has no list of its videos nor a loader for them, and no other public source was found
-that shows its layout or counts. Those who hold it can give it as 'folder' with a split file; or, if it is laid out
-as DukeMTMC-VideoReID is, as that with `check_counts=False`.
+Not supported: Occluded-DukeMTMC-VideoReID (Hou et al., TPAMI 2021). Its authors' code (github.com/blue-blue272/
+OccludedReID-RFCnet) has neither a list of its videos nor a loader for them, and no other public source was found that
+shows its layout or counts. Owners of a copy can read it as 'folder' with a split file; or, if it has the layout of
+DukeMTMC-VideoReID, as that with `check_counts=False`.
 """
 
 import importlib
@@ -39,7 +39,7 @@ from vrstc_jax.data.tracklet_set import prepare_set, require_replaceable
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
-# Readers and builders that this package has exported so far; `_builders` finds those of new modules by itself.
+# Public names stay; `_builders` finds the builders of new modules, which need no entry here.
 __all__ = ["DukemtmcVideoReid", "Folder", "IlidsVid", "LsVid", "Mars", "build", "gallery_with_queries",
            "names", "queries_in_official_gallery", "read_dukemtmc_video_reid", "read_folder_with_splits",
            "read_ilids_vid", "read_ls_vid", "read_mars"]
@@ -51,7 +51,7 @@ def _builders() -> dict[str, type[ReidBuilder]]:
     return {module.BUILDER.name: module.BUILDER for module in modules if hasattr(module, "BUILDER")}
 
 
-_builders()  # TFDS knows a builder when its module is imported.
+_builders()  # TFDS registers a builder when its module is imported.
 
 
 def names() -> tuple[str, ...]:
@@ -61,24 +61,23 @@ def names() -> tuple[str, ...]:
 
 def build(name: str, directory: str | Path, *, manual_dir: str | Path | None = None,
           progress: Callable[[int], object] | None = None, **options: Any) -> None:
-    """Writes a data set to `directory`; `tracklet_set.read_set` opens it.
+    """Writes a data set to `directory`, for `tracklet_set.read_set` to open.
 
     Args:
       name: one of `names()`.
       directory: path of the set; a set that exists there is replaced when the new one is complete.
-      manual_dir: the folder that the user has; None: TFDS's default, ~/tensorflow_datasets/downloads/manual.
-      progress: called with the number of frames after each tracklet; None: a progress bar is shown.
-      options: of the reader: `check_counts` for all; `split` (1 to 10) for ilids_vid; `split_file` for
-        folder.
+      manual_dir: the user's copy; None: TFDS's default, ~/tensorflow_datasets/downloads/manual.
+      progress: called with the number of frames after each tracklet; None: shows a progress bar.
+      options: of the reader: `check_counts` for all; `split` (1 to 10) for ilids_vid; `split_file` for folder.
 
     Raises:
-      InputError: no such data set; `directory` holds something else; the folder is missing, incomplete, or
-        wrong; one of its pictures cannot be read.
+      InputError: no such data set; `directory` holds something else; the copy is missing, incomplete, or
+        inconsistent; one of its pictures cannot be read.
     """
     builders = _builders()
     if name not in builders:
         raise InputError(f"no data set {name!r}; there are {', '.join(builders)}.")
-    require_replaceable(directory)
+    require_replaceable(directory)  # before a copy of a million files is listed
     builder = builders[name]
     if manual_dir is None:
         manual_dir = Path(constants.DATA_DIR) / "downloads" / "manual"
@@ -95,16 +94,15 @@ def build(name: str, directory: str | Path, *, manual_dir: str | Path | None = N
 def gallery_with_queries(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> list[Tracklet]:
     """The queries joined to the gallery, queries first: MARS's official gallery, and the one used on LS-VID.
 
-    A query's own entry has the same person and camera and is therefore ignored for it, so a query does not find
-    itself.
+    A query's own entry has its person and camera, so ranking ignores it as junk and a query never finds itself.
     """
     return [*query, *gallery]
 
 
 def queries_in_official_gallery(name: str) -> bool | None:
-    """Whether the official protocol of a data set ranks in `gallery_with_queries` (see `Mars`, `LsVid`).
+    """Whether the official protocol of a data set ranks `gallery_with_queries` (see `Mars`, `LsVid`).
 
-    None where only the split 'gallery' is in use.
+    None where published results use the split 'gallery' alone.
     """
     builder = _builders().get(name)
     return None if builder is None else builder.queries_in_official_gallery

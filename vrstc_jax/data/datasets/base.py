@@ -1,13 +1,13 @@
-"""What the readers of public data sets share: finding the folder, listing frames, checking known counts.
+"""Shared parts of the readers of public data sets: find the folder, list frames, check known counts.
 
-A reader is a function of the folder that the user has; it returns the tracklets of the splits 'train', 'query'
-and 'gallery' without decoding a picture. The TFDS builder around it stores them.
+A reader is a function of the folder of the user's copy. It returns the tracklets of the splits 'train', 'query' and
+'gallery' without decoding a picture; the TFDS builder around it stores them.
 """
 
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.images import check_picture, encode_png, read_image
 from vrstc_jax.data.inputs.picture_files import natural_key, picture_files
 from vrstc_jax.data.tracklet_set import Builder
@@ -22,7 +23,7 @@ from vrstc_jax.data.tracklets import EncodedFrames, Tracklet
 from vrstc_jax.runtime.errors import InputError
 
 _NOT_PEOPLE = {"-1", "0"}  # junk and distractors of MARS; not identities
-_SHOWN = 5
+_SHOWN = 5  # names in a message
 
 Splits = dict[str, list[Tracklet]]
 
@@ -30,11 +31,11 @@ Splits = dict[str, list[Tracklet]]
 class ReidBuilder(Builder, skip_registration=True):
     """A TFDS builder of one data set, read from `manual_dir` by the class's `read`.
 
-    Subclasses set `name`, `read`, `HOMEPAGE` and `MANUAL_DOWNLOAD_INSTRUCTIONS`, and where galleries with and without
-    queries are in use and published numbers differ by them, `queries_in_official_gallery`.
+    Subclasses set `name`, `read`, `HOMEPAGE` and `MANUAL_DOWNLOAD_INSTRUCTIONS`; where publications differ in whether
+    the gallery includes the queries, also `queries_in_official_gallery`.
 
     Args:
-      tracklets: the result of `read`, if it was already called.
+      tracklets: the result of `read`, if the caller has it already.
       progress: called with the number of frames after each tracklet.
       check_counts: whether the known numbers of tracklets, people and frames are required.
     """
@@ -82,7 +83,7 @@ def find_root(manual_dir: str | Path, title: str, *, names: Iterable[str], neede
     Args:
       title: the data set's name in messages.
       needed: relative paths that must exist in it.
-      instructions: a sentence on where to get it and how it must be laid out.
+      instructions: a sentence on where to get the data set and how to lay it out.
 
     Raises:
       InputError: there is none, or something in it is missing.
@@ -90,7 +91,7 @@ def find_root(manual_dir: str | Path, title: str, *, names: Iterable[str], neede
     top = Path(manual_dir)
     if not top.is_dir():
         raise InputError(f"{top}: no such folder, so no {title}. {instructions}")
-    # Of several candidates the most complete, so that the message lists what is really missing.
+    # The most complete of several candidates, so that the message lists what is really missing.
     root = max((top, *(top / name for name in names)),
                key=lambda folder: sum((folder / path).exists() for path in needed))
     missing = [path for path in needed if not (root / path).exists()]
@@ -114,50 +115,80 @@ def folders_in(directory: Path) -> list[str]:
       InputError: the folder cannot be read.
     """
     try:
+        # Hidden folders are those of version control and of file managers.
         found = [entry.name for entry in os.scandir(directory) if not entry.name.startswith(".") and entry.is_dir()]
     except OSError as error:
         raise InputError(f"{directory}: cannot be read ({error.strerror}); give a folder that can be.") from None
     return sorted(found, key=natural_key)
 
 
-def pictures_in(directory: Path) -> list[str]:
+def pictures_in(directory: Path, advice: str = "a tracklet needs some") -> list[str]:
     """The names of the picture files in a folder, in natural order.
 
     Raises:
-      InputError: two pictures have the same stem.
+      InputError: there are none, and `advice` is the end of the message; or two pictures have the same stem.
     """
-    return sorted((path.name for path in picture_files(directory).values()), key=natural_key)
+    if files := sorted((path.name for path in picture_files(directory).values()), key=natural_key):
+        return files
+    inside = folders_in(directory)
+    raise InputError(f"{directory}: no pictures{f', but {first_few(inside)}' if inside else ''}; {advice}.")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Picture files of a folder. A class, because worker processes cannot unpickle a closure."""
+def one_camera(where: object, files: Iterable[str], camera_of: Callable[[str], str]) -> str:
+    """The camera that all files of a tracklet name.
 
-    directory: str
-    names: tuple[str, ...]
-
-    def read(self, index: int) -> np.ndarray:
-        return read_image(os.path.join(self.directory, self.names[index]))
-
-    def encoded(self, index: int) -> bytes:
-        """The file's bytes if it is an upright RGB picture in JPEG or PNG; else its picture as PNG."""
-        path = os.path.join(self.directory, self.names[index])
-        check_picture(path)
-        with open(path, "rb") as file:
-            data = file.read()
-        with Image.open(io.BytesIO(data)) as image:
-            plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
-            upright = image.getexif().get(0x0112, 1) == 1
-        # Decoders of a stored set know neither EXIF orientation nor other formats.
-        return data if plain and upright else encode_png(read_image(path))
+    Raises:
+      InputError: they name two; `where` begins the message.
+    """
+    cameras = {camera_of(file): file for file in files}
+    if len(cameras) > 1:
+        raise InputError(f"{where}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
+    return next(iter(cameras))
 
 
 def file_tracklet(name: str, directory: str | Path, file_names: Sequence[str], *, person: str, camera: str) -> Tracklet:
-    """A tracklet of the files `file_names` in `directory`, in that order, read when they are asked for."""
-    files = _Files(os.fspath(directory), tuple(file_names))
-    return Tracklet(name=name, frames=EncodedFrames(len(files.names), files.read, files.encoded),
-                    frame_names=tuple(os.path.splitext(file)[0] for file in files.names),
+    """A tracklet of the files `file_names` in `directory`, in that order; a file is read when its frame is indexed."""
+    # Kept apart: a path for each of MARS's million pictures would repeat the folder's.
+    files = os.fspath(directory), tuple(file_names)
+    # Not closures: grain pickles sequences for its worker processes.
+    frames = EncodedFrames(len(files[1]), partial(_read, *files), partial(_encoded, *files))
+    return Tracklet(name=name, frames=frames, frame_names=tuple(os.path.splitext(file)[0] for file in files[1]),
                     person=person, camera=camera)
+
+
+def _read(directory: str, names: Sequence[str], index: int) -> np.ndarray:
+    return read_image(os.path.join(directory, names[index]))
+
+
+def _encoded(directory: str, names: Sequence[str], index: int) -> bytes:
+    """The file's bytes if it is an upright RGB picture in JPEG or PNG; else its picture as PNG."""
+    path = os.path.join(directory, names[index])
+    check_picture(path)
+    data = Path(path).read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
+        upright = image.getexif().get(0x0112, 1) == 1
+    # Decoders of a stored set know neither EXIF orientation nor other formats.
+    return data if plain and upright else encode_png(read_image(path))
+
+
+def queries_and_gallery(path: Path, variable: str, test: Sequence[Tracklet]) -> tuple[list[Tracklet], list[Tracklet]]:
+    """Splits test tracklets into the queries, whose numbers from 1 a .mat file has, and the other tracklets.
+
+    The gallery of MARS and LS-VID includes the queries in some publications; `gallery_with_queries` joins them.
+
+    Raises:
+      InputError: a number is beyond the tracklets, or is listed twice.
+    """
+    numbers = read_mat(path, variable)
+    wrong = numbers[(numbers < 1) | (numbers > len(test))]
+    if len(wrong):
+        raise InputError(f"{path}: {variable} has {wrong[0]}, of {len(test)} test tracklets; unpack it again.")
+    found, times = np.unique(numbers, return_counts=True)
+    if len(found) < len(numbers):
+        raise InputError(f"{path}: {variable} has {found[times > 1][0]} more than once; unpack it again.")
+    others = np.setdiff1d(np.arange(len(test)), numbers - 1)
+    return [test[number - 1] for number in numbers], [test[row] for row in others]
 
 
 def identities_in(tracklets: Iterable[Tracklet]) -> set[str]:
@@ -167,13 +198,13 @@ def identities_in(tracklets: Iterable[Tracklet]) -> set[str]:
 
 def counts_of(splits: Mapping[str, Sequence[Tracklet]],
               known: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int, int]]:
-    """Counts what is known of splits, for `require_counts`.
+    """Counts tracklets, people and frames of splits, for `require_counts`.
 
     Args:
-      known: by split, the known numbers of any of 'tracklets', 'people' and 'frames'.
+      known: by split, the published numbers of any of 'tracklets', 'people' and 'frames'.
 
     Returns:
-      (what, counted, known) for each number.
+      (description, counted, known) for each number.
     """
     count = {"tracklets": len, "people": lambda tracklets: len(identities_in(tracklets)),
              "frames": lambda tracklets: sum(map(len, tracklets))}
@@ -182,10 +213,12 @@ def counts_of(splits: Mapping[str, Sequence[Tracklet]],
 
 
 def require_counts(root: Path, title: str, counts: Iterable[tuple[str, int, int]]) -> None:
-    """Compares counts, (what, counted, known), with what is known.
+    """Compares counts, (description, counted, known), with the known ones.
+
+    An incomplete copy would give wrong results without an error.
 
     Raises:
-      InputError: some differ; the message lists all that do, and by how much.
+      InputError: some differ; the message lists these, and by how much.
     """
     off = [f"{found} {what}, not {known} ({abs(found - known)} too {'many' if found > known else 'few'})"
            for what, found, known in counts if found != known]
@@ -195,10 +228,10 @@ def require_counts(root: Path, title: str, counts: Iterable[tuple[str, int, int]
 
 
 def require_disjoint_people(root: Path, splits: Mapping[str, Sequence[Tracklet]]) -> None:
-    """Checks that nobody is both in train and in query or gallery.
+    """Checks that training and testing share no person.
 
     Raises:
-      InputError: somebody is.
+      InputError: they do.
     """
     both = identities_in(splits["train"]) & identities_in([*splits["query"], *splits["gallery"]])
     if both:

@@ -18,12 +18,12 @@ _NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)")
 def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of DukeMTMC-VideoReID.
 
-    Each folder person/tracklet is a tracklet of that name; person is the folder's name, such as '0001', and camera
-    the digit after the C in its pictures' names, "1" to "8". Frames are in the order of their names.
+    Each folder person/tracklet is a tracklet of that name. The person is the folder's name, such as '0001'; the camera
+    is the digit after the C in its pictures' names, "1" to "8". Frames are in the order of their names.
 
     Args:
-      manual_dir: the data set's folder, or the one that holds it.
-      check_counts: whether the known numbers of tracklets, people and frames are required.
+      manual_dir: the data set's folder, or its parent.
+      check_counts: whether to require the published numbers of tracklets, people and frames.
 
     Raises:
       InputError: the folder is missing or incomplete, or has pictures with unexpected names.
@@ -43,23 +43,20 @@ def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = Tru
 
 def _tracklet(directory: Path, person: str, number: str) -> Tracklet:
     folder = directory / person / number
-    files = base.pictures_in(folder)
-    if not files:
-        raise InputError(f"{folder}: no pictures; each folder person/tracklet must have some.")
-    cameras = {_camera(folder / file, person): file for file in files}
-    if len(cameras) > 1:
-        raise InputError(f"{folder}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
-    return base.file_tracklet(f"{person}/{number}", folder, files, person=person, camera=next(iter(cameras)))
+    files = base.pictures_in(folder, "each folder person/tracklet must have some")
+    camera = base.one_camera(folder, files, lambda file: _camera(folder / file, person))
+    return base.file_tracklet(f"{person}/{number}", folder, files, person=person, camera=camera)
 
 
 def _camera(path: Path, person: str) -> str:
     """The camera in a picture's name, which must also name the person."""
+    # The name is compared with the folder: a copy whose people were mixed up would give wrong identities.
     found = _NAME.match(path.name)
     if not found:
         raise InputError(f"{path}: a picture must be named as 0001C6F0099X30823.jpg: person, C and camera, F "
                          "and frame.")
     if not person.isdigit() or int(found[1]) != int(person):
-        raise InputError(f"{path}: the picture is named for person {found[1]}, but lies with {person}; "
+        raise InputError(f"{path}: the picture is named for person {found[1]}, but is in the folder {person}; "
                          "unpack the data set again.")
     return found[2]
 
@@ -67,8 +64,8 @@ def _camera(path: Path, person: str) -> str:
 class DukemtmcVideoReid(base.ReidBuilder):
     """DukeMTMC-VideoReID: 702 people for training and 702 for testing, 408 as distractors, 8 cameras.
 
-    The gallery is used as it is: neither the authors' baseline nor BiCnet-TKS, by the authors of VRSTC, joins
-    the queries to it. Distractors have further identities and match no query.
+    The gallery does not include the queries, neither in the authors' baseline nor in BiCnet-TKS, by the authors of
+    VRSTC. Distractors have further identities and match no query.
 
     Layout: github.com/Yu-Wu/DukeMTMC-VideoReID, README; KaiyangZhou/deep-person-reid,
     torchreid/data/datasets/video/dukemtmcvidreid.py (both forms of names). Counts: that README, and for

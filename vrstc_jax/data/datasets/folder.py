@@ -1,8 +1,8 @@
 """Any folder of person/camera/tracklet/frame, with a text file that assigns tracklets to splits.
 
-Each line of the file has a split and a path below the folder: a person, a person's camera, or a single
-tracklet. It assigns all tracklets below that path; where several lines match a tracklet, the longest path counts.
-Empty lines, and what follows a #, are skipped.
+Each line of the file has a split and a path below the folder: a person, a person's camera, or a single tracklet. It
+assigns all tracklets below that path; where several lines match a tracklet, the longest path counts. Empty lines, and
+the rest of a line after a #, are skipped.
 
     train    0001
     train    0002
@@ -11,11 +11,10 @@ Empty lines, and what follows a #, are skipped.
     gallery  0003/c1/t2   # but this one
     out      0004         # belongs to no split
 
-Splits are train, query and gallery, and out for tracklets to be left out: a tracklet that no line matches is an
-error. The person -1 is junk: ignored for every query. A person must not be both in train and in query or gallery.
+Splits are train, query and gallery, and 'out' for tracklets to be left out; a tracklet that no line matches is an
+error. The person -1 is junk, which ranking ignores. A person must not be both in train and in query or gallery.
 """
 
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,13 +39,13 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
     Args:
       manual_dir: the folder.
       split_file: path of the file; None: `splits.txt` in the folder.
-      check_counts: no effect; no counts are known.
+      check_counts: no effect; a folder has no published counts.
 
     Raises:
       InputError: no such folder or file; a line that is malformed, matches no tracklet, or repeats a path; a
-        tracklet that no line matches, or without pictures; somebody in train and in query or gallery.
+        tracklet that no line matches, or without pictures; a person in train and in query or gallery.
     """
-    del check_counts
+    del check_counts  # taken because `build` gives it to every reader
     top = Path(manual_dir)
     if not top.is_dir():
         raise InputError(f"{top}: no such folder. {INSTRUCTIONS}")
@@ -58,14 +57,15 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
     splits = {split: [] for split in _SPLITS}
     used: set[PurePosixPath] = set()
     unassigned = []
-    for path in _tracklet_folders(top):
-        levels = [path, *path.parents]  # the tracklet first: the longest path counts
-        used.update(level for level in levels if level in lines)
-        split = next((lines[level][0] for level in levels if level in lines), None)
-        if split is None:
+    for path in (PurePosixPath(person, camera, number) for person in base.folders_in(top)
+                 for camera in base.folders_in(top / person) for number in base.folders_in(top / person / camera)):
+        matches = [level for level in (path, *path.parents) if level in lines]  # the longest path first
+        used.update(matches)
+        if not matches:
             unassigned.append(str(path))
-        elif split != _OUT:
-            splits[split].append(_tracklet(top, path))
+        elif lines[matches[0]][0] != _OUT:
+            splits[lines[matches[0]][0]].append(_tracklet(top, path))
+    # A line without a tracklet is most likely a misspelt path.
     for path, (_, where) in lines.items():
         if path not in used:
             raise InputError(f"{where}: there is no tracklet {path} in {top}, and none below it; "
@@ -79,7 +79,7 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
 
 
 def _lines(split_file: Path) -> dict[PurePosixPath, tuple[str, str]]:
-    """(split, the line for messages) by path."""
+    """By path, (split, the line's name in messages)."""
     lines: dict[PurePosixPath, tuple[str, str]] = {}
     for number, text in enumerate(split_file.read_text(errors="replace").splitlines(), start=1):
         words = text.partition("#")[0].split(maxsplit=1)
@@ -99,19 +99,8 @@ def _lines(split_file: Path) -> dict[PurePosixPath, tuple[str, str]]:
     return lines
 
 
-def _tracklet_folders(top: Path) -> Iterator[PurePosixPath]:
-    for person in base.folders_in(top):
-        for camera in base.folders_in(top / person):
-            for number in base.folders_in(top / person / camera):
-                yield PurePosixPath(person, camera, number)
-
-
 def _tracklet(top: Path, path: PurePosixPath) -> Tracklet:
-    files = base.pictures_in(top / path)
-    if not files:
-        inside = base.folders_in(top / path)
-        raise InputError(f"{top / path}: no pictures" + (f", but {base.first_few(inside)}" if inside else "")
-                         + "; pictures must lie in person/camera/tracklet/frame.")
+    files = base.pictures_in(top / path, "pictures must lie in person/camera/tracklet/frame")
     return base.file_tracklet(str(path), top / path, files, person=path.parts[0], camera=path.parts[1])
 
 

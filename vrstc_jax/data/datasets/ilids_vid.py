@@ -23,14 +23,14 @@ _PICTURES, _LISTS = "i-LIDS-VID/sequences", "train-test people splits/train_test
 def read_ilids_vid(manual_dir: str | Path, *, split: int = 1, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of one of the 10 splits of iLIDS-VID.
 
-    Row `split` of `ls_set` orders the people, numbered from 1 in the order of their folders' names: the first
-    half is for testing, the other for training. Queries are from camera 1, the gallery is from camera 2.
-    Person is the folder's name, such as 'person001'; camera is 'cam1' or 'cam2'.
+    Row `split` of `ls_set` orders the people, numbered from 1 in the order of their folders' names: the first half is
+    for testing, the second for training. Queries are from camera 1, the gallery is from camera 2. The person is the
+    folder's name, such as 'person001'; the camera is 'cam1' or 'cam2'.
 
     Args:
-      manual_dir: the data set's folder, or the one that holds it.
+      manual_dir: the data set's folder, or its parent.
       split: 1 to 10.
-      check_counts: whether the known numbers of people and splits are required.
+      check_counts: whether to require the published numbers of people and splits.
 
     Raises:
       InputError: the folder is missing or incomplete, or its lists do not fit together.
@@ -44,9 +44,10 @@ def read_ilids_vid(manual_dir: str | Path, *, split: int = 1, check_counts: bool
     if first != second:
         raise InputError(f"{root / _PICTURES}: cam1 and cam2 must have the same people; only one of them has "
                          f"{base.first_few(set(first) ^ set(second))}.")
-    names = sorted(first)  # The authors' numbers follow MATLAB's order, which is by character and not natural.
+    names = sorted(first)  # The authors' numbers follow MATLAB's order: by character, not natural.
     order = _order(root / _LISTS, split, len(names), check_counts)
     half = len(names) // 2
+    # Only who is in a half matters, so tracklets keep the order of their names.
     test, train = ([names[i] for i in sorted(part)] for part in (order[:half], order[half:]))
     splits = {"train": [_tracklet(root, name, camera) for name in train for camera in _CAMERAS],
               "query": [_tracklet(root, name, "cam1") for name in test],
@@ -64,23 +65,20 @@ def _order(path: Path, split: int, count: int, check_counts: bool) -> np.ndarray
     if split > len(table):
         raise InputError(f"{path}: ls_set has {len(table)} rows, and no split {split}; choose 1 to {len(table)}.")
     if (np.sort(table[split - 1]) != np.arange(count)).any():
-        raise InputError(f"{path}: row {split} of ls_set must have each number from 1 to {count} exactly "
-                         "once, one for each person.")
+        raise InputError(f"{path}: row {split} of ls_set must have each number from 1 to {count} exactly once.")
     return table[split - 1]
 
 
 def _tracklet(root: Path, person: str, camera: str) -> Tracklet:
     directory = root / _PICTURES / camera / person
-    files = base.pictures_in(directory)
-    if not files:
-        raise InputError(f"{directory}: no pictures; unpack the data set again.")
+    files = base.pictures_in(directory, "unpack the data set again")
     return base.file_tracklet(f"{person}/{camera}", directory, files, person=person, camera=camera)
 
 
 class IlidsVid(base.ReidBuilder):
     """iLIDS-VID: 300 people, each in two cameras of an airport's arrival hall, tracks drawn by hand.
 
-    A config for each of the 10 random halvings, 'split_1' to 'split_10'; published numbers are the mean over
+    It has a config for each of the 10 random halvings, 'split_1' to 'split_10'. Published numbers are the mean over
     the ten.
 
     Layout and protocol: KaiyangZhou/deep-person-reid, torchreid/data/datasets/video/ilidsvid.py.

@@ -4,10 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from vrstc_jax.data.datasets import base
-from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.images import PICTURE_SUFFIXES
 from vrstc_jax.data.inputs.picture_files import natural_key
 from vrstc_jax.data.tracklets import Tracklet
@@ -23,15 +20,15 @@ _QUERIES = "test/data/info_test.mat"
 def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of LS-VID, without those for validation.
 
-    A line of `list_seq_train.txt` or `list_seq_test.txt` is the prefix of a tracklet's files and its
-    identity, such as 'tracklet_test/0012/0012_003 12'. The camera, "1" to "15", is the third part of the
-    files' names between underscores. The variable `query` of `info_test.mat` numbers the queries among the
-    lines of the test list; the gallery is the other lines. The file is of MATLAB's version 7.3 (HDF5).
-    A tracklet's name is the prefix of its files without the first folder.
+    A line of `list_seq_train.txt` or `list_seq_test.txt` has the prefix of a tracklet's files and its identity, such as
+    'tracklet_test/0012/0012_003 12'. The camera, "1" to "15", is the third part of the files' names between
+    underscores. The variable `query` of `info_test.mat`, of MATLAB's version 7.3 (HDF5), holds the queries' line
+    numbers in the test list; the other lines are the gallery. A tracklet's name is the prefix of its files without the
+    first folder.
 
     Args:
-      manual_dir: the data set's folder, or the one that holds it.
-      check_counts: whether the known numbers of tracklets are required.
+      manual_dir: the data set's folder, or its parent.
+      check_counts: whether to require the published numbers of tracklets.
 
     Raises:
       InputError: the folder is missing or incomplete, or its lists do not fit together.
@@ -40,16 +37,8 @@ def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Sp
                           needed=(_TRAIN, _TEST, _QUERIES, "tracklet_train", "tracklet_test"))
     listed: dict[Path, list[str]] = {}
     train, test = ([_tracklet(root, listed, *line) for line in _lines(root / path)] for path in (_TRAIN, _TEST))
-    queries = read_mat(root / _QUERIES, "query") - 1
-    wrong = queries[(queries < 0) | (queries >= len(test))]
-    if len(wrong):
-        raise InputError(f"{root / _QUERIES}: query has {wrong[0] + 1}, but {_TEST} has {len(test)} lines; "
-                         "unpack the data set again.")
-    if len(set(queries.tolist())) < len(queries):
-        raise InputError(f"{root / _QUERIES}: query has a number more than once; unpack the data set again.")
-    # The gallery is without the queries here; `gallery_with_queries` joins them.
-    others = np.setdiff1d(np.arange(len(test)), queries)
-    splits = {"train": train, "query": [test[i] for i in queries], "gallery": [test[i] for i in others]}
+    query, gallery = base.queries_and_gallery(root / _QUERIES, "query", test)
+    splits = {"train": train, "query": query, "gallery": gallery}
     if check_counts:
         base.require_counts(root, "LS-VID", base.counts_of(splits, {
             "train": {"tracklets": 2831}, "query": {"tracklets": 3504}, "gallery": {"tracklets": 7829}}))
@@ -57,7 +46,7 @@ def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Sp
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(where, prefix of the files, identity) for each line."""
+    """(the line's name in messages, prefix of the files, identity) for each line."""
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
@@ -79,11 +68,8 @@ def _tracklet(root: Path, listed: dict[Path, list[str]], where: str, prefix: str
              or [name for name in listed[directory] if name.startswith(start)])
     if not files:
         raise InputError(f"{where}: there is no picture {directory / start}*; unpack the data set again.")
-    cameras = {_camera(directory / name): name for name in files}
-    if len(cameras) > 1:
-        raise InputError(f"{where}: one tracklet, but from two cameras: {' and '.join(cameras.values())}.")
-    return base.file_tracklet("/".join(Path(prefix).parts[1:]), directory, files, person=person,
-                         camera=next(iter(cameras)))
+    camera = base.one_camera(where, files, lambda name: _camera(directory / name))
+    return base.file_tracklet("/".join(Path(prefix).parts[1:]), directory, files, person=person, camera=camera)
 
 
 def _camera(path: Path) -> str:
@@ -96,10 +82,10 @@ def _camera(path: Path) -> str:
 class LsVid(base.ReidBuilder):
     """LS-VID: 3,772 people, 15 cameras, by day and night; 842 of them for training.
 
-    The split 'gallery' is without queries, 7,829 tracklets. BiCnet-TKS, by the authors of VRSTC, joins the
-    3,504 queries to it as on MARS (`gallery_with_queries`). Whether both lists number people together is
-    nowhere said, so identities in train and in test are not compared. The tracklets for validation are left
-    out, as by all loaders seen.
+    The split 'gallery' has 7,829 tracklets, without the queries. BiCnet-TKS, by the authors of VRSTC, joins the 3,504
+    queries to it as on MARS (`gallery_with_queries`). No source says whether both lists number people together, so
+    identities in train and in test are not compared. The tracklets for validation are left out, as in all published
+    loaders that were read.
 
     Layout: github.com/blue-blue272/BiCnet-TKS, data_manager/lsvid.py (its statistics are MARS' by mistake).
     Counts: as other copies of that loader state them, 2,831 + 3,504 + 7,829 tracklets.

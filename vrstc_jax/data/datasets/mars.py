@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
 from vrstc_jax.data.datasets import base
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.tracklets import Tracklet
@@ -19,15 +17,14 @@ _INFO = ("train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_tes
 def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
     """Reads the tracklets of MARS.
 
-    A tracklet is a row of `track_train_info` or `track_test_info`: its first and last picture in the list
-    of names, its identity and its camera. `query_IDX` numbers the queries among the test rows; the gallery
-    is the other test rows. Person is the identity as a number, "-1" for junk and "0" for distractors;
-    camera is "1" to "6". A tracklet's name is its pictures' folder, its camera and its row, such as
-    '0001/c1/00012'.
+    A tracklet is a row of `track_train_info` or `track_test_info`: its first and last picture in the list of names, its
+    identity and its camera. `query_IDX` holds the queries' row numbers among the test rows; the other test rows are the
+    gallery. The person is the identity as a number, "-1" for junk and "0" for distractors; the camera is "1" to "6". A
+    tracklet's name is its pictures' folder, its camera and its row, such as '0001/c1/00012'.
 
     Args:
-      manual_dir: the data set's folder, or the one that holds it.
-      check_counts: whether the known numbers of tracklets, people and pictures are required.
+      manual_dir: the data set's folder, or its parent.
+      check_counts: whether to require the published numbers of tracklets, people and pictures.
 
     Raises:
       InputError: the folder is missing or incomplete, or its lists do not fit together.
@@ -37,11 +34,10 @@ def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> base.Spli
     train_names, test_names = (_lines(root / "info" / name) for name in _INFO[:2])
     train = _tracklets(root, "bbox_train", train_names, "tracks_train_info.mat", "track_train_info")
     test = _tracklets(root, "bbox_test", test_names, "tracks_test_info.mat", "track_test_info")
-    rows = _query_rows(root / "info/query_IDX.mat", len(test))
-    others = np.setdiff1d(np.arange(len(test)), rows)
-    splits = {"train": train, "query": [test[row] for row in rows], "gallery": [test[row] for row in others]}
+    query, gallery = base.queries_and_gallery(root / "info/query_IDX.mat", "query_IDX", test)
+    splits = {"train": train, "query": query, "gallery": gallery}
     if check_counts:
-        junk = sum(tracklet.person == "-1" for tracklet in splits["gallery"])
+        junk = sum(tracklet.person == "-1" for tracklet in gallery)
         base.require_counts(root, "MARS", [
             *base.counts_of(splits, {"train": {"tracklets": 8298, "people": 625},
                                      "query": {"tracklets": 1980, "people": 626},
@@ -58,9 +54,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def _tracklets(root: Path, home: str, names: list[str], table: str, variable: str) -> list[Tracklet]:
-    """The tracklets of a table's rows; `names` are the pictures that the rows number, in the folder `home`."""
+    """The tracklets of a table's rows, which number pictures in `names`; these are in the folder `home`."""
     path = root / "info" / table
     rows = read_mat(path, variable, columns=4).tolist()
+    # Each folder is listed once: asking the file system for each of a million pictures takes minutes.
     existing: dict[str, set[str]] = {}
     tracklets = []
     for row, (first, last, person, camera) in enumerate(rows, start=1):
@@ -84,8 +81,8 @@ def _tracklets(root: Path, home: str, names: list[str], table: str, variable: st
         if missing:
             raise InputError(f"{directory / missing[0]}: missing, as are {len(missing) - 1} more pictures of "
                              f"row {row} in {path}; unpack {home} again.")
-        tracklets.append(base.file_tracklet(f"{folder}/c{camera}/{row:05d}", directory, files, person=str(person),
-                                       camera=str(camera)))
+        tracklets.append(base.file_tracklet(f"{folder}/c{camera}/{row:05d}", directory, files,
+                                            person=str(person), camera=str(camera)))
     return tracklets
 
 
@@ -95,29 +92,15 @@ def _number(folder: str) -> int | None:
     return int(digits) if digits.removeprefix("-").isdigit() else None
 
 
-def _query_rows(path: Path, tests: int) -> np.ndarray:
-    """The rows of the queries among `tests` test rows, int [Q], from 0."""
-    rows = read_mat(path, "query_IDX") - 1
-    wrong = rows[(rows < 0) | (rows >= tests)]
-    if len(wrong):
-        raise InputError(f"{path}: query_IDX has {wrong[0] + 1}, but there are {tests} test tracklets; "
-                         "unpack info again.")
-    found, times = np.unique(rows, return_counts=True)
-    if (times > 1).any():
-        raise InputError(f"{path}: query_IDX has {found[times > 1][0] + 1} more than once; unpack info again.")
-    return rows
-
-
 class Mars(base.ReidBuilder):
     """MARS: 1,261 people, 6 cameras, tracked automatically, so with junk and distractors.
 
-    Two galleries are in use, and published numbers differ by them. The authors' evaluation
-    (github.com/liangzheng06/MARS-evaluation, test_mars.m) ranks all test tracklets, queries included. So
-    do AP3D, TCLNet and BiCnet-TKS, the last two by the authors of VRSTC (github.com/blue-blue272), whose code
-    for VRSTC itself is not public; they count 11,310 entries, because they leave out the 870 of junk, which
-    changes no number. torchreid's gallery has no queries: 9,330 entries, and 140 queries have no match left.
-    The split 'gallery' here is without queries and with junk, 10,200 tracklets; `gallery_with_queries` gives
-    the official one.
+    Publications use one of two galleries, which give different numbers. The authors' evaluation
+    (github.com/liangzheng06/MARS-evaluation, test_mars.m) ranks all test tracklets, queries included. So do AP3D,
+    TCLNet and BiCnet-TKS, the last two by the authors of VRSTC (github.com/blue-blue272), whose code for VRSTC itself
+    is not public. These count 11,310 entries, because they leave out the 870 of junk, which changes no number.
+    torchreid's gallery has no queries: 9,330 entries, and 140 queries have no match left. The split 'gallery' here has
+    junk and no queries, 10,200 tracklets; `gallery_with_queries` gives the official one.
 
     Layout and counts: KaiyangZhou/deep-person-reid, torchreid/data/datasets/video/mars.py; the numbers of
     pictures from test_mars.m; those of people from deep-person-reid's issue 59 (622 labels in the gallery,

@@ -1,4 +1,4 @@
-"""Tables of whole numbers in MATLAB's .mat files."""
+"""Reads tables of whole numbers from MATLAB's .mat files."""
 
 from pathlib import Path
 
@@ -9,24 +9,26 @@ from vrstc_jax.runtime.errors import InputError
 
 
 def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.ndarray:
-    """Reads a variable of a .mat file, of version 7.3 (HDF5) too.
+    """Reads a variable of a .mat file; version 7.3 (HDF5) too.
 
     Returns:
-      int64 [rows, columns], as MATLAB shows it; or flat [N] where `columns` is None.
+      int64 [rows, columns], in MATLAB's order; or flat [N] where `columns` is None.
 
     Raises:
       InputError: the file cannot be read, lacks the variable, or it is not a table of whole numbers with these columns.
     """
     try:
-        found = loadmat(path)
-    except NotImplementedError:  # SciPy's answer to version 7.3
-        found = _read_hdf5(path)
+        try:
+            found = loadmat(path)
+        except NotImplementedError:  # SciPy does not read version 7.3
+            found = _read_hdf5(path)
     except Exception as error:  # SciPy raises ValueError, OSError, TypeError, zlib.error and others on damaged files
         raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "
                          "unpack it again.") from None
     if variable not in found:
         names = ", ".join(sorted(name for name in found if not name.startswith("__"))) or "nothing"
         raise InputError(f"{path}: has no variable {variable}; it has {names}.")
+    # MATLAB stores whole numbers as floats unless it is asked for another type.
     table = np.asarray(found[variable])
     if table.dtype.kind not in "iuf" or not np.all(table == np.floor(table)):
         raise InputError(f"{path}: {variable} must be whole numbers; it is {table.dtype} {list(table.shape)}.")
@@ -40,10 +42,6 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
 def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
     import h5py  # only LS-VID needs it
 
-    try:
-        with h5py.File(path, "r") as file:
-            # HDF5 holds MATLAB's columns as rows.
-            return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "
-                         "unpack it again.") from None
+    with h5py.File(path, "r") as file:
+        # HDF5 holds MATLAB's columns as rows.
+        return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}

@@ -1,4 +1,4 @@
-"""Boxes of people in a video, read from MOTChallenge text.
+"""Reads boxes of people in a video from MOTChallenge text.
 
 Each line is one box: `frame,id,left,top,width,height[,conf,x,y,z]`, separated by commas or spaces. Frames count
 from 1; left, top, width and height are pixels of the picture, whose upper left corner is (0, 0).
@@ -14,7 +14,7 @@ import numpy as np
 from vrstc_jax.runtime.errors import InputError
 
 _FIELDS = ("frame", "id", "left", "top", "width", "height", "confidence")
-_LARGEST = 2 ** 31  # Far beyond real frame and track numbers; keeps them exact as float64 and int64.
+_LARGEST = 2**31  # Far beyond real frame and track numbers; keeps them exact as float64 and int64.
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Boxes:
       path: the file they were read from.
       tracks, frames: int [N]; frames count from 1.
       rectangles: float [N, 4], left, top, width, height in pixels, as in the file.
-      lines: int [N], the line of the file, from 1, for error messages.
+      lines: int [N], each box's line in the file, from 1, for error messages.
       ignored: (track, frame) of the lines with confidence 0.
     """
 
@@ -48,7 +48,7 @@ def read_boxes(path: str | Path) -> Boxes:
 
     Raises:
       InputError: no such file; no boxes; and, with file, line and value: too few fields, fields that are
-        not numbers, a frame below 1, an id that is not a track number, a box of no area, a box listed twice.
+        not numbers, a frame below 1, an id that is not a track number, a box of no area, a box that is listed twice.
     """
     path = Path(path)
     try:
@@ -60,6 +60,7 @@ def read_boxes(path: str | Path) -> Boxes:
     rows: list[tuple[float, ...]] = []
     ignored: set[tuple[int, int]] = set()
     line_of: dict[tuple[int, int], int] = {}
+    # Not splitlines: it also splits at form feeds, and line numbers would differ from an editor's.
     for line, content in enumerate(text.split("\n"), start=1):
         content = content.strip()
         if not content or content.startswith("#"):
@@ -77,6 +78,7 @@ def read_boxes(path: str | Path) -> Boxes:
     if not rows:
         but = f" but {len(ignored)} with confidence 0, which are ignored" if ignored else ""
         raise InputError(f"{path}: holds no box{but}; a line is frame,id,left,top,width,height.")
+    # float64 holds track, frame and line numbers exactly (`_LARGEST`).
     table = np.array(sorted(rows), dtype=np.float64)
     tracks, frames, lines = table[:, :3].astype(np.int64).T
     return Boxes(path, tracks, frames, table[:, 3:], lines, frozenset(ignored))
@@ -84,26 +86,28 @@ def read_boxes(path: str | Path) -> Boxes:
 
 def clip_box(rectangle: Sequence[float] | np.ndarray,
              picture_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The whole pixels within the picture that a box touches: left, top, width, height; None if it touches none.
+    """Clips a box to the whole pixels of the picture that it touches.
 
     Args:
       rectangle: left, top, width, height in pixels.
       picture_size: height and width.
+
+    Returns:
+      left, top, width, height in whole pixels, or None for a box that lies outside.
     """
     left, top, width, height = rectangle
-    edges = []
-    for start, length, limit in ((left, width, picture_size[1]), (top, height, picture_size[0])):
-        # Rounded outwards: no pixel of the person may be lost to a tracker's fractions.
-        first = math.floor(min(max(start, 0), limit))
-        last = math.ceil(min(max(start + length, 0), limit))
-        if last <= first:
-            return None
-        edges.append((first, last - first))
-    return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
+    size = picture_size[::-1]
+    # Rounded outwards: no pixel of the person may be lost to a tracker's fractions.
+    first = np.floor(np.clip((left, top), 0, size)).astype(int)
+    last = np.ceil(np.clip((left + width, top + height), 0, size)).astype(int)
+    if (last <= first).any():
+        return None
+    return int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])
 
 
 def _parse_line(where: str, content: str) -> tuple[float, ...]:
     """frame, id, left, top, width, height, confidence (1 if absent)."""
+    # Some trackers end a line with a comma, and some separate by spaces.
     fields = content.rstrip(",").split(",") if "," in content else content.split()
     if len(fields) < 6:
         raise InputError(f"{where}: {len(fields)} fields in {content[:60]!r}; "
@@ -111,6 +115,7 @@ def _parse_line(where: str, content: str) -> tuple[float, ...]:
     values = [_number(where, name, field.strip()) for name, field in zip(_FIELDS, fields)]
     frame, track, left, top, width, height = values[:6]
     for name, value, least in (("frame", frame, 1), ("id", track, 0)):
+        # Numbers such as 3.0 are accepted: some tools write every field as a float.
         if value != int(value) or not least <= value < _LARGEST:
             why = "frames count from 1" if name == "frame" else "an id is the number of a track, from 0"
             raise InputError(f"{where}: {name} {value:g} is not a whole number from {least}; {why}.")

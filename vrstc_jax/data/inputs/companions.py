@@ -1,11 +1,13 @@
-"""Files beside the frames, one for each: masks, or the truth (the picture without the occluder).
+"""Finds the files that accompany frames, one for each: masks, or the truth (the picture without the occluder).
 
-Each function checks that no file is missing, none is left over, and each has the size of its frame.
+Each function checks that no file is missing, none is left over, and each has the size of its frame: a folder of
+another video would otherwise be used without a warning.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from vrstc_jax.data.images import PICTURE_SUFFIXES, check_picture, read_image
 from vrstc_jax.data.inputs.boxes import Boxes
 from vrstc_jax.data.inputs.masks import MASK_SUFFIXES, mask_size, read_mask
-from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key, picture_files, picture_sequence
+from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key, picture_files
 from vrstc_jax.data.inputs.spool import Spool
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
@@ -21,13 +23,13 @@ from vrstc_jax.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class CompanionKind:
-    """What lies beside the frames, and how one file of it is read.
+    """A kind of file that accompanies frames.
 
     Attributes:
-      name: in messages.
+      name: the kind's name in messages.
       suffixes: of its files, in small letters.
       read: path to array [H, W, …].
-      size: path to (height, width), with a check that the file is intact.
+      size: path to (height, width); also checks that the file is intact.
     """
 
     name: str
@@ -42,7 +44,7 @@ TRUTH = CompanionKind("truth", PICTURE_SUFFIXES, read_image, check_picture)
 
 def companions_of_frames(top: Path, kind: CompanionKind, directory: Path, pictures: dict[PurePosixPath, Path],
                          sizes: dict[PurePosixPath, tuple[int, int]]) -> dict[PurePosixPath, Path]:
-    """The file below `top` for each frame of a folder of pictures, matched by relative path without the suffix.
+    """Matches the files below `top` with the frames of a folder, by relative path without the suffix.
 
     Args:
       directory: the folder of the frames.
@@ -65,7 +67,7 @@ def companions_of_frames(top: Path, kind: CompanionKind, directory: Path, pictur
 
 
 def companions_of_crops(folder: Path, kind: CompanionKind, boxes: Boxes, spool: Spool) -> dict[str, LazySequence]:
-    """For each track of a video, what belongs to its crops.
+    """Reads the companions of each track's crops, of a video.
 
     The folder holds either `<track>/<frame, 6 digits>.png` of the size of the (clipped) crop, or
     `<frame, 6 digits>.png` of the size of the video's picture.
@@ -74,6 +76,7 @@ def companions_of_crops(folder: Path, kind: CompanionKind, boxes: Boxes, spool: 
       InputError: neither layout or both; a file is missing, belongs to no box or frame, or has another size.
     """
     known = {str(track) for track in boxes.tracks} | {str(track) for track, _ in boxes.ignored}
+    # Either layout alone is unambiguous; of both, it would be a guess which one is meant.
     of_pictures = picture_files(folder, kind.suffixes)
     of_tracks = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if bool(of_pictures) == bool(of_tracks):
@@ -94,53 +97,46 @@ def _of_track(folder: Path, kind: CompanionKind, boxes: Boxes, crops: np.ndarray
     files = picture_files(folder, kind.suffixes) if folder.is_dir() else {}
     listed = set(boxes.frames[boxes.tracks == track].tolist())
     counts = f"{len(files)} {kind.name} pictures for {len(listed)} boxes of track {track}"
-    _require_files(folder, files, crops[:, 0], counts)
-    for frame, _, _, width, height in crops:
-        _require_size(files[f"{frame:06d}"], kind, (height, width), f"of the crop of track {track} in frame {frame}")
+    wanted = _files_of_frames(folder, files, crops[:, 0], counts)
+    for file, (frame, _, _, width, height) in zip(wanted, crops):
+        _require_size(file, kind, (height, width), f"of the crop of track {track} in frame {frame}")
     # A box outside the picture or with confidence 0 has no crop, but a file for it does no harm.
-    allowed = {f"{frame:06d}" for frame in listed}
-    allowed |= {f"{frame:06d}" for number, frame in boxes.ignored if number == track}
+    allowed = {f"{frame:06d}" for frame in listed | {frame for number, frame in boxes.ignored if number == track}}
     for stem, file in files.items():
         if stem not in allowed:
             raise InputError(f"{file}: belongs to no box of track {track} in {boxes.path}; {counts}.")
-    return picture_sequence([files[f"{frame:06d}"] for frame in crops[:, 0]], kind.read)
-
-
-@dataclass(frozen=True, eq=False)
-class _PictureCrops:
-    """Cuts the crop at an index out of a file of the whole picture's size."""
-
-    paths: tuple[Path, ...]
-    crops: np.ndarray
-    read: Callable[[Path], np.ndarray]
-
-    def __call__(self, index: int) -> np.ndarray:
-        _, left, top, width, height = self.crops[index]
-        return self.read(self.paths[index])[top:top + height, left:left + width].copy()
+    return LazySequence.over(wanted, kind.read)
 
 
 def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind,
                        spool: Spool) -> dict[str, LazySequence]:
-    needed = sorted({int(frame) for table in spool.crops.values() for frame in table[:, 0]})
+    needed = np.unique(np.concatenate([table[:, 0] for table in spool.crops.values()]))
     counts = f"{len(files)} {kind.name} pictures for {len(needed)} frames with boxes"
-    _require_files(folder, files, needed, counts)
-    for frame in needed:
-        _require_size(files[f"{frame:06d}"], kind, spool.picture_size, f"of the whole picture {frame}")
+    file_of = dict(zip(needed.tolist(), _files_of_frames(folder, files, needed, counts)))
+    for frame, file in file_of.items():
+        _require_size(file, kind, spool.picture_size, f"of the whole picture {frame}")
     for stem, file in files.items():
         number = int(stem) if stem.isascii() and stem.isdigit() else 0
-        # Files for frames without boxes, or lost with a video's end, are fine.
+        # Files for frames without boxes, or for frames after the point where a video breaks off, do no harm.
         beyond = number > spool.frames_read and not spool.breaks_off
         if stem != f"{number:06d}" or number < 1 or beyond:
             raise InputError(f"{file}: belongs to no frame of the video ({spool.frames_read} frames); {counts}.")
-    return {name: LazySequence(len(table), _PictureCrops(tuple(files[f"{frame:06d}"] for frame in table[:, 0]),
-                                                         table, kind.read))
+    return {name: LazySequence.over([(file_of[frame], *box) for frame, *box in table.tolist()],
+                                    partial(_read_crop, kind.read))
             for name, table in spool.crops.items()}
 
 
-def _require_files(folder: Path, files: dict[str, Path], frames: Iterable[int], counts: str) -> None:
+def _read_crop(read: Callable[[Path], np.ndarray], item: tuple[Path, int, int, int, int]) -> np.ndarray:
+    path, left, top, width, height = item
+    # Copied, so that the whole picture is freed.
+    return read(path)[top:top + height, left:left + width].copy()
+
+
+def _files_of_frames(folder: Path, files: dict[str, Path], frames: np.ndarray, counts: str) -> list[Path]:
     for frame in frames:
         if f"{frame:06d}" not in files:
             raise InputError(f"{folder}/{frame:06d}.png: missing; {counts}.")
+    return [files[f"{frame:06d}"] for frame in frames]
 
 
 def _require_size(path: Path, kind: CompanionKind, wanted: tuple[int, int], whose: str) -> None:

@@ -1,18 +1,18 @@
-"""Tracklets from folders of frames.
+"""Reads tracklets from folders of frames.
 
-A pattern of level names says how the folders are nested, such as 'person/camera/tracklet/frame' or
-'tracklet/frame': the last level is the picture files, those above are folders. Each folder of pictures is a
-tracklet, named by its path below the top folder. Frames are in natural order (frame2 before frame10) and are
-read when they are asked for; only their headers and checksums are read up front.
+A pattern of level names describes how the folders are nested, such as 'person/camera/tracklet/frame' or
+'tracklet/frame': the last level is the picture files, those above are folders. Each folder of pictures is a tracklet,
+named by its path below the top folder. Frames are in natural order (frame2 before frame10). Opening reads only headers
+and checksums; indexing a tracklet reads a frame.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from vrstc_jax.data.images import check_picture, read_image
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, CompanionKind, companions_of_frames
-from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key, picture_sequence
+from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -27,8 +27,8 @@ def read_folder(directory: str | Path, *, pattern: str | None = None, masks: str
     Args:
       directory: the top folder. Hidden files, and files that are not pictures, are skipped.
       pattern: level names out of person, camera, tracklet and frame, joined by '/', ending in frame.
-        'frame' alone: the folder itself is one tracklet and names it. None: derived from the depth
-        of the pictures (1: frame, 2: tracklet/frame, 3: person/tracklet/frame, 4: all).
+        'frame' alone makes the folder one tracklet of its name. None: derived from the depth of the pictures
+        (1: frame, 2: tracklet/frame, 3: person/tracklet/frame, 4: all).
       masks: a folder with a mask for every frame, of the same relative name (.png, or any picture) and
         size, white = hidden.
       truth: a folder with the picture without the occluder for every frame, in the same layout.
@@ -50,30 +50,29 @@ def read_folder(directory: str | Path, *, pattern: str | None = None, masks: str
 
     # A damaged picture must fail here, and not hours later in the middle of the work.
     sizes = {key: check_picture(path) for key, path in pictures.items()}
-    mask_files, truth_files = (
-        None if top is None else companions_of_frames(Path(top), kind, directory, pictures, sizes)
-        for top, kind in ((masks, MASKS), (truth, TRUTH)))
+
+    def companions(top: str | Path | None, kind: CompanionKind) -> Mapping[PurePosixPath, LazySequence | None]:
+        if top is None:
+            return dict.fromkeys(by_folder)
+        found = companions_of_frames(Path(top), kind, directory, pictures, sizes)
+        return {folder: LazySequence.over([found[key] for key in files], kind.read)
+                for folder, files in by_folder.items()}
+
+    masks_of, truth_of = companions(masks, MASKS), companions(truth, TRUTH)
     tracklets = []
     for folder, files in by_folder.items():
         names = dict(zip(levels, folder.parts))
         tracklets.append(Tracklet(
+            # The root of a file system has no name.
             name=str(folder) if folder.parts else (directory.resolve().name or "tracklet"),
-            frames=picture_sequence(list(files.values()), read_image),
-            frame_names=tuple(key.name for key in files),
-            person=names.get("person"),
-            camera=names.get("camera"),
-            masks=_companions(files, mask_files, MASKS),
-            truth=_companions(files, truth_files, TRUTH)))
+            frames=LazySequence.over(list(files.values()), read_image), frame_names=tuple(key.name for key in files),
+            person=names.get("person"), camera=names.get("camera"), masks=masks_of[folder], truth=truth_of[folder]))
     return tracklets
-
-
-def _companions(frames: Iterable[PurePosixPath], files: dict[PurePosixPath, Path] | None,
-                kind: CompanionKind) -> LazySequence | None:
-    return None if files is None else picture_sequence([files[key] for key in frames], kind.read)
 
 
 def _levels(directory: Path, pattern: str | None, pictures: dict[PurePosixPath, Path]) -> list[str]:
     """The level names of the pattern, checked against the depths of the pictures, or derived from them."""
+    # One picture of each depth, for the messages: the first in natural order, the same on every machine.
     by_depth: dict[int, Path] = {}
     for key in sorted(pictures, key=natural_path_key):
         by_depth.setdefault(len(key.parts), pictures[key])

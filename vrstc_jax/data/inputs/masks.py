@@ -1,4 +1,4 @@
-"""Files that hold one mask: which files they are, and how they are read. Add a mask format here, and only here.
+"""The formats of mask files: their suffixes and how to read them. Add a mask format here, and only here.
 
 A mask is bool [H, W], true where the person is hidden; in its file such pixels are white.
 """
@@ -33,7 +33,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def mask_size(path: str | Path) -> tuple[int, int]:
-    """Checks a mask file without decoding more than needed (`check_picture`) and returns its height and width.
+    """Checks a mask file as `check_picture` does, without decoding more than needed, and returns its height and width.
 
     Raises:
       InputError: as `read_image`.

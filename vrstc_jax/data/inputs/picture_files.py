@@ -1,32 +1,31 @@
-"""Picture files in folders: found, put in natural order, and read one at a time."""
+"""Finds picture files in folders and puts them in natural order."""
 
 import os
 import re
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Set
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from vrstc_jax.data.images import PICTURE_SUFFIXES
-from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
 
-_DEEPEST = 8  # Folders below this are not searched, which also ends loops of symbolic links.
+_DEEPEST = 8  # Deeper folders are not searched, which also ends loops of symbolic links.
 
 
 def natural_key(name: str) -> tuple[list, str]:
     """A sort key that compares digits by value: frame2 before frame10. Equal values (1, 01) compare as text."""
+    # Text as a second key: equal keys would leave the order to the file system, which differs by machine.
     return _pieces(name), name
 
 
 def natural_path_key(path: PurePosixPath) -> tuple[list, tuple[str, ...]]:
-    """As `natural_key`, for a relative path: compared level by level."""
+    """A sort key for relative paths: `natural_key` level by level."""
     return [_pieces(part) for part in path.parts], path.parts
 
 
 def picture_files(directory: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> dict[str, Path]:
     """The pictures directly in a folder, by stem and ordered by name; hidden and other files are skipped.
+
+    Results and companions (masks, truth) match frames by stem, so a stem must be unique.
 
     Raises:
       InputError: two pictures have the same stem.
@@ -61,8 +60,7 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
     while waiting:
         folder = waiting.pop()
         try:
-            for stem, path in picture_files(top / folder, suffixes).items():
-                found[folder / stem] = path
+            found |= {folder / stem: path for stem, path in picture_files(top / folder, suffixes).items()}
             inside = [entry.name for entry in os.scandir(top / folder)
                       if not entry.name.startswith(".") and entry.is_dir()]
         except OSError as error:
@@ -73,22 +71,6 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
     if not found:
         raise InputError(f"{top}: no pictures in this folder or below it; pictures end in {', '.join(suffixes)}.")
     return found
-
-
-@dataclass(frozen=True)
-class _FileReader:
-    """Reads the picture at an index. A class, because worker processes cannot unpickle a closure."""
-
-    paths: tuple[Path, ...]
-    read: Callable[[Path], np.ndarray]
-
-    def __call__(self, index: int) -> np.ndarray:
-        return self.read(self.paths[index])
-
-
-def picture_sequence(paths: list[Path], read: Callable[[Path], np.ndarray]) -> LazySequence:
-    """The pictures in these files, each read by `read` (such as `read_image`) when it is asked for."""
-    return LazySequence(len(paths), _FileReader(tuple(paths), read))
 
 
 def _pieces(text: str) -> list[str | int]:

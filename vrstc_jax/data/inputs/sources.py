@@ -1,7 +1,7 @@
-"""Opens what a user gives: a video with boxes, or a folder of pictures.
+"""Opens a user's input: a video with boxes, or a folder of pictures.
 
-Every property of the input that can be checked before work begins is checked here, so that a command that
-fails on its input fails before it has written anything.
+Checks everything about the input that can be checked before work begins, so that a command that fails on its input
+fails before it has written anything.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from vrstc_jax.runtime.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Tracklets and where they came from.
+    """Tracklets and their origin.
 
     Attributes:
-      tracklets: with their own warnings; of a video one for each track that is seen, by number.
+      tracklets: with their own warnings; of a video, one for each track with a crop, by number.
       kind: 'video' or 'folder'.
       path: the video file or the top folder.
-      warnings: what was odd about the source as a whole, one sentence each.
+      warnings: irregularities of the source as a whole, one sentence each.
       picture_size: a video's height and width in pixels; None for folders.
       frame_rate: a video's frames per second; None for folders.
       frames_read: how many frames of a video could be decoded; None for folders.
@@ -47,22 +47,22 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
                 spool: str | Path | None = None) -> Source:
     """Opens the tracklets of a video file or of a folder of pictures.
 
-    Of a video, a box partly outside the picture is clipped. One wholly outside is left out, and the tracklet's
-    `warnings` say so. Tracklet names and `person` are track numbers, frame names the frame's number in 6 digits.
-    If the video breaks off in the middle, the frames before are used, and a warning says so.
+    In a video, a box partly outside the picture is clipped; one wholly outside is left out, with a warning of its
+    tracklet. Tracklet names and `person` are track numbers; frame names are frame numbers in 6 digits. Of a video that
+    breaks off in the middle, the frames before the break are used, with a warning of the source.
 
     Args:
       path: a video (anything that FFmpeg decodes), or a folder.
-      boxes: for a video, where the people are: MOTChallenge text (see `read_boxes`).
-      masks: a folder of masks, white = hidden, for a folder of pictures laid out as it is (see `read_folder`), for
-        a video as `companions_of_crops` says. None: hidden parts are located.
-      truth: a folder of the pictures without the occluder, laid out as masks are. None: not known.
-      pattern: for a folder, how its levels are nested, such as 'person/camera/tracklet/frame' (see `read_folder`).
+      boxes: for a video, the boxes of the people: MOTChallenge text (see `read_boxes`).
+      masks: a folder of masks, white = hidden. For a folder of pictures it has the same layout (see `read_folder`),
+        for a video that of `companions_of_crops`. None: hidden parts are located.
+      truth: a folder of the pictures without the occluder, in the layout of masks. None: unknown.
+      pattern: for a folder, the nesting of its levels, such as 'person/camera/tracklet/frame' (see `read_folder`).
       spool: for a video, the folder for its crops, created if missing; None: a temporary one, removed with the
         tracklets.
 
     Raises:
-      InputError: anything about the input that cannot be used, in one line.
+      InputError: something about the input cannot be used; the message has one line.
     """
     path = Path(path)
     if not path.exists():

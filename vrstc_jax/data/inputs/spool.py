@@ -1,9 +1,9 @@
-"""The crops of a video, written to disk while the video is decoded.
+"""Writes the crops of a video to disk while the video is decoded.
 
 A spool is a folder with one file for each track, `<track>.rgb`, the raw bytes of its crops one after the other, and
 `index.json`. Memory use does not grow with the video's length, and a track can be read in any order afterwards.
-The index is written last and marks the spool as complete; while video and boxes stay the same files, a later call
-uses it again.
+The index is written last and marks the spool as complete. A later call reuses the spool while the files of video and
+boxes are unchanged.
 """
 
 import json
@@ -13,6 +13,7 @@ import weakref
 from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ _SHOWN = 10  # frame numbers in a warning
 
 
 class _TemporaryFolder:
-    """A folder that is removed when nothing holds this object any more, or when the process ends."""
+    """A folder that is removed when this object is garbage-collected, or when the process ends."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="vrstc-"))
@@ -42,7 +43,7 @@ class Spool:
     Attributes:
       path: the folder.
       crops: for each track's name, int [T, 5]: frame number from 1, left, top, width, height in pixels.
-      track_warnings: for each track's name what was odd about it; `warnings`: about the video.
+      track_warnings: irregularities of each track, by name; `warnings`: of the video.
       picture_size: height and width in pixels.
       frame_rate: frames per second.
       frames_read: how many frames could be decoded.
@@ -61,19 +62,20 @@ class Spool:
 
     def frames(self, name: str) -> LazySequence:
         """The crops of a track, uint8 [H_t, W_t, 3] each, RGB."""
-        sizes = self.crops[name][:, [4, 3]]
-        ends = np.cumsum(3 * sizes.prod(1))
-        offsets = np.concatenate([[0], ends[:-1]])
-        return LazySequence(len(sizes), _SpooledCrops(self.path / f"{name}.rgb", sizes, offsets, self._folder))
+        height, width = self.crops[name][:, [4, 3]].T
+        ends = np.cumsum(3 * height * width)
+        extents = np.stack([ends - 3 * height * width, height, width], axis=1).tolist()
+        # The sequence keeps a reference to the temporary folder, so that it is not removed before the last read.
+        return LazySequence.over(extents, partial(_read_crop, self.path / f"{name}.rgb", self._folder))
 
 
 def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spool:
-    """Opens the spool at `path`, after decoding the video into it unless it is complete and made of these files.
+    """Opens the spool at `path`; decodes the video into it first, unless it is complete and from these files.
 
     Boxes are clipped to the picture; those wholly outside are left out with a warning.
 
     Args:
-      path: a folder, created if missing; None: a temporary one, removed when nothing uses it any more.
+      path: a folder, created if missing; None: a temporary one, removed with the last sequence that reads it.
 
     Raises:
       InputError: the video does not decode; a box lies beyond the last frame of a whole video; no box
@@ -97,29 +99,21 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
         _folder=temporary)
 
 
-@dataclass(frozen=True, eq=False)
-class _SpooledCrops:
-    """Reads the crop at an index. A class, because worker processes cannot unpickle a closure."""
-
-    path: Path
-    sizes: np.ndarray
-    offsets: np.ndarray
-    folder: _TemporaryFolder | None  # kept alive while crops may be read
-
-    def __call__(self, index: int) -> np.ndarray:
-        height, width = self.sizes[index]
-        count = int(3 * height * width)
-        try:
-            pixels = np.fromfile(self.path, np.uint8, count=count, offset=int(self.offsets[index]))
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read ({error.strerror}); start again.") from None
-        if pixels.size != count:
-            raise InputError(f"{self.path}: has been cut short; remove its folder and start again.")
-        return pixels.reshape(height, width, 3)
+def _read_crop(path: Path, _: _TemporaryFolder | None, extent: tuple[int, int, int]) -> np.ndarray:
+    """Reads a crop, uint8 [H, W, 3], from (offset in bytes, height, width)."""
+    offset, height, width = extent
+    try:
+        pixels = np.fromfile(path, np.uint8, count=3 * height * width, offset=offset)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); start again.") from None
+    if pixels.size != 3 * height * width:
+        raise InputError(f"{path}: has been cut short; remove its folder and start again.")
+    return pixels.reshape(height, width, 3)
 
 
 def _identity(path: Path) -> list:
-    """Path, size and modification time; reading a large video only to hash it would take as long as decoding it."""
+    """Path, size and modification time of a file."""
+    # Not a hash of the content: reading a large video takes as long as decoding it.
     if not path.is_file():
         return [str(path), None, None]
     status = path.stat()
@@ -127,12 +121,12 @@ def _identity(path: Path) -> list:
 
 
 def _load_index(spool: Path, key: dict) -> dict | None:
-    """The index of a spool that is complete and made from these files, or None."""
+    """The index of a spool that is complete and from the files in `key`, or None."""
     try:
         index = json.loads((spool / "index.json").read_text())
         if index["key"] != key:
             return None
-        # A run that was killed while it filled the folder again may have left shorter files beside an old index.
+        # A run killed while it refilled the folder may have left shorter files beside an older index.
         for name, entry in index["tracks"].items():
             crops = np.array(entry["crops"], np.int64)
             if (spool / f"{name}.rgb").stat().st_size != 3 * (crops[:, 3] * crops[:, 4]).sum():
@@ -143,14 +137,13 @@ def _load_index(spool: Path, key: dict) -> dict | None:
 
 
 def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
-    """Decodes the video into the spool and returns its index; on an error the spool's files are removed."""
+    """Decodes the video into the spool and returns its index; removes the spool's files on an error."""
     with VideoReader(path) as video:  # Opened first: a file that is not a video leaves no folder behind.
         require_writable_directory(spool)
         _clear(spool)
         try:
             crops, outside = _write_crops(video, boxes, spool)
-            warnings = _check_end(video, boxes)
-            index = _make_index(key, video, boxes, crops, outside, warnings)
+            index = _make_index(key, video, boxes, crops, outside, _check_end(video, boxes))
             replace_file(spool / "index.json", json.dumps(index).encode())
         except OSError as error:
             _clear(spool)
@@ -163,7 +156,8 @@ def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
 
 
 def _clear(spool: Path) -> None:
-    """Removes the files of an earlier or unfinished spool, the index first, and no other files."""
+    """Removes the files of an earlier or unfinished spool, and no other files: the folder is the user's."""
+    # The index first: a spool without one is incomplete, whatever else is left of it.
     (spool / "index.json").unlink(missing_ok=True)
     for file in spool.glob("*.rgb"):
         if file.stem.isdigit():
@@ -171,7 +165,7 @@ def _clear(spool: Path) -> None:
 
 
 def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[int, list], dict[int, list]]:
-    """Writes all crops. Returns by track [frame, left, top, width, height], and the frames of boxes outside."""
+    """Writes all crops; returns by track [frame, left, top, width, height], and the frames of boxes outside."""
     rows_of_frame = defaultdict(list)
     for row, frame in enumerate(boxes.frames):
         rows_of_frame[int(frame)].append(row)
@@ -188,7 +182,7 @@ def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[in
                 outside[track].append(number)
                 continue
             left, top, width, height = box
-            # Opened for each crop: a crowded video has more tracks at a time than a process may have open files.
+            # Opened for each crop: a crowded video has more tracks at once than a process may have open files.
             with open(spool / f"{track}.rgb", "ab") as file:
                 file.write(picture[top:top + height, left:left + width].tobytes())
             crops[track].append([number, left, top, width, height])
@@ -196,11 +190,11 @@ def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[in
 
 
 def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
-    """Warnings about how the video ended. Boxes beyond the end of a whole video are an error."""
+    """Warnings about how the video ended; an InputError for boxes beyond the end of a whole video."""
     beyond = boxes.frames > video.frames_read
     last = video.frames_read
     if video.broken is not None:
-        # The declared count decides then; a transport stream declares none, so any box may be of a lost frame.
+        # Of a broken video the declared count decides; a transport stream declares none, so any frame may have existed.
         last = max(last, video.declared) if video.declared else None
     wrong = boxes.frames > last if last else np.zeros(len(boxes), bool)
     if wrong.any():
@@ -225,6 +219,7 @@ def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict[int, li
     tracks = {}
     for track in sorted(set(crops) | set(outside)):
         frames = outside.get(track, [])
+        # A person who stays outside gives thousands of frames, too many for a message.
         listed = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:_SHOWN]))}"
         listed += f" and {len(frames) - _SHOWN} more" if len(frames) > _SHOWN else ""
         if track in crops:

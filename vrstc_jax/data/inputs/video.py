@@ -1,4 +1,4 @@
-"""Videos, decoded in one pass from the first frame to the last that is intact."""
+"""Decodes a video in one pass, from the first frame to the last that is intact."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,14 +15,14 @@ from vrstc_jax.runtime.errors import InputError
 class VideoReader:
     """One decoding pass: `for number, frame in reader`, numbers from 1; `reader.rgb(frame)` is the frame's picture.
 
-    A decoding error, or an end before the declared one, ends the pass as the video's last frame does and is
-    reported in `broken`. A last frame that is only partly decoded is left out then.
+    A decoding error, or an end before the declared one, ends the iteration and sets `broken`. A partly decoded last
+    frame is then left out.
 
-    Attributes, the last two final when the pass is over:
+    Attributes (`frames_read` and `broken` are final when the pass is over):
       frame_rate: frames per second.
-      declared: how many frames the container says there are; None where it does not count them.
+      declared: the container's number of frames; None where it does not count them.
       picture_size: (height, width) of the first frame in pixels; (0, 0) before it.
-      frames_read: how many frames were decoded.
+      frames_read: the number of decoded frames.
       broken: None, or one sentence that says where the video breaks off.
 
     Raises:
@@ -59,7 +59,7 @@ class VideoReader:
         self._container.close()
 
     def __iter__(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        # A damaged frame is passed on only when another follows: the decoder has then concealed the damage.
+        # A damaged frame is yielded only when another follows: the decoder has then concealed the damage.
         held = None
         for frame in self._decode():
             if held is not None:
@@ -77,7 +77,7 @@ class VideoReader:
 
     def rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame's picture, uint8 [H, W, 3], RGB, upright, of the first frame's size."""
-        # Phones store a rotation beside the pixels; boxes refer to the upright picture.
+        # Phones store a rotation as metadata; boxes refer to the upright picture.
         picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
         if picture.shape[:2] != self.picture_size:
             height, width = self.picture_size
@@ -99,7 +99,8 @@ class VideoReader:
         started, early = False, None
         packet = self._next(packets)
         while packet is not None:
-            # One packet ahead: a corrupt last packet is where the file was cut, one in the middle may be decodable.
+            # Reads one packet ahead: a corrupt last packet means that the file was cut there, but a corrupt one in the
+            # middle may be decodable.
             following = self._next(packets)
             if packet.is_corrupt and (following is None or not following.size):
                 self._error = self._error or InvalidDataError(0, "cut short")
@@ -107,8 +108,8 @@ class VideoReader:
             try:
                 frames = packet.decode()
             except (OSError, ValueError) as error:
-                # Errors before the first frame are normal for a stream recorded from its middle. After it, an
-                # error ends the pass: frames after a gap could not be numbered, and boxes would not fit them.
+                # Errors before the first frame are normal for a stream recorded from its middle. A later error ends
+                # the pass: frames after a gap could not be numbered, so boxes would not fit them.
                 if started:
                     self._error = error
                     break
@@ -139,6 +140,7 @@ class VideoReader:
             return []
 
     def _is_short(self) -> bool:
+        # Counts packets: a packet of an intact video may decode to no frame.
         if self.declared:
             return self._packets < self.declared
         # Without a frame count the declared duration decides; it may be that of the sound, which may end later.

@@ -1,8 +1,8 @@
-"""The files of a set of tracklets, and what can be said of a folder by their names.
+"""The files of a set of tracklets, and checks of a folder by their names.
 
-A set has one split or several. A record is one frame, so that any frame is read by itself. Records keep the order of
-the tracklets and of their frames, so that record numbers are positions in that order. `tracklets.json` repeats what
-is known of the tracklets beside their pictures, so that a set of a million frames opens without reading them.
+A set has one split or several. A record is one frame, so that any frame can be read alone. Records keep the order of
+the tracklets and of their frames, so a frame's record number follows from its position. `tracklets.json` repeats the
+tracklets' names, identities and frame names, so that a set of a million frames opens without reading the records.
 """
 
 import contextlib
@@ -28,8 +28,9 @@ def is_set(directory: str | Path) -> bool:
 
 
 def is_complete(directory: str | Path) -> bool:
-    """Whether a set was written: locally whether anything is there, since sets are renamed into their final path."""
+    """Whether a set was written to a folder or bucket path."""
     directory = as_path(directory)
+    # Locally any folder is complete: sets are renamed into their final path. Buckets cannot rename.
     return is_set(directory) if is_remote(directory) else directory.exists()
 
 
@@ -48,13 +49,18 @@ def require_replaceable(directory: str | Path) -> None:
 @contextlib.contextmanager
 def quiet_tfds() -> Iterator[None]:
     """Silences TFDS's log and progress bars; our own progress bar reports the same in one line."""
+    # A filter of TFDS's records, not a log level: other code of the host program logs through absl as before.
     logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(_is_error_or_not_of_tfds)
     tfds.disable_progress_bar()
     try:
+        # Some of TFDS's messages are printed, not logged.
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_is_error_or_not_of_tfds)
         tfds.enable_progress_bar()
+
+
+def _is_error_or_not_of_tfds(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or "tensorflow_datasets" not in record.pathname

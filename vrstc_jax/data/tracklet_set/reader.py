@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from vrstc_jax.ops.pictures import thumbnail
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import as_path
 
-_KEPT = 256 * 2**20  # bytes of decoded frames: small sets are decoded only once in a training
+_CACHED = 256 * 2**20  # bytes of decoded frames: a training decodes a small set only once
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class TrackletSet:
       source: the records, as TFDS's random-access data source with encoded pictures.
       tracklets: the tracklets in order, reading from `source`.
       first: number of each tracklet's first record; its frames follow.
-      thumbnails: those asked for so far, by record.
+      thumbnails: the cached thumbnails, by record.
     """
 
     source: Sequence[dict[str, Any]]
@@ -40,16 +40,11 @@ class TrackletSet:
     _masked_frames: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def frame(self, record: int) -> np.ndarray:
-        """The frame of a record, uint8 [H, W, 3]; up to 256 MB of frames are kept in memory."""
-        frame = self._frames.get(record)  # no lock: two threads may decode a frame twice, which only costs time
-        if frame is None:
-            frame = decode_image(self.source[record]["image"])
-            if len(self._frames) * frame.nbytes < _KEPT:
-                self._frames[record] = frame
-        return frame
+        """The frame of a record, uint8 [H, W, 3]; up to 256 MB of frames are cached."""
+        return _cached(self._frames, record, lambda: decode_image(self.source[record]["image"]))
 
     def thumbnail(self, record: int) -> np.ndarray:
-        """The thumbnail of a record's frame, uint8 [16, 8, 3] (`ops.pictures.thumbnail`); all 384 bytes are kept."""
+        """The thumbnail of a record's frame, uint8 [16, 8, 3] (`ops.pictures.thumbnail`); all are cached."""
         if record not in self.thumbnails:
             self.thumbnails[record] = thumbnail(self.frame(record))
         return self.thumbnails[record]
@@ -59,17 +54,24 @@ class TrackletSet:
         return decode_image(self.source[record]["mask"])[..., 0] > 127
 
     def masked_frame(self, record: int) -> np.ndarray:
-        """uint8 [H, W, 4]: the frame, and in the last channel 255 where it is hidden; kept as `frame` keeps it."""
-        both = self._masked_frames.get(record)
-        if both is None:
-            both = np.dstack([self.frame(record), np.uint8(255) * self.mask(record)])
-            if len(self._masked_frames) * both.nbytes < _KEPT:
-                self._masked_frames[record] = both
-        return both
+        """The frame and, in the last channel, 255 where it is hidden: uint8 [H, W, 4]; cached as frames are."""
+        return _cached(self._masked_frames, record,
+                       lambda: np.dstack([self.frame(record), np.uint8(255) * self.mask(record)]))
+
+
+def _cached(cache: dict[int, np.ndarray], record: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+    # No lock: two threads may decode a frame twice, which only costs time.
+    value = cache.get(record)
+    if value is None:
+        value = make()
+        # Estimated from this frame's size: frames of a set have similar sizes.
+        if len(cache) * value.nbytes < _CACHED:
+            cache[record] = value
+    return value
 
 
 def set_splits(directory: str | Path) -> tuple[str, ...]:
-    """The names of a set's splits, in the order in which they were given, empty ones too.
+    """The names of a set's splits, empty ones too, in the order of writing.
 
     Raises:
       InputError: there is no set in `directory`.
@@ -89,6 +91,7 @@ def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
     index = _read_index(directory)
     if index is not None and not index[split]:
         return TrackletSet((), (), ())
+    # Pictures stay encoded: `decode_image` decodes them, and another set may store the bytes again.
     skip = {name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
     with quiet_tfds():
         source = _read_only_builder(directory).as_data_source(split=split, decoders=skip)
@@ -99,7 +102,7 @@ def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
                          "write the set again.")
     first = tuple(int(end) - len(row["frames"]) for end, row in zip(ends, rows))
     opened = TrackletSet(source, (), first)
-    # The tracklets read through `opened`, so that what it keeps serves both.
+    # The tracklets read through `opened`, so that both share its cache.
     tracklets = tuple(_tracklet(opened, row, start) for row, start in zip(rows, first))
     return dataclasses.replace(opened, tracklets=tracklets)
 
@@ -118,7 +121,7 @@ def _read_only_builder(directory: str | Path) -> Any:
 
 
 def _read_index(directory: str | Path) -> dict[str, list[dict[str, Any]]] | None:
-    """The tracklets of each split from the index file, or None for a set of version 1.0.0, which has none."""
+    """The tracklets of each split, from the index file; None for a set of version 1.0.0, which has no index."""
     if not is_set(directory):
         raise InputError(f"{directory}: no data set is here (there is no {INFO_FILE}); give the folder of a set.")
     try:
@@ -130,7 +133,7 @@ def _read_index(directory: str | Path) -> dict[str, list[dict[str, Any]]] | None
 
 
 def _rows_of_records(source: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What an index would hold, from the records: neighbouring records of one name are a tracklet."""
+    """The rows of an index, from the records: neighbouring records of one name are a tracklet."""
     rows = []
     for record in range(len(source)):
         found = source[record]

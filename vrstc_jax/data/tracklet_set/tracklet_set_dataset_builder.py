@@ -1,7 +1,7 @@
 """TFDS builder for tracklets from any source: one record for each frame.
 
 Pictures are stored without loss, at their own resolution: as PNG, or as the bytes of their own files (`EncodedFrames`).
-TFDS finds a builder by this module's name and its folder's.
+The names of this module and of its folder are TFDS's convention for finding a builder.
 """
 
 import json
@@ -33,7 +33,7 @@ class Builder(tfds.core.ShardBasedBuilder):
     Args:
       tracklets: of each split.
       progress: called with the number of frames after each tracklet.
-      shard_frames: in a file, unless one tracklet has more; the default gives files of some 100 MB to 1 GB.
+      shard_frames: frames in a file, unless one tracklet has more; the default gives files of some 100 MB to 1 GB.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -73,6 +73,7 @@ class Builder(tfds.core.ShardBasedBuilder):
                   for name, tracklets in self._tracklets_of_splits(dl_manager).items()}
         for name, tracklets in splits.items():
             _check_names(name, tracklets)
+        # Into TFDS's own unfinished folder, which it renames together with the records.
         with open(os.path.join(self.data_dir, INDEX_FILE), "w") as file:
             json.dump({name: list(map(_index_row, tracklets)) for name, tracklets in splits.items()}, file)
         return {name: [_Shard(shard, self._progress) for shard in _shards(tracklets, self._shard_frames)]
@@ -80,10 +81,11 @@ class Builder(tfds.core.ShardBasedBuilder):
 
 
 class _DeterministicWriter(ExampleWriter):
-    """Makes equal sets equal bytes: protobuf serialises a record's map of fields in an order that varies by process."""
+    """Writes equal sets as equal bytes."""
 
     def write(self, path: str | os.PathLike, examples: Iterable[tuple[int | str | bytes, bytes]]) -> Any:
         example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]  # defined at run time
+        # By default protobuf serialises a record's map of fields in an order that varies by process.
         return super().write(path, ((key, example.FromString(record).SerializeToString(deterministic=True))
                                     for key, record in examples))
 
@@ -91,13 +93,15 @@ class _DeterministicWriter(ExampleWriter):
 def _check_names(split: str, tracklets: Sequence[Tracklet]) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", split) or split == "all":
         raise ValueError(f"a split's name must be small letters, digits and _, and not 'all'. Got {split!r}.")
+    # Results are written by name, so equal names would overwrite each other.
     name, count = next(iter(Counter(tracklet.name for tracklet in tracklets).most_common(1)), ("", 0))
     if count > 1:
         raise InputError(f"{count} tracklets of the split {split} are called {name}; give each a different name.")
 
 
 def _shards(tracklets: Iterable[Tracklet], most: int) -> list[list[Tracklet]]:
-    """The tracklets in runs of at most `most` frames; longer tracklets are alone."""
+    """The tracklets in runs of at most `most` frames; a longer tracklet is a run."""
+    # A tracklet is never split: its frames are neighbours in one file.
     shards, frames = [], most
     for tracklet in tracklets:
         if frames + len(tracklet) > most:
@@ -140,7 +144,10 @@ class _Shard:
 
 
 class _ReleasedAfterReading:
-    """A file object for TFDS whose bytes are freed when read: TFDS keeps a shard's examples until the shard's end."""
+    """A file object for TFDS whose bytes are freed when read.
+
+    TFDS holds a shard's examples until the shard's end, which could be all frames of a set.
+    """
 
     def __init__(self, data: bytes):
         self._data = data

@@ -20,12 +20,12 @@ def write_set(directory: str | Path, tracklets: Iterable[Tracklet] | Mapping[str
               progress: Callable[[int], object] | None = None) -> None:
     """Writes tracklets to `directory` as a TFDS data set.
 
-    All tracklets are listed before the first is written; their frames are read one by one.
+    It lists all tracklets before it writes the first, and reads their frames one by one.
 
     Args:
       directory: path of the set, gs:// too; what exists there is replaced.
-      tracklets: of the one split 'train'; or the tracklets of several splits, by the splits' names. A split
-        may be empty if another is not. A tracklet without frames is left out.
+      tracklets: of the one split 'train'; or of several splits, by the splits' names. A split may be empty if another
+        is not. A tracklet without frames is left out.
       progress: called with the number of frames after each tracklet.
 
     Raises:

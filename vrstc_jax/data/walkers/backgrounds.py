@@ -1,4 +1,4 @@
-"""What is behind a walker: the plain backgrounds of `panorama`, and the varied ones of `any_background`.
+"""Draws what is behind a walker: the plain backgrounds of `panorama`, and the varied ones of `any_background`.
 
 Colours are float [3] in [0, 1]. Lengths are in pixels of the background, `BODY` (or 48) of which are a body height.
 """
@@ -22,11 +22,11 @@ def panorama(rng: np.random.Generator, fixed: np.random.Generator) -> np.ndarray
     """Draws the plain background of a tracklet: one wall and one ground with things on them.
 
     Args:
-      rng: of the tracklet.
-      fixed: of the camera: its ground, wall and horizon are the same whoever passes.
+      rng: random numbers of the tracklet.
+      fixed: random numbers of the camera, whose ground, wall and horizon are the same for all tracklets.
 
     Returns:
-      float32 [2·48, 12·48, 3] in [0, 1], two body heights high. The middle column is x = 0, the bottom row is the
+      float32 [2·48, 12·48, 3] in [0, 1], two body heights high. The middle column is x = 0; the bottom row is the
       ground a little in front of the walker's feet.
     """
     height, width = 2 * _PLAIN_BODY, _SPAN * _PLAIN_BODY
@@ -47,7 +47,7 @@ def panorama(rng: np.random.Generator, fixed: np.random.Generator) -> np.ndarray
         if rng.random() < 0.3:
             layer.ellipse((x, (top + base) / 2), (w / 2, (base - top) / 2), shade)
         else:
-            layer.polygon([(x, top), (x + w, top), (x + w, base), (x, base)], shade)
+            layer.rectangle(x, top, x + w, base, shade)
     for _ in range(rng.integers(0, 4)):  # lines on the ground
         y, lean = rng.uniform(horizon, height), rng.uniform(-20, 20)
         layer.polygon([(0, y), (width, y + lean), (width, y + lean + 2.5), (0, y + 2.5)], (0.8, 0.8, 0.76))
@@ -58,7 +58,7 @@ def panorama(rng: np.random.Generator, fixed: np.random.Generator) -> np.ndarray
 def any_background(rng: np.random.Generator) -> np.ndarray:
     """Draws a background of layers of ground and walls, with textures, lines, things and shadows.
 
-    Unlike `panorama`, it is drawn for one tracklet, and nothing of it belongs to a camera.
+    Unlike `panorama`, all of it varies by tracklet, and none of it by camera.
 
     Returns:
       float32 [2·96, 12·96, 3] in [0, 1], laid out as `panorama`.
@@ -66,9 +66,9 @@ def any_background(rng: np.random.Generator) -> np.ndarray:
     height, width = 2 * BODY, _SPAN * BODY
     picture = np.empty((height, width, 3), np.float32)
     picture[:] = any_surface(rng, height, width)
-    slope = rng.normal(0, 0.04)  # cameras are seldom exactly level
+    slope = rng.normal(0, 0.04)  # cameras are seldom level
     layers = int(rng.integers(1, 5))
-    for horizon in np.sort(rng.uniform(0, height, layers)):  # each stratum lies before the last
+    for horizon in np.sort(rng.uniform(0, height, layers)):  # from far to near
         below = _halfplane(height, width, horizon, slope)
         picture = np.where(below[..., None], any_surface(rng, height, width), picture)
         if rng.random() < 0.6:  # a kerb, a seam, the foot of a wall
@@ -138,6 +138,7 @@ def _draw_thing(picture: np.ndarray, rng: np.random.Generator) -> None:
     layer = Layer(part.shape)
     corners = np.array([(0, 0), (w, 0), (w, h), (0, h)]) + rng.normal(0, 0.06, (4, 2)) * (w, h)
     if rng.random() < 0.25:
+        # Ellipses take no texture: this one is only the shape, and the texture is blended within it.
         layer.ellipse((w / 2, h / 2), (w / 2, h / 2), to_bytes(surface.mean((0, 1))) / 255)
         cover = layer.alpha()[..., None]
         part[:] = part * (1 - cover) + surface * cover

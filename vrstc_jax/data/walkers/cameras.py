@@ -17,10 +17,10 @@ class Camera:
       exposure, contrast: factors.
       blur: of the optics, standard deviation in pixels of a picture 256 high.
       noise: standard deviation of values in [0, 1].
-      light: direction that light comes from, −1 (left) to 1 (right).
+      light: direction of the light, −1 (from the left) to 1 (from the right).
       squeeze: factor for heights, of a camera that looks down.
-      gamma, saturation: of colours; 1 leaves them.
-      pixels: height of a person's crop in the camera's native pixels; None: the height of the crop asked for.
+      gamma, saturation: of colours; 1 changes nothing.
+      pixels: height of a person's crop in the camera's native pixels; None: the height of the requested crop.
       sharpening: strength of an unsharp mask, which leaves halos as cameras do; 0: none.
       quality: of the recorder's JPEG, 1 to 100; None: no compression.
     """
@@ -39,7 +39,7 @@ class Camera:
     quality: int | None = None
 
     def own_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) in the camera's native pixels of a crop for which `size` is asked."""
+        """(height, width) in the camera's native pixels of a crop of `size`."""
         if self.pixels is None:
             return size
         return self.pixels, max(4, round(size[1] * self.pixels / size[0]))
@@ -79,6 +79,7 @@ class Camera:
 
     def spread(self, size: tuple[int, int]) -> float:
         """How far an edge is blurred: standard deviation in pixels of a picture of twice `size`."""
+        # A native pixel blurs by about half its width; variances add.
         return float(np.hypot(self.blur * 2 * size[0] / 256,
                               0.0 if self.pixels is None else 0.5 * max(1.0, 2 * size[0] / self.pixels)))
 
@@ -91,12 +92,13 @@ def make_camera(rng: np.random.Generator) -> Camera:
 
 
 def vary_camera(camera: Camera, variety: Variety, rng: np.random.Generator, height: int) -> Camera:
-    """Draws the camera's lens, light and compression anew where the variety says so.
+    """Draws the camera's lens, light and compression again, as far as the variety has these kinds on.
 
     Args:
-      rng: draws for all three kinds, also those that are off, so that one kind does not change another's numbers.
+      rng: source of random numbers.
       height: of the crops, in pixels.
     """
+    # Draws for all three kinds, also those that are off, so that one kind does not change another's numbers.
     draws = {
         "lens": {"pixels": int(np.clip(np.exp(rng.normal(np.log(1.4), 0.4)) * height, 0.7 * height, 4 * height)),
                  "blur": float(np.exp(rng.uniform(np.log(0.3), np.log(1.8)))),

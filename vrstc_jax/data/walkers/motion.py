@@ -1,4 +1,4 @@
-"""How a walker moves through the picture, and how a tracker's boxes follow: one number for each frame."""
+"""Draws how a walker moves through the picture, and how a tracker's boxes follow, frame by frame."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _STEPS = 0.95  # body heights that two steps cover
 
 @dataclass(frozen=True)
 class Walk:
-    """Where the walker is and which way it faces, each float [T].
+    """The walker's position and direction, each float [T].
 
     Attributes:
       x: in body heights, 0 in the middle frame.
@@ -50,14 +50,14 @@ class Walk:
 
 
 def _positions(heading: np.ndarray, walker: Person) -> np.ndarray:
-    """x of a walker who faces `heading` at each frame."""
+    """x of a walker who faces `heading`, at each frame."""
     x = np.concatenate([[0.0], np.cumsum(_STEPS / walker.stride * np.cos(heading))[:-1]])
     return x - x[len(heading) // 2]
 
 
 @dataclass(frozen=True)
 class Framing:
-    """Where a tracker's boxes lie around the walker, each float [T].
+    """The position of a tracker's boxes around the walker, each float [T].
 
     Attributes:
       body: the body's height as a share of the box's height.
@@ -79,6 +79,7 @@ class Framing:
     def varied(cls, rng: np.random.Generator, phase: np.ndarray) -> "Framing":
         """Boxes whose shape is drawn for the tracklet, drifts, and widens with the legs' phase."""
         frames = len(phase)
+        # Trackers differ in how exact and how steady their boxes are.
         amount = np.exp(rng.uniform(np.log(0.008), np.log(0.05)))
         keeps = rng.uniform(0, 0.95)
 

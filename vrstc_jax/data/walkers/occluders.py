@@ -1,18 +1,17 @@
-"""Things between the camera and the walker, which hide whoever passes behind them.
+"""Draws things between the camera and the walker, which hide people who pass behind them.
 
 Colours are float [3] in [0, 1]; x grows to the right in units of the walker's body height, 0 where the walker starts.
 """
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from vrstc_jax.data.walkers.backgrounds import any_surface
-from vrstc_jax.data.walkers.painting import Colour, Layer, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.painting import Colour, Layer, smooth_noise, to_bytes, warp
 from vrstc_jax.data.walkers.people import WARDROBE, Person, any_cloth, any_person, make_person, paint_person
 
-# How often each kind is drawn, where it hides the walker for a few frames, and where for most of the way.
+# Each kind's share of the occluders that hide the walker for a few frames, and of those that do for most of the way.
 _PASSING = {"pole": 0.17, "sign": 0.2, "bush": 0.15, "car": 0.13, "box": 0.13, "walker": 0.14, "banner": 0.08}
 _LASTING = {"car": 0.35, "bush": 0.25, "walker": 0.25, "banner": 0.15}
 
@@ -63,17 +62,16 @@ class Occluder:
             return paint_person(picture, self.person, phase=phase, heading=0.0 if self.speed > 0 else np.pi,
                                 foot=(x, ground), height=height * self.top, light=light)
         _DRAW[self.kind](self, layer, x, ground, height)
-        noise = smooth_noise(self.seed, (96, 96), 4)
-        to_picture = np.array([[height / 60, 0, x - height * 0.8], [0, height / 60, ground - height * 1.5]], np.float32)
-        folds = cv2.warpAffine(noise, to_picture, layer.shape[::-1], flags=cv2.INTER_LINEAR,
-                               borderMode=cv2.BORDER_REFLECT)
+        # Anchored at the thing, so that its texture moves with it.
+        folds = warp(smooth_noise(self.seed, (96, 96), 4), (height / 60, height / 60), x - height * 0.8,
+                     ground - height * 1.5, layer.shape)
         layer.shade((1 + (0.5 if self.kind == "bush" else 0.15) * folds).astype(np.float32))
         layer.lay_over(picture)
         return layer.alpha()
 
 
 def make_occluder(rng: np.random.Generator, *, meets: float, persistent: bool, speed: float, time: float) -> Occluder:
-    """Draws an occluder that the walker is behind at x = `meets`, in body heights, at frame `time`.
+    """Draws an occluder that hides the walker at x = `meets`, in body heights, at frame `time`.
 
     Args:
       persistent: whether it hides the walker for most of the way: a wide thing, or a person who walks along.
@@ -94,6 +92,7 @@ def make_occluder(rng: np.random.Generator, *, meets: float, persistent: bool, s
     colours = np.clip(WARDROBE[rng.choice(len(WARDROBE), 2, replace=False)] * rng.uniform(0.7, 1.25), 0.02, 0.95)
     if kind == "bush":
         colours[0] = np.array((0.20, 0.32, 0.14)) * rng.uniform(0.7, 1.4)
+    # Without parallax a persistent thing stays before the walker, and a passer-by keeps to the drawn speed.
     near = 1.0 if persistent or kind == "walker" else rng.uniform(1.6, 3.0)
     return Occluder(kind, meets - its_speed * time, its_speed, width, top, colours, int(rng.integers(2**31)), near,
                     make_person(rng) if kind == "walker" else None)
@@ -113,22 +112,19 @@ def vary_occluder(thing: Occluder, rng: np.random.Generator) -> Occluder:
 
 def _pole(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     half = thing.width * height / 2
-    layer.polygon([(x - half, ground - 2.5 * height), (x + half, ground - 2.5 * height), (x + half, ground),
-                   (x - half, ground)], thing.colours[0] * 0.6 + 0.2)
+    layer.rectangle(x - half, ground - 2.5 * height, x + half, ground, thing.colours[0] * 0.6 + 0.2)
 
 
 def _sign(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     half, top = thing.width * height / 2, ground - thing.top * height
     _pole(Occluder("pole", 0, 0, 0.035, 1, thing.colours[1:] * 0.3, 0), layer, x, ground, height)
     bottom = top + thing.width * height * 1.2
-    layer.polygon([(x - half, top), (x + half, top), (x + half, bottom), (x - half, bottom)], (0.9, 0.9, 0.88))
+    layer.rectangle(x - half, top, x + half, bottom, (0.9, 0.9, 0.88))
     inner, edge = half * 0.86, half * 0.14
-    layer.polygon([(x - inner, top + edge), (x + inner, top + edge), (x + inner, bottom - edge),
-                   (x - inner, bottom - edge)], thing.colours[0])
-    for k, end in enumerate((0.6, 0.6, 0.3)):  # letters
+    layer.rectangle(x - inner, top + edge, x + inner, bottom - edge, thing.colours[0])
+    for k, end in enumerate((0.6, 0.6, 0.3)):  # lines of text
         y = top + (bottom - top) * (0.25 + 0.22 * k)
-        layer.polygon([(x - inner * 0.7, y), (x + inner * end, y), (x + inner * end, y + half * 0.12),
-                       (x - inner * 0.7, y + half * 0.12)], (0.9, 0.9, 0.88))
+        layer.rectangle(x - inner * 0.7, y, x + inner * end, y + half * 0.12, (0.9, 0.9, 0.88))
 
 
 def _bush(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
@@ -166,6 +162,7 @@ def _banner(thing: Occluder, layer: Layer, x: float, ground: float, height: floa
 
 def _anything(thing: Occluder, layer: Layer, x: float, ground: float, height: float) -> None:
     """A polygon or rounded shape with a drawn texture, on the ground or above it."""
+    # Seeded by the thing, so that it has the same shape in all frames.
     rng = np.random.default_rng(thing.seed)
     w, h = thing.width * height, thing.top * height
     lift = rng.uniform(0, 0.9) * height if rng.random() < 0.4 else -0.05 * height
@@ -176,19 +173,17 @@ def _anything(thing: Occluder, layer: Layer, x: float, ground: float, height: fl
     surface = any_surface(rng, 48, 48) / 0.6 * thing.colours[0]
     if rng.random() < 0.4:
         surface[:, np.arange(48) // int(rng.integers(3, 16)) % 2 == 0] = thing.colours[1]
-    to_picture = np.array([[max(w, 4) / 46, 0, x - w / 2 - w / 46],
-                           [0, max(h, 4) / 46, corners[:, 1].min() - h / 46]], np.float32)
-    seen = cv2.warpAffine(np.clip(surface, 0.01, 0.99).astype(np.float32), to_picture, layer.shape[::-1],
-                          flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    seen = warp(np.clip(surface, 0.01, 0.99).astype(np.float32), (max(w, 4) / 46, max(h, 4) / 46), x - w / 2 - w / 46,
+                corners[:, 1].min() - h / 46, layer.shape)
     layer.polygon(corners, to_bytes(seen), round_by=rng.choice([0, 0.03]) * height)
 
 
 def _rectangle(layer: Layer, x: float, base: float, width: float, height: float, colour: Colour) -> None:
     """Draws a rectangle that is centred at x and has its lower edge at y = base."""
-    layer.polygon([(x - width / 2, base - height), (x + width / 2, base - height), (x + width / 2, base),
-                   (x - width / 2, base)], colour)
+    layer.rectangle(x - width / 2, base - height, x + width / 2, base, colour)
 
 
-# Each draws an occluder on a layer, with its middle on the ground at (x, ground); `height` of a body in pixels.
+# Each function draws an occluder on a layer, with its middle on the ground at (x, ground); `height` of a body in
+# pixels.
 _DRAW = {"pole": _pole, "sign": _sign, "bush": _bush, "car": _car, "box": _box, "banner": _banner,
          "anything": _anything}

@@ -1,4 +1,4 @@
-"""A transparent layer to draw antialiased shapes on, and textures. Sizes are in pixels, points (x, y)."""
+"""Draws antialiased shapes on a transparent layer, and textures. Sizes are in pixels, points (x, y)."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,10 +12,10 @@ _SHIFT = 4  # fractional bits of a pixel in the fixed-point coordinates that Ope
 
 
 class Layer:
-    """A picture that starts transparent; shapes drawn on it have smooth edges.
+    """A transparent picture to draw shapes with smooth edges on.
 
-    Colours are stored multiplied by their alpha, so that an edge blends with what the layer is put over, and not
-    with the black that it is drawn on.
+    Colours are stored multiplied by their alpha, so that an edge blends with the picture under the layer, not with the
+    black that it was drawn on.
 
     Args:
       shape: (height, width), further items are ignored.
@@ -53,6 +53,10 @@ class Layer:
             if thickness >= 1:
                 cv2.polylines(picture, [_fixed(points)], True, value, thickness, cv2.LINE_AA, _SHIFT)
 
+    def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+        """Draws a filled rectangle between these edges."""
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
+
     def ellipse(self, centre: Point, radii: Point, colour: Colour) -> None:
         """Draws a filled ellipse with these radii (x, y)."""
         middle, axes = _fixed(centre).tolist(), np.maximum(_fixed(radii), 1).tolist()
@@ -60,7 +64,7 @@ class Layer:
             cv2.ellipse(picture, middle, axes, 0.0, 0, 360, value, -1, cv2.LINE_AA, _SHIFT)
 
     def capsule(self, a: Point, b: Point, radius_a: float, radius_b: float, colour: Colour) -> None:
-        """Draws a limb between two points, which tapers from one radius to the other."""
+        """Draws a limb between two points that tapers from one radius to the other."""
         a, b = np.asarray(a, float), np.asarray(b, float)
         along = b - a
         normal = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6)
@@ -74,7 +78,7 @@ class Layer:
         self._pixels[:, columns], self._alpha[:, columns] = 0, 0
 
     def shade(self, factor: np.ndarray) -> None:
-        """Multiplies the colours by factors, float32 [H, W]; shapes drawn later are not seen."""
+        """Multiplies the colours by factors, float32 [H, W]; call it after the last shape is drawn."""
         self._shaded = self._pixels * (factor.astype(np.float32) / 255)[..., None]
 
     def lay_over(self, picture: np.ndarray) -> None:
@@ -83,6 +87,7 @@ class Layer:
         picture += self._pixels.astype(np.float32) / 255 if self._shaded is None else self._shaded
 
 
+# A person's or occluder's texture is used again for each of its frames.
 @lru_cache(maxsize=256)
 def smooth_noise(seed: int, shape: tuple[int, int], octaves: int) -> np.ndarray:
     """Smooth noise, float32 [H, W], mostly in [−1, 1]: the sum of octaves of doubling coarseness."""
@@ -93,6 +98,17 @@ def smooth_noise(seed: int, shape: tuple[int, int], octaves: int) -> np.ndarray:
         layer = rng.standard_normal(size).astype(np.float32)
         total += cv2.resize(layer, shape[::-1], interpolation=cv2.INTER_CUBIC) * 2.0 ** (octave - octaves + 1)
     return np.clip(total / 2, -1.5, 1.5)
+
+
+def warp(texture: np.ndarray, scale: tuple[float, float], left: float, top: float, shape: tuple[int, ...], *,
+         border: int = cv2.BORDER_REFLECT) -> np.ndarray:
+    """A texture enlarged by `scale` (x, y), with its corner at (left, top) of a picture of this shape (height, width).
+
+    Args:
+      border: what surrounds the texture, one of OpenCV's border types.
+    """
+    to_picture = np.array([[scale[0], 0, left], [0, scale[1], top]], np.float32)
+    return cv2.warpAffine(texture, to_picture, shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=border)
 
 
 def to_bytes(colour: Colour) -> np.ndarray:
@@ -106,7 +122,8 @@ def _fixed(points: Sequence[Point] | Point) -> np.ndarray:
 
 
 def _bounds(points: Sequence[Point] | np.ndarray, margin: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The rows and columns that a polygon touches, so that textures are blended only there."""
+    """The rows and columns that a polygon touches."""
+    # Textures are blended only there: blending whole layers would take most of the painting time.
     points = np.asarray(points)
     low = np.maximum(np.floor(points.min(0) - margin - 2), 0).astype(int)
     high = np.minimum(np.ceil(points.max(0) + margin + 3), shape[::-1]).astype(int)

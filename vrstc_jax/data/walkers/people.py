@@ -1,7 +1,7 @@
-"""Synthetic people: what they look like, and how a walking one is painted.
+"""Draws synthetic people and paints them walking.
 
-A person is a pure function of a random generator. Clothes come from one wardrobe that all share, so that no single
-colour identifies a person. Lengths are in units of the body's height; colours are float [3] in [0, 1].
+A person is a pure function of a random generator. All share one wardrobe, so that no single colour identifies a person.
+Lengths are in units of the body's height; colours are float [3] in [0, 1].
 """
 
 import colorsys
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from vrstc_jax.data.walkers.painting import Colour, Layer, smooth_noise, to_bytes
+from vrstc_jax.data.walkers.painting import Colour, Layer, smooth_noise, to_bytes, warp
 
 WARDROBE = np.array([
     (0.08, 0.08, 0.09), (0.22, 0.23, 0.25), (0.45, 0.46, 0.48), (0.82, 0.82, 0.80), (0.13, 0.17, 0.30),
@@ -21,7 +21,7 @@ WARDROBE = np.array([
 _HAIR = np.array([(0.07, 0.06, 0.06), (0.20, 0.13, 0.09), (0.40, 0.27, 0.15), (0.72, 0.58, 0.36), (0.55, 0.54, 0.53)])
 _SKIN = np.array([(0.90, 0.74, 0.64), (0.80, 0.62, 0.50), (0.60, 0.43, 0.33), (0.38, 0.26, 0.20)])
 
-_Joint = tuple[float, float, float]  # (forwards, sideways, up) from the point on the ground below the body
+_Joint = Sequence[float]  # (forwards, sideways, up) from the point on the ground below the body
 _Part = tuple[float, Callable[[Layer], None]]  # (depth, draws on a layer); nearer to the camera is larger
 
 
@@ -71,11 +71,14 @@ def make_person(rng: np.random.Generator) -> Person:
 
 
 def any_person(rng: np.random.Generator) -> Person:
-    """Draws a varied person: any colours, mostly dark and dull ones, any build, arms that may hang still, and cloth
-    from smooth to crumpled."""
+    """Draws a varied person.
+
+    Colours are any, mostly dark and dull ones; builds are any; arms may hang still; cloth is smooth to crumpled.
+    """
     first, second, bottom, bag = (any_cloth(rng) for _ in range(4))
     dark = np.clip(rng.uniform(0.02, 0.3) + rng.normal(0, 0.02, 3), 0.01, 1)
     skin = _SKIN[-1] + rng.uniform(0, 1.1) * (_SKIN[0] - _SKIN[-1])
+    # Real people often wear one colour from head to foot, and dark hair and shoes.
     return replace(
         make_person(rng), build=rng.uniform(0.8, 1.4), swing=rng.uniform(0.2, 0.62),
         arms=rng.uniform(0, 0.08) if rng.random() < 0.25 else rng.uniform(0.15, 0.7), skin=np.clip(skin, 0.05, 1),
@@ -87,7 +90,7 @@ def any_person(rng: np.random.Generator) -> Person:
 
 
 def any_cloth(rng: np.random.Generator) -> np.ndarray:
-    """Draws any colour that clothes have, float [3]: more often than not a dark or dull one."""
+    """Draws a colour of clothes, float [3]; most are dark or dull."""
     if rng.random() < 0.55:
         return np.clip(0.02 + 0.8 * rng.beta(1.2, 3) + rng.normal(0, 0.025, 3), 0.01, 0.97)
     return np.array(colorsys.hsv_to_rgb(rng.random(), rng.beta(2, 2.5), 0.05 + 0.9 * rng.beta(2, 2)))
@@ -114,6 +117,7 @@ def paint_person(canvas: np.ndarray, person: Person, *, phase: float, heading: f
     shade.ellipse(foot, (0.22 * height, 0.035 * height), (1, 1, 1))
     canvas *= 1 - 0.4 * cv2.GaussianBlur(shade.alpha(), (0, 0), max(0.5, 0.02 * height))[..., None]
     layer = Layer(canvas.shape)
+    # From far to near; `sorted` is stable, so parts of equal depth keep their order.
     for _, draw in sorted(body.parts(), key=lambda part: part[0]):
         draw(layer)
     layer.shade(_shading(layer.shape, person, body, light))
@@ -129,9 +133,8 @@ def _shading(shape: tuple[int, ...], person: Person, body: "_Body", light: float
     fine = person.creases
     folds = smooth_noise(person.cloth, (48 * fine, 24 * fine), 3)
     # Anchored at the feet, so that the folds move with the body.
-    to_picture = np.array([[body.height / 40 / fine, 0, body.foot[0] - 12 * body.height / 40],
-                           [0, body.height / 44 / fine, body.foot[1] - 46 * body.height / 44]], np.float32)
-    folds = cv2.warpAffine(folds, to_picture, shape[::-1], flags=cv2.INTER_LINEAR)
+    folds = warp(folds, (body.height / 40 / fine, body.height / 44 / fine), body.foot[0] - 12 * body.height / 40,
+                 body.foot[1] - 46 * body.height / 44, shape, border=cv2.BORDER_CONSTANT)
     return (1 + sideways + 0.12 * (down[:, None] - 0.5)) * (1 + person.folds * folds)
 
 
@@ -154,7 +157,7 @@ class _Body:
         return forwards * self.sin - sideways * self.cos
 
     def half_width(self, sideways: float, deep: float) -> float:
-        """Half the width that is seen of an elliptic section with these half axes, in body heights."""
+        """Half the visible width of an elliptic section with these half axes, in body heights."""
         return float(np.hypot(sideways * self.sin, deep * self.cos))
 
     def limb(self, colour: Colour, joints: Sequence[_Joint], radii: Sequence[float]) -> Callable[[Layer], None]:
@@ -165,7 +168,7 @@ class _Body:
         return draw
 
     def parts(self) -> Iterator[_Part]:
-        """All that is drawn of the person."""
+        """All parts of the person."""
         yield from self.legs()
         yield from self.arms()
         yield from self.trunk()
@@ -173,7 +176,7 @@ class _Body:
         yield from self.bag()
 
     def legs(self) -> Iterator[_Part]:
-        """Shoes, legs, and what covers them."""
+        """Shoes, legs, and shorts or a skirt."""
         p, b = self.person, self.person.build
         for side, phase in ((-1, self.phase), (1, self.phase + np.pi)):
             thigh = p.swing * np.sin(phase)
@@ -184,7 +187,7 @@ class _Body:
             shin = thigh - knee_bend
             ankle = (knee[0] + 0.225 * np.sin(shin), 0.045 * side, knee[2] - 0.225 * np.cos(shin))
             toe = (ankle[0] + 0.085, 0.05 * side, ankle[2] - 0.015)
-            # −1: the top hangs over the legs, whichever leg is nearer.
+            # −1: legs are behind the top, whichever leg is nearer to the camera.
             depth = self.depth(0.2 * np.sin(thigh), 0.3 * side) - 1.0
             bare = p.bottom != "trousers"
             # Shoe below trouser leg below shorts: small offsets fix the order within one leg.
@@ -224,9 +227,11 @@ class _Body:
             depth = self.depth(0.05 * np.sin(swing), 0.6 * side)
             sleeve = p.top_colours[1] if p.top_pattern == "halves" else p.top_colours[0]
             yield depth, self.limb(p.skin, [elbow, hand], [0.026, 0.022])
-            yield depth + 0.01, self.limb(
-                sleeve, [shoulder, elbow] if p.top == "t-shirt" else [shoulder, elbow, _between(elbow, hand, 0.88)],
-                [0.045 * b, 0.036 * b] if p.top == "t-shirt" else [0.046 * b, 0.038 * b, 0.030 * b])
+            if p.top == "t-shirt":
+                yield depth + 0.01, self.limb(sleeve, [shoulder, elbow], [0.045 * b, 0.036 * b])
+            else:
+                wrist = [e + 0.88 * (h - e) for e, h in zip(elbow, hand)]
+                yield depth + 0.01, self.limb(sleeve, [shoulder, elbow, wrist], [0.046 * b, 0.038 * b, 0.030 * b])
 
     def trunk(self) -> Iterator[_Part]:
         """Hips, top, and the front of an open jacket."""
@@ -243,6 +248,7 @@ class _Body:
         """The top's pattern over the whole picture, uint8 [H, W, 3], anchored at the body."""
         p = self.person
         first, second = p.top_colours
+        # The body bobs with each step, and its pattern with it.
         x0, y0 = self.at(0, 0, 0)
         up = ((y0 - np.arange(shape[0])) / self.height)[:, None]
         across = (np.arange(shape[1]) - x0) / self.height
@@ -255,8 +261,7 @@ class _Body:
             "print": (np.abs(across) < 0.06 * max(self.sin, 0.0)) & (np.abs(up - 0.70) < 0.055),
             "halves": up < 0.64,
         }[p.top_pattern]
-        inside = np.broadcast_to(inside, shape[:2])
-        return np.where(inside[..., None], to_bytes(second), to_bytes(first))
+        return np.where(np.broadcast_to(inside, shape[:2])[..., None], to_bytes(second), to_bytes(first))
 
     def head(self) -> Iterator[_Part]:
         """Neck, face, and hair, cap or hood."""
@@ -265,7 +270,7 @@ class _Body:
         face, back = (0.02, 0, 0.93), (-0.012, 0, 0.94)
         yield 0.05, self.limb(p.skin, [face, (0.025, 0, 0.905)], [0.048, 0.040])
         colour = p.hair if p.hair_style in ("short", "long") else p.top_colours[1 if p.hair_style == "cap" else 0]
-        # Hair hides the face of somebody who walks away, and shows above it otherwise.
+        # Hair is before the face of somebody who walks away, and behind it otherwise.
         front = 0.06 if self.sin < 0.2 else 0.045
         yield front, self.limb(colour, [back, (-0.02, 0, 0.935)], [0.050, 0.046])
         yield 0.065, self.limb(colour, [(0.0, 0, 0.965), (0.012, 0, 0.962)], [0.040, 0.036])
@@ -284,7 +289,3 @@ class _Body:
             swing = 0.12 * np.sin(self.phase) * p.arms / 0.4
             yield self.depth(0, 0.95), self.limb(p.bag_colour, [(swing, 0.14, 0.42), (swing, 0.14, 0.36)],
                                                  [0.04, 0.055])
-
-
-def _between(a: _Joint, b: _Joint, share: float) -> _Joint:
-    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1]), a[2] + share * (b[2] - a[2])

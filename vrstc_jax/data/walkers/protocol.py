@@ -1,7 +1,7 @@
 """Synthetic walkers as a re-ID data set: disjoint people in training and test, queries and gallery by camera.
 
-Queries are the test people in the first camera; the gallery has them in the other cameras, and distractors, of whom
-there is no query. How much is hidden is a level, from 'none' to 'persistent'.
+Queries are the test people in the first camera; the gallery has them in the other cameras, and distractors without a
+query. The amount of occlusion is a level, from 'none' to 'persistent'.
 """
 
 import dataclasses
@@ -12,19 +12,19 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
 from vrstc_jax.runtime.errors import InputError
 
-# Level: (share of tracklets in which something hides the walker, share of these in which it does most of the time).
+# Level: (share of tracklets in which something hides the walker, share of these in which it does so most of the time).
 OCCLUSION = {"none": (0.0, 0.0), "light": (0.4, 0.0), "usual": (0.8, 0.0), "heavy": (1.0, 0.3),
              "persistent": (1.0, 1.0)}
 
 
 @dataclass(frozen=True)
 class WalkerProtocol:
-    """How many people there are, and how much of them is hidden.
+    """The numbers of people, cameras and frames, and the amount of occlusion.
 
     Attributes:
       train_people, test_people: numbers of people; nobody is in both.
       distractors: further people, in the gallery only.
-      cameras: each sees everybody; the first one's test tracklets are the queries.
+      cameras: number of cameras; each sees everybody, and the first one's test tracklets are the queries.
       frames: in a tracklet.
       height, width: of the crops, in pixels.
       occlusion: level in `OCCLUSION`.
@@ -56,7 +56,7 @@ class WalkerProtocol:
 
 
 def walker_splits(protocol: WalkerProtocol) -> dict[str, list[Tracklet]]:
-    """The tracklets of 'train', 'query' and 'gallery', with masks, truth and silhouettes, painted when asked for."""
+    """The tracklets of 'train', 'query' and 'gallery', with masks, truth and silhouettes, painted when indexed."""
     p = protocol
     share, persistent = OCCLUSION[p.occlusion]
     look = WalkerConfig(height=p.height, width=p.width, frames=p.frames, occlusion=share, persistent=persistent)
@@ -76,8 +76,8 @@ def unoccluded(tracklet: Tracklet) -> Tracklet:
     """The same walker without occluders.
 
     Raises:
-      ValueError: the tracklet's truth is not known.
+      ValueError: the tracklet has no truth.
     """
     if tracklet.truth is None:
-        raise ValueError(f"tracklet {tracklet.name}: its frames without occluders must be known. Got no truth.")
+        raise ValueError(f"tracklet {tracklet.name} needs its frames without occluders. Got no truth.")
     return dataclasses.replace(tracklet, frames=tracklet.truth, masks=None, truth=None)

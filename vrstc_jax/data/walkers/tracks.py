@@ -1,11 +1,11 @@
 """Synthetic tracklets with their ground truth: the embedded data set.
 
-Everything is a pure function of the arguments. A person's looks depend on the person alone, the path and the background
-on camera and person, and the camera's optics on the camera alone.
+Everything is a pure function of the arguments. A person's looks depend on the person alone, path and background on
+camera and person, and the camera's optics on the camera alone.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,27 +17,29 @@ from vrstc_jax.data.walkers.backgrounds import any_background, panorama
 from vrstc_jax.data.walkers.cameras import Camera, make_camera, vary_camera
 from vrstc_jax.data.walkers.motion import Framing, Walk
 from vrstc_jax.data.walkers.occluders import Occluder, make_occluder, vary_occluder
-from vrstc_jax.data.walkers.painting import Layer
+from vrstc_jax.data.walkers.painting import Layer, warp
 from vrstc_jax.data.walkers.people import Person, any_person, make_person, paint_person
 from vrstc_jax.data.walkers.variety import KINDS, Variety
 from vrstc_jax.runtime.errors import InputError
 
-TEST_FIRST = 1_000_000  # people from here on are for testing; no training uses them
+TEST_FIRST = 1_000_000  # the first person for testing; no training uses people from here on
 _FINER = 2  # pictures are painted at this many times their size
-_ANY_COVER = 0.01  # a pixel of which more than this share is covered counts as hidden
+_ANY_COVER = 0.01  # a pixel counts as hidden if more than this share of it is covered
+
+Parts = tuple[np.ndarray, ...]  # (frames, truth, masks, silhouettes) of a tracklet, each [T, …]
 
 
 @dataclass(frozen=True)
 class WalkerConfig:
-    """How tracklets look.
+    """The size, length and difficulty of tracklets.
 
     Attributes:
       height, width: of the crops, in pixels.
       frames: in a tracklet.
       occlusion: share of tracklets in which something hides the walker.
       persistent: share of these in which it does so most of the time.
-      jitter: of the boxes, as a share of their size (standard deviation); some pixels, as a tracker's.
-      variety: kinds of variation beyond this.
+      jitter: of the boxes, as a share of their size (standard deviation); the default is some pixels, as a tracker's.
+      variety: further kinds of variation.
     """
 
     height: int = 128
@@ -50,7 +52,7 @@ class WalkerConfig:
 
 
 def people(split: str, number: int) -> range:
-    """The first people of 'train' or of 'test'; nobody is in both.
+    """The numbers of the first people of 'train' or of 'test'; nobody is in both.
 
     Raises:
       InputError: another split, or more people than a split has.
@@ -65,7 +67,7 @@ def people(split: str, number: int) -> range:
 
 def make_tracklets(who: Sequence[int], *, cameras: int = 2, seed: int = 0,
                    config: WalkerConfig = WalkerConfig()) -> list[Tracklet]:
-    """One tracklet (`make_tracklet`) of each person in each camera, painted when its frames are first asked for."""
+    """One tracklet (`make_tracklet`) of each person in each camera, painted when a frame is first indexed."""
     return [make_tracklet(person, camera, seed=seed, config=config) for person in who for camera in range(cameras)]
 
 
@@ -73,21 +75,26 @@ def make_tracklet(person: int, camera: int, *, seed: int = 0, config: WalkerConf
     """A person walking past a camera.
 
     Returns:
-      A tracklet with `masks` (what is hidden), `truth` (the frames without occluders) and `silhouettes`
+      A tracklet with `masks` (the hidden pixels), `truth` (the frames without occluders) and `silhouettes`
       (the whole person). Where the mask is false, frame and truth are equal bit for bit.
     """
+    return painted_tracklet(person, camera, config, lambda: paint(person, camera, seed, config))
+
+
+def painted_tracklet(person: int, camera: int, config: WalkerConfig, parts: Callable[[], Parts]) -> Tracklet:
+    """A tracklet whose frames are read from `parts()`, called for each frame."""
     def part(index: int) -> LazySequence:
-        return LazySequence(config.frames, lambda i: _painted(person, camera, seed, config)[index][i])
+        return LazySequence(config.frames, lambda i: parts()[index][i])
 
     return Tracklet(name=f"{person:07d}/c{camera}/t0", frames=part(0), truth=part(1), masks=part(2),
                     silhouettes=part(3), frame_names=tuple(f"{i + 1:06d}" for i in range(config.frames)),
                     person=f"{person:07d}", camera=f"c{camera}")
 
 
-# Parts of a tracklet are read one frame at a time, so the last few tracklets stay painted.
+# Parts of a tracklet are read frame by frame, so the last few tracklets are cached.
 @lru_cache(maxsize=4)
-def _painted(person: int, camera: int, seed: int, config: WalkerConfig) -> tuple[np.ndarray, ...]:
-    """(frames, truth, masks, silhouettes) of a tracklet, each [T, …]."""
+def paint(person: int, camera: int, seed: int, config: WalkerConfig) -> Parts:
+    """Paints all frames of `make_tracklet`'s tracklet."""
     rng = np.random.default_rng([seed, person, camera, 17])
     # Each kind of variety has its own generator, so that the other draws are the same with it and without.
     drawn = {kind: np.random.default_rng([seed, person, camera, 100 + i]) for i, kind in enumerate(KINDS)}
@@ -125,12 +132,12 @@ def _draw_occluders(rng: np.random.Generator, walk: Walk, config: WalkerConfig) 
         return []
     frames, speed = len(walk.x), walk.speed()
     persistent = rng.random() < config.persistent
-    # A persistent occluder hides from the beginning on, or to the end, and leaves some frames clear.
+    # A persistent occluder hides the walker from the beginning on, or to the end, and leaves some frames clear.
     time = int((rng.choice([0.3, 0.7]) if persistent else rng.uniform(0.15, 0.85)) * frames)
     occluders = [make_occluder(rng, meets=walk.x[time], persistent=persistent, speed=speed, time=time)]
     if abs(speed) < 0.03 and occluders[0].kind != "walker":
-        # A person who walks towards the camera never leaves a fixed occluder: it moves past, as a vehicle does, or
-        # as everything does while a camera turns.
+        # A person who walks towards the camera would never leave a fixed occluder, so it moves past, as a vehicle does,
+        # or as everything does while a camera turns.
         its_speed = rng.choice([-1, 1]) * rng.uniform(0.05, 0.1)
         occluders = [dataclasses.replace(occluders[0], x=occluders[0].x - its_speed * time, speed=its_speed)]
     if rng.random() < 0.15 and not persistent:
@@ -141,7 +148,7 @@ def _draw_occluders(rng: np.random.Generator, walk: Walk, config: WalkerConfig) 
 
 @dataclass(frozen=True, eq=False)
 class _Bystander:
-    """A person behind the walker; x and speed as an `Occluder`'s, the ground in body heights above the walker's."""
+    """A person behind the walker; x and speed as of an `Occluder`, the ground in body heights above the walker's."""
 
     person: Person
     x: float
@@ -172,10 +179,10 @@ def _draw_bystanders(rng: np.random.Generator, walk: Walk, variety: Variety) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Passage:
-    """All that a tracklet's frames are painted from.
+    """Everything that a tracklet's frames are painted from.
 
     Attributes:
-      behind: the background, as `panorama` draws it.
+      behind: the background, as of `panorama`.
       size: (height, width) of the crops.
     """
 
@@ -192,7 +199,7 @@ class _Passage:
         """(frame, truth, mask, silhouette) at frame t: uint8 [H, W, 3] twice, bool [H, W] twice.
 
         Args:
-          noise: as `Camera.develop`'s.
+          noise: as of `Camera.develop`.
         """
         walk, lens, size = self.walk, self.lens, self.size
         # Boxes of another shape than the crop are painted in their shape and then squeezed, as real crops are.
@@ -208,6 +215,7 @@ class _Passage:
                              height=other.size * body)
         cover = paint_person(picture, self.walker, phase=walk.phase[t], heading=walk.heading[t], foot=foot,
                              height=body * lens.squeeze, light=lens.light)
+        # Before the occluders are painted over it, and with the same noise, so that only these make a difference.
         truth = lens.develop(picture, size, noise)
         silhouette = cv2.resize(cover, size[::-1], interpolation=cv2.INTER_AREA) > 0.5
         hidden = self._paint_occluders(picture, t, body, foot)
@@ -216,7 +224,8 @@ class _Passage:
         frame = lens.develop(picture, size, noise)
         spread = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), lens.spread(size))
         mask = cv2.resize(spread, size[::-1], interpolation=cv2.INTER_AREA) > _ANY_COVER
-        # Pixels that an occluder touches too little to count keep the truth: outside the mask all must be equal.
+        # Where an occluder covers too little of a pixel for the mask, the frame shows the truth: outside the mask both
+        # must be equal.
         return np.where(mask[..., None], frame, truth), truth, mask, silhouette
 
     def _background(self, t: int, shape: tuple[int, int], body: float, foot: tuple[float, float]) -> np.ndarray:
@@ -224,18 +233,17 @@ class _Passage:
         height, width = self.behind.shape[:2]
         scale = 2 * body / height  # it is two body heights tall
         # The background's column at the walker's x is at the feet, and its bottom a little below them.
-        to_picture = np.array([[scale, 0, foot[0] - (width / 2 * scale + self.walk.x[t] * body)],
-                               [0, scale, foot[1] + 0.08 * body - height * scale]], np.float32)
-        return cv2.warpAffine(self.behind, to_picture, shape[::-1], flags=cv2.INTER_LINEAR,
-                              borderMode=cv2.BORDER_REFLECT)
+        return warp(self.behind, (scale, scale), foot[0] - (width / 2 * scale + self.walk.x[t] * body),
+                    foot[1] + 0.08 * body - height * scale, shape)
 
     def _paint_occluders(self, picture: np.ndarray, t: int, body: float, foot: tuple[float, float]) -> np.ndarray:
-        """Paints the occluders onto the picture, in place; bool [H, W], what they changed."""
+        """Paints the occluders onto the picture, in place; returns which pixels they changed, bool [H, W]."""
         change = np.zeros(picture.shape[:2], np.float32)
         for thing in self.occluders:
             x = foot[0] + (thing.x + thing.speed * t - self.walk.x[t]) * thing.near * body
             reach = (thing.width + 1) * body
             if -reach < x < picture.shape[1] + reach:
+                # Compared with the picture before, which counts an occluder's soft edges and shadow too.
                 before = picture.copy()
                 thing.paint(Layer(picture.shape), picture, x=x, ground=foot[1] + 0.06 * body, height=body, time=t,
                             light=self.lens.light)

@@ -1,4 +1,4 @@
-"""How much synthetic walkers vary, kind by kind."""
+"""The kinds of variation of synthetic walkers."""
 
 from dataclasses import dataclass, fields
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 class Variety:
     """Kinds of variation beyond the plain walkers', each on or off; a kind does not change what others draw.
 
-    The plain walkers are for demonstrations and for testing: they look so alike that a short training suffices. With
+    The plain walkers are for demonstrations and for testing: they look so similar that a short training suffices. With
     every kind on they vary so much that real footage should look like one more variation (domain randomisation).
 
     Attributes:
