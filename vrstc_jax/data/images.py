@@ -94,8 +94,10 @@ def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:
     """The decoded picture, upright."""
     # By Pillow, which raises where the data end early; cv2 fills the rest with grey.
     try:
-        remote = not isinstance(source, io.BytesIO) and is_remote(source)
-        with Image.open(io.BytesIO(as_path(source).read_bytes()) if remote else source) as image:
+        file = source
+        if not isinstance(source, io.BytesIO) and is_remote(source):
+            file = io.BytesIO(as_path(source).read_bytes())
+        with Image.open(file) as image:
             image.load()
             return ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image.copy()
     # On damaged files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
