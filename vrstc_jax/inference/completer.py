@@ -35,8 +35,8 @@ class CompletedFrame:
       index: its index in the tracklet.
       frame: uint8 [H, W, 3]; where the mask is false, the input's pixels bit for bit.
       mask: bool [H, W], true = hidden.
-      sources: indices of the previous and of the next frame used, −1 for none; the nearest ones, if the
-        network attends to more than one on a side. Both −1 unless `how` is 'stcnet'.
+      sources: indices of the previous and of the next frame used, −1 for none. If several frames
+        per side are used, the nearest of them. Both −1 unless `how` is 'stcnet'.
       how: 'visible' (nothing hidden), 'stcnet', 'spatial' (no visible frame in the tracklet), or 'left'
         (everything hidden).
       spatial: the spatial generator's completion x̂1, as `frame`; None where nothing was completed.
@@ -93,7 +93,8 @@ class Completer:
         waiting: list[CompletedFrame] = []
         for index in indices:
             waiting.append(self._read(tracklet, plan, index))
-            # Visible frames wait for hidden ones before them; the second limit bounds how many are held.
+            # Frames are returned in order, so visible frames are held until the hidden frames before them are
+            # completed. The second limit bounds how many are held.
             if sum(frame.how == "stcnet" for frame in waiting) == self.batch or len(waiting) == 4 * self.batch:
                 yield from self._finish(waiting, neighbours)
                 waiting = []

@@ -73,7 +73,8 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
                          f"{', '.join(VARIABLES)} say where they are.") from None
     if given is not None:
         _rank = given["process_id"], given["num_processes"]
-    _jax_on_sigterm = _c.signal(signal.SIGTERM, None)  # reading a handler sets another: None is SIG_DFL
+    # C's `signal` reads a handler only by replacing it. None is SIG_DFL; the next line restores the handler.
+    _jax_on_sigterm = _c.signal(signal.SIGTERM, None)
     _c.signal(signal.SIGTERM, _jax_on_sigterm)
 
 
@@ -165,7 +166,8 @@ def run_on_first(make: Callable[[], Any]) -> Any:
             _alone = False
     if process_count() > 1:
         try:
-            # After a failure, processes that already wait here get its message; busy ones see that process 0 is gone.
+            # After a failure, process 0 waits only briefly: processes already at this barrier receive the message, and
+            # those still busy find later that process 0 has exited.
             _meet("run_on_first", seconds=_BARRIER_SECONDS if failure is None else _PATIENCE)
             answer = _broadcast(answer)
         except Exception:
@@ -205,7 +207,8 @@ def _broadcast(message: bytes) -> bytes:
 
 def _require_together() -> None:
     if _alone:
-        raise RuntimeError("process 0 does this for all, so it cannot wait for the others in run_on_first")
+        raise RuntimeError("`run_on_first` and `barrier` cannot be called inside the function that `run_on_first` "
+                           "runs: only process 0 runs it.")
 
 
 def print_on_first(text: str) -> None:
@@ -261,8 +264,8 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
 def exit_process(code: int, *, patience: float = _PATIENCE) -> None:
     """Ends this process with an exit code, even while the others wait for it.
 
-    A proper shutdown of JAX's runtime waits for all processes: a moment if all fail alike. A process that fails alone
-    exits after `patience` seconds without it, which ends the others too.
+    A clean shutdown of JAX's runtime waits for all processes. If all of them fail, that is quick. A process that fails
+    alone exits after `patience` seconds without a clean shutdown, which ends the others too.
     """
     if not jax.distributed.is_initialized():
         sys.exit(code)

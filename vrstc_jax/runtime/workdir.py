@@ -88,8 +88,8 @@ class Workdir:
         """Removes a result; if the process is killed meanwhile, no half of it is taken for the whole.
 
         Args:
-          last: in a bucket, where nothing can be renamed, the file of a folder that is removed first: without it the
-            folder is not whole.
+          last: for a folder in a bucket, where renaming is impossible: the file whose presence marks the folder as
+            complete. It is deleted first.
         """
         path = self.path / name
         if is_remote(path):

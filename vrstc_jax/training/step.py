@@ -18,8 +18,8 @@ def pmap_step(gradients: Callable, training: Training, *, constants: int = 0, de
 
     Args:
       gradients: (state, *constants, batch) to (gradients of what learns, new batch statistics, metrics), on a
-        device's part of the batch. It is taken before the mean over devices, so every output must be a mean over
-        the batch.
+        device's part of the batch. Its outputs are averaged over devices afterwards, so each must be a mean over the
+        examples, not a sum.
       constants: number of arguments between state and batch that are the same on every device.
 
     Returns:
@@ -29,7 +29,7 @@ def pmap_step(gradients: Callable, training: Training, *, constants: int = 0, de
     optimiser = adam(training)
 
     def step(state: TrainState, *arguments):
-        # Every output is averaged: pmap returns the first device's, and nothing would notice a difference.
+        # pmap returns the first device's value without a check that the others are equal, so every output is averaged.
         grads, batch_stats, metrics = jax.lax.pmean(gradients(state, *arguments), AXIS)
         learning = learning_part(state.params, training)
         updates, adam_state = optimiser.update(grads, state.adam, learning)
