@@ -1,6 +1,5 @@
 """Parts of STCnet's training step timed alone, and the rate of its input pipeline."""
 
-import dataclasses
 import math
 import tempfile
 import time
@@ -18,7 +17,8 @@ from tools.plan_scaling import analysis, quickest
 from vrstc_jax import config as configs
 from vrstc_jax.attention import temporal_attention
 from vrstc_jax.data.batches import TrainingFrames, stcnet_batches
-from vrstc_jax.data.tracklet_set import read_set, write_set
+from vrstc_jax.data.images import decode_image
+from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
 from vrstc_jax.models.discriminators import DiscriminatorPair
 from vrstc_jax.models.generators import Generators
@@ -96,7 +96,8 @@ def input_rate(config: configs.Config, batches: int = 12) -> float:
     look = WalkerConfig(height=config.stcnet.height, width=config.stcnet.width, frames=16)
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder) / "data", make_tracklets(people("train", 8), config=look))
-        data = dataclasses.replace(read_set(Path(folder) / "data"), decoded=_KeepsNothing())
+        stored = read_set(Path(folder) / "data")
+        data = _Uncached(stored.source, stored.tracklets, stored.first)
         frames = [TrainingFrames(first, np.arange(len(tracklet)), label)
                   for label, (tracklet, first) in enumerate(zip(data.tracklets, data.first))]
         incoming = stcnet_batches(data, frames, config.stcnet_task)
@@ -108,6 +109,6 @@ def input_rate(config: configs.Config, batches: int = 12) -> float:
         return batches / (time.perf_counter() - began)
 
 
-class _KeepsNothing(dict):
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+class _Uncached(TrackletSet):
+    def frame(self, record: int) -> np.ndarray:
+        return decode_image(self.source[record]["image"])
