@@ -65,9 +65,8 @@ def over_batch(layer: Options, current: jax.Array, adjacent: jax.Array, adjacent
                                   softmax_scale=layer.softmax_scale, adjacent_mask=adjacent_mask,
                                   block_size=layer.block_size, precision=layer.precision, payload=payload)
 
-    if current.ndim == 4 and (adjacent.ndim not in (4, 5) or adjacent.shape[0] != current.shape[0]):
+    alike = adjacent.ndim in (4, 5) and adjacent.shape[0] == current.shape[0]
+    if current.ndim != 3 and not (current.ndim == 4 and alike):
         raise ValueError("current must be [H, W, C] or [B, H, W, C], with adjacent of the same batch. "
                          f"Got shapes {current.shape} and {adjacent.shape}.")
-    if current.ndim not in (3, 4):
-        raise ValueError(f"current must be [H, W, C] or [B, H, W, C]. Got shape {current.shape}.")
     return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)

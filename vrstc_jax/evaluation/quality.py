@@ -152,8 +152,7 @@ def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Seq
 
 
 def _averages(scores: list[tuple[float, float, float]]) -> dict[str, float]:
-    l1_mean, psnr_mean, ssim_mean = np.mean(scores, axis=0).tolist()
-    return {"l1": l1_mean, "psnr": psnr_mean, "ssim": ssim_mean, "frames": len(scores)}
+    return {**dict(zip(("l1", "psnr", "ssim"), np.mean(scores, axis=0).tolist())), "frames": len(scores)}
 
 
 def _check(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:

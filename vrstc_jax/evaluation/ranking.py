@@ -185,8 +185,8 @@ def _distances(distances: np.ndarray) -> np.ndarray:
 def _check_numbers(rows: np.ndarray, start: int = 0) -> None:
     if np.isnan(rows).any():
         query, entry = np.argwhere(np.isnan(rows))[0]
-        raise ValueError("distances must be numbers. Got NaN between "
-                         f"query {start + query} and gallery entry {entry} (both from 0).")
+        raise ValueError("distances must be numbers. "
+                         f"Got NaN between query {start + query} and gallery entry {entry} (both from 0).")
 
 
 def _nobody(gallery_ids: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.completer import CompletedFrame, Completer, How
+from vrstc_jax.inference.features import checked_frame
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime.errors import InputError
 
@@ -95,10 +96,7 @@ def _check(frames: np.ndarray | Sequence[np.ndarray], masks: np.ndarray | Sequen
     if masks is not None and len(masks) != len(frames):
         raise InputError(f"There must be a mask for each frame. Got {len(masks)} masks, {len(frames)} frames.")
     for i, frame in enumerate(frames):
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 \
-                or frame.shape[2] != 3 or not frame.size:
-            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise InputError(f"frame {i} must be a uint8 array [H, W, 3]. Got {got}.")
+        checked_frame(frame, f"frame {i}")
         if masks is None:
             continue
         mask = np.asarray(masks[i])

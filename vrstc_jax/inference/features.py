@@ -114,15 +114,16 @@ def _clips(frames: Sequence[np.ndarray] | np.ndarray, name: str, longest: int, s
     edges = np.linspace(0, len(frames), count + 1).round().astype(int)
     following = iter(frames)
     for length in np.diff(edges):
-        yield [resize(checked_frame(frame, name), *size) for frame in islice(following, int(length))]
+        clip = islice(following, int(length))
+        yield [resize(checked_frame(frame, f"tracklet {name}: frames"), *size) for frame in clip]
 
 
-def checked_frame(frame: np.ndarray, name: str) -> np.ndarray:
-    """Checks that a frame is uint8 [H, W, 3]; the InputError of another one names its tracklet."""
-    frame = np.asarray(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        raise InputError(f"tracklet {name}: frames must be uint8 [H, W, 3]. Got {frame.dtype} {frame.shape}.")
-    return frame
+def checked_frame(frame: object, what: str) -> np.ndarray:
+    """Checks that a frame is an array uint8 [H, W, 3]; the InputError of another one begins with `what`."""
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,) and frame.size:
+        return frame
+    got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+    raise InputError(f"{what} must be uint8 [H, W, 3]. Got {got}.")
 
 
 def _bucket(length: int, longest: int) -> int:

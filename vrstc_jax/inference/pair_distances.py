@@ -45,7 +45,8 @@ def pair_distances(model: ReidModel, query: Sequence[Tracklet], gallery: Sequenc
         values, valid = [], np.zeros((len(tracklets), longest), bool)
         for i, tracklet in enumerate(tracklets):
             clip = np.zeros((longest, *size, 3), np.uint8)
-            clip[:len(tracklet)] = [resize(checked_frame(frame, tracklet.name), *size) for frame in tracklet.frames]
+            name = f"tracklet {tracklet.name}: frames"
+            clip[:len(tracklet)] = [resize(checked_frame(frame, name), *size) for frame in tracklet.frames]
             valid[i, :len(tracklet)] = True
             values.append(np.asarray(embed(variables, clip[None], valid[i:i + 1]))[0])
         return _blocks(np.stack(values), valid, block)

@@ -235,5 +235,4 @@ def require_disjoint_people(root: Path, splits: Mapping[str, Sequence[Tracklet]]
     """
     both = identities_in(splits["train"]) & identities_in([*splits["query"], *splits["gallery"]])
     if both:
-        raise InputError(f"{root}: {len(both)} people are in train and also in query or gallery, which must "
-                         f"not share any: {first_few(both)}.")
+        raise InputError(f"{root}: {len(both)} people are in train and also in query or gallery: {first_few(both)}.")

@@ -53,8 +53,7 @@ def _camera(path: Path, person: str) -> str:
     # The name is compared with the folder: a copy whose people were mixed up would give wrong identities.
     found = _NAME.match(path.name)
     if not found:
-        raise InputError(f"{path}: a picture must be named as 0001C6F0099X30823.jpg: person, C and camera, F "
-                         "and frame.")
+        raise InputError(f"{path}: name pictures as 0001C6F0099X30823.jpg: person, C and camera, F and frame.")
     if not person.isdigit() or int(found[1]) != int(person):
         raise InputError(f"{path}: the picture is named for person {found[1]}, but is in the folder {person}; "
                          "unpack the data set again.")

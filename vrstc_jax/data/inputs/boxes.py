@@ -110,8 +110,7 @@ def _parse_line(where: str, content: str) -> tuple[float, ...]:
     # Some trackers end a line with a comma, and some separate by spaces.
     fields = content.rstrip(",").split(",") if "," in content else content.split()
     if len(fields) < 6:
-        raise InputError(f"{where}: {len(fields)} fields in {content[:60]!r}; "
-                         "a box needs frame,id,left,top,width,height.")
+        raise InputError(f"{where}: {len(fields)} fields in {content[:60]!r}; give frame,id,left,top,width,height.")
     values = [_number(where, name, field.strip()) for name, field in zip(_FIELDS, fields)]
     frame, track, left, top, width, height = values[:6]
     for name, value, least in (("frame", frame, 1), ("id", track, 0)):

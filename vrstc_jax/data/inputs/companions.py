@@ -87,8 +87,7 @@ def companions_of_crops(folder: Path, kind: CompanionKind, boxes: Boxes, spool: 
         return _cut_from_pictures(folder, of_pictures, kind, spool)
     for name in of_tracks:
         if name not in known:
-            raise InputError(f"{folder / name}: {kind.name} pictures of a track that {boxes.path} does not have; "
-                             "take the folder out.")
+            raise InputError(f"{folder / name}: {kind.name} pictures of no track in {boxes.path}; take the folder out.")
     return {name: _of_track(folder / name, kind, boxes, table) for name, table in spool.crops.items()}
 
 
@@ -142,5 +141,4 @@ def _files_of_frames(folder: Path, files: dict[str, Path], frames: np.ndarray, c
 def _require_size(path: Path, kind: CompanionKind, wanted: tuple[int, int], whose: str) -> None:
     height, width = kind.size(path)
     if (height, width) != wanted:
-        raise InputError(f"{path}: is {width}x{height}, but must be {wanted[1]}x{wanted[0]} as the {kind.name} "
-                         f"{whose}.")
+        raise InputError(f"{path}: is {width}x{height}, must be {wanted[1]}x{wanted[0]} as the {kind.name} {whose}.")

@@ -89,8 +89,7 @@ def _levels(directory: Path, pattern: str | None, pictures: dict[PurePosixPath, 
         return levels
     if len(by_depth) > 1:
         (first, path), (second, other) = list(by_depth.items())[:2]
-        raise InputError(f"{other}: lies {second} deep below {directory}, {path} lies {first} deep; "
-                         "put all pictures at one depth.")
+        raise InputError(f"{other}: is {second} deep below {directory}, {path} {first} deep; give all one depth.")
     return _PATTERN_OF_DEPTH[next(iter(by_depth))].split("/")
 
 

@@ -36,8 +36,7 @@ def picture_files(directory: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES)
             continue
         path = Path(entry.path)
         if path.stem in found:
-            raise InputError(f"{path}: {found[path.stem].name} beside it has the same name; "
-                             "keep one picture for each frame.")
+            raise InputError(f"{path}: {found[path.stem].name} has the same name; keep one picture for each frame.")
         found[path.stem] = path
     return found
 
@@ -64,8 +63,7 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
             inside = [entry.name for entry in os.scandir(top / folder)
                       if not entry.name.startswith(".") and entry.is_dir()]
         except OSError as error:
-            raise InputError(f"{top / folder}: cannot be read ({error.strerror}); "
-                             "give a folder of pictures that can be.") from None
+            raise InputError(f"{top / folder}: cannot be read ({error.strerror}); make it readable.") from None
         if len(folder.parts) < _DEEPEST:
             waiting += [folder / name for name in inside if not skip or (top / folder / name).resolve() not in skip]
     if not found:

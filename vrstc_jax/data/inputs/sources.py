@@ -43,8 +43,7 @@ class Source:
 
 
 def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str | Path | None = None,
-                truth: str | Path | None = None, pattern: str | None = None,
-                spool: str | Path | None = None) -> Source:
+                truth: str | Path | None = None, pattern: str | None = None, spool: str | Path | None = None) -> Source:
     """Opens the tracklets of a video file or of a folder of pictures.
 
     In a video, a box partly outside the picture is clipped; one wholly outside is left out, with a warning of its
@@ -73,8 +72,7 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
                              "give the video, or leave the boxes out.")
         return Source(read_folder(path, pattern=pattern, masks=masks, truth=truth), "folder", path)
     if pattern is not None:
-        raise InputError(f"{path}: is a file, and the pattern {pattern!r} goes with a folder of pictures; "
-                         "leave it out.")
+        raise InputError(f"{path}: is a file, and the pattern {pattern!r} is for a folder of pictures; leave it out.")
     if boxes is None:
         raise InputError(f"{path}: a video needs boxes that say where the people are; "
                          "give them with --boxes FILE (MOTChallenge text).")

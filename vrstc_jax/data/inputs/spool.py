@@ -88,15 +88,10 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
     tracks = index["tracks"]
     height, width = index["picture_size"]
     return Spool(
-        path=folder,
-        crops={name: np.array(entry["crops"], np.int64) for name, entry in tracks.items()},
+        folder, crops={name: np.array(entry["crops"], np.int64) for name, entry in tracks.items()},
         track_warnings={name: tuple(entry["warnings"]) for name, entry in tracks.items()},
-        warnings=tuple(index["warnings"]),
-        picture_size=(height, width),
-        frame_rate=Fraction(index["frame_rate"]),
-        frames_read=index["frames_read"],
-        breaks_off=index["broken"],
-        _folder=temporary)
+        warnings=tuple(index["warnings"]), picture_size=(height, width), frame_rate=Fraction(index["frame_rate"]),
+        frames_read=index["frames_read"], breaks_off=index["broken"], _folder=temporary)
 
 
 def _read_crop(path: Path, _: _TemporaryFolder | None, extent: tuple[int, int, int]) -> np.ndarray:
@@ -145,13 +140,12 @@ def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
             crops, outside = _write_crops(video, boxes, spool)
             index = _make_index(key, video, boxes, crops, outside, _check_end(video, boxes))
             replace_file(spool / "index.json", json.dumps(index).encode())
-        except OSError as error:
+        except BaseException as error:  # an interruption too: half a spool takes as much room as a whole one
             _clear(spool)
+            if not isinstance(error, OSError):
+                raise
             raise InputError(f"{spool}: the crops of {path} cannot be written here ({error.strerror}); "
                              "make room or give another folder.") from None
-        except BaseException:
-            _clear(spool)
-            raise
     return index
 
 

@@ -4,12 +4,13 @@ Pictures are stored without loss, at their own resolution: as PNG, or as the byt
 The names of this module and of its folder are TFDS's convention for finding a builder.
 """
 
+import itertools
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,10 @@ class Builder(tfds.core.ShardBasedBuilder):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        text = tfds.features.Text()
         features = tfds.features.FeaturesDict({
             "image": tfds.features.Image(encoding_format="png"),
-            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-            "has_mask": np.int64,
-            "tracklet": text,
-            "frame": text,
-            "person": text,
-            "camera": text,
-        })
+            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"), "has_mask": np.int64,
+            **dict.fromkeys(("tracklet", "frame", "person", "camera"), tfds.features.Text())})
         return tfds.core.DatasetInfo(builder=self, description="Tracklets of walking people, one record a frame.",
                                      features=features, disable_shuffling=True)
 
@@ -76,7 +71,8 @@ class Builder(tfds.core.ShardBasedBuilder):
         # Into TFDS's own unfinished folder, which it renames together with the records.
         with open(os.path.join(self.data_dir, INDEX_FILE), "w") as file:
             json.dump({name: list(map(_index_row, tracklets)) for name, tracklets in splits.items()}, file)
-        return {name: [_Shard(shard, self._progress) for shard in _shards(tracklets, self._shard_frames)]
+        # TFDS calls each item for a shard's records.
+        return {name: [partial(_records, shard, self._progress) for shard in _shards(tracklets, self._shard_frames)]
                 for name, tracklets in splits.items() if tracklets}
 
 
@@ -117,30 +113,18 @@ def _index_row(tracklet: Tracklet) -> dict[str, Any]:
             "masks": tracklet.masks is not None, "frames": tracklet.frame_names}
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """The records of some tracklets, as TFDS wants them: a callable that returns an iterator."""
-
-    tracklets: Sequence[Tracklet]
-    progress: Callable[[int], object]
-
-    def __call__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        record = 0
-        for tracklet in self.tracklets:
-            masks = tracklet.masks
-            for i, name in enumerate(tracklet.frame_names):
-                yield record, {
-                    "image": _ReleasedAfterReading(_encoded(tracklet.frames, i)),
-                    # Without masks one pixel: TFDS features cannot be absent.
-                    "mask": _ReleasedAfterReading(encode_png(_NO_MASK if masks is None else masks[i])),
-                    "has_mask": int(masks is not None),
-                    "tracklet": tracklet.name,
-                    "frame": name,
-                    "person": tracklet.person or "",
-                    "camera": tracklet.camera or "",
-                }
-                record += 1
-            self.progress(len(tracklet))
+def _records(tracklets: Sequence[Tracklet], progress: Callable[[int], object]) -> Iterator[tuple[int, dict[str, Any]]]:
+    record = itertools.count()
+    for tracklet in tracklets:
+        masks = tracklet.masks
+        for i, name in enumerate(tracklet.frame_names):
+            yield next(record), {
+                "image": _ReleasedAfterReading(_encoded(tracklet.frames, i)),
+                # Without masks one pixel: TFDS features cannot be absent.
+                "mask": _ReleasedAfterReading(encode_png(_NO_MASK if masks is None else masks[i])),
+                "has_mask": int(masks is not None), "tracklet": tracklet.name, "frame": name,
+                "person": tracklet.person or "", "camera": tracklet.camera or ""}
+        progress(len(tracklet))
 
 
 class _ReleasedAfterReading:

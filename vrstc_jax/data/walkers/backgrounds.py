@@ -66,10 +66,11 @@ def any_background(rng: np.random.Generator) -> np.ndarray:
     height, width = 2 * BODY, _SPAN * BODY
     picture = np.empty((height, width, 3), np.float32)
     picture[:] = any_surface(rng, height, width)
+    columns = np.arange(width, dtype=np.float32)
     slope = rng.normal(0, 0.04)  # cameras are seldom level
     layers = int(rng.integers(1, 5))
     for horizon in np.sort(rng.uniform(0, height, layers)):  # from far to near
-        below = _halfplane(height, width, horizon, slope)
+        below = np.arange(height, dtype=np.float32)[:, None] > horizon + slope * (columns - width / 2)
         picture = np.where(below[..., None], any_surface(rng, height, width), picture)
         if rng.random() < 0.6:  # a kerb, a seam, the foot of a wall
             _line(picture, rng, (0, horizon), slope)
@@ -104,11 +105,6 @@ def _tiles(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x = x + rng.uniform(-1, 1) * y + (y // row % 2) * column * rng.choice([0, 0.5])
     return ((y % row < joint) | (x % column < joint)).astype(np.float32)
-
-
-def _halfplane(height: int, width: int, y: float, slope: float) -> np.ndarray:
-    """bool [H, W], true below a line through the middle column at y."""
-    return np.arange(height, dtype=np.float32)[:, None] > y + slope * (np.arange(width, dtype=np.float32) - width / 2)
 
 
 def _line(picture: np.ndarray, rng: np.random.Generator, point: Point, slope: float) -> None:

@@ -93,5 +93,4 @@ class Framing:
 
         breath = rng.choice([0.0, rng.uniform(0, 0.35)]) * (np.abs(np.sin(phase)) - 0.5)
         return cls(rng.uniform(0.8, 1.02) * (1 + drift(amount)), 0.5 + rng.normal(0, 0.03) + drift(amount),
-                   rng.uniform(0.92, 1.03) + drift(amount),
-                   np.exp(rng.normal(0.1, 0.2) - breath + drift(2 * amount)))
+                   rng.uniform(0.92, 1.03) + drift(amount), np.exp(rng.normal(0.1, 0.2) - breath + drift(2 * amount)))

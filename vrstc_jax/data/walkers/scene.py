@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -128,28 +128,16 @@ def _draw_occluder(rng: np.random.Generator, passed: _Item, frames: int) -> _Ite
     return _Item(passed.ground + 4, passed.height, at, 0.0, 0.3 + thing.width / 2, paint)
 
 
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    behind: np.ndarray  # float32 [*_SIZE, 3]
-    actors: list[_Item]
-    occluders: list[_Item]
-    lens: Camera
-
-
-def _draw_scene(rng: np.random.Generator, frames: int) -> _Scene:
+def _write_scene(directory: Path, frames: int, seed: int) -> None:
+    directory.mkdir(parents=True)
+    rng = np.random.default_rng([seed, 99, 1])
     lens = make_camera(rng)
     behind = panorama(rng, rng)
     middle = behind.shape[1] // 2
     # 172 columns: the panorama's middle in the video's aspect ratio.
     behind = cv2.resize(behind[:, middle - 86:middle + 86], _SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     actors = [_draw_actor(rng, track) for track in range(1, _WALKERS + 1)]
-    return _Scene(behind, actors, [_draw_occluder(rng, actors[k % _WALKERS], frames) for k in range(_OCCLUDERS)], lens)
-
-
-def _write_scene(directory: Path, frames: int, seed: int) -> None:
-    directory.mkdir(parents=True)
-    rng = np.random.default_rng([seed, 99, 1])
-    scene = _draw_scene(rng, frames)
+    items = [*actors, *(_draw_occluder(rng, actors[k % _WALKERS], frames) for k in range(_OCCLUDERS))]
     boxes = []
     with av.open(str(directory / "scene.mp4"), "w") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"  # not all builds of FFmpeg have libx264
@@ -160,11 +148,11 @@ def _write_scene(directory: Path, frames: int, seed: int) -> None:
         else:
             stream.bit_rate = 4_000_000
         for t in tqdm(range(frames), desc="scene", unit="frame", dynamic_ncols=True):
-            picture, hidden = _paint_scene(scene, t)
+            picture, hidden = _paint_scene(behind.copy(), items, lens, t)
             noise = rng.standard_normal((*_SIZE, 3)).astype(np.float32)
-            frame = scene.lens.develop(picture, _SIZE, noise)
+            frame = lens.develop(picture, _SIZE, noise)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            for actor in scene.actors:
+            for actor in actors:
                 box = actor.box(t, rng)
                 clipped = clip_box(box, _SIZE)
                 if clipped is None or clipped[2] < box[2] // 2:  # a tracker loses people who are half outside
@@ -178,15 +166,19 @@ def _write_scene(directory: Path, frames: int, seed: int) -> None:
     (directory / "boxes.txt").write_text("\n".join(lines) + "\n")
 
 
-def _paint_scene(scene: _Scene, t: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """The scene at a frame, float32 [H, W, 3], and for each track its hidden pixels, bool [H, W]."""
-    picture, lens = scene.behind.copy(), scene.lens
-    hidden = {actor.track: np.zeros(_SIZE, bool) for actor in scene.actors}
+def _paint_scene(picture: np.ndarray, items: Sequence[_Item], lens: Camera,
+                 t: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Paints the items at a frame onto the background, float32 [*_SIZE, 3], in place.
+
+    Returns:
+      (the picture; for each track its hidden pixels, bool [*_SIZE]).
+    """
+    hidden = {item.track: np.zeros(_SIZE, bool) for item in items if item.track}
     painted: list[int] = []  # tracks
     # Masks grow by as much as the lens' blur and the video's compression spread an occluder.
     margin = 1 + int(np.ceil(1.5 * lens.blur * _SIZE[0] / 256))
     spread = np.ones((2 * margin + 1, 2 * margin + 1))
-    for item in sorted([*scene.actors, *scene.occluders], key=lambda item: item.ground):  # the farthest first
+    for item in sorted(items, key=lambda item: item.ground):  # the farthest first
         x = item.x(t)
         window = _window(x, item)
         part = picture[window]
