@@ -265,7 +265,7 @@ def _check_data_set(arguments: Arguments) -> None:
             raise InputError(f"{flag(argument)} {value}: is for the data set '{owner}', and this is '{name}'; leave it "
                              "out.")
     if name == "walkers" and arguments.manual_dir is not None:
-        raise InputError(f"--manual-dir {arguments.manual_dir}: walkers are synthetic and read from no folder; name "
+        raise InputError(f"--manual-dir {arguments.manual_dir}: walkers are made up and read from no folder; name "
                          f"the data set there by --dataset: {', '.join(datasets.names())}.")
     split = arguments.split
     if split is not None and name != "ilids_vid":
