@@ -166,9 +166,9 @@ class TestSeedsOfSeveralMachines:
         no_results = tmp_path / "table.json"
         no_results.write_text('{"seeds": 1, "rows": []}')
         for second, said in ((again, "seed 0 is in another file"), (other, r"settings \('amount'\)"),
-                             (no_results, "is no results.json"), (tmp_path / "none", "no such file"),
-                             (self.written(tmp_path / "d", {}), "is no results.json"),
-                             (self.written(tmp_path / "e", {"1": {"NL": {"map": None}}}), "is no results.json")):
+                             (no_results, "is not a results.json"), (tmp_path / "none", "no such file"),
+                             (self.written(tmp_path / "d", {}), "is not a results.json"),
+                             (self.written(tmp_path / "e", {"1": {"NL": {"map": None}}}), "is not a results.json")):
             with pytest.raises(InputError, match=said):
                 self.shown(tmp_path, one, second)
         with pytest.raises(InputError, match="one results.json or more"):
