@@ -1,4 +1,4 @@
-"""The paper's ablation (Table 1) row for row on synthetic walkers, over several seeds, with its rivals.
+"""The paper's ablation (Table 1) row for row on made-up walkers, over several seeds, with its rivals.
 
     python -m experiments.ablation --workdir out-ablation
 

@@ -1,4 +1,4 @@
-"""The default model: its synthetic walkers, the network that locates, and STCnet, trained from random weights.
+"""The default model: its made-up walkers, the network that locates, and STCnet, trained from random weights.
 
     python -m experiments.default_model --workdir out-default
 

@@ -1,4 +1,4 @@
-"""The value of each kind of variety in the synthetic walkers, judged on footage: short trainings without one kind.
+"""The value of each kind of variety in the made-up walkers, judged on footage: short trainings without one kind.
 
     python -m experiments.variety video.mp4 --boxes tracks.txt --workdir out-variety
 

@@ -2,7 +2,7 @@
 
     python -m experiments.vrstc --dataset walkers --workdir out-vrstc
 
-Size `small` on synthetic walkers takes 10.5 to 13 minutes on two cores of an AMD EPYC. Expected: rank-1 61.3 and mAP
+Size `small` on made-up walkers takes 10.5 to 13 minutes on two cores of an AMD EPYC. Expected: rank-1 61.3 and mAP
 72.9 before completion, 63.7 and 75.5 after it (80 queries, one seed). `--size smoke` tries it out in a minute.
 
 Each step writes its result to WORKDIR and is skipped if that exists; `--from STEP` repeats a step and all later ones

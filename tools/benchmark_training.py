@@ -7,7 +7,7 @@ discriminators, without the guider and with it (ResNet-50 at size `full`). Their
 timed. The twin is `tests/support/torch_twin.py`, eager and through torch.compile. Times are medians of steps that are
 taken in turns. The guider's share is the difference of the two steps; convolutions, deconvolutions and attention are
 timed alone, forward and backward, at the shapes that the step has them in (`tools.step_parts`), so the shares need not
-add up to the whole. The input pipeline is timed alone too, on synthetic walkers.
+add up to the whole. The input pipeline is timed alone too, on made-up walkers.
 
 On GPUs float32 is TF32 in both. bfloat16, there by default, is `Config.compute` here and autocast in PyTorch.
 

@@ -2,7 +2,7 @@
 
     python -m tools.kill_tally --times 20
 
-First two processes of two CPU devices each train the re-ID network and STCnet, size `smoke`, on synthetic walkers,
+First two processes of two CPU devices each train the re-ID network and STCnet, size `smoke`, on made-up walkers,
 writing a checkpoint every few steps, and locate in and complete a data set with these networks (`tools.killed_job`);
 undisturbed, and twice, which must give the same. Then, 20 times, the same run starts in a new directory, one of the
 two processes is killed as by `kill -9`, the other must end with a message, the same command runs again, and its result

@@ -52,7 +52,7 @@ def main(directory: Path, *, steps: int, heartbeat: int) -> None:
 def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"),
           checkpoint_every: int = EVERY, log_every: int = 2, watch: Callable[[str, Any, dict], None] | None = None,
           **options: Any) -> dict[str, Any]:
-    """Trains networks of size `smoke` on synthetic walkers, in all processes of the run.
+    """Trains networks of size `smoke` on made-up walkers, in all processes of the run.
 
     Args:
       watch: (network, state, metrics), called after each step.
@@ -101,7 +101,7 @@ def _walkers_in_memory() -> Any:
 
 
 def complete(directory: Path, states: dict[str, Any]) -> None:
-    """Locates in a data set of synthetic walkers and completes it, with the networks that `train` returned: data/,
+    """Locates in a data set of made-up walkers and completes it, with the networks that `train` returned: data/,
     scores.npz and completed/."""
     def write() -> None:
         if not (directory / "data").exists():

@@ -89,7 +89,7 @@ def layers(config: configs.Config, each: int) -> Counter[tuple[Any, tuple[int, .
 
 
 def input_rate(config: configs.Config, batches: int = 12) -> float:
-    """Batches a second of the input pipeline alone, on synthetic walkers, without the first ones, which start it.
+    """Batches a second of the input pipeline alone, on made-up walkers, without the first ones, which start it.
 
     Every frame is read and decoded each time, as in a data set that does not fit the cache.
     """

@@ -1,4 +1,4 @@
-"""Synthetic walkers as a re-ID data set: who is in which split, and how much of them is hidden."""
+"""Made-up walkers as a re-ID data set: who is in which split, and how much of them is hidden."""
 
 import dataclasses
 

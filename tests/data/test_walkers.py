@@ -1,4 +1,4 @@
-"""Synthetic walkers: their ground truth is right, and they are a function of their arguments.
+"""Made-up walkers: their ground truth is right, and they are a function of their arguments.
 
 Most tests use 64x32 crops, which are painted in the same way as larger ones and in less time.
 """

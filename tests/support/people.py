@@ -1,4 +1,4 @@
-"""Small synthetic material for tests: figures that move, and models with random weights.
+"""Small made-up material for tests: figures that move, and models with random weights.
 
 A figure's frames differ by a white stripe, so that a test can tell which frame it was given.
 """

@@ -1,6 +1,6 @@
 """A tracklet: one person, followed by one camera for some frames.
 
-All sources (a video with boxes, folders of frames, stored sets, synthetic walkers) give this one type. A frame is read
+All sources (a video with boxes, folders of frames, stored sets, made-up walkers) give this one type. A frame is read
 each time it is indexed, so a tracklet may be larger than memory. Crops keep their own resolution, which may change
 from frame to frame.
 
@@ -64,7 +64,7 @@ class Tracklet:
       frame_names: T names, the stems of the files that results are written to, such as '000017'.
       person, camera: identities from the source, or None.
       masks: T masks, bool [H_t, W_t], true = hidden; None: hidden parts are located.
-      truth: T pictures without the occluder, as synthetic walkers have them; None: unknown.
+      truth: T pictures without the occluder, as made-up walkers have them; None: unknown.
       silhouettes: T masks of the whole person, its hidden parts included; None: unknown.
       boxes: float [T, 5] for crops of a video: frame number from 1, left, top, width, height in pixels
         of the picture, clipped to it.

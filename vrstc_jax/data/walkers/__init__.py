@@ -1,4 +1,4 @@
-"""Synthetic walkers: people who walk past cameras and behind occluders, with the ground truth known."""
+"""Made-up walkers: people who walk past cameras and behind occluders, with the ground truth known."""
 
 from vrstc_jax.data.walkers.parallel import PaintedInParallel
 from vrstc_jax.data.walkers.protocol import OCCLUSION, WalkerProtocol, unoccluded, walker_splits

@@ -1,4 +1,4 @@
-"""Synthetic cameras: exposure, colour, blur, noise, and the recorder's compression."""
+"""Made-up cameras: exposure, colour, blur, noise, and the recorder's compression."""
 
 from dataclasses import dataclass, replace
 

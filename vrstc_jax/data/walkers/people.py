@@ -1,4 +1,4 @@
-"""Draws synthetic people and paints them walking.
+"""Draws made-up people and paints them walking.
 
 A person is a pure function of a random generator. All share one wardrobe, so that no single colour identifies a person.
 Lengths are in units of the body's height; colours are float [3] in [0, 1].

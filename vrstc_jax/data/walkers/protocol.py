@@ -1,4 +1,4 @@
-"""Synthetic walkers as a re-ID data set: disjoint people in training and test, queries and gallery by camera.
+"""Made-up walkers as a re-ID data set: disjoint people in training and test, queries and gallery by camera.
 
 Queries are the test people in the first camera; the gallery has them in the other cameras, and distractors without a
 query. The amount of occlusion is a level, from 'none' to 'persistent'.

@@ -1,4 +1,4 @@
-"""Writes synthetic walkers in the form of a user's footage: a video of a scene, and folders of tracklets."""
+"""Writes made-up walkers in the form of a user's footage: a video of a scene, and folders of tracklets."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ _WALKERS, _OCCLUDERS = 6, 4
 
 def write_walkers(directory: str | Path, *, number: int = 12, frames: int = 24, seed: int = 0,
                   scene_frames: int = 120) -> None:
-    """Writes synthetic footage; the directory appears when all of it is written.
+    """Writes made-up footage; the directory appears when all of it is written.
 
     DIR/scene/scene.mp4, boxes.txt and masks/<track>/<frame>.png; DIR/tracklets/frames, masks and truth, each
     <person>/<camera>/<tracklet>/<frame>.png.

@@ -1,4 +1,4 @@
-"""Synthetic tracklets with their ground truth: the embedded data set.
+"""Made-up tracklets with their ground truth: the embedded data set.
 
 Everything is a pure function of the arguments. A person's looks depend on the person alone, path and background on
 camera and person, and the camera's optics on the camera alone.

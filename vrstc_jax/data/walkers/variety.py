@@ -1,4 +1,4 @@
-"""The kinds of variation of synthetic walkers."""
+"""The kinds of variation of made-up walkers."""
 
 from dataclasses import dataclass, fields
 
