@@ -18,8 +18,8 @@ from training_processes import assert_heard, server  # noqa: F401
 from tools import kill_tally
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
-from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.cluster import may_be_in_cluster
+from vrstc_jax.runtime import cluster, distributed
+from vrstc_jax.runtime.cluster import may_be_in_cluster, rank_by_launcher
 from vrstc_jax.runtime.compilation_cache import enable_compilation_cache
 from vrstc_jax.training.metrics_log import read_metrics
 
@@ -73,15 +73,30 @@ class TestFinding:
         assert set(options) == {"heartbeat_timeout_seconds", "shutdown_timeout_seconds"}
         assert options["heartbeat_timeout_seconds"] <= 60
 
+    @pytest.mark.parametrize("environment, rank", [
+        (SLURM, (1, 2)), ({**SLURM, "SLURM_NTASKS": "1"}, None), ({}, None),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "8",
+          **SLURM}, (3, 8))])
+    def test_a_launcher_says_who_this_is(self, connect, environment, rank):
+        assert rank_by_launcher(environment) == rank
+        initialize(**environment)
+        assert connect.called == (rank is not None)
+        assert (distributed.process_index(), distributed.process_count()) == (rank or (0, 1))
+
     @pytest.mark.parametrize("variables, several", [
         ({}, True),  # a TPU VM: the others are known to its metadata server
         ({"TPU_SKIP_MDS_QUERY": "1"}, False),
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, False),
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "job-0-0.job,job-0-1.job"}, True),  # GKE
         ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, True)])
-    def test_tpus(self, variables, several):
-        assert may_be_in_cluster(variables, on_tpu=True) == several
-        assert not may_be_in_cluster(variables, on_tpu=False)
+    def test_tpus(self, monkeypatch, variables, several):
+        assert not may_be_in_cluster(variables)
+        # As JAX has it on a machine with TPUs: it prefers them, and their library is installed.
+        monkeypatch.setattr(cluster, "jax", SimpleNamespace(config=SimpleNamespace(
+            values={"jax_platforms": "tpu,cpu"})))
+        assert not may_be_in_cluster(variables)
+        monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: name == "libtpu" or None)
+        assert may_be_in_cluster(variables) == several
 
     def test_variables_win_over_the_cluster(self, connect):
         initialize(**SLURM, **given("host-0.job:8476", "3", "2"))
@@ -209,6 +224,39 @@ def goes_on_to_the_same(server, place, undisturbed):
     np.testing.assert_array_equal(total, undisturbed[1])
     assert lines == undisturbed[2]
     return said
+
+
+def test_one_computes_and_the_other_waits(server, tmp_path):
+    assert "in all 10" in server.run("one_computes", tmp_path, processes=2, seconds=60)[1]
+
+
+class TestWhatProcess0DoesForAll:
+    def test_it_may_take_long(self, server, tmp_path):
+        """Longer than devices wait for each other, so it comes after their start."""
+        for said in server.run("first_acts", tmp_path, processes=2, seconds=100, after="started"):
+            assert "5000 2 1" in said
+
+    def test_processes_may_have_unlike_devices(self, server, tmp_path):
+        said = server.run("first_acts", tmp_path, processes=2, only={1: {"devices": 3}})
+        assert "5000 2 1" in said[0] and "5000 2 3" in said[1]
+
+    @pytest.mark.parametrize("rank", [True, False])
+    def test_in_a_cluster_that_jax_finds(self, server, tmp_path, rank):
+        for said in server.run("first_acts", tmp_path, processes=2, slurm=True, rank=rank):
+            assert "5000 2 1" in said
+
+    def test_its_failure_is_not_blamed_on_one_that_comes_late(self, server, tmp_path):
+        said = server.run("first_acts", tmp_path, processes=2, code=1, fail="made to fail",
+                          only={0: {"late": 0}, 1: {"late": 3}})
+        assert "RuntimeError: made to fail" in said[0] and "takes the others down" in said[0]
+        assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
+
+    @pytest.mark.parametrize("rank, who", [(True, "vrstc: process 1 of 2: failed"), (False, "vrstc: failed")])
+    def test_the_report_of_an_early_failure_starts_no_devices(self, server, tmp_path, rank, who):
+        codes, said = server.end("first_acts", tmp_path, processes=2, seconds=60, slurm=True, rank=rank,
+                                 only={1: {"fail_early": True}})
+        assert codes[1] == 1 and f"{who} (RuntimeError), and takes the others down" in said[1]
+        assert_heard(codes[0], said[0])
 
 
 class TestSeveral:

@@ -76,10 +76,6 @@ def files(*places):
             for place in places for path in place.rglob("*") if path.is_file()}
 
 
-def test_one_computes_and_the_other_waits(server, tmp_path):
-    assert "in all 10" in server.run("one_computes", tmp_path, processes=2, seconds=60)[1]
-
-
 class TestBulkJobs:
     """Locating, completing and extracting features, by stand-ins of trained networks (`tools.killed_job` trains)."""
 

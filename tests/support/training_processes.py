@@ -31,12 +31,13 @@ class Server(commands.Server):
     def __init__(self, cache):
         super().__init__(__file__, cache)
 
-    def start(self, what, directory, *, processes=1, devices=1, only=None, **options):
+    def start(self, what, directory, *, processes=1, devices=1, only=None, slurm=False, **options):
         """Starts the processes of one of the functions below.
 
         Args:
           devices: of each process.
           only: options that a process has for itself, by its number.
+          slurm: whether the processes find each other by Slurm's variables.
         """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -46,6 +47,9 @@ class Server(commands.Server):
         for index in range(processes):
             who = {} if processes == 1 else {"VRSTC_COORDINATOR": f"127.0.0.1:{port}",
                                              "VRSTC_PROCESSES": str(processes), "VRSTC_PROCESS": str(index)}
+            if slurm:  # JAX makes the port of the job's number
+                who = {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0",
+                       "SLURM_NTASKS": str(processes), "SLURM_PROCID": str(index)}
             pids.append(self.ask(what=what, devices=devices, environment=who, log=str(directory / f"log{index}"),
                                  options={"directory": str(directory)} | options | (only or {}).get(index, {})))
         return Running(self, directory, pids)
@@ -269,6 +273,47 @@ def one_computes(directory):
     if distributed.process_index() == 1:
         print(f"in all {jnp.arange(5).sum()}", flush=True)
     distributed.barrier("the end")
+
+
+def first_acts(directory, *, devices=1, rank=True, after=None, late=None, fail="", fail_early=False):
+    """All get what process 0 alone does.
+
+    Args:
+      devices: of this process.
+      rank: whether the launcher says which process this is; on TPU pods none does.
+      after: a file that process 1 writes when it has its devices, and process 0 waits for in what it does.
+      late: seconds that this process comes later, with its devices started; None: it starts them then.
+      fail: what process 0 fails at.
+      fail_early: whether this process fails before it has started its devices.
+    """
+    import jax
+
+    from vrstc_jax.runtime import distributed
+
+    jax.config.update("jax_num_cpu_devices", devices)
+    distributed._PATIENCE = 1
+    if not rank:
+        distributed.rank_by_launcher = lambda environment: None
+    distributed.initialize(heartbeat=10)
+    if fail_early:
+        raise RuntimeError("before the devices")
+
+    def act():
+        end = time.monotonic() + 60
+        while after and not Path(directory, after).exists():
+            assert time.monotonic() < end, "process 1 has no devices"
+            time.sleep(0.05)
+        if fail:
+            raise RuntimeError(fail)
+        return {"by": distributed.process_index(), "long": "x" * 5000}
+
+    if after and distributed.process_index() == 1:
+        jax.local_devices()
+        Path(directory, after).touch()
+    elif late is not None:
+        jax.local_devices()
+        time.sleep(late)
+    print(len(distributed.run_on_first(act)["long"]), distributed.process_count(), jax.local_device_count(), flush=True)
 
 
 def _failing(*_, **__):

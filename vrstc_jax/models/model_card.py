@@ -57,8 +57,9 @@ def _reached(reached: Mapping) -> Iterator[str]:
     for walkers, found in reached.items():
         for setting in ("true masks", "located masks"):
             if scores := found.get(setting):
-                yield f"  {walkers}, {setting}: PSNR " + ", ".join(
-                    f"{method} {scores[method]['psnr']:.2f} dB" for method in _METHODS if method in scores)
+                yield f"  {walkers}, {setting}, {scores['stcnet']['frames']} frames, PSNR (SSIM): " + ", ".join(
+                    f"{method} {scores[method]['psnr']:.2f} dB ({scores[method]['ssim']:.3f})"
+                    for method in _METHODS if method in scores)
         row = found["locating"]
         yield (f"  {walkers}, locating: precision {row['precision']:.3f}, recall {row['recall']:.3f}, "
                f"F1 {row['f1']:.3f}, average precision {row['average_precision']:.3f}")

@@ -37,24 +37,30 @@ def given_by_variables(environment: Mapping[str, str]) -> dict[str, Any] | None:
             "cluster_detection_method": "deactivate"}
 
 
-def may_be_in_cluster(environment: Mapping[str, str], *, on_tpu: bool | None = None) -> bool:
+def may_be_in_cluster(environment: Mapping[str, str]) -> bool:
     """Whether this may be one process of several, by the environment variables that JAX's detection reads.
 
     Makes no network request, unlike JAX: on a plain machine that costs seconds of waiting.
-
-    Args:
-      on_tpu: whether there are TPUs here; None: as JAX has found.
     """
-    def number(name: str) -> int:
-        value = environment.get(name, "")
-        return int(value) if value.isdecimal() else 1
-
-    slurm = "SLURM_STEP_NODELIST" in environment and number("SLURM_NTASKS") > 1
-    open_mpi = "OMPI_MCA_orte_hnp_uri" in environment and number("OMPI_COMM_WORLD_SIZE") > 1
+    launched = rank_by_launcher(environment) is not None
     kubernetes = ("KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
                   and importlib.util.find_spec("kubernetes") is not None)
-    on_tpu = _has_tpus() if on_tpu is None else on_tpu
-    return slurm or open_mpi or kubernetes or (on_tpu and _on_a_tpu_pod(environment, number("MEGASCALE_NUM_SLICES")))
+    return launched or kubernetes or (_has_tpus() and _on_a_tpu_pod(environment))
+
+
+def rank_by_launcher(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """(this process, processes) under srun or mpirun with several, by the variables that JAX reads; None elsewhere."""
+    # Open MPI first, as JAX looks for it.
+    for sign, rank, size in (("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+                             ("SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_NTASKS")):
+        if sign in environment and _number(environment, size, 1) > 1:
+            return _number(environment, rank, 0), _number(environment, size, 1)
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+    value = environment.get(name, "")
+    return int(value) if value.isdecimal() else otherwise
 
 
 def _has_tpus() -> bool:
@@ -62,7 +68,8 @@ def _has_tpus() -> bool:
     return "tpu" in (jax.config.values["jax_platforms"] or "") and importlib.util.find_spec("libtpu") is not None
 
 
-def _on_a_tpu_pod(environment: Mapping[str, str], slices: int) -> bool:
+def _on_a_tpu_pod(environment: Mapping[str, str]) -> bool:
     workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or ""
     # TPU VMs know the others from their metadata server, which GKE has switched off.
+    slices = _number(environment, "MEGASCALE_NUM_SLICES", 1)
     return slices > 1 or "," in workers or (not workers and "TPU_SKIP_MDS_QUERY" not in environment)

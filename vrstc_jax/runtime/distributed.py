@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vrstc_jax.runtime.cluster import VARIABLES, given_by_variables, may_be_in_cluster
+from vrstc_jax.runtime.cluster import VARIABLES, given_by_variables, may_be_in_cluster, rank_by_launcher
 from vrstc_jax.runtime.errors import InputError
 
 HEARTBEAT_SECONDS = 30
@@ -31,7 +31,7 @@ _BARRIER_SECONDS = 7 * 24 * 3600
 _PATIENCE = 5  # seconds that a process which failed waits for the others
 
 _notice_calls, _barriers = itertools.count(1), Counter()
-_rank: tuple[int, int] | None = None  # (this process, processes), where the variables gave them
+_rank: tuple[int, int] | None = None  # (this process, processes), once they are known
 _alone = False  # process 0 is in the `make` of `run_on_first`
 # Python's `signal` can neither read nor set a handler written in C, as JAX's for SIGTERM is.
 _c = ctypes.CDLL(None)
@@ -71,8 +71,7 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
                f"{given['num_processes']}" if given else "the cluster that JAX found")
         raise InputError(f"{who}: this process did not reach the others ({_first_line(error)}); "
                          f"{', '.join(VARIABLES)} say where they are.") from None
-    if given is not None:
-        _rank = given["process_id"], given["num_processes"]
+    _rank = (given["process_id"], given["num_processes"]) if given else rank_by_launcher(os.environ)
     # C's `signal` reads a handler only by replacing it. None is SIG_DFL; the next line restores the handler.
     _jax_on_sigterm = _c.signal(signal.SIGTERM, None)
     _c.signal(signal.SIGTERM, _jax_on_sigterm)
@@ -81,23 +80,27 @@ def initialize(*, heartbeat: int = HEARTBEAT_SECONDS) -> None:
 def process_index() -> int:
     """This process' number, from 0.
 
-    Starts JAX's devices where JAX found the cluster by itself (not `rank_is_given`): without devices, JAX has no
-    public way to ask for the number.
+    On TPU pods and Kubernetes the first call starts JAX's devices: without devices, JAX has no public way to ask for
+    the number.
     """
-    if _rank is not None:
-        return _rank[0]
-    return jax.process_index() if jax.distributed.is_initialized() else 0
+    return _own_rank()[0]
 
 
 def process_count() -> int:
     """The number of processes in the run; starts devices as `process_index` does."""
-    if _rank is not None:
-        return _rank[1]
-    return jax.process_count() if jax.distributed.is_initialized() else 1
+    return _own_rank()[1]
 
 
-def rank_is_given() -> bool:
-    """Whether `process_index` and `process_count` are known without starting devices."""
+def _own_rank() -> tuple[int, int]:
+    global _rank
+    if _rank is None and jax.distributed.is_initialized():
+        _rank = jax.process_index(), jax.process_count()
+    return _rank or (0, 1)
+
+
+def rank_is_known() -> bool:
+    """Whether `process_index` and `process_count` start no devices. An error's report must not start any: the start
+    may be what failed, or wait for the other processes."""
     return _rank is not None or not jax.distributed.is_initialized()
 
 
@@ -153,22 +156,25 @@ def run_on_first(make: Callable[[], Any]) -> Any:
     """
     global _alone
     _require_together()
+    if process_count() > 1:
+        # Device initialisation is collective and times out after minutes. A long `make` comes after it.
+        jax.local_devices()
     answer, failure = b"", None
     if is_first():
         _alone = True
         try:
             answer = json.dumps({"given": make()}).encode()
-        except InputError as error:
-            answer = json.dumps({"wrong": str(error)}).encode()
         except BaseException as error:
-            answer, failure = json.dumps({"failed": str(error)}).encode(), error
+            failure = error
+            answer = json.dumps({"wrong" if isinstance(error, InputError) else "failed": str(error)}).encode()
         finally:
             _alone = False
     if process_count() > 1:
         try:
-            # After a failure, process 0 waits only briefly: processes already at this barrier receive the message, and
-            # those still busy find later that process 0 has exited.
-            _meet("run_on_first", seconds=_BARRIER_SECONDS if failure is None else _PATIENCE)
+            # After a failure other than bad input, which all processes raise together, process 0 waits only briefly:
+            # processes already at this barrier receive the message, and those still busy find later that it has ended.
+            together = failure is None or isinstance(failure, InputError)
+            _meet("run_on_first", seconds=_BARRIER_SECONDS if together else _PATIENCE)
             answer = _broadcast(answer)
         except Exception:
             if failure is None:
@@ -197,12 +203,23 @@ def _meet(name: str, *, seconds: int = _BARRIER_SECONDS) -> None:
 
 def _broadcast(message: bytes) -> bytes:
     """Process 0's message, in every process, by a computation; all must have met."""
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message)), is_source=is_first()))
+    # On one device of each process: JAX's own broadcast wants equally many.
+    mesh = jax.sharding.Mesh(np.array(batch_devices(process_count())), ("process",))
+    by_process, everywhere = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+                              for axes in (("process",), ()))
+    total = jax.jit(lambda values: values.sum(0, dtype=values.dtype), out_shardings=everywhere)
+
+    def first(value: np.ndarray) -> np.ndarray:
+        own = value if is_first() else np.zeros_like(value)
+        rows = jax.make_array_from_process_local_data(by_process, own[None])
+        return np.asarray(total(rows).addressable_data(0))
+
+    length = int(first(np.array(len(message), np.int32)))
     # A power of two: few lengths, so that few programs are compiled.
     padded = np.zeros(1 << max(10, (length - 1).bit_length()), np.uint8)
     if is_first():
         padded[:length] = np.frombuffer(message, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(padded, is_source=is_first()))[:length].tobytes()
+    return first(padded)[:length].tobytes()
 
 
 def _require_together() -> None:
@@ -286,8 +303,9 @@ def is_peer_failure(error: BaseException) -> bool:
     """Whether an error was caused by the end of another process of the run."""
     if isinstance(error, PeerFailed):
         return True
-    signs = ("gloo", "connection", "coordination service", "heartbeat", "another task", "unavailable", "nccl")
-    return (process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
+    signs = ("gloo", "connection", "coordination service", "heartbeat", "another task", "unavailable", "nccl",
+             "barrier timed out")  # the last: process 0 failed, and ended before this process came
+    return (jax.distributed.is_initialized() and isinstance(error, jax.errors.JaxRuntimeError)
             and any(sign in str(error).lower() for sign in signs))
 
 

@@ -1,4 +1,4 @@
-"""How a command runs: its exit codes, its processes, and how it starts JAX. Commands that need no JAX load none."""
+"""How a command runs: its exit codes, its processes, and how it starts JAX. Commands that need no JAX start none."""
 
 import math
 import os
@@ -35,7 +35,7 @@ def run_as_command(work: Callable[[], object]) -> None:
         code = _complain("interrupted; the same command goes on from here", 130)
     except Exception as error:
         distributed = _distributed()
-        if distributed is None or distributed.process_count() == 1:
+        if distributed is None or (distributed.rank_is_known() and distributed.process_count() == 1):
             raise
         if distributed.is_peer_failure(error):
             code = _complain("another process of this run is gone, see what it says; the same command goes on from "
@@ -54,7 +54,7 @@ def run_as_command(work: Callable[[], object]) -> None:
 
 
 def _distributed() -> ModuleType | None:
-    """`vrstc_jax.runtime.distributed`, if anything has started JAX through it: commands that need no JAX load none."""
+    """`vrstc_jax.runtime.distributed`, if anything has started JAX through it: commands that need no JAX start none."""
     return sys.modules.get("vrstc_jax.runtime.distributed")
 
 
@@ -99,15 +99,15 @@ def start_jax_for_training(batches: Iterable[int]) -> None:
     from vrstc_jax.runtime import distributed
 
     start_jax()
-    shares = list(batches)
-    if distributed.rank_is_given():
+    shares, rank_was_known = list(batches), distributed.rank_is_known()
+    if rank_was_known:
         shares = [distributed.rows_per_process(batch) for batch in shares]
-    # Otherwise the number of processes is known only after devices have started. Devices that do not divide a process'
-    # rows stay idle, so the divisor of the whole batch does no harm.
+    # Otherwise the number of processes is known only after devices have started. A process leaves devices idle that do
+    # not divide its rows, so the divisor of the whole batches is safe.
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with suppress(RuntimeError):  # JAX has been used already, and its devices are set
             jax.config.update("jax_num_cpu_devices", math.gcd(*shares, os.cpu_count() or 1))
-    if not distributed.rank_is_given():
+    if not rank_was_known:
         for batch in shares:  # check all batches now, not when the last of several trainings begins
             distributed.rows_per_process(batch)
 
@@ -115,7 +115,7 @@ def start_jax_for_training(batches: Iterable[int]) -> None:
 def _complain(error: object, code: int) -> int:
     """Prints one line on stderr, and returns the exit code."""
     distributed, who = _distributed(), ""
-    if distributed is not None and distributed.process_count() > 1:
+    if distributed is not None and distributed.rank_is_known() and distributed.process_count() > 1:
         who = f"process {distributed.process_index()} of {distributed.process_count()}: "
     print(f"vrstc: {who}{error}", file=sys.stderr, flush=True)
     return code
