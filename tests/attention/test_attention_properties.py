@@ -77,7 +77,7 @@ def assert_gradients_close(got, wanted, arrays, cotangent):
     # Where gradients cancel each other, rounding is that of what they are sums of. The scale's is one sum over all
     # pairs, and the op documents that it is divided by the scale.
     largest = max(np.abs(each).max() for each in wanted.values())
-    terms = np.abs(cotangent).sum() * np.abs(carried(arrays)).max() / min(arrays["scale"] or 1, 1)
+    terms = np.abs(cotangent).sum(dtype=np.float64) * np.abs(carried(arrays)).max() / min(arrays["scale"] or 1, 1)
     for name, gradient in got.items():
         summed = terms * EPSILON / GRADIENTS if name == "scale" else 0
         assert_close(gradient, wanted[name], GRADIENTS, beside=max(largest, summed))

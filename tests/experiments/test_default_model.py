@@ -22,6 +22,7 @@ from vrstc_jax.cli.footage import Footage
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.data.walkers import KINDS, Variety, WalkerConfig, make_tracklet, people
+from vrstc_jax.models import model_card
 from vrstc_jax.models import model_file as models
 from vrstc_jax.models.model_file import default_model_path, load_model, load_reid, save_model
 from vrstc_jax.models.tensor_file import tensors_digest
@@ -37,7 +38,8 @@ def default(tmp_path, monkeypatch):
     """A model of random weights instead of the default one."""
     path = tmp_path / "weights.safetensors"
     save_model(path, dataclasses.replace(random_model(), tau=-0.99), half=True)
-    for module in (models, demo):
+    # Each by its own name, also where a test before this one imported it.
+    for module in (models, model_card, demo):
         monkeypatch.setattr(module, "default_model_path", lambda: path)
     return path
 
