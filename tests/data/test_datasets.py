@@ -3,7 +3,6 @@
 Expected splits are written out by hand, from the tables that the trees are made of.
 """
 
-import json
 import os
 import pickle
 from pathlib import Path
@@ -19,12 +18,11 @@ from scipy.io import savemat
 
 from vrstc_jax.data import datasets
 from vrstc_jax.data.datasets import build, gallery_with_queries, names
-from vrstc_jax.data.images import encode_png, read_image
-from vrstc_jax.data.tracklet_set import Builder, prepare_set, read_set, set_splits, write_set
-from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
+from vrstc_jax.data.images import read_image
+from vrstc_jax.data.tracklet_set import read_set, set_splits
+from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.evaluation import rank
 from vrstc_jax.evaluation.retrieval import labels
-from vrstc_jax.runtime.errors import InputError
 
 
 def facts(directory):
@@ -35,99 +33,6 @@ def facts(directory):
 
 def prepare(builder, manual_dir):
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
-
-
-def frames(count, seed=0):
-    return [picture([seed, i]) for i in range(count)]
-
-
-def tracklet(name, pictures, **known):
-    return Tracklet(name=name, frames=pictures, frame_names=tuple(map(str, range(len(pictures)))), **known)
-
-
-class TestSplitsOfASet:
-    def test_they_come_back(self, tmp_path):
-        given = {"train": [tracklet("a", frames(3), person="1", camera="c1"), tracklet("b", frames(1, 1))],
-                 "gallery": (tracklet(name, frames(2, 2)) for name in ("a", "b", "c")), "query": []}
-        write_set(tmp_path / "set", given)
-        assert list(facts(tmp_path / "set").items()) == [
-            ("train", ["a 1 c1 3", "b None None 1"]),
-            ("gallery", [f"{name} None None 2" for name in ("a", "b", "c")]), ("query", [])]
-        train, gallery = read_set(tmp_path / "set"), read_set(tmp_path / "set", "gallery")
-        assert train.tracklets[1].person is None and gallery.first == (0, 2, 4)
-        np.testing.assert_array_equal(train.tracklets[1].frames[0], frames(1, 1)[0])
-        np.testing.assert_array_equal(gallery.frame(5), frames(2, 2)[1])
-        assert len(read_set(tmp_path / "set", "query").source) == 0
-        with refused(tmp_path / "set", "'test'", "train, gallery, query"):
-            read_set(tmp_path / "set", "test")
-        assert tfds.builder_from_directory(str(tmp_path / "set")).info.splits["gallery"].num_examples == 6
-
-    @pytest.mark.parametrize("given, error, message", [
-        ({"train": [("a", 1)], "query": [("a", 1), ("a", 1)]}, InputError, "query.*called a"),
-        ({"train": [], "query": [("a", 0)]}, InputError, "no frame"), ({"all": [("a", 1)]}, ValueError, "'all'")])
-    def test_what_is_no_set(self, tmp_path, given, error, message):
-        with pytest.raises(error, match=message):
-            write_set(tmp_path / "set", {split: [tracklet(name, frames(count)) for name, count in tracklets]
-                                         for split, tracklets in given.items()})
-        assert os.listdir(tmp_path) == []
-
-    def test_a_set_of_the_first_version(self, tmp_path):
-        """Without an index, tracklets are found in the records."""
-        given = [tracklet("a", frames(2), person="1"), tracklet("b", frames(3, 1), masks=[np.eye(6) > 0] * 3)]
-        write_set(tmp_path / "set", given)
-        (tmp_path / "set/tracklets.json").unlink()
-        assert set_splits(tmp_path / "set") == ("train",)
-        back = read_set(tmp_path / "set")
-        assert [(t.name, t.person, t.frame_names, t.masks is None) for t in back.tracklets] == [
-            ("a", "1", ("0", "1"), True), ("b", None, ("0", "1", "2"), False)]
-
-    def test_a_damaged_index(self, tmp_path):
-        write_set(tmp_path / "set", [tracklet("a", frames(2))])
-        index = tmp_path / "set/tracklets.json"
-        rows = json.loads(index.read_text())
-        rows["train"][0]["frames"].append("2")
-        for text, parts in ((json.dumps(rows), ("2 frames", "3 in")), ('{"train": [{"na', (index, "damaged"))):
-            index.write_text(text)
-            with refused(*parts):
-                read_set(tmp_path / "set")
-
-    def test_shards(self, tmp_path):
-        """A split is several files, none with more frames than asked unless a tracklet has; it reads as one."""
-        given = [tracklet(str(k), frames(n, k)) for k, n in enumerate((3, 2, 4, 7, 1))]
-        prepare_set(tmp_path / "set", Builder, tracklets={"train": given}, shard_frames=5)
-        assert len(list((tmp_path / "set").glob("*.array_record*"))) == 4
-        back = read_set(tmp_path / "set")
-        assert [len(t) for t in back.tracklets] == [3, 2, 4, 7, 1]
-        for k, t in enumerate(back.tracklets):
-            np.testing.assert_array_equal(t.frames[-1], frames(len(t), k)[-1])
-
-    def test_encoded_pictures_are_not_kept_in_memory(self, tmp_path):
-        """Neither pictures nor their bytes wait for the end of a shard."""
-        alive = most = 0
-
-        class Watched(bytes):
-            def __del__(self):
-                nonlocal alive
-                alive -= 1
-
-        def encoded(index):
-            nonlocal alive, most
-            alive += 1
-            most = max(most, alive)
-            return Watched(encode_png(picture(index)))
-
-        write_set(tmp_path / "set", [tracklet("a", EncodedFrames(50, picture, encoded))])
-        assert len(read_set(tmp_path / "set").source) == 50 and most <= 3
-
-    def test_a_copy_of_a_set_keeps_the_bytes(self, tmp_path):
-        jpeg = put(tmp_path / "a.jpg").read_bytes()
-        kept = EncodedFrames(1, lambda i: read_image(tmp_path / "a.jpg"), lambda i: jpeg)
-        write_set(tmp_path / "one", [tracklet("a", kept)])
-        first = read_set(tmp_path / "one")
-        write_set(tmp_path / "two", {"gallery": first.tracklets})
-        second = read_set(tmp_path / "two", "gallery")
-        assert second.source[0]["image"] == first.source[0]["image"] == jpeg
-        np.testing.assert_array_equal(second.frame(0), read_image(tmp_path / "a.jpg"))
 
 
 def duke(root):

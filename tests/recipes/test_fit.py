@@ -16,8 +16,7 @@ from people import SMOKE, figures, masks_at, random_model, tracklet
 from vrstc_jax.cli import main
 from vrstc_jax.data.held_out import hold_out_runs
 from vrstc_jax.data.images import write_png
-from vrstc_jax.data.in_place import TrackletsInPlace
-from vrstc_jax.data.tracklet_set import TrackletSet, read_set
+from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.models.model_file import Model, load_model
 from vrstc_jax.recipes import fit as fitting
@@ -144,19 +143,6 @@ class TestFit:
         claim(SMOKE)
         with pytest.raises(InputError, match="other input or settings"):
             claim(dataclasses.replace(SMOKE, compute="bfloat16"))
-
-    def test_a_video_s_crops_are_not_stored_again(self, watched, tmp_path):
-        """The same batches come from tracklets where they are as from a stored set of them."""
-        stored, in_place = read_set(watched.work / "tracklets"), TrackletsInPlace(list(footage()))
-        assert [t.name for t in in_place.tracklets] == [t.name for t in stored.tracklets]
-        assert in_place.first == stored.first
-        for record in range(4 * 44):
-            np.testing.assert_array_equal(in_place.frame(record), stored.frame(record))
-            np.testing.assert_array_equal(in_place.thumbnail(record), stored.thumbnail(record))
-        for record in (*range(44), 100):
-            np.testing.assert_array_equal(in_place.mask(record), stored.mask(record))
-        with pytest.raises(InputError, match="no frame in any tracklet"):
-            TrackletsInPlace([])
 
     def test_nothing_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="no frame"):
