@@ -14,9 +14,11 @@ import tensorflow_datasets as tfds
 from dataset_trees import picture, put
 from people import figure, figures, masks_at, tracklet
 from refusals import refused
+from tensorflow_datasets.core.utils import tqdm_utils
 
 from vrstc_jax.data.images import encode_png, read_image
 from vrstc_jax.data.tracklet_set import Builder, prepare_set, read_set, set_splits, write_set
+from vrstc_jax.data.tracklet_set.reader import quiet_tfds
 from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -62,6 +64,17 @@ class TestSetOnDisk:
             write_set(tmp_path / "set", [tracklet(figures(1))], progress=lambda _: absl.logging.info("not of TFDS"))
             read_set(tmp_path / "set")
         assert caplog.messages == ["not of TFDS"]
+
+    def test_tfds_is_silent_until_the_outermost_exit(self, stored, caplog, capsys):
+        with caplog.at_level(logging.INFO, logger="absl"), quiet_tfds():
+            read_set(stored[1])  # which enters and leaves it twice, one within the other
+            tfds.builder_from_directory(str(stored[1])).as_data_source(split="train")
+            list(tqdm_utils.tqdm(range(1), desc="a bar"))
+        assert not caplog.messages and not capsys.readouterr().err
+        with caplog.at_level(logging.INFO, logger="absl"):
+            tfds.builder_from_directory(str(stored[1]))
+            list(tqdm_utils.tqdm(range(1), desc="a bar"))
+        assert caplog.messages and "a bar" in capsys.readouterr().err
 
     def test_it_is_a_data_set_of_tfds(self, stored):
         builder = tfds.builder_from_directory(str(stored[1]))

@@ -5,14 +5,8 @@ the tracklets and of their frames, so a frame's record number follows from its p
 tracklets' names, identities and frame names, so that a set of a million frames opens without reading the records.
 """
 
-import contextlib
-import io
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import tensorflow_datasets as tfds
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import as_path, is_remote, require_local
@@ -44,23 +38,3 @@ def require_replaceable(directory: str | Path) -> None:
     empty = os.path.isdir(directory) and not os.listdir(directory)
     if os.path.lexists(directory) and not is_set(directory) and not empty:
         raise InputError(f"{directory}: is not empty, and no data set; give a new folder for the set.")
-
-
-@contextlib.contextmanager
-def quiet_tfds() -> Iterator[None]:
-    """Silences TFDS's log and progress bars; our own progress bar reports the same in one line."""
-    # A filter of TFDS's records, not a log level: other code of the host program logs through absl as before.
-    logger = logging.getLogger("absl")
-    logger.addFilter(_is_error_or_not_of_tfds)
-    tfds.disable_progress_bar()
-    try:
-        # Some of TFDS's messages are printed, not logged.
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.removeFilter(_is_error_or_not_of_tfds)
-        tfds.enable_progress_bar()
-
-
-def _is_error_or_not_of_tfds(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "tensorflow_datasets" not in record.pathname

@@ -1,9 +1,12 @@
 """Opens sets of tracklets. Sets of version 1.0.0, which have one split and no index, open too."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from vrstc_jax.data.images import decode_image
-from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INDEX_FILE, INFO_FILE, is_set, quiet_tfds
+from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INDEX_FILE, INFO_FILE, is_set
 from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
 from vrstc_jax.ops.pictures import thumbnail
 from vrstc_jax.runtime.errors import InputError
@@ -113,6 +116,32 @@ def _tracklet(opened: TrackletSet, row: dict[str, Any], first: int) -> Tracklet:
     masks = LazySequence(count, lambda i: opened.mask(first + i)) if row["masks"] else None
     return Tracklet(name=row["name"], frames=frames, frame_names=tuple(row["frames"]), person=row["person"],
                     camera=row["camera"], masks=masks)
+
+
+@contextlib.contextmanager
+def quiet_tfds() -> Iterator[None]:
+    """Silences TFDS's log and progress bars; our own progress bar reports the same in one line. It may be nested."""
+    # A filter of TFDS's records, not a log level: other code of the host program logs through absl as before.
+    logger = logging.getLogger("absl")
+    # One for each entry: an inner exit removes its own filter alone.
+    only_errors = _OnlyErrorsOfTfds()
+    logger.addFilter(only_errors)
+    tfds.disable_progress_bar()
+    try:
+        # Some of TFDS's messages are printed, not logged.
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.removeFilter(only_errors)
+        if not any(isinstance(other, _OnlyErrorsOfTfds) for other in logger.filters):
+            tfds.enable_progress_bar()
+
+
+class _OnlyErrorsOfTfds(logging.Filter):
+    """Drops TFDS's records below errors, and no others."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or "tensorflow_datasets" not in record.pathname
 
 
 def _read_only_builder(directory: str | Path) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INFO_FILE, quiet_tfds
+from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INFO_FILE
+from vrstc_jax.data.tracklet_set.reader import quiet_tfds
 from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
