@@ -23,6 +23,8 @@ from vrstc_jax.runtime.storage import as_path
 
 _CACHED = 256 * 2**20  # bytes of decoded frames: a training decodes a small set only once
 
+_Index = dict[str, list[dict[str, Any]]]  # for each split, a row for each tracklet
+
 
 @dataclass(frozen=True, eq=False)
 class TrackletSet:
@@ -79,8 +81,7 @@ def set_splits(directory: str | Path) -> tuple[str, ...]:
     Raises:
       InputError: there is no set in `directory`.
     """
-    index = _read_index(directory)
-    return tuple(_read_only_builder(directory).info.splits) if index is None else tuple(index)
+    return _splits(directory, _read_index(directory))
 
 
 def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
@@ -89,9 +90,10 @@ def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
     Raises:
       InputError: there is no set in `directory`, it has no such split, or is damaged.
     """
-    if split not in set_splits(directory):
-        raise InputError(f"{directory}: has no split {split!r}; it has {', '.join(set_splits(directory))}.")
     index = _read_index(directory)
+    splits = _splits(directory, index)
+    if split not in splits:
+        raise InputError(f"{directory}: has no split {split!r}; it has {', '.join(splits)}.")
     if index is not None and not index[split]:
         return TrackletSet((), (), ())
     # Pictures stay encoded: `decode_image` decodes them, and another set may store the bytes again.
@@ -149,7 +151,11 @@ def _read_only_builder(directory: str | Path) -> Any:
         return tfds.builder_from_directory(os.fspath(as_path(directory)))
 
 
-def _read_index(directory: str | Path) -> dict[str, list[dict[str, Any]]] | None:
+def _splits(directory: str | Path, index: _Index | None) -> tuple[str, ...]:
+    return tuple(_read_only_builder(directory).info.splits) if index is None else tuple(index)
+
+
+def _read_index(directory: str | Path) -> _Index | None:
     """The tracklets of each split, from the index file; None for a set of version 1.0.0, which has no index."""
     if not is_set(directory):
         raise InputError(f"{directory}: no data set is here (there is no {INFO_FILE}); give the folder of a set.")
