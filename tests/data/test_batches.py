@@ -52,7 +52,8 @@ def levels(pictures):
 
 def same(batches, drawn):
     """The batches are the next ones that are drawn."""
-    for batch, again in zip(batches, drawn):
+    for batch in batches:
+        again = next(drawn)
         assert batch.keys() == again.keys()
         for key in batch:
             np.testing.assert_array_equal(batch[key], again[key])
@@ -80,6 +81,7 @@ class TestBatches:
     def test_are_a_function_of_seed_and_step(self, grey, usable, make, task):
         task = dataclasses.replace(task, training=dataclasses.replace(task.training, shift=0.1))
         batches = list(islice(make(grey, usable, task), 30))  # several rounds through the frames
+        assert len(batches) == 30
         for start in (0, 1, 7, 24):
             same(batches[start:start + 5], make(grey, usable, task, start=start))
         other = next(make(grey, usable, dataclasses.replace(task, seed=9)))

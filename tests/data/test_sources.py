@@ -137,7 +137,7 @@ class TestImages:
                 with refused(path):
                     read(path)
 
-    def test_places_that_cannot_be_written(self, tmp_path):
+    def test_paths_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").write_text("")
         require_writable_directory(tmp_path / "new/deeper")
         assert os.listdir(tmp_path / "new/deeper") == []
@@ -218,8 +218,12 @@ class TestFolders:
 
     def test_a_corrupt_picture_is_found_before_work_begins(self, tmp_path):
         self.fill(tmp_path, ["t/1.png", "t/2.png"])
-        (tmp_path / "t/3.jpg").write_bytes(b"not a picture")
-        refuses("t/3.jpg", path=tmp_path)
+        Image.fromarray(noise(0)).save(tmp_path / "t/3.jpg")  # noise, so that its data is longer than its header
+        assert len(open_source(tmp_path).tracklets[0]) == 3
+        whole = (tmp_path / "t/3.jpg").read_bytes()
+        for damaged in (whole[:len(whole) // 2], b"not a picture"):
+            (tmp_path / "t/3.jpg").write_bytes(damaged)
+            refuses("t/3.jpg", path=tmp_path)
 
     def test_masks_and_truth_below_or_beside(self, tmp_path):
         frames, masks = tmp_path / "top", tmp_path / "top/masks"
