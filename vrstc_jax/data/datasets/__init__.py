@@ -39,7 +39,7 @@ from vrstc_jax.data.tracklet_set import prepare_set, require_replaceable
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 
-# Public names stay; `_builders` finds the builders of new modules, which need no entry here.
+# These names are public. A new module needs no entry: `_builders` finds it.
 __all__ = ["DukemtmcVideoReid", "Folder", "IlidsVid", "LsVid", "Mars", "build", "gallery_with_queries",
            "names", "queries_in_official_gallery", "read_dukemtmc_video_reid", "read_folder_with_splits",
            "read_ilids_vid", "read_ls_vid", "read_mars"]

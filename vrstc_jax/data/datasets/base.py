@@ -150,7 +150,7 @@ def file_tracklet(name: str, directory: str | Path, file_names: Sequence[str], *
     """A tracklet of the files `file_names` in `directory`, in that order; a file is read when its frame is indexed."""
     # Kept apart: a path for each of MARS's million pictures would repeat the folder's.
     files = os.fspath(directory), tuple(file_names)
-    # Not closures: grain pickles sequences for its worker processes.
+    # Not closures, so that a tracklet can be pickled and sent to another process.
     frames = EncodedFrames(len(files[1]), partial(_read, *files), partial(_encoded, *files))
     return Tracklet(name=name, frames=frames, frame_names=tuple(os.path.splitext(file)[0] for file in files[1]),
                     person=person, camera=camera)
@@ -168,7 +168,7 @@ def _encoded(directory: str, names: Sequence[str], index: int) -> bytes:
     with Image.open(io.BytesIO(data)) as image:
         plain = image.format in ("JPEG", "PNG") and image.mode == "RGB"
         upright = image.getexif().get(0x0112, 1) == 1
-    # Decoders of a stored set know neither EXIF orientation nor other formats.
+    # TFDS's decoder ignores EXIF orientation, and TFDS stores pictures as JPEG or PNG only.
     return data if plain and upright else encode_png(read_image(path))
 
 
@@ -235,4 +235,5 @@ def require_disjoint_people(root: Path, splits: Mapping[str, Sequence[Tracklet]]
     """
     both = identities_in(splits["train"]) & identities_in([*splits["query"], *splits["gallery"]])
     if both:
-        raise InputError(f"{root}: {len(both)} people are in train and also in query or gallery: {first_few(both)}.")
+        raise InputError(f"{root}: {len(both)} people are in train and also in query or gallery: {first_few(both)}; "
+                         "give each person to one side only.")

@@ -57,7 +57,7 @@ def _tracklets(root: Path, home: str, names: list[str], table: str, variable: st
     """The tracklets of a table's rows, which number pictures in `names`; these are in the folder `home`."""
     path = root / "info" / table
     rows = read_mat(path, variable, columns=4).tolist()
-    # Each folder is listed once: asking the file system for each of a million pictures takes minutes.
+    # Each folder is listed once; a look-up for each of a million pictures is slow on network disks.
     existing: dict[str, set[str]] = {}
     tracklets = []
     for row, (first, last, person, camera) in enumerate(rows, start=1):
@@ -66,7 +66,7 @@ def _tracklets(root: Path, home: str, names: list[str], table: str, variable: st
             raise InputError(f"{where}: must be a first and a last picture, from 1 to the {len(names)} that "
                              "the list of names has, and not empty.")
         if not 1 <= camera <= 6 or person < -1:
-            raise InputError(f"{where}: cameras are 1 to 6, and identities -1 and up.")
+            raise InputError(f"{where}: cameras are 1 to 6, and identities -1 and up; unpack the info folder again.")
         files = names[first - 1:last]
         # A name is four characters of identity ('00-1' for junk), C and the camera, T, F: 0001C1T0002F003.jpg
         folder = files[0][:4]

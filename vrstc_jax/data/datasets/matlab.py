@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 from scipy.io import loadmat
 
@@ -22,7 +23,9 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
             found = loadmat(path)
         except NotImplementedError:  # SciPy does not read version 7.3
             found = _read_hdf5(path)
-    except Exception as error:  # SciPy raises ValueError, OSError, TypeError, zlib.error and others on damaged files
+    # On damaged files SciPy raises ValueError, OSError, TypeError, zlib.error and others, h5py OSError, RuntimeError,
+    # KeyError and ValueError.
+    except Exception as error:
         raise InputError(f"{path}: cannot be read as a MATLAB file ({' '.join(str(error).split())}); "
                          "unpack it again.") from None
     if variable not in found:
@@ -40,8 +43,6 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
 
 
 def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    import h5py  # only LS-VID needs it
-
     with h5py.File(path, "r") as file:
         # HDF5 holds MATLAB's columns as rows.
         return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
