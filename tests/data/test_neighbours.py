@@ -3,6 +3,7 @@
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 
 from vrstc_jax.data.neighbours import choose_sides, nearest_sources, unlikeness
 
@@ -45,6 +46,10 @@ class TestNeighbours:
         for side, picked in zip((before or after, after or before), found, strict=True):
             ordered = sorted(side, key=lambda i: (unlike[i], abs(i - at)))
             assert picked == (ordered + ordered[-1:] * count)[:count]
+
+    def test_a_reach_needs_a_difference(self):
+        with pytest.raises(ValueError, match="a reach of more than 1 needs `unlike`. Got a reach of 3 without it"):
+            choose_sides(np.array([0, 1, 5]), 3, 3, reach=3)
 
     def test_unlikeness_is_that_of_the_visible_part(self):
         random = np.random.default_rng(0)

@@ -68,6 +68,12 @@ def test_unoccluded_is_the_truth(splits):
     assert masks.any() and (after[masks] != before[masks]).any(1).mean() > 0.5
 
 
+def test_unoccluded_without_truth(splits):
+    clear = unoccluded(splits["query"][0])
+    with pytest.raises(ValueError, match=f"tracklet {clear.name} needs its frames without occluders. Got no truth"):
+        unoccluded(clear)
+
+
 def test_everything_follows_from_the_numbers(splits):
     again = walker_splits(SMALL)["gallery"][3]
     np.testing.assert_array_equal(np.stack(again.frames[:]), np.stack(splits["gallery"][3].frames[:]))

@@ -28,7 +28,7 @@ _SHORTEST_EPOCH = 1000  # examples
 _ENDLESS = 2**40  # examples; no training reads so many
 _READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
-# From an item (a tracklet's number, or that and a frame) and random numbers to an example.
+# Makes an example from an item, which is a tracklet's number or (number, frame), and a random generator.
 _Example = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]
 
 
@@ -101,8 +101,8 @@ def reid_batches(data: TrackletSet, frames: Sequence[TrainingFrames], task: Reid
 
     A longer tracklet is drawn more often, though not in proportion. With `Training.each_once` each is drawn once an
     epoch (section 4.2 of the paper), in another order each time, and a batch may end one epoch and begin the next.
-    With `Training.clips_per_identity` = K above 1, a batch has B/K people drawn at random, without repetition where
-    there are so many (Hermans et al. 2017). The K clips of a person follow each other, and are of K tracklets where
+    With `Training.clips_per_identity` = K above 1, a batch has B/K people drawn at random, without repetition if the
+    set has that many (Hermans et al. 2017). The K clips of a person follow each other, and are of K tracklets where
     the person has them.
 
     Args:

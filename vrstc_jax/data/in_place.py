@@ -31,7 +31,7 @@ class TrackletsInPlace(TrackletSet):
         return tracklet.frames[index]
 
     def mask(self, record: int) -> np.ndarray:
-        """bool [H, W], true = hidden; nothing is, where the tracklet has no masks."""
+        """bool [H, W], true = hidden; [1, 1], false, where the tracklet has no masks."""
         tracklet, index = self._at(record)
         return np.zeros((1, 1), bool) if tracklet.masks is None else tracklet.masks[index]
 

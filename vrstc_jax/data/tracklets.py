@@ -25,7 +25,7 @@ class LazySequence(Sequence[np.ndarray]):
     @classmethod
     def over(cls, items: Sequence[Any], read: Callable[[Any], np.ndarray]) -> Self:
         """One array for each item, made by `read(item)`."""
-        # Not a closure: grain pickles sequences for its worker processes.
+        # Not a closure, so that a tracklet can be pickled and sent to another process.
         return cls(len(items), partial(_read_item, items, read))
 
     def __len__(self) -> int:

@@ -108,7 +108,7 @@ def _read_crop(path: Path, _: _TemporaryFolder | None, extent: tuple[int, int, i
 
 def _identity(path: Path) -> list:
     """Path, size and modification time of a file."""
-    # Not a hash of the content: reading a large video takes as long as decoding it.
+    # Not a hash of the content: it would read the whole video at each start.
     if not path.is_file():
         return [str(path), None, None]
     status = path.stat()
@@ -140,7 +140,8 @@ def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
             crops, outside = _write_crops(video, boxes, spool)
             index = _make_index(key, video, boxes, crops, outside, _check_end(video, boxes))
             replace_file(spool / "index.json", json.dumps(index).encode())
-        except BaseException as error:  # an interruption too: half a spool takes as much room as a whole one
+        # On an interruption too: an unfinished spool is useless and may be large.
+        except BaseException as error:
             _clear(spool)
             if not isinstance(error, OSError):
                 raise

@@ -1,6 +1,7 @@
 """Draws what is behind a walker: the plain backgrounds of `panorama`, and the varied ones of `any_background`.
 
-Colours are float [3] in [0, 1]. Lengths are in pixels of the background, `BODY` (or 48) of which are a body height.
+Colours are float [3] in [0, 1]. Lengths are in pixels of the background; a body is `BODY` = 96 pixels high in varied
+backgrounds, 48 in plain ones.
 """
 
 import colorsys

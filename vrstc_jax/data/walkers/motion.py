@@ -62,7 +62,7 @@ class Framing:
     Attributes:
       body: the body's height as a share of the box's height.
       foot_x, foot_y: the feet as shares of the box's width and height.
-      stretch: how much wider a box is than the crop's shape, which is squeezed to it.
+      stretch: the crop's width-to-height ratio over the box's; resizing the box to the crop widens it by this factor.
     """
 
     body: np.ndarray

@@ -123,7 +123,7 @@ def _fixed(points: Sequence[Point] | Point) -> np.ndarray:
 
 def _bounds(points: Sequence[Point] | np.ndarray, margin: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The rows and columns that a polygon touches."""
-    # Textures are blended only there: blending whole layers would take most of the painting time.
+    # Textures are blended only there, to save work.
     points = np.asarray(points)
     low = np.maximum(np.floor(points.min(0) - margin - 2), 0).astype(int)
     high = np.minimum(np.ceil(points.max(0) + margin + 3), shape[::-1]).astype(int)

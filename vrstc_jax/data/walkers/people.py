@@ -270,7 +270,7 @@ class _Body:
         face, back = (0.02, 0, 0.93), (-0.012, 0, 0.94)
         yield 0.05, self.limb(p.skin, [face, (0.025, 0, 0.905)], [0.048, 0.040])
         colour = p.hair if p.hair_style in ("short", "long") else p.top_colours[1 if p.hair_style == "cap" else 0]
-        # Hair is before the face of somebody who walks away, and behind it otherwise.
+        # Hair is drawn behind the face of a person who comes towards the camera, and over it otherwise.
         front = 0.06 if self.sin < 0.2 else 0.045
         yield front, self.limb(colour, [back, (-0.02, 0, 0.935)], [0.050, 0.046])
         yield 0.065, self.limb(colour, [(0.0, 0, 0.965), (0.012, 0, 0.962)], [0.040, 0.036])

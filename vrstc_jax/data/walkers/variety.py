@@ -1,11 +1,20 @@
 """The kinds of variation of made-up walkers."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+# The order seeds each kind's draws: append new kinds, and keep the names, which records of runs hold.
+Kind = Literal["people", "places", "bystanders", "occluders", "framing", "pace", "lens", "light", "compression"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class Variety:
-    """Kinds of variation beyond the plain walkers', each on or off; a kind does not change what others draw.
+    """Kinds of variation beyond the plain walkers', each on or off.
+
+    Each kind has its own random generator, so switching one on leaves the draws of the others unchanged, with two
+    exceptions: `people` also draws the bystanders anew, and `pace` may change the occluders, which depend on the
+    walker's speed.
 
     The plain walkers are for demonstrations and for testing: they look so similar that a short training suffices. With
     every kind on they vary so much that real footage should look like one more variation (domain randomisation).
@@ -33,6 +42,4 @@ class Variety:
     compression: bool = False
 
 
-# The order seeds each kind's draws: append new kinds, and keep the names, which records of runs hold.
-KINDS = tuple(field.name for field in fields(Variety))
 EVERY_KIND = Variety(**dict.fromkeys(KINDS, True))
