@@ -25,8 +25,8 @@ class Rank:
     input: Input
     """The gallery: a video, or a folder of pictures."""
     query: str
-    """The name of one of its tracklets, such as a track's number or 0001/c1/t3, or a folder of frames. It is not
-    looked for in itself: a tracklet of the gallery, by name or by its folder, is left out of the gallery."""
+    """The name of one of its tracklets, such as a track's number or 0001/c1/t3, or a folder of frames. If
+    the query is a tracklet of the gallery, by name or by folder, it is left out of the gallery."""
     model: Path
     """A model file from `vrstc fit`, or a re-ID network from `python -m experiments.vrstc`."""
     footage: FootageArgument = Footage()

@@ -22,7 +22,7 @@ Pooling = Literal["average", "maximum", "temporal_attention", "diverse_attention
 Schedule = Literal["constant", "cosine", "staircase"]
 
 
-class _Checked:
+class Checked:
     """A dataclass whose `Literal` fields are checked when it is made."""
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ GENERATOR_FORMS: dict[TemporalForm, GeneratorForm] = {
 
 
 @dataclass(frozen=True)
-class STCnet(_Checked):
+class STCnet(Checked):
     """The generators, and what the temporal one sees."""
 
     height: int = 128
@@ -93,7 +93,7 @@ class STCnet(_Checked):
 
 
 @dataclass(frozen=True)
-class Discriminators(_Checked):
+class Discriminators(Checked):
     """D_g and D_l (section 3.4)."""
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
@@ -102,7 +102,7 @@ class Discriminators(_Checked):
 
 
 @dataclass(frozen=True)
-class Losses(_Checked):
+class Losses(Checked):
     """Weights of equation 10."""
 
     adversarial: float = 0.001  # λ1
@@ -118,7 +118,7 @@ class Losses(_Checked):
 
 
 @dataclass(frozen=True)
-class Reid(_Checked):
+class Reid(Checked):
     """The re-ID network, which locates and guides (section 3.2; ResNet with last stride 1)."""
 
     height: int = 256
@@ -167,7 +167,7 @@ class ReidLosses:
 
 
 @dataclass(frozen=True)
-class Training(_Checked):
+class Training(Checked):
     """One network's training. Batches are global, for any number of devices."""
 
     steps: int
@@ -189,7 +189,7 @@ class Training(_Checked):
 
 
 @dataclass(frozen=True)
-class Masks(_Checked):
+class Masks(Checked):
     """What hides people while STCnet trains, and for how long."""
 
     kind: MaskKind = "mixed"  # see `ops.masks.random_mask`
@@ -224,7 +224,7 @@ class STCnetTask:
 
 
 @dataclass(frozen=True)
-class Config(_Checked):
+class Config(Checked):
     """The whole method.
 
     `reid` and `reid_training` are of the network that locates and guides, `final` and `final_training` of the one

@@ -47,7 +47,7 @@ def by_shards(path: str | PathLike, lengths: Sequence[int], make: Callable[[rang
     Args:
       lengths: of the tracklets, in frames.
       make: returns the arrays of a range of tracklets.
-      frames: as of `bounds`.
+      frames: the most frames in a shard of several tracklets.
     """
     path = as_path(path)
     parts, shards = path.with_name(f".{path.stem}.parts"), bounds(lengths, frames=frames)

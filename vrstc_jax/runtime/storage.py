@@ -49,7 +49,7 @@ def require_local(path: str | os.PathLike | None, what: str) -> None:
     """Checks that a path is on this machine's file systems; None passes.
 
     Raises:
-      InputError: it is in a bucket; `what` it is for needs it here.
+      InputError: the path is in a bucket. `what`, a noun phrase, names the path in the message.
     """
     if path is not None and is_remote(path):
         raise InputError(f"{_url(path)}: {what} is on a local file system; copy or mount it, and give its path there.")

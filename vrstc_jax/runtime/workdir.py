@@ -23,13 +23,11 @@ class Workdir:
       path: the directory.
       record: name of the JSON file that identifies the job.
       holds: completes the error '… holds' for a directory of another job, such as 'the results of another run'.
-      report: called with one line for each labelled result: computed now, or already done.
     """
 
     path: Path
     record: str = "experiment.json"
     holds: str = "an experiment with other data or settings"
-    report: Callable[[str], None] = distributed.print_on_first
 
     def __post_init__(self):
         object.__setattr__(self, "path", as_path(self.path))
@@ -71,7 +69,7 @@ class Workdir:
           load: reads the result; called by every process.
           save: writes the result; None: `make` writes it.
           exists: whether the result is whole.
-          label: what to call the result in the report; '' reports nothing.
+          label: what to call the result in the line that process 0 prints; '' prints none.
         """
         path, began = self.path / name, time.perf_counter()
         made_before = distributed.run_on_first(lambda: bool(exists(path)))
@@ -80,8 +78,8 @@ class Workdir:
             if save is not None:
                 distributed.run_on_first(lambda: save(path, made))
         if label:
-            self.report(f"{label}: already done ({path})." if made_before else
-                        f"{label}: done in {time.perf_counter() - began:.0f} s ({path}).")
+            distributed.print_on_first(f"{label}: already done ({path})." if made_before else
+                                       f"{label}: done in {time.perf_counter() - began:.0f} s ({path}).")
         return load(path)
 
     def discard(self, name: str, *, last: str = "") -> None:

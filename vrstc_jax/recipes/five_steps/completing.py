@@ -19,13 +19,13 @@ from vrstc_jax.runtime.workdir import Workdir
 
 
 def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located, work: str | PathLike, *,
-                  options: Options = Options(), name: str = "completed") -> None:
-    """Writes WORK/<name>. Tracklets that are complete in the folder of frames are not completed again.
+                  options: Options = Options()) -> None:
+    """Writes the set WORK/completed. Tracklets that are complete in the folder of frames are not completed again.
 
     Every process completes its share of the tracklets; process 0 then writes the set.
     """
     work = as_path(work)
-    frames, details = f"{name}_frames", f"{name}_details"
+    frames, details = "completed_frames", "completed_details"
     folders = _folders(work / frames, work / details, model_identity(model) | {"hidden": options.hidden}, sets)
     jobs = []
     for split, data in sets.items():
@@ -39,7 +39,7 @@ def complete_sets(sets: Mapping[str, TrackletSet], model: Model, found: Located,
         folder.finish()
 
     def join() -> None:
-        write_set(work / name, {split: [folders[split].completed(tracklet) for tracklet in data.tracklets]
+        write_set(work / "completed", {split: [folders[split].completed(tracklet) for tracklet in data.tracklets]
                                 for split, data in sets.items()})
         if not options.keep_folder:
             for left in (frames, details):

@@ -41,5 +41,5 @@ def require_trainable(sets: Mapping[str, TrackletSet], options: Options = Option
         require_names(data.tracklets, split=split)
         for tracklet in data.tracklets:
             if options.hidden == "given" and tracklet.masks is None:
-                raise InputError(f"tracklet {tracklet.name} of {split}: has no masks that say what is hidden; let "
-                                 "step 2 locate it (hidden='located').")
+                raise InputError(f"tracklet {tracklet.name} of {split}: has no masks, and the hidden parts are to be "
+                                 "those of the masks; give masks, or locate (--hidden located).")

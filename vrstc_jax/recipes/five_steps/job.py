@@ -44,10 +44,10 @@ def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], No
     Args:
       work: directory for everything; gs:// will do.
       write: writes the data set of step 0 to the path it is given, under another name first.
-      inputs: what identifies the data, for the record; another work directory's is refused.
+      inputs: what identifies the data, for the record in `work`; a directory whose record differs is refused.
       start: a step to do again, and all after it; until that is done, the same call goes on with it.
-      backbone: reads variables of `ReidNet` to begin with, such as ImageNet's; called before anything is done,
-        and not where the results exist. None: networks begin fresh.
+      backbone: returns variables of `ReidNet` to begin training with, such as ImageNet's; called before the first
+        step, and only if a network is still to be trained. None: networks begin with random weights.
 
     Returns:
       The contents of results.json.

@@ -28,7 +28,7 @@ def first_network(train: TrackletSet, task: configs.ReidTask, directory: str | P
 
     Args:
       directory: of checkpoints and metrics.
-      start_from: variables of `ReidNet` to begin with; None: fresh ones.
+      start_from: variables of `ReidNet` to begin with; None: random weights.
       name: for the progress bar and the model's curves.
     """
     identities, seen = all_frames(train)
@@ -75,9 +75,9 @@ def final_network(train: TrackletSet, config: configs.Config, first: ReidModel, 
 
 
 def backbone_of(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The backbone's variables, for another network to begin with, as it may with ImageNet's.
+    """The backbone's variables, from which another network can begin training.
 
-    The classifier is left out: a network that begins with one that knows the training people learns little more of
-    what tells people apart.
+    The classifier is left out: with one that already tells the training people apart, the loss is small from the
+    start and the backbone learns little.
     """
     return {collection: {"backbone": tree["backbone"]} for collection, tree in variables.items()}

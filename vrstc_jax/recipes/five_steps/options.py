@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vrstc_jax import config as configs
+from vrstc_jax.config.method import Checked
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.workdir import completed
 
@@ -14,23 +15,23 @@ STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """How the steps are taken, beside the method's config.
 
     Attributes:
-      hidden: what is hidden, 'located' (step 2), or 'given': by the data's masks, where they have them.
+      hidden: what is completed: 'located', what step 2 finds hidden, or 'given', what the data's masks hide.
       compare: also train the final network on the data as they are, for the ranking before completion.
       queries_in_gallery: rank in a gallery that the queries have joined, as MARS's 11,310 do.
-      queries_in_official_gallery: of a set on which both galleries are in use, whether the official one has the
-        queries; then the other gallery is ranked in as well, and results.json says which is official. None:
-        there is one gallery, as `queries_in_gallery` has it.
+      queries_in_official_gallery: for a data set whose figures are published with both galleries: whether the
+        queries are in the gallery of the official protocol. Queries are then ranked in both galleries, and
+        results.json says which is official. None: they are ranked in the one gallery of `queries_in_gallery`.
       keep_folder: leave the completed frames as a folder of PNGs too, in the tree of the tracklets' names:
         WORK/completed_frames/<tracklet>/<frame>.png, and in WORK/completed_details what was hidden (masks/) and why
         (scores/). Where tracklets of two splits share a name, each split has such trees,
         WORK/completed_frames/<split>.
 
     Raises:
-      InputError: `hidden` has another value.
+      InputError: `hidden` is another word.
     """
 
     hidden: Literal["located", "given"] = "located"
@@ -38,10 +39,6 @@ class Options:
     queries_in_gallery: bool = False
     queries_in_official_gallery: bool | None = None
     keep_folder: bool = False
-
-    def __post_init__(self):
-        if self.hidden not in ("located", "given"):
-            raise InputError(f"hidden must be 'located' or 'given'. Got {self.hidden!r}.")
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
