@@ -102,6 +102,25 @@ def by_hand(frames, masks, index, sides=None, model=None):
     return [np.asarray(picture[0]) for picture in pictures]
 
 
+class Counted:
+    """Up to 300 frames of a figure: how often each is read, and how many exist at most at a time."""
+
+    def __init__(self):
+        self.reads, self.most, self._alive = np.zeros(300, int), 0, set()
+
+    def read(self, index):
+        frame = figure(index % 40)
+        self._alive.add(key := (index, self.reads[index]))
+        weakref.finalize(frame, self._alive.discard, key)
+        self.reads[index] += 1
+        self.most = max(self.most, len(self._alive))
+        return frame
+
+
+def lazy_masks(count, height, width, hides):
+    return LazySequence(count, lambda i: box_mask(height, width) if hides(i) else np.zeros((height, width), bool))
+
+
 class TestForms:
     def test_an_array_comes_back_as_an_array(self):
         frames = np.stack(figures(9))
@@ -126,6 +145,12 @@ class TestForms:
         assert all(mask.dtype == bool for mask in result.masks)
         visible_is_untouched(frames, result.frames, masks)
         assert all(map(np.array_equal, kept, frames))  # what was given is not written into
+
+    def test_a_lazy_sequence_is_never_held_whole(self):
+        frames, count = Counted(), 60
+        result = complete(LazySequence(count, frames.read), lazy_masks(count, 40, 20, lambda i: True))
+        assert isinstance(result.frames, list) and set(result.how) == {"spatial"}
+        assert frames.reads[:count].tolist() == [2] * count and frames.most < 30  # checked, then completed
 
     @pytest.mark.parametrize("given", [True, False])
     @pytest.mark.parametrize("frames, masks", [
@@ -325,10 +350,6 @@ class TestOddTracklets:
         assert masked.how == ("spatial",) and masked.sources.tolist() == [[-1, -1]]
 
 
-def lazy_masks(count, height, width, hides):
-    return LazySequence(count, lambda i: box_mask(height, width) if hides(i) else np.zeros((height, width), bool))
-
-
 class TestLongTracklets:
     COUNT = 150
 
@@ -387,26 +408,16 @@ class TestLongTracklets:
 
     def test_frames_are_read_when_needed_and_not_kept(self, completer):
         def most_alive(count):
-            alive, most, reads = set(), 0, np.zeros(count, int)
-
-            def read(index):
-                nonlocal most
-                frame = figure(index % 40)
-                alive.add(key := (index, reads[index]))
-                weakref.finalize(frame, alive.discard, key)
-                reads[index] += 1
-                most = max(most, len(alive))
-                return frame
-
-            lazy = LazySequence(count, read)
+            frames = Counted()
+            lazy = LazySequence(count, frames.read)
             given = tracklet(lazy, lazy_masks(count, 40, 20, lambda i: i % 3 == 1))
             plan = completer.plan(given)
-            assert reads.sum() == 0  # masks say it all
+            assert frames.reads.sum() == 0  # masks say it all
             deque(completer.stream(given, plan), maxlen=0)
-            assert reads.max() <= 2  # as itself, and as a neighbour
+            assert frames.reads.max() <= 2  # as itself, and as a neighbour
             completer.plan(tracklet(lazy))
-            assert reads.max() <= 3
-            return most
+            assert frames.reads.max() <= 3
+            return frames.most
 
         assert most_alive(300) == most_alive(150) < 100
 
@@ -462,8 +473,10 @@ def compilations():
             seen.append(of.get("fun_name", name))
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(note)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
 
 
 def test_compilations_are_seen():

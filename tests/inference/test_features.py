@@ -3,9 +3,11 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from people import SMOKE, figures, random_reid, tracklet
+from PIL import Image
 from refusals import refused
 
 from vrstc_jax.inference.features import tracklet_features
@@ -79,10 +81,16 @@ def test_more_clips_than_a_call_takes(by_clips):
                                [by_clips(frames) for frames in many], **CLOSE)
 
 
-def test_arrays_lists_and_tracklets_are_the_same():
+def forms(frames):
+    """The same frames as arrays of JAX and as pictures of PIL."""
+    return jnp.asarray(np.stack(frames)), list(map(jnp.asarray, frames)), list(map(Image.fromarray, frames))
+
+
+def test_arrays_lists_pictures_and_tracklets_are_the_same():
     frames = figures(4, seed=7)
-    got = tracklet_features(random_reid(AVERAGE), [np.stack(frames), frames, tuple(frames), tracklet(frames)])
-    assert got.shape[0] == 4 and (got == got[0]).all()
+    got = tracklet_features(random_reid(AVERAGE), [np.stack(frames), frames, tuple(frames), tracklet(frames),
+                                                   *forms(frames), *map(tracklet, forms(frames))])
+    assert got.shape[0] == 10 and (got == got[0]).all()
     assert tracklet_features(random_reid(AVERAGE), []).shape[0] == 0
 
 
@@ -105,6 +113,7 @@ def test_kept_frames_alone_count():
     (tracklet([np.zeros((8, 4), np.uint8)], name="a"), None,
      "tracklet a: frames must be uint8 [H, W, 3]. Got uint8 (8, 4)."),
     ([np.zeros((0, 4, 3), np.uint8)], None, "tracklet 1: frames must be"),
+    (["frame.png"], None, "tracklet 1: frames must be uint8 [H, W, 3]. Got <U9 ()."),
     (figures(3), np.ones(2, bool),
      "tracklet 1: keep must say of each of its 3 frames whether to use it. Got 2 values."),
     (figures(3), np.zeros(2, bool), "tracklet 1: keep must say of each of its 3 frames"),
@@ -126,6 +135,8 @@ def test_pairs_are_those_of_the_scorer_one_by_one():
     assert got.shape == (3, 3) and got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-4)  # a root of a sum of squared differences
     assert np.std(expected) > 0.01
+    others = [tracklet(form) for form in forms(queries[1].frames)]
+    np.testing.assert_array_equal(pair_distances(model, others, gallery, block=2), got[[1, 1, 1]])
 
 
 def test_each_network_is_asked_for_what_it_has(tmp_path):

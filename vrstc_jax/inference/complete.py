@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import CompletedFrame, Completer, How
 from vrstc_jax.inference.features import checked_frame
 from vrstc_jax.models.model_file import Model
@@ -61,8 +61,9 @@ def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],
     # Before any work: the type of a late frame would otherwise fail after minutes.
     _check(frames, masks)
     count = len(frames)
-    tracklet = Tracklet(name="tracklet", frames=list(frames), frame_names=tuple(f"{i:06d}" for i in range(count)),
-                        masks=None if masks is None else [np.asarray(mask) for mask in masks])
+    tracklet = Tracklet(name="tracklet", frames=list(frames) if isinstance(frames, np.ndarray) else frames,
+                        frame_names=tuple(f"{i:06d}" for i in range(count)),
+                        masks=None if masks is None else LazySequence(count, lambda i: np.asarray(masks[i])))
     completer = _completer(model)
     plan = completer.plan(tracklet)
     done = list(completer.stream(tracklet, plan))

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.tracklets import Tracklet
@@ -22,8 +23,8 @@ from vrstc_jax.runtime.errors import InputError
 
 _FRAMES = 64  # per call, in clips of one length
 
-Frames = Tracklet | Sequence[np.ndarray] | np.ndarray
-"""A tracklet, or its frames: uint8 [T, H, W, 3], RGB, or a sequence of [H_t, W_t, 3]."""
+Frames = Tracklet | Sequence[ArrayLike] | np.ndarray | jax.Array
+"""A tracklet, or its frames: uint8 [T, H, W, 3], RGB, or a sequence of [H_t, W_t, 3], of NumPy, JAX or PIL."""
 
 
 def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *, keep: Sequence[np.ndarray | None] | None = None,
@@ -33,7 +34,7 @@ def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *, keep: Se
     Args:
       model: from `load_reid`.
       tracklets: N of them, each a `Tracklet` or frames: uint8 [T, H, W, 3], RGB, or a sequence of
-        [H_t, W_t, 3].
+        [H_t, W_t, 3], as arrays of NumPy or JAX or pictures of PIL.
       keep: for each tracklet a bool [T], the frames to use, or None for all; where it is false everywhere, all
         frames are used.
       progress: called after each tracklet.
@@ -89,7 +90,8 @@ def _compiled(config: configs.Reid, identities: int) -> Callable:
     return features
 
 
-def kept_frames(tracklet: Frames, name: str, keep: np.ndarray | None = None) -> Sequence[np.ndarray] | np.ndarray:
+def kept_frames(tracklet: Frames, name: str, keep: np.ndarray | None = None,
+                ) -> Sequence[ArrayLike] | np.ndarray | jax.Array:
     """A tracklet's frames, or those where `keep`, bool [T], is true.
 
     Raises:
@@ -106,7 +108,7 @@ def kept_frames(tracklet: Frames, name: str, keep: np.ndarray | None = None) -> 
     return [frames[int(i)] for i in np.flatnonzero(keep)]
 
 
-def _clips(frames: Sequence[np.ndarray] | np.ndarray, name: str, longest: int, size: tuple[int, int],
+def _clips(frames: Sequence[ArrayLike] | np.ndarray | jax.Array, name: str, longest: int, size: tuple[int, int],
            ) -> Iterator[list[np.ndarray]]:
     """Clips of nearly equal length, resized to `size`."""
     # A last clip of one frame would have a noisy feature beside those of full clips.
@@ -115,7 +117,7 @@ def _clips(frames: Sequence[np.ndarray] | np.ndarray, name: str, longest: int, s
     following = iter(frames)
     for length in np.diff(edges):
         clip = islice(following, int(length))
-        yield [resize(checked_frame(frame, f"tracklet {name}: frames"), *size) for frame in clip]
+        yield [resize(checked_frame(np.asarray(frame), f"tracklet {name}: frames"), *size) for frame in clip]
 
 
 def checked_frame(frame: object, what: str) -> np.ndarray:

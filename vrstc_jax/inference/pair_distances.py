@@ -46,7 +46,7 @@ def pair_distances(model: ReidModel, query: Sequence[Tracklet], gallery: Sequenc
         for i, tracklet in enumerate(tracklets):
             clip = np.zeros((longest, *size, 3), np.uint8)
             name = f"tracklet {tracklet.name}: frames"
-            clip[:len(tracklet)] = [resize(checked_frame(frame, name), *size) for frame in tracklet.frames]
+            clip[:len(tracklet)] = [resize(checked_frame(np.asarray(frame), name), *size) for frame in tracklet.frames]
             valid[i, :len(tracklet)] = True
             values.append(np.asarray(embed(variables, clip[None], valid[i:i + 1]))[0])
         return _blocks(np.stack(values), valid, block)
