@@ -107,6 +107,7 @@ def test_all_text_is_escaped(write, scores):
         curves=[Curve(next(text), [1], [2], next(text))], judge={next(text): scores},
         tables=[Table(next(text), [next(text)], [[next(text)]])], config={"<script>": "</pre><script>"})
     assert not [text for text in given if text not in page.text]
+    assert given[12] in [attributes.get("aria-label") for _, attributes in page.tags]  # the chart of this panel
     assert '"<script>": "</pre><script>"' in page.text
     assert "<script" not in page.html
 
@@ -166,6 +167,17 @@ def test_one_weight_map_for_each_neighbour(write):
         write(attention=[AttentionPicture("a", frame, (.5, .5), (.1, .1), [frame, frame], [np.ones((2, 2))])])
 
 
+@pytest.mark.parametrize("names, shown", [
+    ({}, ["previous"]), ({}, ["previous", "next", "neighbour 3"]), ({"names": ()}, ["neighbour 1", "neighbour 2"])])
+def test_neighbours_without_a_name_are_numbered(write, names, shown):
+    frame, *neighbours = crops(*[(8, 4)] * (len(shown) + 1))
+    page = write(attention=[AttentionPicture("a", frame, (.5, .5), (.1, .1), neighbours,
+                                             [np.ones((2, 2))] * len(shown), **names)])
+    assert [each["alt"] for tag, each in page.tags if tag == "img" and each["alt"]] == ["patch", *shown]
+    assert re.findall(r"<small>([a-z][^<]*)</small>", page.html) == ["patch", *shown]
+    np.testing.assert_array_equal(page.pictures(shown[-1])[0], neighbours[-1])
+
+
 def test_judge_tables_put_the_best_in_bold(write, scores):
     page = write(judge={"true masks": scores, "located masks": {"overall": {}, "by_distance": {}}})
     assert "true masks" in page.text and "located masks" not in page.text
@@ -185,7 +197,7 @@ def test_a_method_missing_at_a_distance_leaves_a_gap(write):
     table.add("copy", distance=None, l1=.1, psnr=11.0, ssim=.1)
     table.add("stcnet", distance=3, l1=.1, psnr=12.0, ssim=.1)
     page = write(judge=table.as_dict())
-    assert page.html.count("<td>-</td>") == 2 and "none" in page.text
+    assert page.html.count("<td>–</td>") == 2 and "none" in page.text
 
 
 def lines_of(chart):
@@ -265,7 +277,8 @@ def test_without_curves_matplotlib_is_not_loaded(tmp_path):
 def test_panels_group_curves(write):
     page = write(curves=[Curve("a", [1, 2], [1, 2], "one"), Curve("b", [1, 2], [1, 2], "two"),
                          Curve("c", [1, 2], [1, 2], "one")])
-    assert [tag for tag, _ in page.tags].count("svg") == 2
+    labels = [(each["role"], each["aria-label"]) for tag, each in page.tags if tag == "svg"]
+    assert labels == [("img", "one"), ("img", "two")]
     assert page.text.index("one") < page.text.index("\nc\n") < page.text.index("two")
 
 

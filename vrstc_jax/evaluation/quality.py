@@ -13,8 +13,8 @@ import numpy as np
 from vrstc_jax.runtime.text_tables import text_table
 
 PSNR_CAP = 100.0
-"""The highest score in dB, so that averages stay finite: a perfect hole would score infinity. One grey level wrong in
-one value of a million is 108 dB."""
+"""Upper bound in dB: a perfect hole would be infinite and make every average infinite. For comparison, one value of a
+million that is wrong by one grey level is 108 dB."""
 
 _SSIM_C1, _SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
@@ -139,14 +139,14 @@ def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[s
         for method, s in overall.items()]
 
 
-def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str],
+def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str], *, missing: str = "-",
                   ) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table of the PSNR in `ScoreTable.by_distance`; '-' where a method has no frame.
+    """Columns and rows of a table of the PSNR in `ScoreTable.by_distance`; `missing` where a method has no frame.
 
     The last row counts frames.
     """
     columns = ["PSNR dB by distance", *("none" if distance is None else str(distance) for distance in near)]
-    rows = [[method, *(f"{s[method]['psnr']:.2f}" if method in s else "-" for s in near.values())]
+    rows = [[method, *(f"{s[method]['psnr']:.2f}" if method in s else missing for s in near.values())]
             for method in methods]
     return columns, [*rows, ["frames", *(str(max(s["frames"] for s in each.values())) for each in near.values())]]
 

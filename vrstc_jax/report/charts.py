@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ class Chart(NamedTuple):
 
 
 def panels(curves: Sequence[Curve]) -> list[Chart]:
-    """Draws one chart for each panel, in the order in which they first come."""
+    """One chart per panel, in the order of each panel's first curve."""
     names = dict.fromkeys(curve.panel for curve in curves)
     return list(filter(None, (chart(name, [curve for curve in curves if curve.panel == name]) for name in names)))
 
@@ -77,9 +77,11 @@ def chart(title: str, curves: Sequence[Curve], *, marks: bool = False) -> Chart 
         figure.savefig(written, format="svg", transparent=True,
                        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = written.getvalue()
-    svg = svg[svg.index("<svg"):]  # without the XML and document type declarations, which HTML does not take inside
+    svg = svg[svg.index("<svg "):]  # without the XML and document type declarations, which HTML does not take inside
     # Every chart numbers its parts (axes_1); ids are to be unique in a page. Those that are used are hashes.
-    return Chart(caption, Markup(re.sub(r' id="[\w.]+_\d+"', "", svg)))
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
+    # Screen readers then announce one picture by its title.
+    return Chart(caption, Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)))
 
 
 def _scale(axes: "Axes", values: np.ndarray) -> bool:

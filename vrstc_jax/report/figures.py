@@ -8,7 +8,7 @@ import numpy as np
 
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation.judging import Judged
-from vrstc_jax.inference.complete import CompletedFrame, Completer
+from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.report import AttentionPicture, Curve, Strip
@@ -19,9 +19,10 @@ STRIP_FRAMES = 12  # in a strip
 
 
 def completed_strip(tracklet: Tracklet, result: Mapping[str, Any], folder: ResultsFolder) -> Strip | None:
-    """The longest run of frames with something hidden, with a frame before and after; None if nothing is hidden.
+    """A strip of the tracklet's longest run of partly hidden frames; None if nothing is hidden.
 
-    Of a run longer than `STRIP_FRAMES`, frames at equal steps.
+    It includes the frame before the run and the frame after. If these are more than `STRIP_FRAMES`, it shows that many
+    of them, evenly spaced.
 
     Args:
       result: what `ResultsFolder.read_scores` gives of the tracklet, which is complete in `folder`.
@@ -78,8 +79,9 @@ def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, ind
     """
     frame = tracklet.frames[index]
     mask = plan.mask(index, frame)
-    if mask is None:
-        raise ValueError(f"tracklet {tracklet.name}, frame {tracklet.frame_names[index]}: nothing is hidden in it.")
+    if not mask.any():
+        raise ValueError("attention is shown for frames with hidden pixels. Got frame "
+                         f"{tracklet.frame_names[index]} of tracklet {tracklet.name}, in which all is visible.")
     (before, first), (after, second) = completer.attention(tracklet, plan, index)
     height, width = first.shape[:2]
     size = completer.model.config.stcnet.patch_size
@@ -101,10 +103,10 @@ def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, ind
 
 
 def completion_rows(tracklet: Tracklet, done: Sequence[CompletedFrame], *, larger: int = 2) -> np.ndarray:
-    """A picture of some frames of a tracklet, uint8 [H, W, 3], in three rows or four.
+    """A picture of completed frames, uint8 [H, W, 3], with one column for each frame.
 
-    Above each other are the frame with its hidden part outlined, what the network is given, the completion, and, where
-    it is known, the truth.
+    The rows, from the top, are the input with its hidden part outlined, the input with its hidden part grey (as the
+    network gets it), the completion, and the truth if the tracklet has it.
 
     Args:
       larger: the factor by which frames are enlarged.

@@ -15,7 +15,7 @@ _TALLEST = 320  # pixels; twice the height at which pictures are shown, which is
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Some frames of a tracklet, side by side; under each other what `rows` names.
+    """Some frames of a tracklet as columns of pictures: each row shows all of them in one form, such as completed.
 
     Attributes:
       rows: name ('input', 'mask', 'completion', 'truth' …) -> for every frame a picture, uint8 [H, W, 3], or a mask,
@@ -47,7 +47,7 @@ class AttentionPicture:
       patch: its (height, width), likewise.
       neighbours: pictures; any number, of any size.
       weights: for each neighbour float [h, w] ≥ 0, the softmax's weight at every position of its map.
-      names: the neighbours' labels.
+      names: labels of the first neighbours; any further one is labelled by its number, such as 'neighbour 3'.
     """
 
     caption: str
@@ -92,12 +92,14 @@ def attention(shown: AttentionPicture) -> dict[str, Any]:
     """The frame with its patch outlined, and its neighbours with the weights over them, encoded.
 
     Raises:
-      ValueError: there are not as many maps of weights, or names, as neighbours.
+      ValueError: there are not as many maps of weights as neighbours.
     """
+    count = len(shown.neighbours)
+    names = [*shown.names, *(f"neighbour {i + 1}" for i in range(len(shown.names), count))]
     patch = _picture(shown.frame, "patch", _box(shown.frame, *shown.position, *shown.patch))
     return {"caption": shown.caption, "pictures": [patch, *(
         _attended(neighbour, np.asarray(weights, np.float64), shown.patch, name)
-        for neighbour, weights, name in zip(shown.neighbours, shown.weights, shown.names, strict=True))]}
+        for neighbour, weights, name in zip(shown.neighbours, shown.weights, names[:count], strict=True))]}
 
 
 def _attended(neighbour: np.ndarray, weights: np.ndarray, patch: tuple[float, float], name: str) -> Picture:
@@ -118,6 +120,7 @@ def _picture(picture: np.ndarray, label: str, outline: str, **parts: str) -> Pic
 
 def _png(picture: np.ndarray) -> str:
     """A data address of a uint8 [H, W, 3 or 4] picture or a bool [H, W] mask."""
+    picture = np.asarray(picture)  # Arrays of JAX are pictures too.
     image = Image.fromarray(picture.astype(np.uint8) * 255 if picture.dtype == bool else picture)
     image.thumbnail((image.width, _TALLEST), Image.Resampling.BOX)
     file = io.BytesIO()

@@ -15,6 +15,8 @@ from vrstc_jax.report import charts, images, writing
 from vrstc_jax.report.charts import Curve
 from vrstc_jax.report.images import AttentionPicture, Strip
 
+_MISSING = "–"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -71,8 +73,8 @@ def write_report(path: str | Path, page: Report) -> None:
 
 def _cell(value: object) -> str:
     if isinstance(value, (float, np.floating)):
-        return f"{value:.4f}" if math.isfinite(value) else "–"
-    return "–" if value is None else str(value)
+        return f"{value:.4f}" if math.isfinite(value) else _MISSING
+    return _MISSING if value is None else str(value)
 
 
 def _scores(name: str, scores: Mapping[str, Mapping]) -> dict[str, Any]:
@@ -82,10 +84,10 @@ def _scores(name: str, scores: Mapping[str, Mapping]) -> dict[str, Any]:
     result = {"name": name, "overall": Table("", columns, rows), "best_overall": best, "near": None, "chart": None}
     near = scores.get("by_distance")
     if near:
-        columns, rows = distance_rows(near, list(scores["overall"]))
+        columns, rows = distance_rows(near, list(scores["overall"]), missing=_MISSING)
         methods = rows[:-1]  # The last row counts frames.
         result["near"] = Table("", ["", *columns[1:]], rows)
-        result["best_near"] = {i: max((row[i] for row in methods if row[i] != "-"), key=float)
+        result["best_near"] = {i: max((row[i] for row in methods if row[i] != _MISSING), key=float)
                                for i in range(1, len(columns))}
         known = {row[0]: [d for d in near if d is not None and row[0] in near[d]] for row in methods}
         if len(set().union(*known.values())) > 1:
