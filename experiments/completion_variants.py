@@ -20,7 +20,7 @@ from experiments.settings import Changes, changed, require_known, require_positi
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.evaluation.judging import held_out_of
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.model_file import load_model, save_model
 from vrstc_jax.recipes.fit import fit
 from vrstc_jax.recipes.judge import judge

@@ -44,7 +44,7 @@ from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedInParallel, Variety, WalkerConfig, make_tracklet, people
 from vrstc_jax.evaluation.locating import format_locating, judge_locating
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid

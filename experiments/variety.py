@@ -36,7 +36,7 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, Variety, WalkerConfig, make_tracklets, people
 from vrstc_jax.evaluation.judging import held_out_by
 from vrstc_jax.evaluation.locating import HIDDEN_SHARE
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.models.model_file import Model, load_model, save_model
 from vrstc_jax.recipes import five_steps

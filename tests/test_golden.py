@@ -15,7 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from vrstc_jax import load_model
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.data.walkers import WalkerConfig, make_tracklet, people
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 
 GOLDEN = Path(__file__).with_name("golden.npz")
 # Sums of a few thousand float32 products, through some 20 layers; processors add them in other orders.

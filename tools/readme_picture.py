@@ -14,7 +14,7 @@ import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import write_png
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.recipes.demo import test_walkers
 from vrstc_jax.report.figures import completion_rows, stacked

@@ -9,7 +9,7 @@ from people import figures, masks_at, random_model, tracklet
 
 from vrstc_jax.evaluation import quality
 from vrstc_jax.evaluation.judging import judge_held_out, judge_truth
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.ops.regions import bands_mask
 from vrstc_jax.runtime.errors import InputError
 

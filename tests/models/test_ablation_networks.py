@@ -12,7 +12,7 @@ from comparing import difference, pictures, some_masks
 from people import SMOKE, changed, figures, masks_at, random_model, tracklet
 from random_training import stcnet_batch
 
-from vrstc_jax.inference.complete import Completer
+from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.generators import Decoder, Encoder, Generators
 from vrstc_jax.ops.pictures import resize, to_float, to_uint8
 from vrstc_jax.training import stcnet

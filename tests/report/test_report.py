@@ -10,6 +10,7 @@ from io import BytesIO
 from unittest.mock import Mock
 from urllib.request import urlopen
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -132,7 +133,7 @@ def test_strips_hold_the_very_pixels_and_outline_what_is_hidden(write):
 
 def test_large_pictures_are_made_smaller_in_proportion(write):
     flat = np.full((800, 300, 3), (10, 200, 30), np.uint8)
-    shown, = write(strips=[Strip("s", {"input": [flat]}, ["1"])]).pictures("input")
+    shown, = write(strips=[Strip("s", {"input": [jnp.asarray(flat)]}, ["1"])]).pictures("input")
     np.testing.assert_array_equal(shown, flat[:320, :120])
 
 

@@ -230,7 +230,7 @@ def bulk(directory, *, people=3, heartbeat=10, kill=None, fail=None, bucket=None
     from vrstc_jax.data.inputs.sources import Source
     from vrstc_jax.data.tracklet_set import read_set, write_set
     from vrstc_jax.data.walkers import walker_splits
-    from vrstc_jax.inference.complete import Completer
+    from vrstc_jax.inference.completer import Completer
     from vrstc_jax.inference.results_folder import ResultsFolder
     from vrstc_jax.models.model_file import load_model
     from vrstc_jax.recipes import complete, five_steps

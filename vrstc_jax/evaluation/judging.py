@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vrstc_jax.data.held_out import hold_out_runs
-from vrstc_jax.data.neighbours import nearest_sources
+from vrstc_jax.data.neighbours import NO_FRAME, nearest_sources
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation import quality
 from vrstc_jax.inference.completer import CompletedFrame, Completer
@@ -93,7 +93,7 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
             # Seeded by the run's number and tracklet, so that a band does not depend on which others are judged.
             rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
             hidden = np.arange(BANDS) == rng.integers(BANDS)
-            _judge(completer, tracklet, plan.hiding(run, hidden), run, table, keep)
+            _judge(completer, tracklet, plan.hiding(run, hidden), run, tracklet.frames, None, table, keep)
             if progress:
                 progress()
     return table
@@ -105,8 +105,8 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
 
     Args:
       tracklets: with `truth`, and with `masks`, which say what is truly hidden.
-      located: whether completion, like all methods beside it, works with located bands instead of the true
-        masks; hidden pixels that were not located then keep what hides them.
+      located: whether all methods fill located bands instead of the true masks. A hidden pixel outside the located
+        bands is then scored with the occluder's colour.
       progress: called after each tracklet.
       keep: the judged frames are appended to it, for pictures.
 
@@ -122,23 +122,21 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
         plan = completer.plan(seen if located else tracklet)
         # A frame hidden entirely is left as it is, so there is no completion to score.
         hidden = [i for i, mask in enumerate(tracklet.masks) if mask.any() and not mask.all()]
-        _judge(completer, tracklet, plan, hidden, table, keep, against_truth=True)
+        _judge(completer, tracklet, plan, hidden, tracklet.truth, tracklet.masks, table, keep)
         if progress:
             progress()
     return table
 
 
-def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequence[int], table: quality.ScoreTable,
-           keep: list[Judged] | None, against_truth: bool = False) -> None:
-    """Scores every method on some frames: over what the plan hides, or over the true masks against the truth."""
+def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequence[int], truth: Sequence[np.ndarray],
+           true_masks: Sequence[np.ndarray] | None, table: quality.ScoreTable, keep: list[Judged] | None) -> None:
+    """Scores every method on some frames against `truth`, over `true_masks`; None: over what the plan hides."""
     nearest = nearest_sources(plan.visible)
     for done in completer.select(tracklet, plan, indices):
         index = done.index
-        frame, mask = tracklet.frames[index], done.mask
-        expected, scored = frame, mask
-        if against_truth and tracklet.truth is not None and tracklet.masks is not None:
-            expected, scored = tracklet.truth[index], tracklet.masks[index]
-        before, after = ((None if i < 0 else tracklet.frames[i]) for i in nearest[index])
+        frame, mask, expected = tracklet.frames[index], done.mask, truth[index]
+        scored = mask if true_masks is None else true_masks[index]
+        before, after = ((None if i == NO_FRAME else tracklet.frames[i]) for i in nearest[index])
         first, second = (abs(int(i) - index) for i in nearest[index])
         fillings = {
             "copy": quality.copy_nearest(frame, mask, before, after, (first, second)),
@@ -147,7 +145,7 @@ def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequen
             "spatial": frame if done.spatial is None else done.spatial,
             "stcnet": done.frame,
         }
-        there = [d for d, i in zip((first, second), nearest[index]) if i >= 0]
+        there = [d for d, i in zip((first, second), nearest[index]) if i != NO_FRAME]
         for method, filling in fillings.items():
             table.add(method, distance=min(there, default=None), l1=quality.l1(filling, expected, scored),
                       psnr=quality.psnr(filling, expected, scored), ssim=quality.ssim(filling, expected, scored))

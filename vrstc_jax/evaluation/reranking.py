@@ -28,12 +28,12 @@ def rerank(query_features: np.ndarray, gallery_features: np.ndarray, *, k1: int 
     """Distances after re-ranking, float32 [Q, G] in [0, 1]: sections 3.2 to 3.5 of the paper.
 
     Details that the paper leaves open follow its authors' Python code (`re_ranking_feature`):
-    - The feature distance is Euclidean, squared, and divided by the largest in its item's row, over queries and
-      gallery together. (Their variant for given distances squares these again.)
-    - The k nearest neighbours of an item are k + 1: the item itself comes first.
-    - Every member of an item's k-reciprocal set is a candidate. The candidate's set is computed from its k1 / 2
-      nearest, rounded as NumPy rounds (halves to the even number), and itself. If more than 2/3 of it are in the
-      item's set, before that set grows, all of it joins.
+    - The feature distance is the squared Euclidean distance. An item's distances to all queries and gallery entries are
+      divided by the largest of them. (The authors' function for given distances squares these again.)
+    - An item's k nearest neighbours are computed as k + 1 items, of which the item itself is the first.
+    - Each member of an item's k-reciprocal set R is a candidate, with a k-reciprocal set of k1 / 2 neighbours, rounded
+      as NumPy rounds (halves to the even number). If more than 2/3 of the candidate's set are in R, all of it is added
+      to the item's expanded set. All candidates are compared with the same R.
     - A set's weights are exp(−distance), divided by their sum.
     - An item's vector becomes the mean of those of its k2 nearest, including itself.
 

@@ -17,12 +17,10 @@ from functools import lru_cache
 import numpy as np
 
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
-from vrstc_jax.inference.completer import CompletedFrame, Completer, How
+from vrstc_jax.inference.completer import Completer, How
 from vrstc_jax.inference.features import checked_frame
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime.errors import InputError
-
-__all__ = ["CompletedFrame", "CompletedTracklet", "Completer", "complete_tracklet", "left_warnings"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +32,7 @@ class CompletedTracklet:
       masks: bool, in the same form without channels, true = hidden.
       scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
       sources: int [T, 2], indices of the previous and of the next frame used, −1 for none.
-      how: for each frame 'visible', 'stcnet', 'spatial' or 'left' (see `CompletedFrame`).
+      how: for each frame 'visible', 'stcnet', 'spatial' or 'left' (see `completer.CompletedFrame`).
       warnings: irregularities of the tracklet, one sentence each.
     """
 

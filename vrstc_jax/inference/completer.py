@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours
 from vrstc_jax.inference.locate import Locator
@@ -129,7 +130,7 @@ class Completer:
         mask = plan.mask(index, pixels)
         # Where all is hidden, G_s has no pixel to start from.
         how: How = "visible" if not mask.any() else "left" if mask.all() else "stcnet"
-        return CompletedFrame(index, pixels, mask, (-1, -1), how)
+        return CompletedFrame(index, pixels, mask, (NO_FRAME, NO_FRAME), how)
 
     def _finish(self, waiting: list[CompletedFrame], neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
         hidden = [frame for frame in waiting if frame.how == "stcnet"]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from vrstc_jax import config as configs
-from vrstc_jax.data.neighbours import around, choose_sides, unlikeness
+from vrstc_jax.data.neighbours import NO_FRAME, around, choose_sides, unlikeness
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.ops.pictures import resize, thumbnail
@@ -60,7 +60,7 @@ class EncodedNeighbours:
                              reach=c.neighbour_reach, unlike=unlike)
         if sides is None:
             return None
-        previous, following = (side[0] if len(own) else -1
+        previous, following = (side[0] if len(own) else NO_FRAME
                                for side, own in zip(sides, around(self._visible, index, index)))
         return Neighbours(sides, (previous, following))
 
@@ -96,7 +96,7 @@ class EncodedNeighbours:
         return padded(pictures, pad), padded(features, pad)
 
     def forget(self, index: int) -> None:
-        """Drops the features of frames before the farthest that `index` could use; no later frame can use them.
+        """Drops features that neither `index` nor any later frame can use.
 
         Memory then does not grow with the tracklet's length.
         """

@@ -42,9 +42,9 @@ class Plan:
     def from_scores(cls, scores: np.ndarray, tau: float) -> "Plan":
         """Hides the bands whose score is below τ.
 
-        If all three bands are below τ, the best one is kept visible if its score is above 0, so that the spatial
-        generator has something to start from. (At 0 the occlusion head finds half of the band hidden.) In both cases
-        the frame does not count as visible: no frame is completed from it.
+        If all three bands of a frame are below τ, its best band is kept where that band's score is above 0: the spatial
+        generator needs pixels to start from. (A score of the occlusion head above 0 means that less than half of the
+        band is hidden.) Either way the frame is not in `visible`: no other frame is completed from it.
 
         Args:
           scores: float [T, 3], in [−1, 1], from `Locator.scores`.

@@ -20,6 +20,7 @@ import numpy as np
 
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.masks import read_mask
+from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import CompletedFrame
 from vrstc_jax.inference.plan import Plan
@@ -111,7 +112,7 @@ class ResultsFolder:
             write_png(unfinished["masks"] / f"{names[done.index]}.png", done.mask)
             rows.append({"frame": names[done.index], "how": done.how,
                          "hidden": round(float(done.mask.mean()), 4),
-                         "sources": [names[i] if i >= 0 else None for i in done.sources],
+                         "sources": [None if i == NO_FRAME else names[i] for i in done.sources],
                          # The plan of a given mask has no scores; JSON has no NaN.
                          "scores": None if np.isnan(scores).any() else [round(float(s), 5) for s in scores]})
         for part, final in finals.items() if unfinished is not finals else ():

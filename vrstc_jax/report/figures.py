@@ -19,7 +19,7 @@ STRIP_FRAMES = 12  # in a strip
 
 
 def completed_strip(tracklet: Tracklet, result: Mapping[str, Any], folder: ResultsFolder) -> Strip | None:
-    """A strip of the tracklet's longest run of partly hidden frames; None if nothing is hidden.
+    """A strip of the tracklet's longest run of frames with hidden pixels; None if there is no such frame.
 
     It includes the frame before the run and the frame after. If these are more than `STRIP_FRAMES`, it shows that many
     of them, evenly spaced.

@@ -143,7 +143,11 @@ Tracklets = tuple[Sequence[Tracklet], Sequence[Tracklet]]
 
 def ranked_picture(before: Evaluation, after: Evaluation, raw: Tracklets, completed: Tracklets, *, queries: int = 4,
                    count: int = 8) -> np.ndarray:
-    """Draws `compared_lists`, uint8 [H, W, 3]; arguments and errors as there."""
+    """Draws the lists of `compared_lists`, uint8 [H, W, 3]; arguments as there.
+
+    Raises:
+      ValueError: `queries` is 0, so that there is no list to draw.
+    """
     return ranked_lists(compared_lists(before, after, raw, completed, queries=queries, count=count))
 
 
