@@ -1,5 +1,6 @@
 """The rendered video: original left, completed right, only hidden pixels changed, nothing half-written."""
 
+import dataclasses
 import os
 
 import av
@@ -58,7 +59,8 @@ def test_put_back_changes_hidden_pixels_only():
     for left, top, width, height in ((3, 4, 20, 30), (81, 55, 20, 20), (10, 10, 9, 9)):
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         mask = rng.random((height, width)) > 0.5
-        crops.append(CompletedCrop((left, top, width, height), pixels, mask))
+        box = np.array([left, top, width, height], np.float64)  # as tracklets have them
+        crops.append(CompletedCrop(tuple(box), pixels, mask))
         for y, x in np.argwhere(mask):
             expected[top + y, left + x] = pixels[y, x]
     np.testing.assert_array_equal(put_back(full, crops), expected)
@@ -96,7 +98,7 @@ def test_original_left_completed_right(video, tmp_path, name):
 
 
 def test_frame_rate_and_outline_are_options(video, tmp_path):
-    quiet = crop((60, 10, 30, 50), 0, 0)
+    quiet = dataclasses.replace(crop((60, 10, 30, 50), 0, 0), box=(60.0, 10.0, 30.0, 50.0))
     for outline in (False, True):
         render_video(video, tmp_path / "o.mp4", lambda number: [quiet], frame_rate=5, outline=outline)
         left, right = sides(decoded(tmp_path / "o.mp4")[0])

@@ -207,9 +207,13 @@ def lines_of(chart):
     return [np.array(re.findall(r"[ML] (\S+) (\S+)", path), float) for path, colour in paths if colour != charts._RULE]
 
 
+def ticks_of(chart, anchor):
+    """(x, y, number as written) of each tick of the steps' axis ('middle') or of the values' ('end')."""
+    return re.findall(rf'text-anchor: {anchor};[^>]*" x="(\S+)" y="(\S+)"[^>]*>([^<]+)<', chart.svg)
+
+
 def numbers_of(chart, anchor):
-    """The ticks of the steps' axis ('middle') or of the values' ('end'), as they are written."""
-    return re.findall(rf"text-anchor: {anchor};[^>]*>([^<]+)<", chart.svg)
+    return [number for _, _, number in ticks_of(chart, anchor)]
 
 
 def test_charts_draw_the_finite_points_of_each_curve():
@@ -219,6 +223,20 @@ def test_charts_draw_the_finite_points_of_each_curve():
     np.testing.assert_allclose(other, [one[0], one[0] + (one[1] - one[0]) * [2 / 3, 1 / 2]], atol=0.01)
     assert one[1, 0] > one[0, 0] and one[1, 1] < one[0, 1]  # SVG's y runs downwards
     assert chart.caption == "p" and ">a</text>" in chart.svg and ">b</text>" in chart.svg
+
+
+@pytest.mark.parametrize("values", [(1.0, 4.0, 2.5), (0.01, 1.0, 0.1)], ids=["linear", "logarithmic"])
+def test_points_are_where_the_ticks_say(values):
+    steps, scale = [0, 10_000, 5000], np.log10 if values[0] < 1 else np.asarray
+    chart = charts.chart("p", [Curve("a", steps, values)])
+    across, up = ([(float(position[axis]), float(position[2].replace(",", ""))) for position in ticks_of(chart, anchor)]
+                  for axis, anchor in ((0, "middle"), (1, "end")))
+    assert numbers_of(chart, "middle") == ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]
+    (line,) = lines_of(chart)
+    np.testing.assert_allclose(line[:, 0], np.interp(steps, *zip(*[(step, x) for x, step in across])), atol=0.01)
+    below = np.interp(scale(values), *zip(*[(scale(value), y) for y, value in up])) - line[:, 1]
+    np.testing.assert_allclose(below, below[0], atol=0.01)  # text is written a bit below its tick
+    assert 0 < below[0] < 4
 
 
 def test_charts_turn_logarithmic_when_values_span_much():
@@ -306,7 +324,7 @@ def test_the_outline_of_a_mask_encloses_it():
 
 
 def test_json_is_plain(tmp_path):
-    path = tmp_path / "metrics.json"
+    path = tmp_path / "missing/too/metrics.json"
     write_json(path, {"psnr": np.float32(1.5), "n": np.int64(3), "bad": [float("nan"), np.inf, 1],
                       "ok": np.True_, "map": {1: np.arange(2), None: None}, "path": tmp_path, "name": "x̂1"})
     text = path.read_text(encoding="utf-8")

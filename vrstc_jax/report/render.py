@@ -104,7 +104,7 @@ def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
     """
     result = picture.copy()
     for crop in crops:
-        left, top, width, height = crop.box
+        left, top, width, height = map(int, crop.box)  # Boxes of a tracklet are float.
         region = result[top:top + height, left:left + width] if min(left, top) >= 0 else result[:0]
         if not region.shape[:2] == crop.pixels.shape[:2] == crop.mask.shape == (height, width):
             raise ValueError(f"a completed crop must have its box's size and lie in the picture. Got box {crop.box}, "
@@ -222,6 +222,6 @@ def _side_by_side(original: np.ndarray, completed: np.ndarray) -> np.ndarray:
 
 def _outlined(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
     for crop in crops:
-        left, top, width, height = crop.box
+        left, top, width, height = map(int, crop.box)
         cv2.rectangle(picture, (left, top), (left + width - 1, top + height - 1), _OUTLINE, 1)
     return picture
