@@ -26,7 +26,7 @@ from attention_programs import (
 )
 from comparing import difference
 from jax.test_util import check_vjp
-from literal_attention import literal_weights
+from literal_attention import literal_attention, literal_weights
 
 from vrstc_jax.attention import attention_weights, temporal_attention
 
@@ -40,6 +40,15 @@ UNMASKED = (ANOTHER_SIZE, PATCH_OF_FIVE, PATCH_LARGER_THAN_MAPS, replace(THREE_F
 each_form = pytest.mark.parametrize(
     "form, masked", [pytest.param(form, masked, id=f"{form}, {'masked' if masked else 'all'}")
                      for masked, forms in ((True, WHOLE + IN_BLOCKS), (False, UNMASKED)) for form in forms])
+
+
+@each_form
+def test_values_are_the_equations(form, masked):
+    given, cotangent = form.inputs(0, masked=masked)
+    for given["scale"] in SCALES:
+        got, _ = form.run(given, cotangent)
+        assert got.dtype == jnp.float32
+        assert difference(got, literal_attention(**given, size=form.size)) <= VALUES
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["masked", "all"])

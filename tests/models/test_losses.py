@@ -30,6 +30,9 @@ def test_adversarial_losses_by_hand():
     wanted = -(np.log(3 / 4) + np.log(1 / 2)) / 2 - (np.log(1 - 1 / 4) + np.log(1 - 3 / 4)) / 2
     assert losses.discriminator(real, fake) == pytest.approx(wanted, rel=1e-6)
     assert losses.adversarial(fake) == pytest.approx(-(np.log(1 / 4) + np.log(3 / 4)) / 2, rel=1e-6)
+    undecided = jnp.zeros(5)  # D = 1/2 everywhere
+    assert losses.discriminator(undecided, undecided) == pytest.approx(2 * np.log(2))
+    assert losses.adversarial(undecided) == pytest.approx(np.log(2))
 
 
 def test_sure_discriminators_give_numbers():

@@ -22,6 +22,11 @@ def test_band_weights_by_hand():
               [0] * 10 + [third] + [1] * 5]
     assert regions.band_weights(16).dtype == np.float32
     np.testing.assert_allclose(regions.band_weights(16), wanted, atol=1e-6)  # 16/3 rounded to float32
+    # Of 128 rows they are at 42 2/3 and 85 1/3.
+    wanted = np.eye(3)[[0, 0, 1, 1, 2, 2]].T
+    np.testing.assert_array_equal(regions.band_weights(128)[:, [0, 41, 43, 84, 86, 127]], wanted)
+    np.testing.assert_allclose(regions.band_weights(128)[:, [42, 85]].T, [[2 / 3, third, 0], [0, third, 2 / 3]],
+                               atol=1e-5)
     # Fewer rows than bands.
     np.testing.assert_allclose(regions.band_weights(2), [[2 / 3, 0], [1 / 3, 1 / 3], [0, 2 / 3]], atol=1e-6)
     np.testing.assert_allclose(regions.band_weights(1), [[1 / 3]] * 3, atol=1e-6)
@@ -59,6 +64,7 @@ def test_band_means_keep_leading_axes_and_average_columns():
     features = np.random.default_rng(0).standard_normal((2, 5, 6, 4, 7)).astype(np.float32)
     wanted = features.reshape(2, 5, 3, 2, 4, 7).mean(axis=(3, 4))  # six rows divide by three
     np.testing.assert_allclose(regions.band_means(features), wanted, atol=1e-6, strict=True)  # sums of 8 near 1
+    np.testing.assert_allclose(regions.band_means(np.ones((16, 8, 2), np.float32)), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("hidden, rows", [
