@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from people import SMOKE, random_model
+from people import SMOKE, random_model, random_reid
 from refusals import refused as refusal
 
 import vrstc_jax
 from vrstc_jax import config as configs
-from vrstc_jax.models.model_file import FORMAT, load_model, save_model
+from vrstc_jax.models.model_file import FORMAT, load_model, load_reid, save_model, save_reid
 from vrstc_jax.runtime.errors import InputError
 
 
@@ -163,7 +163,13 @@ class TestRefused:
 
     def test_an_unknown_field_of_the_config(self, path):
         self.described(path, lambda text: text.replace('"stcnet": {', '"stcnet": {"teleport": true, '))
-        refused(path, "config.stcnet has no field 'teleport'")
+        refused(path, "config.stcnet has no field 'teleport'; it was written by another version")
+
+    def test_a_config_of_something_else(self, tmp_path):
+        for config, said in ((SMOKE, "config has no field 'compute'; it was"), (SMOKE.losses, "'adversarial'")):
+            save_reid(tmp_path / "reid", dataclasses.replace(random_reid(), config=config))
+            with refusal(f"{tmp_path / 'reid'}: config has no field", said):
+                load_reid(tmp_path / "reid")
 
     @pytest.mark.parametrize("key", ["config", "tau", "identities", "provenance"])
     def test_something_missing(self, path, key):

@@ -105,11 +105,11 @@ def test_frame_by_frame_is_the_same(monkeypatch):
         assert difference(got, wanted) <= ROUNDING
 
 
-@pytest.mark.parametrize("blocks, count, places", [
+@pytest.mark.parametrize("blocks, count, positions", [
     (4, 2, (2, 4)), (6, 3, (2, 4, 6)), (1, 1, (1,)), (3, 0, ()), (3, 3, (1, 2, 3)), (6, 2, (3, 6)),
     (4, 3, (1, 2, 4))])
-def test_places(blocks, count, places):
-    assert non_local_positions(blocks, count) == places
+def test_positions(blocks, count, positions):
+    assert non_local_positions(blocks, count) == positions
 
 
 def test_more_than_there_is_room_for():
@@ -117,7 +117,7 @@ def test_more_than_there_is_room_for():
         non_local_positions(2, 3)
 
 
-def test_the_papers_five_stand_where_design_puts_them():
+def test_the_papers_five_follow_every_other_block():
     config = configs.get("full").final
     order = []
 

@@ -53,4 +53,3 @@ attend.defvjp(_forward, _backward)
 
 def _joint(pairs: jax.Array, maps: Maps, size: int) -> jax.Array:
     return joint_sums(pairs, maps.current.shape[1], maps.adjacent_factor.shape, size)
-

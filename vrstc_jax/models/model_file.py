@@ -6,6 +6,8 @@ kind of file, which steps 1 and 5 write.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -54,7 +56,7 @@ class ReidModel:
 
     Attributes:
       config: the network's shape.
-      variables: of `reid.ReidNet`.
+      variables: of the class that `network` names.
       identities: the training identities, in the classifier's order.
       provenance: how it was made.
       digest: as `Model.digest`.
@@ -128,12 +130,10 @@ def load_reid(path: str | os.PathLike) -> ReidModel:
     if kind == _KIND:
         model = _model(path, parts, description, digest)
         return ReidModel(model.config.reid, model.reid, model.identities, model.provenance, digest)
-    try:
+    with _errors_naming(path):
         return ReidModel(configs.from_dict(description["config"], configs.Reid), parts["reid"],
                          tuple(description["identities"]), description["provenance"], digest,
                          description.get("network", "ReidNet"))  # the first files do not name it
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
 
 
 def _cast(parts: dict, source: type, target: type) -> dict:
@@ -141,9 +141,18 @@ def _cast(parts: dict, source: type, target: type) -> dict:
 
 
 def _model(path: str | os.PathLike, parts: dict, description: dict, digest: str) -> Model:
-    try:
+    with _errors_naming(path):
         return Model(config=configs.from_dict(description["config"]), identities=tuple(description["identities"]),
                      tau=description["tau"], provenance=description["provenance"], digest=digest,
                      **_cast({part: parts[part] for part in _PARTS}, np.float16, np.float32))
-    except (KeyError, ValueError, TypeError) as error:
+
+
+@contextmanager
+def _errors_naming(path: str | os.PathLike) -> Iterator[None]:
+    """Turns the errors of a description that cannot be read into an `InputError` that names the file."""
+    try:
+        yield
+    except InputError as error:  # of the config
+        raise InputError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None

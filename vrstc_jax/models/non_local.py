@@ -40,7 +40,7 @@ class NonLocal(nn.Module):
 
         Args:
           valid: bool [B, T], false where a frame is padding, to which no position attends; None: all are valid.
-            The result at padding has no meaning. Batch norm in training ignores it.
+            The result at padding has no meaning, but in training the batch norm's statistics include it.
         """
         batch, frames, height, width, channels = x.shape
         inner = max(channels // 2, 1)

@@ -20,8 +20,8 @@ from vrstc_jax.ops.regions import band_means
 _CLASSIFIER_INIT = nn.initializers.normal(0.001)
 
 
-class ReidNet(nn.Module):
-    """Clips of frames to identity logits.
+class _Network(nn.Module):
+    """What `ReidNet` and `PairScorer` are given.
 
     Attributes:
       config: the network's shape.
@@ -34,6 +34,10 @@ class ReidNet(nn.Module):
     identities: int
     axis_name: str | None = None
     dtype: DTypeLike | None = None
+
+
+class ReidNet(_Network):
+    """Clips of frames to identity logits; attributes as of `_Network`."""
 
     def setup(self):
         self.backbone = ResNet(self.config, self.axis_name, self.dtype)
@@ -98,21 +102,13 @@ class ReidNet(nn.Module):
         return self.pooling(clip_maps(self.backbone, clips, valid=valid, train=train), valid=valid)
 
 
-class PairScorer(nn.Module):
+class PairScorer(_Network):
     """ASTPN (Xu et al., ICCV 2017): the distance of two clips, each pooled by attention to the other.
 
     A frame's weight depends on the other clip, so that a tracklet has no feature independent of what it is compared
     with: it has the rows of `embed`, and a pair has a distance. The backbone is ours, not their three layers.
-
-    Attributes:
-      config: the backbone's shape, `embedding` and `pyramid`.
-      identities, axis_name, dtype: as of `ReidNet`.
+    Attributes are as of `_Network`; of `config`, it uses the backbone's shape, `embedding` and `pyramid`.
     """
-
-    config: configs.Reid
-    identities: int
-    axis_name: str | None = None
-    dtype: DTypeLike | None = None
 
     def setup(self):
         self.backbone = ResNet(self.config, self.axis_name, self.dtype)

@@ -54,7 +54,8 @@ def convolution(x: jax.Array, kernel: jax.Array, window_strides: Sequence[int],
     kernel, padding = kernel[rows, columns], (above_below, left_right)
     plain = partial(_plain, strides=strides, padding=padding, dilation=dilation, precision=precision)
     out = jax.eval_shape(plain, x, kernel)
-    if not isinstance(x.shape[0], int) or 0 in out.shape:  # a batch of any size, as `jax.export` has it; nothing
+    # In `jax.export` the batch's size may be a symbol.
+    if not isinstance(x.shape[0], int) or 0 in out.shape:
         return plain(x, kernel)
     if not _is_tiny(x) and len(_parts(x, out)) == 1:
         return plain(x, kernel)

@@ -75,7 +75,7 @@ def _box(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _silhouette(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Somebody in front: head, trunk and two legs."""
+    """A passer-by: head, trunk and two legs."""
     size = rng.uniform(0.8, 1.3) * height
     x, top = rng.uniform(-0.2, 1.2) * width, rng.uniform(-0.2, 0.35) * height
     mask = np.zeros((height, width), np.uint8)

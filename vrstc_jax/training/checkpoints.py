@@ -51,7 +51,7 @@ class Checkpoints:
       task: of the run, kept in each checkpoint; None: not kept, and not compared.
 
     Raises:
-      InputError: the directory cannot be written in, now or later, because the disk is full.
+      InputError: the disk is full; here or in a later call.
     """
 
     def __init__(self, directory: str | os.PathLike, *, keep: int = 2, best: str | None = None,
@@ -147,7 +147,7 @@ class Checkpoints:
           step: which checkpoint; None: the newest.
 
         Raises:
-          InputError: the checkpoint is of another task, or of an older step and damaged.
+          InputError: the checkpoint is of another task, or the one of `step` is damaged.
         """
         chosen = self.latest() if step is None else step
         if chosen is None:

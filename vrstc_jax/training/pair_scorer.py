@@ -35,7 +35,11 @@ def initial_state(task: ReidTask, identities: int, *, start_from: dict | None = 
 
 def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *,
               axis_name: str | None = None) -> tuple[dict, dict, dict]:
-    """As `training.reid.gradients`; the pairs, too, are those of the global batch."""
+    """As `training.reid.gradients`; the pairs, too, are those of the global batch.
+
+    Raises:
+      ValueError: this device's part of the batch has an odd number of clips.
+    """
     network, weights = PairScorer(task.network, identities, axis_name, task.compute), task.losses
     if len(batch["labels"]) % 2:
         raise ValueError("a device's part of a batch must hold pairs, an even number of clips. "

@@ -29,7 +29,7 @@ def load_backbone(path: str | os.PathLike) -> tuple[dict, dict]:
     {collection: {'backbone': variables[collection]}}.
 
     Raises:
-      InputError: there is no such file, it is damaged, or it was not imported.
+      InputError: there is no such file, it is damaged, or it is no imported backbone.
     """
     _, parts, description, _ = read_tensors(path, kinds={_KIND: FORMAT}, what="an imported backbone",
                                             make=_MAKE)
