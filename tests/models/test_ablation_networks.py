@@ -1,4 +1,4 @@
-"""The networks of the paper's ablation, which stand in the temporal generator's place (Table 1).
+"""The networks of the paper's ablation, which replace the temporal generator (Table 1).
 
 Spa: G_s alone. Spa+AE: a second autoencoder without neighbours, its encoder's filters tripled. Spa+TAE: G_t
 without attention.

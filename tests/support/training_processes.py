@@ -4,7 +4,7 @@
 
 is a server that has the libraries imported, without having started JAX: it forks the processes of a training, which
 saves the seconds that every start costs. Requests and answers are JSON, one a line. Each process ends as a program
-does, and what it says goes to a file of its own.
+does, and its output goes to a separate file.
 """
 
 import os

@@ -12,9 +12,9 @@ from vrstc_jax.attention.weights import Precision
 class TemporalAttention(nn.Module):
     """`temporal_attention` over a batch. It has no parameters unless it projects.
 
-    Called with current [B, H, W, C] and adjacent [B, H', W', C] or [B, T, H', W', C], it returns
-    [B, H, W, C]; without the batch axis on both, it is the op itself. `payload` and `adjacent_mask`, where
-    given, have the batch axis that `adjacent` has.
+    Called with current [B, H, W, C] and adjacent [B, H', W', C] or [B, T, H', W', C], it returns [B, H, W, D], with
+    the channels of what is carried over; without the batch axis on both, it is the op itself. `payload` and
+    `adjacent_mask`, where given, have the batch axis that `adjacent` has.
 
     Attributes:
       patch_size, softmax_scale, block_size, precision: as of `temporal_attention`.

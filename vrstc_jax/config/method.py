@@ -259,7 +259,7 @@ class Config(Checked):
 
     @property
     def batches(self) -> tuple[int, int, int]:
-        """The global batches of all three trainings."""
+        """The sizes of the global batches of all three trainings."""
         return self.stcnet_training.batch, self.reid_training.batch, self.final_training.batch
 
     @property

@@ -63,7 +63,7 @@ def train(run: TrainingRun, state: Any, step: Callable, batches: Callable[[int],
     writes one more checkpoint, at the same step everywhere.
 
     Args:
-      state: the initial state, with a field `step`.
+      state: the initial state, a `TrainState` or any tree of arrays.
       step: (state, batch [devices, B/devices, …]) to (state, metrics).
       batches: from a number of steps done to the batches of the steps after them.
 
