@@ -91,7 +91,7 @@ def crop_to_mask(frames: jax.Array, masks: jax.Array, size: tuple[int, int]) -> 
 
 def _extent(hidden: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """The first hidden position along an axis, and the scale from the hidden extent to `size`."""
-    hidden = jnp.where(hidden.any(), hidden, True)
+    # `argmax` is 0 where nothing is hidden, which takes the whole axis.
     first = jnp.argmax(hidden)
     last = hidden.shape[0] - jnp.argmax(hidden[::-1])
     return first.astype(jnp.float32), size / (last - first).astype(jnp.float32)
