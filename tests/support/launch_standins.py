@@ -1,8 +1,6 @@
-"""Stand-ins for gcloud, Slurm's commands and the machines behind them, for `test_launch.py`.
-
-Each records its arguments byte for byte, then answers or fails as its rules say. `gcloud ... ssh` also runs its command
-with bash in the folder of each worker, `gcloud ... scp` copies there, and `srun` starts two tasks.
-"""
+"""Stand-ins for gcloud, Slurm's commands and the machines behind them, for `test_launch.py`. Each records its arguments
+byte for byte, then answers or fails as its rules say. `gcloud ... ssh` also runs its command with bash in the folder of
+each worker, `gcloud ... scp` copies there, and `srun` starts two tasks."""
 
 import json
 import subprocess
@@ -16,7 +14,7 @@ NASTY = ["--workdir", "gs://bucket/a b", "it's", 'say "no"', "$HOME `id` $(id) $
          "é 雪 😀", "", "--", "--x=-y", "*", "~", "\\", "a  b ", "#x", "!!", "a;b&c|d>e<f", "tab\t", "'\"'", "{a,b}"]
 
 _CLOUD = '''#!{python} -IS
-import json, os, shutil, subprocess, sys, time
+import glob, json, os, shutil, subprocess, sys, time
 
 home, name, words = {home!r}, os.path.basename(sys.argv[0]), sys.argv[1:]
 with open(home + "/calls", "a+") as file:
@@ -31,22 +29,20 @@ for rule in json.load(open(home + "/rules")):
         if "code" in rule:
             sys.exit(rule["code"])
 flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
-workers = sorted(os.listdir(home + "/workers")) if os.path.exists(home + "/workers") else []
+workers = sorted(glob.glob(home + "/workers/*"))
 if flags.get("worker", "all") != "all":
     workers = workers[int(flags["worker"]):][:1]
 if "ssh" in words:
-    sys.exit(max((subprocess.run(["bash", "-c", flags["command"]], cwd=home + "/workers/" + worker, env=os.environ | {{
-        "HOME": home + "/workers/" + worker, "PATH": home + "/there:" + os.environ["PATH"]}}).returncode
-        for worker in workers), default=0))
+    sys.exit(max((subprocess.run(["bash", "-c", flags["command"]], cwd=worker, env=os.environ | {{
+        "HOME": worker, "PATH": home + "/there:" + os.environ["PATH"]}}).returncode for worker in workers), default=0))
 if "scp" in words:
     source, target = words[words.index("scp") + 1:][:2]
     for worker in workers:
-        shutil.copy(source, home + "/workers/" + worker + "/" + target.split(":")[1])
+        shutil.copy(source, worker + "/" + target.split(":")[1])
 if name == "srun":
     command = words[next(i for i, word in enumerate(words) if not word.startswith("-")):]
     tasks = [subprocess.Popen(command, start_new_session=True) for _ in range(2)]
-    with open(home + "/tasks", "w") as file:
-        file.write(" ".join(str(task.pid) for task in tasks))
+    open(home + "/tasks", "w").write(" ".join(str(task.pid) for task in tasks))
     sys.exit(max(task.wait() % 256 for task in tasks))
 '''
 
@@ -55,22 +51,28 @@ _PYTHON = '''#!{python} -IS
 import json, os, shutil, signal, sys, time
 from pathlib import Path
 
-home, words = Path({home!r}), sys.argv[1:]
-behaviour, installs = json.loads((home / "behaviour").read_text()), words[1] in ("pip", "uv")
+home, words, installs = Path({home!r}), sys.argv[1:], sys.argv[2] in ("pip", "uv")
+codes, checkpoints, install = json.loads((home / "behaviour").read_text())
 with open(home / ("installed" if installs else "ran"), "a") as file:
     file.write(json.dumps([os.getcwd(), *words]) + "\\n")
 if "venv" in words:
     os.makedirs(words[-1] + "/bin")
     shutil.copy(__file__, words[-1] + "/bin/python")
 elif installs:
-    sys.exit(behaviour["install"] if words[1] == "uv" else 0)
+    sys.exit(install if words[1] == "uv" else 0)
 else:
-    stopped = []
-    signal.signal(signal.SIGTERM, (lambda *_: stopped.append(True)) if behaviour["checkpoints"] else signal.SIG_IGN)
+    stopped, program = [], os.getpid()
+    signal.signal(signal.SIGTERM, (lambda *_: stopped.append(True)) if checkpoints else signal.SIG_IGN)
+    if not os.fork():  # loads data while the program lives
+        while os.getppid() == program:
+            time.sleep(0.01)
+        if stopped:
+            (home / "loader-told").touch()
+        os._exit(0)
     (home / "path").write_text(os.environ.get("PYTHONPATH", ""))
     print("training", flush=True)
     times = sum(json.loads(line)[0] == os.getcwd() for line in (home / "ran").read_text().splitlines())
-    code = behaviour["codes"][min(times, len(behaviour["codes"])) - 1]
+    code = codes[min(times, len(codes)) - 1]
     while code == "wait" and not stopped:
         time.sleep(0.01)
     print("checkpoint" if stopped else "done", flush=True)
@@ -100,8 +102,7 @@ class StandIns:
 
     def behave(self, codes=(0,), *, checkpoints=True, install=0):
         """How the experiment's n-th run on a worker ends ("wait": at SIGTERM), and how installing ends."""
-        behaviour = {"codes": codes, "checkpoints": checkpoints, "install": install}
-        (self.home / "behaviour").write_text(json.dumps(behaviour))
+        (self.home / "behaviour").write_text(json.dumps([codes, checkpoints, install]))
 
     def tell(self, *rules):
         """Rules: "word" selects calls, which print the n-th of "answers", n counting all calls, and end after "seconds"

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import pytest
 from support.launch_standins import NASTY, REPOSITORY, StandIns, until
@@ -18,8 +17,7 @@ from support.launch_standins import NASTY, REPOSITORY, StandIns, until
 from tools.launch import __main__ as command
 
 ZONE = "--zone=us-central2-b"
-VM = ["gcloud", "compute", "tpus", "tpu-vm"]
-QUEUE = ["gcloud", "compute", "tpus", "queued-resources"]
+VM, QUEUE = (["gcloud", "compute", "tpus", kind] for kind in ("tpu-vm", "queued-resources"))
 SSH = [*VM, "ssh", "one"]
 LIST = [*VM, "list", "--format=value(name.basename())", ZONE]
 CREATE = [*VM, "create", "one", "--version=tpu-ubuntu2204-base", "--accelerator-type=v4-32", ZONE]
@@ -51,9 +49,8 @@ def launch(standins, capfd):
     return run
 
 
-@pytest.mark.parametrize("kind, version", [
-    ("v2-8", "tpu-ubuntu2204-base"), ("v5litepod-16", "v2-alpha-tpuv5-lite"), ("v5p-32", "v2-alpha-tpuv5"),
-    ("v6e-16", "v2-alpha-tpuv6e")])
+@pytest.mark.parametrize("kind, version", [("v2-8", "tpu-ubuntu2204-base"), ("v5litepod-16", "v2-alpha-tpuv5-lite"),
+                                           ("v5p-32", "v2-alpha-tpuv5"), ("v6e-16", "v2-alpha-tpuv6e")])
 def test_a_tpu_vm_is_created(launch, standins, kind, version):
     launch(*CREATES[:-1], kind, "--spot", "--reserved", "--network", "n", "--subnetwork", "s", "--project", "p")
     assert standins.calls() == [[*LIST, "--project=p"], [
@@ -83,6 +80,10 @@ def test_what_a_failed_creation_left_is_deleted(launch, standins, word, count):
     standins.tell({"word": word, "code": 3}, {"word": "delete", "code": 4})
     code, _, error = launch(*CREATES, "--install")
     assert code == 1 and f"may still exist, because deleting it failed: {shlex.join(DELETE)}" in error
+    standins.tell()
+    code, _, error = launch(*CREATES, "--network", "n" * 200_000)  # longer than Linux takes
+    assert code == 1 and "could not be started: Argument list too long; what was created has been deleted" in error
+    assert standins.calls()[-2:] == [LIST, DELETE]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -111,24 +112,20 @@ def test_slices_come_from_the_queue_or_are_deleted(launch, standins, monkeypatch
     code, _, error = launch(*CREATES, "--queued", "--slices", slices, "--patience", "2")
     assert code == (1 if said else 0) and (said or "") in error
     assert standins.calls() == [
-        [*QUEUE, "list", "--format=value(name.basename())", ZONE],
-        [*QUEUE, "create", "one", *nodes, "--runtime-version=tpu-ubuntu2204-base", "--accelerator-type=v4-32",
-         "--valid-until-duration=7200s", ZONE],
+        [*QUEUE, "list", "--format=value(name.basename())", ZONE], [*QUEUE, "create", "one", *nodes,
+         "--runtime-version=tpu-ubuntu2204-base", "--accelerator-type=v4-32", "--valid-until-duration=7200s", ZONE],
         *[[*QUEUE, "describe", "one", "--format=value(state.state)", ZONE]] * asked,
         *([[*QUEUE, "delete", "one", "--force", "--quiet", ZONE]] if said else [])]
 
 
 COMMANDS = {
-    "create one --zone us-central2-b --type v4-32 --spot": None,
-    "create one --zone us-central2-b --type v6e-16 --queued --slices 2 --install": None,
-    "install one --zone us-central2-b --queued --project p": None,
-    "run one --zone us-central2-b --retries 2": None,
-    "run one --zone us-central2-b --queued": None,
-    "log one --zone us-central2-b --lines 7": [*SSH, "--worker=0", "--command=bash vrstc/worker.sh log 7", ZONE],
-    "log one --zone us-central2-b --worker all --queued": [
+    f"create one {ZONE} --type v4-32 --spot": None, f"install one {ZONE} --queued --project p": None,
+    f"create one {ZONE} --type v6e-16 --queued --slices 2 --install": None, f"run one {ZONE} --retries 2": None,
+    f"run one {ZONE} --queued": None, f"delete one {ZONE}": DELETE,
+    f"log one {ZONE} --lines 7": [*SSH, "--worker=0", "--command=bash vrstc/worker.sh log 7", ZONE],
+    f"log one {ZONE} --worker all --queued": [
         *QUEUE, "ssh", "one", "--node=all", "--worker=all", "--command=bash vrstc/worker.sh log 100", ZONE],
-    "stop one --zone us-central2-b": [*SSH, "--worker=all", "--command=bash vrstc/worker.sh stop 300", ZONE],
-    "delete one --zone us-central2-b": DELETE}
+    f"stop one {ZONE}": [*SSH, "--worker=all", "--command=bash vrstc/worker.sh stop 300", ZONE]}
 
 
 @pytest.mark.parametrize("line, call", COMMANDS.items())
@@ -142,26 +139,27 @@ def test_a_dry_run_pasted_into_a_shell_does_what_the_command_does(launch, standi
     pasted = standins.calls()
     assert pasted == [call] if call else pasted and archives.exists() == ("install" in line)
     assert launch("tpu-vm", *words, *program)[0] == 0 and standins.calls() == pasted
-    assert ("# if one of these fails: gcloud compute tpus" in printed) == line.startswith("create")
+    for note in ("# if one of these fails: gcloud compute tpus", "# must not show one\n"):
+        assert (note in printed) == line.startswith("create")
+    for call in pasted if "--queued" in line else ():  # all workers of all slices
+        assert call[:4] == QUEUE and (call[4] not in ("scp", "ssh") or {"--node=all", "--worker=all"} < set(call))
 
 
 @pytest.mark.parametrize("words, said", [
-    ("tpu-vm delete One --zone us-central2-b", "'One' cannot be the name of a TPU VM"),
-    (f"tpu-vm delete {'a' * 51} --zone us-central2-b", "at most 50"),
-    ("tpu-vm delete one --zone us-central2", "--zone must be one such as us-central2-b. Got 'us-central2'"),
-    ("tpu-vm create one --zone us-central2-b --type v9-8", "--type must be a TPU slice"),
-    ("tpu-vm create one --zone us-central2-b --type v4-8 --slices 2", "add --queued"),
-    ("tpu-vm log one --zone us-central2-b --worker first", "--worker must be a number from 0, or all"),
-    ("tpu-vm stop one --zone us-central2-b --grace 0", "--grace must be 1 or more"),
-    ("tpu-vm run one --zone us-central2-b --retries=-1 -- experiments.vrstc", "--retries must be 0 or more"),
-    ("tpu-vm run one --zone us-central2-b", "name an experiment after --, one of experiments.vrstc, then"),
-    ("tpu-vm run one --zone us-central2-b -- experiments.table", "Got 'experiments.table'"),
-    ("tpu-vm run one --zone us-central2-b -- experiments.vrstc \udcff", "is not UTF-8 text"),
-    ("tpu-vm stop one --zone us-central2-b -- experiments.vrstc", "stop takes nothing after --"),
-    ("tpu create one", "must be tpu-vm. Got 'tpu'"),
-    ("gke create c --anything", "docs/clusters.md"), ("slurm --help", "docs/clusters.md")])
+    ("delete One", "'One' cannot be the name of a TPU VM"), (f"delete {'a' * 51}", "at most 50"),
+    ("delete one-", "no dash last"), ("create one --type v9-8", "--type must be a TPU slice"),
+    ("delete one --zone us-central2", "--zone must be one such as us-central2-b. Got 'us-central2'"),
+    ("create one --type v4-8 --slices 2", "add --queued"), ("stop one --grace 0", "--grace must be 1 or more"),
+    ("create one --type v4-8 --slices 0", "--slices must be 1 or more. Got 0"), ("slurm --help", "docs/clusters.md"),
+    ("log one --worker first", "--worker must be a number from 0, or all"),
+    ("run one --retries=-1 -- experiments.vrstc", "--retries must be 0 or more"),
+    ("run one", "name an experiment after --, one of experiments.vrstc, then"),
+    ("run one -- experiments.table", "Got 'experiments.table'"), ("tpu create one", "must be tpu-vm. Got 'tpu'"),
+    ("run one -- experiments.vrstc \udcff", "is not UTF-8 text"), ("gke create c --anything", "docs/clusters.md"),
+    ("stop one -- experiments.vrstc", "stop takes nothing after --")])
 def test_bad_input_is_refused_in_one_line(launch, standins, words, said):
-    code, _, error = launch(*words.split(" "))
+    verb, *rest = words.split(" ")
+    code, _, error = launch(*([verb] if verb in ("gke", "slurm", "tpu") else ["tpu-vm", verb, ZONE]), *rest)
     assert code == 2 and said in error and error.count("\n") == 1 and standins.calls() == []
 
 
@@ -227,12 +225,10 @@ class Machine:
         until(lambda: all(logs in text for text in self.read("log")))
 
     def ended(self, code):
-        until(lambda: all(self.read("exit")))
-        assert {text.strip() for text in self.read("exit")} == {str(code)}
+        until(lambda: self.read("exit") == [f"{code}\n"] * len(self.workers))
 
     def read(self, name):
-        paths = [worker / "vrstc" / "run" / name for worker in self.workers]
-        return [path.read_text() if path.exists() else "" for path in paths]
+        return [path.read_text() if path.exists() else "" for path in (w / "vrstc/run" / name for w in self.workers)]
 
 
 @pytest.fixture
@@ -243,8 +239,7 @@ def machine(launch, standins, monkeypatch):
     assert made("install")[0] == 0
     yield made
     for pid in standins.home.glob("workers/*/vrstc/run/pid"):  # nothing outlives a test that failed
-        with suppress(ProcessLookupError):
-            os.killpg(int(pid.read_text()), signal.SIGKILL)
+        subprocess.run(["kill", "-KILL", "--", f"-{pid.read_text().strip()}"], capture_output=True, check=False)
 
 
 def test_every_worker_installs_the_commit(machine, standins):
@@ -279,7 +274,7 @@ def test_the_log_is_followed_to_the_end(machine):
     ([75, 75, 0], 2, 3, 0), ([75], 1, 2, 75), ([75], 0, 1, 75), ([1], 5, 1, 1), ([75, 2], 5, 2, 2)])
 def test_it_runs_on_every_worker_and_restarts_when_preempted(machine, standins, codes, retries, ran, code):
     standins.behave(codes=codes)
-    machine.run("--retries", str(retries), arguments=NASTY)
+    assert machine.run("--retries", str(retries), arguments=NASTY)[1].count("worker.sh: started") == 2
     machine.ended(code)
     assert sorted(standins.lines("ran")) == [
         [str(worker), "-m", "experiments.vrstc", *NASTY] for worker in machine.workers for _ in range(ran)]
@@ -293,6 +288,7 @@ def test_a_stopped_run_checkpoints_and_does_not_restart(machine, standins, monke
     code, printed, _ = machine("stop")
     assert code == 0 and printed.count("stopped, exit code 75") == 2 and len(standins.lines("ran")) == 2
     assert all("checkpoint" in log and "restart" not in log for log in machine.read("log"))
+    assert not (standins.home / "loader-told").exists()  # it is needed until the checkpoint is written
     assert machine("stop")[1].count("nothing runs here") == 2
     monkeypatch.setenv("VRSTC_RETRY_SECONDS", "60")
     machine.starts(codes=[75], logs="restart 1 of 3")
@@ -303,6 +299,14 @@ def test_a_run_that_does_not_stop_is_killed(machine):
     machine.starts(checkpoints=False)
     assert machine("stop", "--grace", "1")[1].count("killed after 1 s") == 2
     until(lambda: machine.run()[0] == 0)  # the lock is free
+
+
+def test_what_worker_sh_cannot_do_is_reported(machine):
+    done = subprocess.run(["bash", machine.workers[0] / "vrstc/worker.sh", "dance"], capture_output=True, check=False)
+    assert done.returncode == 2 and b"got 'dance'" in done.stderr
+    (machine.workers[0] / "vrstc" / "run" / "log").mkdir(parents=True)  # as on a full disk, it cannot be written
+    code, printed, error = machine.run()
+    assert code == 1 and "did not start; is the disk full?" in error and printed.count("worker.sh: started") == 1
 
 
 def test_one_run_at_a_time(machine, standins):
@@ -351,14 +355,13 @@ def test_only_a_preempted_job_is_requeued(job, standins, code, restarts, state, 
     assert job().wait(10) == 2 and job("experiments.vrstc", VRSTC_VENV="none").wait(10) == 2
 
 
-@pytest.mark.parametrize("to_batch, again", [(None, True), (signal.SIGUSR1, False), (signal.SIGTERM, False)])
+@pytest.mark.parametrize("to_batch, again", [(0, True), (signal.SIGUSR1, False), (signal.SIGTERM, False)])
 def test_a_job_at_its_time_limit_is_requeued_and_a_stopped_one_is_not(job, standins, to_batch, again):
     standins.behave(codes=["wait"])
     batch = job("experiments.vrstc")
     until(lambda: (standins.home / "path").exists() and (standins.home / "tasks").exists())
     time.sleep(0.2)  # by now both tasks handle SIGTERM
-    if to_batch:
-        batch.send_signal(to_batch)
+    batch.send_signal(to_batch)  # 0 sends nothing
     for task in (standins.home / "tasks").read_text().split():
         os.kill(int(task), signal.SIGTERM)
     assert batch.wait(10) == 75 and (["scontrol", "requeue", "7"] in standins.calls()) is again

@@ -51,18 +51,23 @@ start() {
     return
   fi
   printf '%s\n' "$command" >"$run/command"
-  rm -f "$run/exit"
+  rm -f "$run/pid" "$run/exit"
   setsid bash "$here/worker.sh" supervise "$retries" "$@" </dev/null >>"$run/log" 2>&1 &
-  echo "$!" >"$run/pid"
+  until [[ -s $run/pid ]]; do # supervise writes it once it can
+    kill -0 "$!" 2>/dev/null || [[ -s $run/pid ]] || fail "did not start; is the disk full?"
+    sleep 0.05
+  done
   echo "worker.sh: started"
 }
 
-# Runs the program until it ends for another reason than preemption.
+# Runs the program until it ends for another reason than preemption. SIGTERM goes on to the program alone, not to the
+# processes that load its data: it needs them until its checkpoint is written.
 supervise() {
   local retries=$1 attempt=0 code=0 child='' stopping='' interrupted=''
   shift
   trap 'stopping=yes; interrupted=yes; [[ $child ]] && kill -TERM "$child" 2>/dev/null' TERM
   trap '' HUP
+  echo "$$" >"$run/pid"
   while [[ ! $stopping ]]; do
     echo "worker.sh: $(date -u +%FT%TZ) python -m $(printf '%q ' "$@")"
     # Experiments are not installed, only the package is; they run out of the source.
@@ -113,5 +118,8 @@ stop() {
 
 case ${1:-} in
 install | start | supervise | log | stop) "$@" ;;
-*) fail "install, start, log or stop; got '${1:-}'" ;;
+*)
+  echo "worker.sh: install, start, log or stop; got '${1:-}'" >&2
+  exit 2
+  ;;
 esac
