@@ -86,8 +86,7 @@ class Arguments:
     size: configs.SizeName = "small"
     """Size of the networks and length of the trainings; paper, paper_literal and mars_paper are earlier names of full,
     as_published and as_published_mars."""
-    start: Annotated[Literal["data", "reid", "locate", "stcnet", "complete", "rank"] | None,
-                     tyro.conf.arg(name="from")] = None
+    start: Annotated[five_steps.Step | None, tyro.conf.arg(name="from")] = None
     """Repeat this step and all later ones."""
     fresh: bool = False
     """Train step 1 from random weights. By default size small begins with the default model's re-ID network, trained

@@ -17,10 +17,10 @@ from vrstc_jax.recipes.five_steps.data import SPLITS, read_splits, require_train
 from vrstc_jax.recipes.five_steps.job import run
 from vrstc_jax.recipes.five_steps.locating import PAPER_TAU, Located, locate, locating_table, read_located
 from vrstc_jax.recipes.five_steps.networks import all_frames, backbone_of, final_network, first_network, generators
-from vrstc_jax.recipes.five_steps.options import STEPS, Options, complete_record, differing
+from vrstc_jax.recipes.five_steps.options import STEPS, Options, Step, complete_record, differing
 from vrstc_jax.recipes.five_steps.ranking import evaluate, evaluate_galleries, rank_sets, tracklets_to_rank
 
-__all__ = ["PAPER_TAU", "SPLITS", "STEPS", "Located", "Options", "all_frames", "backbone_of", "complete_record",
-           "complete_sets", "differing", "evaluate", "evaluate_galleries", "final_network", "first_network",
-           "generators", "locate", "locating_table", "rank_sets", "read_located", "read_splits", "require_trainable",
+__all__ = ["PAPER_TAU", "SPLITS", "STEPS", "Located", "Options", "Step", "all_frames", "backbone_of",
+           "complete_record", "complete_sets", "differing", "evaluate", "evaluate_galleries", "final_network",
+           "first_network", "generators", "locate", "locating_table", "rank_sets", "read_located", "read_splits", "require_trainable",
            "run", "tracklets_to_rank"]

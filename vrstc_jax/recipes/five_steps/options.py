@@ -4,14 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vrstc_jax import config as configs
 from vrstc_jax.config.method import Checked
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.workdir import completed
 
-STEPS = ("data", "reid", "locate", "stcnet", "complete", "rank")
+Step = Literal["data", "reid", "locate", "stcnet", "complete", "rank"]
+STEPS: tuple[Step, ...] = get_args(Step)
 
 
 @dataclass(frozen=True)
