@@ -51,14 +51,14 @@ import tyro
 from experiments.ablation_rows import COMPLETIONS, POOLINGS, QUANTILES, RowRecipe, rows_of, with_needed
 from experiments.ablation_seed import Seed
 from experiments.ablation_table import read_results, show_table
-from experiments.settings import FEW_WALKERS, given, require_known, require_positive, require_share, with_steps
+from experiments.settings import FEW_WALKERS, given, require_known, with_steps
 from experiments.starting_weights import beginning
 from vrstc_jax import config as configs
 from vrstc_jax.data.walkers import WalkerProtocol
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.runtime.workdir import Workdir
@@ -180,11 +180,9 @@ def amount_of(arguments: Arguments) -> Amount:
 
 
 def _check(arguments: Arguments) -> None:
-    require_positive(arguments, "seeds", "people", "reid_steps", "final_steps", "stcnet_steps")
-    require_share("tau_quantile", arguments.tau_quantile)
-    require_share("discard", *arguments.discard)
-    if arguments.first_seed < 0:
-        raise InputError(f"--first-seed must be 0 or more. Got {arguments.first_seed}.")
+    require_range(arguments, "seeds", "people", "reid_steps", "final_steps", "stcnet_steps")
+    require_range(arguments, "tau_quantile", "discard", below=1)
+    require_range(arguments, "first_seed", least=0)
     names = [row.name for row in rows_of(arguments.discard)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"--discard asks for two rows called '{twice[0]}'; give each share once.")

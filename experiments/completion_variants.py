@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.settings import Changes, changed, require_known, require_positive, with_steps
+from experiments.settings import Changes, changed, require_known, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.evaluation.judging import held_out_of
@@ -26,6 +26,7 @@ from vrstc_jax.recipes.fit import fit
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 from vrstc_jax.runtime.storage import require_local
 
@@ -66,7 +67,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """Trains and judges the variants; returns {variant: {method: scores}}."""
-    require_positive(arguments, "steps", "hold_out")
+    require_range(arguments, "steps", "hold_out")
     require_known("variant", arguments.only, VARIANTS)
     require_local(arguments.workdir, "what this experiment makes")
     start_jax()

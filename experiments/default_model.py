@@ -38,7 +38,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from experiments.settings import changed, given, masks_of, require_known, require_positive, with_steps
+from experiments.settings import changed, given, masks_of, require_known, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
@@ -52,6 +52,7 @@ from vrstc_jax.recipes import fit, five_steps
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import require_local
 from vrstc_jax.runtime.workdir import Workdir
@@ -197,7 +198,7 @@ def _save_judged(path: Path, model: Model, amount: Amount) -> None:
 
 
 def _amount(arguments: Arguments) -> Amount:
-    require_positive(arguments, *_COUNTS)
+    require_range(arguments, *_COUNTS)
     return dataclasses.replace(AMOUNTS[configs.get(arguments.size).name], **given(arguments, *_COUNTS))
 
 

@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 import tyro
 
-from experiments.settings import require_positive
 from vrstc_jax.data.held_out import hold_out_runs
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.neighbours import around, choose_sides, unlikeness
@@ -31,6 +30,7 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation.quality import psnr
 from vrstc_jax.ops.pictures import thumbnail
 from vrstc_jax.ops.regions import BANDS, bands_mask
+from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 CHOICES = ((1, 1), (5, 1), (10, 1), (20, 1), (10, 3), (20, 3))
@@ -54,12 +54,15 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[Choice, float]:
     """Prints the table; returns {(reach, frames a side) or 'best': mean PSNR in dB}."""
-    require_positive(arguments, "hold_out")
+    require_range(arguments, "hold_out")
     rng = np.random.default_rng(arguments.seed)
     scores: dict[Choice, list[float]] = {choice: [] for choice in (*CHOICES, "best")}
     with TemporaryDirectory() as spool:
         source = open_source(arguments.input, boxes=arguments.boxes, spool=spool if arguments.boxes else None)
         runs = hold_out_runs([len(tracklet) for tracklet in source.tracklets], arguments.hold_out).runs
+        if not any(runs):
+            raise InputError(f"{arguments.input}: no tracklet has {3 * arguments.hold_out} frames or more; give a "
+                             f"smaller --hold-out. Got {arguments.hold_out}.")
         for tracklet, of_tracklet in zip(source.tracklets, runs):
             kept = np.ones(len(tracklet), bool)
             for run in of_tracklet:

@@ -32,24 +32,6 @@ def given(arguments: object, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
-def flag(name: str) -> str:
-    """The flag of an argument: '--final-steps' for 'final_steps'."""
-    return f"--{name.replace('_', '-')}"
-
-
-def require_positive(arguments: object, *names: str) -> None:
-    """Raises InputError where a named argument is given and not above 0."""
-    for name, value in given(arguments, *names).items():
-        if value <= 0:
-            raise InputError(f"{flag(name)} must be more than 0. Got {value}.")
-
-
-def require_share(name: str, *values: float) -> None:
-    """Raises InputError unless every value of an argument lies between 0 and 1, both excluded."""
-    if not all(0 < value < 1 for value in values):
-        raise InputError(f"{flag(name)} must lie between 0 and 1. Got {' '.join(f'{value:g}' for value in values)}.")
-
-
 def require_known(what: str, names: Collection[str], known: Collection[str]) -> None:
     """Raises InputError at the first name that is not a known one; `what` says what they are names of."""
     for name in names:

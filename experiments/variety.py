@@ -28,7 +28,7 @@ import tyro
 
 from experiments import default_model, fixed_occluder
 from experiments.default_model import Amount, write_walkers
-from experiments.settings import changed, masks_of, require_known, require_positive, with_steps
+from experiments.settings import changed, masks_of, require_known, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.tracklet_set import read_set
@@ -43,7 +43,7 @@ from vrstc_jax.recipes import five_steps
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
 from vrstc_jax.runtime.text_tables import text_table
@@ -90,7 +90,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
       {row: {'footage' and 'walkers': {method: {'psnr', 'ssim', …}}, 'located': {'footage' and 'walkers': share}}},
       'located' with an occluder alone.
     """
-    require_positive(arguments, "hold_out", "steps")
+    require_range(arguments, "hold_out", "steps")
     require_known("row", arguments.rows, ROWS)
     if arguments.occluder:
         fixed_occluder.require_rectangles(arguments.occluder)

@@ -44,7 +44,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from experiments import starting_weights
-from experiments.settings import FEW_WALKERS, changed, flag, given, require_positive, require_share, with_steps
+from experiments.settings import FEW_WALKERS, changed, given, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data import datasets
 from vrstc_jax.data.tracklet_set import write_set
@@ -54,7 +54,7 @@ from vrstc_jax.evaluation.locating import LocatingScore, format_locating
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import ranking_tables, write_json
 from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, flag, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import as_path, replace_file, require_local
 from vrstc_jax.runtime.workdir import Workdir
@@ -237,14 +237,10 @@ def _check(arguments: Arguments) -> None:
     if configs.get(arguments.size).name == "as_published_mars" and not (arguments.imagenet or arguments.fresh):
         raise InputError(f"--size {arguments.size} is the paper's recipe to the letter, which begins with ImageNet "
                          "weights: give --imagenet (see tools/import_resnet50.py), or --fresh to begin with none.")
-    require_positive(arguments, "reid_steps", "stcnet_steps", "final_steps")
-    if arguments.tau_quantile is not None:
-        require_share("tau_quantile", arguments.tau_quantile)
-    for name, above, wanted in (("seed", math.inf, "0 or more"), ("label_smoothing", 1, "from 0 to less than 1"),
-                                ("triplet", math.inf, "0 or more, and finite")):
-        for value in given(arguments, name).values():
-            if not 0 <= value < above:
-                raise InputError(f"{flag(name)} must be {wanted}. Got {value}.")
+    require_range(arguments, "reid_steps", "stcnet_steps", "final_steps")
+    require_range(arguments, "tau_quantile", below=1)
+    require_range(arguments, "seed", "triplet", least=0)
+    require_range(arguments, "label_smoothing", least=0, below=1)
     config = config_of(arguments)
     for training in (config.reid_training, config.final_training):
         people, rest = divmod(training.batch, training.clips_per_identity)

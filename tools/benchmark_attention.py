@@ -28,7 +28,7 @@ from tools import attention_forms as forms
 from tools.attention_forms import BOUND, COMPILED, EAGER, FORMS, LITERAL, PARTS, Case, LeftOut, Program
 from tools.attention_results import RATIOS, Row, draw, ratios, table
 from tools.machine import describe, warn_if_busy
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
@@ -166,8 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(options: Options) -> None:
     """Measures the cases, prints each, and writes all at the end."""
-    if options.repeats < 1:
-        raise InputError(f"--repeats {options.repeats}: give 1 or more.")
+    require_range(options, "repeats", least=1)
     if options.output:
         require_writable_directory(options.output)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the device too

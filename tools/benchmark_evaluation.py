@@ -31,7 +31,7 @@ import tyro
 
 from tools.machine import load_average
 from vrstc_jax.evaluation import distances, rank
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
@@ -159,8 +159,7 @@ def made_up(size: Size) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]
 
 def run(options: Options) -> dict[str, Any]:
     """Measures, prints the table, writes the file, and returns all figures."""
-    if options.rounds < 1:
-        raise InputError(f"--rounds {options.rounds}: give 1 or more.")
+    require_range(options, "rounds", least=1)
     size = SIZES[options.size]
     features, labels = made_up(size)
     matrix = distances(*features)  # compiles, so that no timed call does

@@ -37,7 +37,7 @@ from tools.machine import describe, warn_if_busy
 from tools.plan_scaling import analysis, example_step, matrix_rate
 from tools.step_parts import input_rate, parts_of
 from vrstc_jax import config as configs
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.training.devices import Device, replicated
@@ -119,10 +119,7 @@ def main(options: Options) -> dict[str, Any]:
 
 def config_of(options: Options) -> configs.Config:
     """The size's config, its guider without the head that locates, which the step does not use."""
-    for name in ("batch", "steps"):
-        value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name} must be more than 0. Got {value}.")
+    require_range(options, "batch", "steps")
     config = configs.get(options.size)
     training = dataclasses.replace(config.stcnet_training, batch=options.batch or config.stcnet_training.batch)
     return dataclasses.replace(config, stcnet_training=training,

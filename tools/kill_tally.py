@@ -35,7 +35,7 @@ from typing import Any
 import tyro
 
 from tools.killed_job import EVERY, PEOPLE
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 _PATIENCE = 900  # seconds for a whole run
@@ -59,8 +59,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> bool:
     """Kills and compares; prints the tally. Returns whether all end results were the same."""
-    if arguments.times < 1 or arguments.steps < 4:
-        raise InputError(f"--times must be 1 or more and --steps 4 or more. Got {arguments.times}, {arguments.steps}.")
+    require_range(arguments, "times", least=1)
+    require_range(arguments, "steps", least=4)
     seed = random.randrange(10 ** 6) if arguments.seed is None else arguments.seed
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.workdir or Path(temporary)).absolute()

@@ -34,7 +34,7 @@ import tyro
 from tools.chips import CHIPS, all_reduce_time
 from vrstc_jax import config as configs
 from vrstc_jax.models.reid import initial_variables
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
@@ -112,7 +112,8 @@ class Prediction:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Prints the plan; returns {network: {'work', 'predictions', 'here'}, 'recipe': [{'chip', 'chips', 'hours'}]}."""
-    _check(arguments)
+    require_range(arguments, "reached", most=1)
+    require_range(arguments, "batch_per_chip")
     config = configs.get(arguments.size)
     networks = NETWORKS if arguments.network == "recipe" else (arguments.network,)
     result: dict[str, Any] = {network: _planned(network, config, arguments) for network in networks}
@@ -154,13 +155,6 @@ though the sums of batch norms are several. The bytes are those of the program c
 operations than an accelerator's: memory is overstated. Input keeps up. The step does the same work on every device: a
 chip has at least one whole example, and where that makes the batch larger, there are fewer steps, for as many
 examples."""
-
-
-def _check(arguments: Arguments) -> None:
-    if not 0 < arguments.reached <= 1:
-        raise InputError(f"--reached must be above 0 and at most 1. Got {arguments.reached}.")
-    if arguments.batch_per_chip is not None and arguments.batch_per_chip <= 0:
-        raise InputError(f"--batch-per-chip must be more than 0. Got {arguments.batch_per_chip}.")
 
 
 def example_step(task: Task, count: int, devices: Sequence[Device]) -> tuple[Any, tuple, dict[str, np.ndarray]]:

@@ -446,7 +446,7 @@ def test_benchmark(tmp_path, capsys):
         assert seconds["both"] == pytest.approx(seconds["distances"] + seconds["ranking"])
     with pytest.raises(SystemExit, match="2"):
         benchmark_evaluation.main(["--rounds", "0"])
-    assert capsys.readouterr().err == "vrstc: --rounds 0: give 1 or more.\n"
+    assert capsys.readouterr().err == "vrstc: --rounds must be 1 or more. Got 0.\n"
 
 
 def test_the_benchmark_compares_evaluators_that_agree(monkeypatch):

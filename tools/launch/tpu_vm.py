@@ -12,7 +12,7 @@ import tyro
 
 from tools.launch.checkout import Checkout
 from tools.launch.shell import CommandFailed, Shell
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, require_range
 
 # The TPU software version that runs JAX on each type, from Google's page "TPU software versions".
 _RUNTIMES = {"v2": "tpu-ubuntu2204-base", "v3": "tpu-ubuntu2204-base", "v4": "tpu-ubuntu2204-base",
@@ -101,7 +101,7 @@ class Create(Verb):
     """Install as well; if that fails, the TPU VM is deleted."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        _require(1, slices=self.slices, patience=self.patience)
+        require_range(self, "slices", "patience", least=1)
         if self.slices > 1 and not self.queued:
             raise InputError(f"--slices {self.slices}: several slices need a queued resource; add --queued, here and "
                              "to the other verbs.")
@@ -148,7 +148,7 @@ class Run(Verb):
     """How often it restarts by itself after it was preempted (exit code 75)."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        _require(0, retries=self.retries)
+        require_range(self, "retries", least=0)
         try:
             shell.run(*self.ssh(shlex.join(["bash", "vrstc/worker.sh", "start", str(self.retries), *program])))
         except CommandFailed as error:
@@ -165,7 +165,7 @@ class Log(Verb):
     """How many lines before the end to begin with."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        _require(1, lines=self.lines)
+        require_range(self, "lines", least=1)
         if not re.fullmatch("all|[0-9]+", self.worker):
             raise InputError(f"--worker must be a number from 0, or all. Got '{self.worker}'.")
         shell.run(*self.ssh(f"bash vrstc/worker.sh log {self.lines}", worker=self.worker))
@@ -179,7 +179,7 @@ class Stop(Verb):
     """Seconds."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
-        _require(1, grace=self.grace)
+        require_range(self, "grace", least=1)
         shell.run(*self.ssh(f"bash vrstc/worker.sh stop {self.grace}"))
 
 
@@ -189,12 +189,6 @@ class Delete(Verb):
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         shell.run(*self.deletion())
-
-
-def _require(least: int, **values: int) -> None:
-    for flag, value in values.items():
-        if value < least:
-            raise InputError(f"--{flag} must be {least} or more. Got {value}.")
 
 
 VERBS = {"create": Create, "install": Install, "run": Run, "log": Log, "stop": Stop, "delete": Delete}

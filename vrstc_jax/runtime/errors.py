@@ -1,5 +1,7 @@
 """The errors that end a run with one line for the user: a wrong input, a diverged training, a preemption."""
 
+import math
+
 
 class InputError(ValueError):
     """The user gave something that cannot be used.
@@ -26,3 +28,34 @@ class Preempted(BaseException):
     def __init__(self, message: str, *, together: bool = False):
         super().__init__(message)
         self.together = together
+
+
+def flag(name: str) -> str:
+    """The flag of an argument: '--final-steps' for 'final_steps'."""
+    return f"--{name.replace('_', '-')}"
+
+
+def require_range(arguments: object, *names: str, above: float = 0, least: float | None = None,
+                  below: float = math.inf, most: float = math.inf) -> None:
+    """Checks that named arguments are finite numbers in a range, by default more than 0. None is one left out.
+
+    Args:
+      arguments: has the arguments as attributes: a number each, or a tuple of numbers.
+      above, below: bounds that are excluded.
+      least: a lower bound that is included, in place of `above`.
+      most: an upper bound that is included.
+
+    Raises:
+      InputError: a value is not in the range.
+    """
+    wanted = f"more than {above:g}" if least is None else f"{least:g} or more"
+    wanted += f" and less than {below:g}" * (below < math.inf) + f" and at most {most:g}" * (most < math.inf)
+    for name in names:
+        given = getattr(arguments, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is None:
+                continue
+            low = value > above if least is None else value >= least
+            if not (low and value < below and value <= most):
+                finite = "" if math.isfinite(value) else ", and finite"
+                raise InputError(f"{flag(name)} must be {wanted}{finite}. Got {value}.")

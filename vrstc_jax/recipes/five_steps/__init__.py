@@ -22,5 +22,5 @@ from vrstc_jax.recipes.five_steps.ranking import evaluate, evaluate_galleries, r
 
 __all__ = ["PAPER_TAU", "SPLITS", "STEPS", "Located", "Options", "Step", "all_frames", "backbone_of",
            "complete_record", "complete_sets", "differing", "evaluate", "evaluate_galleries", "final_network",
-           "first_network", "generators", "locate", "locating_table", "rank_sets", "read_located", "read_splits", "require_trainable",
-           "run", "tracklets_to_rank"]
+           "first_network", "generators", "locate", "locating_table", "rank_sets", "read_located", "read_splits",
+           "require_trainable", "run", "tracklets_to_rank"]
