@@ -94,7 +94,7 @@ class Arguments:
     first_seed: int = 0
     """The first seed."""
     rows: tuple[str, ...] = ()
-    """Names of the rows to make; default: all."""
+    """Rows to make, by their names in docs/ablation.md; default: all."""
     people: int | None = None
     """Training people; default: the size's."""
     reid_steps: int | None = None

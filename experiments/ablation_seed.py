@@ -132,9 +132,10 @@ class Seed:
 
     def by_true_bands(self, work: Path, row: str) -> Sets:
         """Likewise, with the bands that a head without errors would locate: no loss by locating remains."""
-        scores = {split: [true_scores(masks_of(tracklet)) for tracklet in data.tracklets]
-                  for split, data in self.raw.items()}
-        return self._completed_by(self._model_of(row), work, five_steps.Located(scores, self.located.tau))
+        # A function, as the scores need every mask of the data, which a finished set does not.
+        return self._completed_by(self._model_of(row), work, lambda: five_steps.Located({
+            split: [true_scores(masks_of(tracklet)) for tracklet in data.tracklets]
+            for split, data in self.raw.items()}, self.located.tau))
 
     def truth_where_located(self, work: Path) -> Sets:
         """The data with the truth in the located bands: locating's own loss remains."""
@@ -168,18 +169,17 @@ class Seed:
     def _model_of(self, row: str) -> Model:
         return load_model(self.work / "rows" / folder_of(row) / "model.safetensors")
 
-    def _completed_by(self, model: Model, work: Path, located: five_steps.Located | None = None,
+    def _completed_by(self, model: Model, work: Path, located: Callable[[], five_steps.Located] | None = None,
                       options: five_steps.Options = five_steps.Options()) -> Sets:
-        located = located or self.located
-        return Workdir(work).get_or_make(
-            "completed", lambda: five_steps.complete_sets(self.raw, model, located, work, options=options),
+        return Workdir(work).get_or_make("completed", lambda: five_steps.complete_sets(
+            self.raw, model, located() if located else self.located, work, options=options),
             load=five_steps.read_splits, exists=is_complete)
 
 
 def _stored(work: Path, name: str, sets: Callable[[], Mapping[str, Sequence[Tracklet]]]) -> Sets:
     """The stored set of a name, which process 0 writes if it is missing."""
-    return Workdir(work).get_or_make(name, lambda: None, save=lambda path, _: write_set(path, sets()),
-                                     load=five_steps.read_splits, exists=is_complete)
+    return Workdir(work).get_or_write(name, lambda path: write_set(path, sets()), load=five_steps.read_splits,
+                                      exists=is_complete)
 
 
 def _filled(tracklet: Tracklet, true: Tracklet, plan: Plan) -> Tracklet:

@@ -12,7 +12,7 @@ same command resumes an interrupted run.
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -55,8 +55,7 @@ class Arguments:
     """Directory of all intermediate results and table.json."""
     boxes: Path | None = None
     """For a video: the people's boxes (MOTChallenge text)."""
-    only: tuple[str, ...] = ()
-    """Names of variants; default: all."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help=f"Variants to make: {'; '.join(VARIANTS)}; default: all.")] = ()
     steps: int = 400
     """Steps of STCnet's training, for each variant."""
     size: Literal["small", "smoke"] = "small"

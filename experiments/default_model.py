@@ -32,7 +32,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -108,8 +108,7 @@ class Arguments:
     """Training steps of STCnet; default: the size's."""
     wider_steps: int | None = None
     """Further steps of STCnet, completing from two frames of each side; default: the size's."""
-    without: tuple[str, ...] = ()
-    """Kinds of variety to leave out: people, light, occluders, … (see vrstc_jax.data.walkers.Variety)."""
+    without: Annotated[tuple[str, ...], tyro.conf.arg(help=f"Kinds of variety to leave out: {', '.join(KINDS)}.")] = ()
     bfloat16: bool = False
     """Train in bfloat16; parameters and losses stay float32."""
     seed: int = 0
@@ -137,10 +136,9 @@ def main(arguments: Arguments) -> Path:
         return path
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
     first, head = locating_networks(train, config, amount, work)
-    locating = Workdir(work).get_or_make(
-        "locating.json", lambda: None, save=lambda path, _: write_json(path, _locating(head, validation)),
-        load=lambda path: json.loads(path.read_text()))
-    model = _stcnet(train, config, amount, (first, head, locating), work)
+    locating = Workdir(work).get_or_write("locating.json", lambda path: write_json(path, _locating(head, validation)),
+                                          load=lambda path: json.loads(path.read_text()))
+    model = _stcnet(train, config, amount, work, guider=first, head=head, locating=locating)
     provenance = {"command": shlex.join(["python", "-m", "experiments.default_model", *sys.argv[1:]]),
                   "commit": commit(), "made of": "made-up walkers", "variety": dataclasses.asdict(variety)}
     model = dataclasses.replace(model, provenance=provenance | model.provenance)
@@ -162,17 +160,16 @@ def write_walkers(path: Path, amount: Amount, variety: Variety, config: configs.
         write_set(path, {"train": seen[:cut], "validation": seen[cut:]})
 
 
-def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount,
-            located: tuple[ReidModel, ReidModel, dict[str, Any]], work: Path) -> Model:
-    """The model: STCnet trained with the first network as guider, and the second, which locates with the third's τ."""
-    first, head, locating = located
+def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount, work: Path, *, guider: ReidModel,
+            head: ReidModel, locating: dict[str, Any]) -> Model:
+    """The model: STCnet, trained with the guider, and the network with the head, which locates with `locating`'s τ."""
     seed = config.seed
     identities, frames = unoccluded_frames(train)
-    trained = train_stcnet(train, frames, config.stcnet_task, first.variables, len(identities), work / "stcnet")
+    trained = train_stcnet(train, frames, config.stcnet_task, guider.variables, len(identities), work / "stcnet")
     measured = {"STCnet": curves(work / "stcnet")}
     if amount.wider_steps:
         config = wider(config, amount)
-        trained = train_stcnet(train, frames, config.stcnet_task, first.variables, len(identities),
+        trained = train_stcnet(train, frames, config.stcnet_task, guider.variables, len(identities),
                                work / "stcnet_wider", start_from=trained)
         measured["STCnet, two frames a side"] = curves(work / "stcnet_wider")
     return Model(
@@ -182,7 +179,7 @@ def _stcnet(train: TrackletSet, config: configs.Config, amount: Amount,
             "unoccluded_frames": int(sum(len(each.frames) for each in frames)),
             "reid_steps": amount.reid_steps, "head_steps": amount.head_steps, "stcnet_steps": amount.stcnet_steps,
             "wider_steps": amount.wider_steps, "locating": locating,
-            "curves": first.provenance["curves"] | head.provenance["curves"] | measured})
+            "curves": guider.provenance["curves"] | head.provenance["curves"] | measured})
 
 
 def _save_judged(path: Path, model: Model, amount: Amount) -> None:

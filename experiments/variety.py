@@ -6,10 +6,11 @@ STCnet of size `small` is trained on walkers of every kind, on walkers without o
 the same steps and from random weights (without the guider, whose identities are others), and judged on held-out runs
 of the footage and on plain test walkers. One model, the default one or `--model`, locates for all rows, so that all
 are judged on the same frames. About 5 minutes a row on two CPU cores; `--size smoke` tries it out. The table is
-printed and written to WORKDIR/table.json; expected on the clip of docs/results.md: 16.1 dB in every row, SSIM 0.464 to
+printed and written to WORKDIR/table.json; expected on the clip of docs/results.md: 16.09 to 16.16 dB, SSIM 0.464 to
 0.477. The same command resumes an interrupted run.
 
-    python -m experiments.variety video.mp4 --boxes tracks.txt --workdir out-variety --occluder 414 203 32 41
+    python -m experiments.variety video.mp4 --boxes tracks.txt --workdir out-variety \\
+        --occluder 414 203 32 41 429 40 8 350
 
 With `--occluder` (see `experiments.fixed_occluder`) a locating network is also trained on each row's walkers, and
 judged by the share that it finds of the bands that the occluder hides by a third or more, at the threshold at which it
@@ -21,7 +22,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -69,8 +70,7 @@ class Arguments:
     """For a video: the people's boxes (MOTChallenge text)."""
     model: Path | None = None
     """Model that locates; default: the one that comes with the package."""
-    rows: tuple[str, ...] = ()
-    """Rows to make: every kind, none, or without KIND; default: all."""
+    rows: Annotated[tuple[str, ...], tyro.conf.arg(help=f"Rows to make: {'; '.join(ROWS)}; default: all.")] = ()
     occluder: tuple[fixed_occluder.Rectangle, ...] = ()
     """Rectangles in the video's picture that hide who is under them, left, top, width, height; judges locating too."""
     steps: int | None = None

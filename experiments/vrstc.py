@@ -73,8 +73,7 @@ class Arguments:
 
     workdir: Path
     """Directory of every step's result, gs:// too; the same command resumes an interrupted run."""
-    dataset: str = "walkers"
-    """walkers, or one of the data sets in vrstc_jax.data.datasets: mars, …"""
+    dataset: Annotated[str, tyro.conf.arg(help=f"walkers, {', '.join(datasets.names())}.")] = "walkers"
     manual_dir: Path | None = None
     """Folder with the data set's official files."""
     split: int | Literal["all"] | None = None

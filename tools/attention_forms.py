@@ -113,7 +113,7 @@ class Program:
     Attributes:
       call: starts it and returns its results, which are ready after `wait` on them.
       values: results to float64 [B, (T,) H, W, C].
-      temporary: bytes beside inputs and results; None if unknown.
+      temporary: bytes beside inputs and results; None if the device has no analysis of them.
       samples: seconds of one call, one for each round.
     """
 
@@ -153,7 +153,7 @@ class JaxForms:
                           BLOCKED: partial(ours, block_size=case.block_size), BOUND: products_alone}
 
     def program(self, form: str, part: str) -> Program:
-        """The compiled form; raises LeftOut if it needs more memory than the limit."""
+        """The compiled form; raises LeftOut if it is known to need more memory than the limit."""
         function = jax.vmap(self.functions[form])
 
         def forward(f: jax.Array, r: jax.Array, _: jax.Array) -> tuple:
@@ -164,10 +164,10 @@ class JaxForms:
             return out, *pullback(gradient)
 
         compiled = jax.jit(forward if part == FORWARD else both).lower(*self.inputs).compile()
-        analysis = compiled.memory_analysis()
-        temporary = analysis.temp_size_in_bytes if analysis else 0
+        analysis = compiled.memory_analysis()  # None on some devices
+        temporary = analysis.temp_size_in_bytes if analysis else None
         if form != BOUND:
-            _check_memory(temporary, self.limit)
+            _check_memory(temporary or 0, self.limit)
         # On CPU, JAX would run several calls at once: wait for each. On a GPU they queue.
         on_cpu = jax.default_backend() == "cpu"
         finished = jax.block_until_ready if on_cpu else lambda out: out

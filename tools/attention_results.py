@@ -1,7 +1,7 @@
 """The results of `benchmark_attention` as a table, as ratios and as a plot.
 
 A row is a dict of one form and part: 'form', 'part', 'left_out' (why it was not timed, or None), 'milliseconds',
-'temporary_bytes' and, where it was compared, 'difference'.
+'temporary_bytes' (None: unknown) and, where it was compared, 'difference'.
 """
 
 import io
@@ -29,7 +29,9 @@ def table(rows: Sequence[Row]) -> str:
                 line += [row["left_out"], "", ""]
             else:
                 times = row["milliseconds"] / _find(rows, BOUND, part)["milliseconds"]
-                line += [_short(row["milliseconds"]), f"{times:.2f}", _short(row["temporary_bytes"] / 1e6)]
+                needed = row["temporary_bytes"]
+                line += [_short(row["milliseconds"]), f"{times:.2f}",
+                         "unknown" if needed is None else _short(needed / 1e6)]
             if "difference" in row:
                 differences.append(row["difference"])
         lines.append([*line, f"{max(differences):.1e}" if differences else ""])
@@ -62,7 +64,7 @@ def draw(results: Sequence[dict[str, Any]], title: str) -> bytes:
             colour = "black" if form == BOUND else f"C{i}"
             heights = np.arange(len(results)) + (i - (len(FORMS) - 1) / 2) / (len(FORMS) + 1)
             found = [(y, _find(result["rows"], form, part)) for y, result in zip(heights, results)]
-            points = [(row[key] * unit, y) for y, row in found if not row["left_out"]]
+            points = [(row[key] * unit, y) for y, row in found if not row["left_out"] and row[key] is not None]
             axes.plot(*(np.array(points).T if points else ([], [])), "o", color=colour, label=form)
             for x, y in points:
                 axes.annotate(_short(x), (x, y), (6, 0), textcoords="offset points", fontsize=7, va="center")

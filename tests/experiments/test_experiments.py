@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from people import figures, random_model, random_reid, tracklet
+from refusals import refused
 
 from experiments import completion_variants, fixed_occluder, neighbour_choice, variety
 from experiments.settings import changed
@@ -57,6 +58,21 @@ def test_neighbour_choice(tmp_path, capsys):
     table = neighbour_choice.main(neighbour_choice.Arguments(tmp_path, hold_out=4))
     assert table[1, 1] < 20 and table[5, 1] == table[20, 1] == table["best"] > 60
     assert "held-out frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("main, change, said", [
+    (completion_variants, {"steps": 0}, "--steps must be more than 0. Got 0."),
+    (completion_variants, {"hold_out": -1}, "--hold-out must be more than 0. Got -1."),
+    (completion_variants, {"only": ("no shifts", "hats")}, "There is no variant 'hats'; choose from as it is; "),
+    (neighbour_choice, {"hold_out": 0}, "--hold-out must be more than 0. Got 0."),
+    (neighbour_choice, {"hold_out": 4}, "no tracklet has 12 frames or more; give a smaller --hold-out. Got 4.")])
+def test_bad_input_is_one_line_before_anything_is_written(tmp_path, main, change, said):
+    for i, frame in enumerate(figures(11)):
+        write_png(tmp_path / f"crops/7/{i:03d}.png", frame)
+    where = {"workdir": tmp_path / "w"} if main is completion_variants else {}
+    with refused(said):
+        main.main(main.Arguments(tmp_path / "crops", **where, **change))
+    assert not (tmp_path / "w").exists()
 
 
 class TestFixedOccluder:

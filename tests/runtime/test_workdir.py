@@ -7,6 +7,7 @@ import pytest
 from bucket import folder  # noqa: F401
 from refusals import refused
 
+from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.workdir import Workdir
 
 
@@ -73,6 +74,15 @@ class TestResults:
         for _ in range(2):
             assert job.get_or_make("a", lambda: (job.path / "a").write_text("once"),
                                    load=lambda path: path.read_text()) == "once"
+
+    def test_what_is_written_by_process_0_alone(self, work, monkeypatch):
+        job, here = work
+        here.mkdir(parents=True)
+        with monkeypatch.context() as another_process:
+            another_process.setattr(distributed, "run_on_first", lambda call: None)
+            assert job.get_or_write("b", lambda path: path.write_text("2"), load=lambda path: path.exists()) is False
+        for text in ("1", "2"):
+            assert job.get_or_write("b", lambda path: path.write_text(text), load=lambda path: path.read_text()) == "1"
 
     def test_whether_it_is_whole_is_asked(self, work):
         job, here = work

@@ -9,6 +9,7 @@ from comparing import difference
 
 from tools import attention_forms as forms
 from tools import benchmark_attention as benchmark
+from tools.attention_results import draw, table
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -89,6 +90,16 @@ def test_the_bound_is_the_two_products(case):
     wanted = (f @ r.transpose(0, 2, 1)) @ r
     got = jax.jit(jax.vmap(forms.products_alone))(current, adjacent)
     assert difference(np.reshape(got, wanted.shape), wanted) <= 2e-6
+
+
+def test_memory_that_the_device_does_not_tell_is_unknown(case, monkeypatch):
+    monkeypatch.setattr(jax.stages.Compiled, "memory_analysis", lambda self: None)
+    program = forms.JaxForms(case, forms.features(case, "float32"), limit=1).program(forms.WHOLE, forms.FORWARD)
+    assert program.temporary is None
+    rows = [{"form": form, "part": part, "left_out": None, "milliseconds": 2.0, "temporary_bytes": None}
+            for form in forms.FORMS for part in forms.PARTS]
+    assert table(rows).splitlines()[2].count("unknown") == 2
+    assert draw([{"case": str(case), "rows": rows}], "title").startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

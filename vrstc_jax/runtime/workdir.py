@@ -82,6 +82,12 @@ class Workdir:
                                        f"{label}: done in {time.perf_counter() - began:.0f} s ({path}).")
         return load(path)
 
+    def get_or_write(self, name: str, write: Callable[[Path], Any], *, load: Callable[[Path], T],
+                     exists: Callable[[Path], bool] = lambda path: path.exists(), label: str = "") -> T:
+        """`get_or_make` of a result that `write` computes and writes to the path it is given, in process 0 alone."""
+        return self.get_or_make(name, lambda: None, save=lambda path, _: write(path), load=load, exists=exists,
+                                label=label)
+
     def discard(self, name: str, *, last: str = "") -> None:
         """Removes a result; if the process is killed meanwhile, no half of it is taken for the whole.
 
