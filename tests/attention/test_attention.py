@@ -231,3 +231,31 @@ BAD = {
 def test_bad_input_raises_and_says_what_it_got(error, said, call):
     with pytest.raises(error, match=said):
         jax.eval_shape(call)  # shapes and types are all it takes
+
+
+@pytest.mark.parametrize("block", [None, 1])
+def test_second_derivatives_in_either_mode(block):
+    """Of current, adjacent and the scale together, against differences of the equations in float64."""
+    at = np.concatenate([maps(5, (8,))[0], [2.0]])
+
+    def loss(attend, x):  # two maps of 2×1 positions and two channels, and the scale
+        return (attend(x[:4].reshape(2, 1, 2), x[4:8].reshape(2, 1, 2), x[8]) ** 3).sum()
+
+    def literally(x):
+        return loss(lambda f, r, scale: literal_attention(f, r, scale=scale), x)
+
+    step = 1e-4 * np.eye(len(at))
+    wanted = np.zeros((len(at), len(at)))
+    for i, j in zip(*np.triu_indices(len(at))):
+        a, b = step[i], step[j]
+        wanted[i, j] = wanted[j, i] = (literally(at + a + b) - literally(at + a - b) - literally(at - a + b)
+                                       + literally(at - a - b)) / 4e-8
+    ours = partial(loss, lambda f, r, scale: temporal_attention(f, r, softmax_scale=scale, block_size=block))
+    gradient, at = jax.grad(ours), jnp.float32(at)
+    for hessian in (jax.hessian(ours), jax.jacrev(gradient)):  # forward over reverse, reverse over reverse
+        assert difference(jax.jit(hessian)(at), wanted) <= GRADIENTS
+    # The op alone has no forward mode.
+    for refused in (lambda: jax.jvp(ours, (at,), (at,)), lambda: jax.jacfwd(ours)(at),
+                    lambda: jax.linearize(ours, at)[1](at)):
+        with pytest.raises(TypeError, match="forward-mode"):
+            refused()
