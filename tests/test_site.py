@@ -39,22 +39,42 @@ def test_every_public_name_has_a_page_and_no_page_is_left_over():
 
 
 @pytest.mark.parametrize("name", sorted(public_names()))
-def test_a_page_documents_its_name_and_is_in_the_menu(name):
+def test_a_page_documents_its_name_and_is_in_the_index(name):
     page, documented = pages()[name]
     assert len(documented) == 1 and named(documented[0]) is named(name)
     assert inspect.getdoc(named(name))
-    assert f"api/{page.name}" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert f"({page.name})" in (DOCS / "api" / "index.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/results.md", "CONTRIBUTING.md", "README.md"])
-def test_paths_that_a_page_names_exist(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+def test_the_menu_has_every_page_and_no_other():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    listed = re.findall(r"[-:] ([\w/-]+\.md)$", menu, re.MULTILINE)
+    assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
+def headings(page):
+    """The anchors of a page's headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+            for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", [*(path.relative_to(ROOT).as_posix() for path in sorted(DOCS.rglob("*.md"))),
+                                  "CONTRIBUTING.md", "README.md"])
+def test_paths_and_links_of_a_page_exist(page):
+    page = ROOT / page
+    text = page.read_text(encoding="utf-8")
     paths = re.findall(r"`((?:vrstc_jax|experiments|tools|tests|docs|\.ci)/[\w./]*)`", text)
-    missing = [path for path in paths if not (ROOT / path).exists()]
-    assert not missing and (paths or page == "README.md")
-    links = re.findall(r"\]\(([\w./-]+?)(?:#[\w-]+)?\)", text)
-    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
+    assert not [path for path in paths if not (ROOT / path).exists()]
+    for link, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([\w-]+))?\)", text):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target), anchor
+
+
+def test_links_and_paths_are_found():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert "](architecture.svg)" in text and "`vrstc_jax/" in text
 
 
 def test_the_picture_and_the_table_have_the_rooms_of_the_house():
