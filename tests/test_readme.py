@@ -53,8 +53,7 @@ def test_every_experiment_and_tool_takes_its_command():
     seen = {}
     for name, words in scripts():
         module = importlib.import_module(name)
-        if words and name != "tools.readme_picture":  # whose words argparse takes
-            tyro.cli(getattr(module, "Arguments", None) or module.Options, args=words)
+        tyro.cli(getattr(module, "Arguments", None) or module.Options, args=words)
         seen.setdefault(name, []).append(words)
     assert seen.keys() >= {f"experiments.{name}" for name in (
         "vrstc", "ablation", "ablation_faults", "default_model", "fixed_occluder", "variety")}

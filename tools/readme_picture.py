@@ -3,14 +3,14 @@
     python tools/readme_picture.py out-demo docs/demo.png
 
 Each group of rows is one tracklet of a person that training never saw: the camera's frames with the hidden part
-outlined, the network's input, the completion, and the truth. It takes a minute on two CPU cores; the folder of
-`vrstc demo --size smoke` tries it out.
+outlined, the network's input, the completion, and the truth. The folder of `vrstc demo --size smoke` tries it out.
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.images import write_png
@@ -18,25 +18,42 @@ from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.recipes.demo import test_walkers
 from vrstc_jax.report.figures import completion_rows, stacked
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.storage import require_writable_directory
 
 _FRAMES, _GROUPS = 10, 2
 
 
-def main() -> None:
-    """Parses and calls `draw`."""
-    parser = argparse.ArgumentParser(description="Draws the README's picture from the folder that `vrstc demo` wrote.")
-    parser.add_argument("demo", type=Path, help="the demo's folder")
-    parser.add_argument("picture", type=Path, help="the PNG to write")
-    parser.add_argument("--tracklets", default="", help="names, comma-separated; default: the first fitting ones")
-    arguments = parser.parse_args()
-    draw(arguments.demo, arguments.picture, [name for name in arguments.tracklets.split(",") if name])
+@dataclass(frozen=True)
+class Arguments:
+    """The demo, the picture, and the tracklets in it."""
+
+    demo: tyro.conf.Positional[Path]
+    """The demo's folder."""
+    picture: tyro.conf.Positional[Path]
+    """The PNG to write."""
+    tracklets: str = ""
+    """Names of one or two tracklets, separated by a comma; default: the first ones hidden in 2 to 8 frames."""
 
 
-def draw(demo: Path, picture: Path, chosen: list[str]) -> None:
-    """Writes the picture of some tracklets by name; of the first that are hidden for a while, if none is chosen."""
-    completer = Completer(load_model(demo / "model.safetensors"))
-    groups = []
-    for tracklet in test_walkers(configs.get(completer.model.config.name)):
+def main(arguments: Arguments) -> None:
+    """Writes the picture.
+
+    Raises:
+      InputError: there is no demo, its tracklets do not fit, or the picture cannot be written.
+    """
+    completer = Completer(load_model(arguments.demo / "model.safetensors"))
+    if arguments.picture.is_dir():
+        raise InputError(f"{arguments.picture}: is a folder; give the name of the PNG to write.")
+    require_writable_directory(arguments.picture.absolute().parent)
+    chosen, groups = [name for name in arguments.tracklets.split(",") if name], []
+    walkers = test_walkers(configs.get(completer.model.config.name))
+    names = [tracklet.name for tracklet in walkers]
+    if unknown := [name for name in chosen if name not in names]:
+        raise InputError(f"--tracklets {arguments.tracklets}: there is no tracklet '{unknown[0]}'; choose from "
+                         f"{', '.join(names)}.")
+    for tracklet in walkers:
         hidden = [mask.mean() for mask in tracklet.masks or ()]
         fits = tracklet.name in chosen if chosen else 2 <= sum(h > 0.1 for h in hidden) <= 8
         if fits and len(groups) < _GROUPS:
@@ -44,8 +61,11 @@ def draw(demo: Path, picture: Path, chosen: list[str]) -> None:
             first = max(0, min(int(np.argmax(hidden)) - _FRAMES // 2, len(tracklet) - _FRAMES))
             groups.append(completion_rows(tracklet, list(completer.stream(tracklet, plan))[first:first + _FRAMES]))
             print(tracklet.name)
-    write_png(picture, stacked(groups))
+    if not groups:
+        raise InputError(f"{arguments.demo}: no tracklet of this size is hidden in 2 to 8 frames; name some with "
+                         "--tracklets.")
+    write_png(arguments.picture, stacked(groups))
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(lambda: main(tyro.cli(Arguments, description=__doc__)))
