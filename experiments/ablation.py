@@ -1,11 +1,11 @@
-"""The paper's ablation (Table 1) row for row on made-up walkers, over several seeds, with its rivals.
+"""The rows of the paper's ablation (Table 1) on made-up walkers, over several seeds, and the rivals of completion.
 
     python -m experiments.ablation --workdir out-ablation
 
 Size `small` takes about 50 minutes a seed on two CPU cores (AMD EPYC). Expected over three seeds (docs/ablation.md):
-mAP 72.4 for NL as it is, 80.8 for STCnet and 86.0 with nothing hidden. `--size large` has four times the people and 5
-to 17 times the steps, `--people`, `--stcnet-steps` and the like change one number, `--size smoke` tries it out in some
-minutes.
+mAP 72.4 for NL on the occluded data, 80.8 for STCnet and 86.0 with nothing hidden. `--size large` has four times the
+people and 5 to 17 times the steps. `--people`, `--stcnet-steps` and the like change one number. `--size smoke` tries it
+out.
 
 Each row is a network that is trained and ranked separately; the rows of a seed share the data, step 1 and the located
 masks:
@@ -16,7 +16,7 @@ masks:
                     training uses all frames, while the networks of completion train on completed frames
     completion      NL on completed data: Spa, Spa+AE, Spa+TAE, Spa+Tem, + local D, + global D, + ID guider
     like for like   the baseline on STCnet's completed data, beside the baseline discarding
-    who is at fault NL on data completed with the true masks, pixel by pixel; with the bands that a head without errors
+    error sources   NL on data completed with the true masks, pixel by pixel; with the bands that a head without errors
                     would call hidden at the same τ; and with the truth in the located bands
 
 Hidden bands are located by the default model's re-ID network, which learned them from the masks of other walkers, and

@@ -1,10 +1,10 @@
-"""The ablation's mAP of painting, of the truth and of discarding, by how many free frames a query has.
+"""The ablation's mAP of painting, of the truth and of discarding, by how many unoccluded frames a query has.
 
     python -m experiments.ablation_faults out-ablation
 
 It evaluates the trained networks of an ablation's work directory again, of any size (`smoke` tries it out); nothing is
 trained, and two CPU cores do. The table to expect of size `small` is in docs/ablation.md: STCnet 3.0 points behind the
-truth, all of it for queries with fewer than two free frames.
+truth, all of it for queries with fewer than two unoccluded frames.
 
 For each seed in the ablation's results.json with the rows `+ ID guider (STCnet)` and `truth where located`, it prints
 the mAP of
@@ -15,13 +15,14 @@ the mAP of
     b. completed  `baseline on STCnet's data`, if they all have it
     b. discards   the best of `baseline, discarding …`, if they all have such a row
 
-Queries are grouped by the tracklet with the fewest unoccluded frames among theirs and those to be found: two or more
-that locating finds; two or more of which locating takes all but one or all for hidden (frames taken for hidden are
-neither compared nor completed from); or fewer than two, so that hardly any frame shows what is hidden.
+Queries are grouped by one tracklet each: of the query's own and the right gallery tracklets, the one with the fewest
+unoccluded frames. The groups are: locating finds two such frames or more; there are two or more, but locating calls all
+or all but one of them hidden (such frames are neither compared nor completed from); there are fewer than two, so that
+hardly any frame shows what is hidden.
 
 Below follow the differences over all seeds, with the range of 95 % of 10,000 resamplings: each draws the queries of
-each seed with replacement, the same for both sides. The range leaves out the variation between trainings and is
-narrower than chance for that reason.
+each seed with replacement, the same for both sides. The range does not include the variation between trainings, so the
+real uncertainty is larger.
 
 The last line shows the most that discarding can lose: the mAP of `baseline, nothing hidden`, if there is such a row,
 from all frames of every tracklet and from a few of them at random.

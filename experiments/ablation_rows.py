@@ -1,4 +1,4 @@
-"""The rows of the ablation, in the order in which they are made: Table 1 of the paper, and what it argues against."""
+"""The rows of the ablation, in the order of computation: Table 1 of the paper, and the methods it argues against."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _NETWORKS: dict[str, Mapping[str, Any]] = {"baseline": _BASELINE, "NL": {}}
 
 @dataclass(frozen=True)
 class RowRecipe:
-    """How a row is made.
+    """How a row is computed.
 
     Attributes:
       make: (seed, the row's directory) to the evaluation.

@@ -1,4 +1,4 @@
-"""One seed of the ablation: the data, step 1 and step 2 that its rows share, and how a row's network is made."""
+"""One seed of the ablation: the data, step 1 and step 2 that its rows share, and the methods that compute a row."""
 
 import dataclasses
 import json
@@ -127,18 +127,18 @@ class Seed:
         return five_steps.read_splits(self.work / "rows" / folder_of(row) / "completed")
 
     def by_true_masks(self, work: Path, row: str) -> Sets:
-        """The data completed by another row's generators, with the true masks: completion's own loss remains."""
+        """The data completed by another row's generators, with the true masks: only the loss by completion remains."""
         return self._completed_by(self._model_of(row), work, options=five_steps.Options(hidden="given"))
 
     def by_true_bands(self, work: Path, row: str) -> Sets:
-        """Likewise, with the bands that a head without errors would locate: no loss by locating remains."""
+        """The same with the bands that a head without errors would locate: no loss by locating remains."""
         # A function, as the scores need every mask of the data, which a finished set does not.
         return self._completed_by(self._model_of(row), work, lambda: five_steps.Located({
             split: [true_scores(masks_of(tracklet)) for tracklet in data.tracklets]
             for split, data in self.raw.items()}, self.located.tau))
 
     def truth_where_located(self, work: Path) -> Sets:
-        """The data with the truth in the located bands: locating's own loss remains."""
+        """The data with the truth in the located bands: only the loss by locating remains."""
         return _stored(work, "completed", lambda: {
             split: [_filled(tracklet, true, Plan.from_scores(scores, self.located.tau)) for tracklet, true, scores
                     in zip(self.raw[split].tracklets, self.truth[split].tracklets, self.located.scores[split])]

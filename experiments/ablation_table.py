@@ -2,8 +2,8 @@
 
     python -m experiments.ablation_table A/results.json B/results.json --output DIR
 
-makes one table of the results that `experiments.ablation` left on several machines, each with other seeds. It takes
-a second; docs/ablation.md has the table to expect of size `small`. Results of size `smoke` try it out.
+makes one table of the results that `experiments.ablation` left on several machines, each with other seeds.
+docs/ablation.md has the table to expect of size `small`. Results of size `smoke` try it out.
 """
 
 import dataclasses
@@ -157,8 +157,9 @@ def write_plot(path: Path, rows: Sequence[Row]) -> None:
 
 
 def format_claims(results: Sequence[Results]) -> str:
-    """How far STCnet is ahead of its rivals, in mAP over the seeds that have both rows, and the baseline on STCnet's
-    data of the baseline discarding. Rivals without a row are left out.
+    """By how much mAP STCnet leads each of its rivals, and the baseline on STCnet's data the baseline discarding.
+
+    Each comparison is over the seeds that have both rows. Rivals without a row are left out.
 
     The best τ is chosen on the test people that are ranked, which favours discarding; the τ of the other seeds is not.
     """

@@ -1,12 +1,11 @@
-"""The choices of STCnet, changed one at a time on given footage and judged on held-out runs.
+"""STCnet with one choice changed at a time, fitted to given footage and judged on held-out runs.
 
     python -m experiments.completion_variants video.mp4 --boxes tracks.txt --workdir variants --steps 400
 
 Each variant is size `small` with one change, trained for the same number of steps from the same located frames; the
-re-ID network is trained once. A variant takes some minutes on two CPU cores (`three frames a side` more), and
-`--size smoke` tries it out. The table goes to the terminal and to WORKDIR/table.json: PSNR and SSIM of each variant in
-the hole, and its PSNR over the best simple filling. No figures are recorded to expect: they depend on the footage. The
-same command resumes an interrupted run.
+re-ID network is trained once. `--size smoke` tries it out. The table is printed and written to WORKDIR/table.json:
+PSNR and SSIM of each variant in the hole, and by how much its PSNR exceeds that of the best simple filling. There are
+no expected figures, because they depend on the footage. The same command resumes an interrupted run.
 """
 
 import shutil
@@ -68,7 +67,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """Trains and judges the variants; returns {variant: {method: scores}}."""
     require_range(arguments, "steps", "hold_out")
     require_known("variant", arguments.only, VARIANTS)
-    require_local(arguments.workdir, "what this experiment makes")
+    require_local(arguments.workdir, "the work directory of this experiment")
     start_jax()
     distributed.require_single_process("experiments.completion_variants")
     spool = arguments.workdir / "spool" if arguments.boxes else None

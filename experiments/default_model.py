@@ -117,7 +117,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> Path:
     """Runs the steps and returns the model file."""
-    require_local(arguments.workdir, "what this experiment makes")
+    require_local(arguments.workdir, "the work directory of this experiment")
     require_known("kind of variety", arguments.without, KINDS)
     amount, config = _amount(arguments), config_of(arguments)
     variety = Variety(**{kind: kind not in arguments.without for kind in KINDS})

@@ -1,15 +1,16 @@
-"""How well locating finds the people behind something fixed in the picture: a sign, a pole, a parked car.
+"""How well locating finds people who are hidden by something fixed in the picture: a sign, a pole, a parked car.
 
     python -m experiments.fixed_occluder video.mp4 --boxes tracks.txt --occluder 414 203 32 41 429 40 8 350
 
-If neither the camera nor the occluder moves, people's boxes say where they are hidden, and no masks need be drawn. The
-occluder is one rectangle or several (left, top, width, height in pixels of the picture). It prints, for each track of
-which it hides a third of a band or more, in which frames that is found or missed; how many bands are called hidden, by
-the share of them under the rectangles; and precision, recall and F1. Precision is a lower bound: other walkers hide
+If neither the camera nor the occluder moves, people's boxes tell where they are hidden, and no masks need be drawn. The
+occluder is one rectangle or several (left, top, width, height in pixels of the picture). A band counts as hidden if a
+third or more of it is under them. The command prints, for each track with hidden bands, how many are found and in which
+frames some are missed; how many bands are called hidden, by their share under the rectangles; and precision, recall and
+F1. Precision is a lower bound: other walkers hide
 people too, and people who pass in front of the occluder are not hidden by it.
 
-Nothing is trained: the default model locates in all frames, on two CPU cores within minutes. A short video tries it
-out. Expected on the clip of docs/results.md: 242 of 280 hidden bands found, 10 % of the free bands called hidden.
+Nothing is trained: the default model locates in all frames. A short video tries it out. Expected on the clip of
+docs/results.md: 242 of 280 hidden bands found, 10 % of the free bands called hidden.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class Arguments:
     boxes: Path
     """The people's boxes (MOTChallenge text)."""
     occluder: tuple[Rectangle, ...]
-    """Rectangles that hide who is under them: left, top, width, height in pixels of the picture."""
+    """Rectangles that hide people: left, top, width, height in pixels of the picture."""
     model: Path | None = None
     """Model that locates; default: the one that comes with the package."""
 

@@ -8,8 +8,8 @@ similar (`neighbour_reach` in the config). PSNR is over the hole, as in `vrstc j
 last line is the PSNR of the single best frame of the tracklet, chosen by the hidden pixels: an upper bound of copying,
 which no method can reach.
 
-It takes minutes on one CPU core, because it reads many frames for each hole; nothing is trained or written. A folder
-with a few dozen small pictures tries it out. No figures are recorded to expect: they depend on the footage.
+Nothing is trained or written, but many frames are read for each hole. A folder with a few dozen small pictures tries
+it out. There are no expected figures, because they depend on the footage.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 CHOICES = ((1, 1), (5, 1), (10, 1), (20, 1), (10, 3), (20, 3))
-"""(reach, frames a side): from how many of the nearest frames how many are chosen."""
+"""(reach, frames a side): the number of nearest frames to choose from, and how many are chosen."""
 Choice = tuple[int, int] | Literal["best"]
 
 

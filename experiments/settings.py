@@ -1,4 +1,4 @@
-"""What the experiments share: checks of their arguments, changes of parts of a config, and a walker's masks."""
+"""Shared by the experiments: a check of names in arguments, changes of parts of a config, and a walker's masks."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -23,17 +23,17 @@ def changed(config: Config, changes: Changes) -> Config:
 
 
 def with_steps(config: Config, **steps: int | None) -> Config:
-    """The config with other numbers of training steps, by part (`stcnet_training=400`); None leaves a part's own."""
+    """The config with other numbers of training steps, by part (`stcnet_training=400`); None keeps a part's number."""
     return changed(config, {part: {"steps": number} for part, number in steps.items() if number is not None})
 
 
 def given(arguments: object, *names: str) -> dict[str, Any]:
-    """{name: value} of those named arguments that are not None."""
+    """{name: value} of the named arguments that are not None."""
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 
 def require_known(what: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raises InputError at the first name that is not a known one; `what` says what they are names of."""
+    """Raises InputError for the first unknown name; the message calls it a `what`."""
     for name in names:
         if name not in known:
             raise InputError(f"There is no {what} '{name}'; choose from {'; '.join(known)}.")

@@ -1,21 +1,21 @@
-"""The value of each kind of variety in the made-up walkers, judged on footage: short trainings without one kind.
+"""What each kind of variety in the made-up walkers is worth on footage: short trainings that leave out one kind.
 
     python -m experiments.variety video.mp4 --boxes tracks.txt --workdir out-variety
 
-STCnet of size `small` is trained on walkers of every kind, on walkers without one of them, and on plain ones, each for
-the same steps and from random weights (without the guider, whose identities are others), and judged on held-out runs
-of the footage and on plain test walkers. One model, the default one or `--model`, locates for all rows, so that all
-are judged on the same frames. About 5 minutes a row on two CPU cores; `--size smoke` tries it out. The table is
-printed and written to WORKDIR/table.json; expected on the clip of docs/results.md: 16.09 to 16.16 dB, SSIM 0.464 to
-0.477. The same command resumes an interrupted run.
+Each row trains STCnet of size `small` on walkers of every kind, of all kinds but one, or of no kind (plain ones), for
+the same number of steps and from random weights. There is no guider, because its network knows other identities. Rows
+are judged on held-out runs of the footage and on plain test walkers. One model, the default one or `--model`, locates
+for all rows, so that all are judged on the same frames. About 5 minutes a row on two CPU cores; `--size smoke` tries
+it out. The table is printed and written to WORKDIR/table.json; expected on the clip of docs/results.md: 16.09 to
+16.16 dB, SSIM 0.464 to 0.477. The same command resumes an interrupted run.
 
     python -m experiments.variety video.mp4 --boxes tracks.txt --workdir out-variety \\
         --occluder 414 203 32 41 429 40 8 350
 
-With `--occluder` (see `experiments.fixed_occluder`) a locating network is also trained on each row's walkers, and
-judged by the share that it finds of the bands that the occluder hides by a third or more, at the threshold at which it
-calls 10 % of the bands hidden that the occluder does not touch. About 8 minutes more a row. Expected on that clip:
-75 % with every kind, 47 % with none.
+With `--occluder` (see `experiments.fixed_occluder`) each row also trains a locating network on its walkers. It is
+judged by the bands that the occluder hides by a third or more: the share that it finds, at the threshold at which it
+calls 10 % of the untouched bands hidden. About 8 minutes more a row. Expected on that clip: 75 % with every kind, 47 %
+with none.
 """
 
 import dataclasses
@@ -72,7 +72,8 @@ class Arguments:
     """Model that locates; default: the one that comes with the package."""
     rows: Annotated[tuple[str, ...], tyro.conf.arg(help=f"Rows to make: {'; '.join(ROWS)}; default: all.")] = ()
     occluder: tuple[fixed_occluder.Rectangle, ...] = ()
-    """Rectangles in the video's picture that hide who is under them, left, top, width, height; judges locating too."""
+    """Rectangles that hide people: left, top, width, height in pixels of the picture. With them, locating is judged
+    too."""
     steps: int | None = None
     """Steps of STCnet's trainings; default: the size's."""
     size: Literal["small", "smoke"] = "small"
@@ -88,13 +89,13 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
 
     Returns:
       {row: {'footage' and 'walkers': {method: {'psnr', 'ssim', …}}, 'located': {'footage' and 'walkers': share}}},
-      'located' with an occluder alone.
+      'located' only with an occluder.
     """
     require_range(arguments, "hold_out", "steps")
     require_known("row", arguments.rows, ROWS)
     if arguments.occluder:
         fixed_occluder.require_rectangles(arguments.occluder)
-    require_local(arguments.workdir, "what this experiment makes")
+    require_local(arguments.workdir, "the work directory of this experiment")
     amount = AMOUNTS[arguments.size]
     amount = dataclasses.replace(amount, stcnet_steps=arguments.steps or amount.stcnet_steps)
     locating = load_model(arguments.model)
@@ -170,12 +171,13 @@ def located_shares(work: Path, arguments: Arguments, amount: Amount,
 
 
 def found_at(scores: Sequence[np.ndarray], shares: Sequence[np.ndarray], *, false_calls: float = FALSE_CALLS) -> float:
-    """The share of hidden bands that score below the threshold below which a share of the free bands scores.
+    """The share of the hidden bands that a threshold finds which also calls some of the free bands hidden.
 
     Args:
       scores: of each tracklet, [T, 3]; low where a band looks hidden.
-      shares: of each tracklet, [T, 3]: the hidden share of a band. It is hidden from `HIDDEN_SHARE` on, free at 0.
-      false_calls: the share of the free bands.
+      shares: of each tracklet, [T, 3]: the hidden share of each band. From `HIDDEN_SHARE` a band counts as hidden, at
+        0 as free.
+      false_calls: the share of the free bands that score below the threshold; it determines the threshold.
     """
     values, hidden = np.concatenate(list(scores)), np.concatenate(list(shares))
     return float(np.mean(values[hidden >= HIDDEN_SHARE] < np.quantile(values[hidden == 0], false_calls)))

@@ -3,7 +3,7 @@
     python -m experiments.vrstc --dataset walkers --workdir out-vrstc
 
 Size `small` on made-up walkers takes 10.5 to 13 minutes on two cores of an AMD EPYC. Expected: rank-1 61.3 and mAP
-72.9 before completion, 63.7 and 75.5 after it (80 queries, one seed). `--size smoke` tries it out in a minute.
+72.9 before completion, 63.7 and 75.5 after it (80 queries, one seed). `--size smoke` tries it out.
 
 Each step writes its result to WORKDIR and is skipped if that exists; `--from STEP` repeats a step and all later ones
 (data, reid, locate, stcnet, complete, rank). The command prints rank-1 and mAP before and after completion and writes
@@ -20,7 +20,7 @@ Adam 3e-4 with weight decay 5e-4 added to the gradient, 150 epochs, ×0.1 every 
 one random band hidden, softmax scale 1, λ1 0.001, λ2 0.1, Adam 1e-4; the final network with 5 non-local blocks.
 The paper does not state STCnet's batch and steps; they are those of `full`, 32 and 200,000. Expected, rank-1 (mAP),
 gallery with the queries: before completion 86.1 (79.9), after 88.5 (82.3). Not run here: no MARS images.
-MARS and LS-VID are ranked in both galleries in use: with the queries in it (official) and without.
+MARS and LS-VID are ranked twice: in the official gallery, which includes the queries, and in one without them.
 
 Published figures of iLIDS-VID are means over its ten splits:
 
@@ -231,7 +231,7 @@ def _command() -> str:
 def _check(arguments: Arguments) -> None:
     """Raises InputError for arguments that contradict each other or are out of range, before anything is written."""
     for path in (arguments.manual_dir, arguments.split_file, arguments.imagenet):
-        require_local(path, "what step 0 and --imagenet read")
+        require_local(path, "what --manual-dir, --split-file and --imagenet name")
     _check_data_set(arguments)
     if configs.get(arguments.size).name == "as_published_mars" and not (arguments.imagenet or arguments.fresh):
         raise InputError(f"--size {arguments.size} is the paper's recipe to the letter, which begins with ImageNet "
@@ -294,7 +294,7 @@ def protocol_of(arguments: Arguments) -> WalkerProtocol:
 
 
 def format_results(results: dict[str, Any]) -> str:
-    """The figures of locating and of ranking, as text."""
+    """The scores of locating and of ranking, as text."""
     parts = []
     if "quality" in results["locating"]:
         parts += ["locating (precision and recall of hidden bands, test tracklets)",

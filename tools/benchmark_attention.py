@@ -7,8 +7,8 @@ JAX; PyTorch's unfold and fold, eager and compiled; and a lower bound, the matri
 timed, all results are compared. Times are medians of rounds in which each form has its turn; temporary memory is what
 a form needs beside its inputs and results, as XLA and PyTorch count it. float32 is float32 on GPUs too (no TF32).
 
-All sizes take some minutes on two CPU cores, and `--sizes smoke` some seconds. docs/attention.md has the figures to
-expect: for 8 pairs of 32×16 maps the op whole takes 1.0 times the products' time forward, 1.6 with the backward pass.
+docs/attention.md has the figures to expect: for 8 pairs of 32×16 maps the op whole takes 1.0 times the products' time
+forward, 1.6 with the backward pass. `--sizes smoke` tries it out.
 """
 
 import json
@@ -54,7 +54,7 @@ class Options:
       repeats: rounds of each case; fewer, but 3 at least, if they would take more than 25 seconds.
       output: folder for benchmark.json and benchmark.png.
       torch: whether to time PyTorch, if it is installed.
-      torch_compile: whether to time torch.compile too; on CPU only in the first case, as it takes a minute.
+      torch_compile: whether to time torch.compile too; on CPU only in the first case, because compiling is slow.
       memory_limit: GiB of temporary memory above which a form is left out. Default: 2 on CPU, half of the device's
         on others.
       longest_call: estimated seconds of a call above which a form is left out (never ours).
@@ -147,7 +147,7 @@ def _compare(row: Row, got: list[np.ndarray], values: dict[str, tuple[str, list[
     row["compared_with"], row["difference"] = first, max(map(difference, got, wanted))
     if not row["difference"] <= furthest:  # also where it is NaN
         raise SystemExit(f"{row['part']} of '{row['form']}' differs from '{first}' by "
-                         f"{row['difference']:.1e} of the largest value; there is nothing to time.")
+                         f"{row['difference']:.1e} of the largest value, so they are not timed.")
 
 
 def _check_torch(form: str, case: Case, options: Options, why: str | None) -> None:

@@ -10,9 +10,8 @@ NumPy's set operations. Both need a Python loop over queries. All rank the same 
 they find the same mAP.
 
 Times are medians of rounds in which each evaluator has its turn; "both" is the sum. Our extra memory is NumPy's peak
-during a part, without the distance matrix, traced in a pass that is not timed. Three rounds take some minutes on two
-CPU cores, nearly all of them in the plain evaluators; `--size smoke` takes a second. Expected: ours 1.2 s, the others
-21 to 31 and 5.7 to 6.7 times that.
+during a part, without the distance matrix, traced in a pass that is not timed. Expected on two CPU cores: ours 1.2 s,
+the others 21 to 31 and 5.7 to 6.7 times that. `--size smoke` tries it out.
 """
 
 import json
@@ -171,7 +170,8 @@ def run(options: Options) -> dict[str, Any]:
             seconds, (_, mean_ap) = _timed(evaluator.ranking, matrix, *labels)
             times[name]["ranking"].append(seconds)
             if not abs(mean_ap - expected) <= FURTHEST:
-                raise SystemExit(f"'{name}' finds mAP {mean_ap:.8f}, ours {expected:.8f}: nothing to time.")
+                raise SystemExit(f"'{name}' finds mAP {mean_ap:.8f}, ours {expected:.8f}: results that differ are not "
+                                 "timed.")
     rows = {}
     for name, samples in times.items():
         parts = {part: statistics.median(seconds) for part, seconds in samples.items()}

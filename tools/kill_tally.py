@@ -2,16 +2,17 @@
 
     python -m tools.kill_tally --times 20
 
-First two processes of two CPU devices each train the re-ID network and STCnet, size `smoke`, on made-up walkers,
-writing a checkpoint every few steps, and locate in and complete a data set with these networks (`tools.killed_job`);
-undisturbed, and twice, which must give the same. Then, 20 times, the same run starts in a new directory, one of the
-two processes is killed as by `kill -9`, the other must end with a message, the same command runs again, and its result
-is compared with the undisturbed one bit for bit: the networks, their optimisers, the lines of metrics, the scores and
-every file of the completed set. A third of the moments are random ones, a third are during the writing of a
-checkpoint, and a third are in the middle of completing. The seed is printed, and gives the same moments again.
+A run has two processes of two CPU devices each (`tools.killed_job`). They train the re-ID network and STCnet, size
+`smoke`, on made-up walkers, write a checkpoint every few steps, and then locate in a data set and complete it with
+these networks. Two undisturbed runs must give the same results. Then, 20 times, it starts in a
+new directory, and one of the two processes is killed as by `kill -9`. The other must end with a message. The same
+command runs again, and its result is compared with the undisturbed one bit for bit: the networks, their optimisers, the
+lines of metrics, the scores and every file of the completed set. A third of the kills are at random moments, a third
+during the writing of a checkpoint, and a third in the middle of completing. The seed is printed; `--seed` repeats its
+moments.
 
-20 kills take about 20 times two to three runs of a minute each on two CPU cores. Expected: `20 end results are the
-same bit for bit; 20 times the other process ended by itself`. `--times 1 --steps 4` tries it out.
+Each kill takes as long as two to three runs. Expected: `20 end results are the same bit for bit; 20 times the other
+process ended by itself`. `--times 1 --steps 4` tries it out.
 """
 
 import functools

@@ -2,8 +2,7 @@
 
     python -m tools.killed_job '{"directory": "out", "steps": 12, "heartbeat": 20}'
 
-takes about a minute on two CPU cores, and leaves result.json (digests of the networks and their optimisers), metrics,
-scores.npz and completed/ in the directory.
+leaves result.json (digests of the networks and their optimisers), metrics, scores.npz and completed/ in the directory.
 """
 
 import dataclasses

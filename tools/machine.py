@@ -37,8 +37,8 @@ def warn_if_busy(about: dict[str, Any]) -> None:
     """Prints a warning if other programs take more than a quarter of the cores."""
     # PyTorch's threads wait for each other, so one busy core slows all of them.
     if about["load_average"] > about["cores"] / 4:
-        print(f"Something else is running (load average {about['load_average']:.1f}): times mean little, "
-              "PyTorch's least, whose threads wait for each other.")
+        print(f"Other programs are running (load average {about['load_average']:.1f}): times are unreliable, "
+              "PyTorch's most of all.")
 
 
 def _cpu_model() -> str:

@@ -10,9 +10,8 @@ that gives the times of computing, of memory and of the all-reduce; the step tak
 the third. The global batch is the config's (strong scaling) while each chip has an example; on more chips, each has
 one. `--batch-per-chip` sets it for each chip instead.
 
-It also prints a prediction for this CPU, from rates measured here, beside the measured step. Size `full` takes
-some minutes on two CPU cores, most of them compilation; `--size smoke` tries it out. The assumptions are printed with
-the result. Not verified on a pod.
+It also prints a prediction for this CPU, from rates measured here, beside the measured step. `--size smoke` tries it
+out. The assumptions are printed with the result. Not verified on a pod.
 """
 
 import dataclasses

@@ -68,8 +68,7 @@ def _both(function: Callable, *given: jax.Array) -> tuple:
 
 
 def layers(config: configs.Config, each: int) -> Counter[tuple[Any, tuple[int, ...]]]:
-    """How often a step of `each` examples has each (convolution or deconvolution, shape of its input), without the
-    guider's."""
+    """{(convolution or deconvolution, shape of its input): its number} in a step of `each` examples, without guider."""
     c, found = config.stcnet, Counter()
 
     def note(call: Callable, given: tuple, options: dict, context: nn.module.InterceptorContext) -> Any:

@@ -429,7 +429,7 @@ def test_the_command_refuses_in_one_line(tool, small, tmp_path, capsys):
     write_png(tmp_path / "photo.png", photos(1, 8, 8, 3))
     for arguments, told in (([source, output, "--classify", str(tmp_path / "photo.png")], "no classifier"),
                             ([str(tmp_path / "gone.pth"), output], "no such file"),
-                            ([source, str(tmp_path / "out.npz")], "call it so")):
+                            ([source, str(tmp_path / "out.npz")], "must end in .safetensors")):
         with pytest.raises(SystemExit) as stopped:
             tool.main(arguments)
         error = capsys.readouterr().err.strip()

@@ -35,7 +35,7 @@ class Verb:
     dry_run: bool = False
     """Print the commands as shell and run none of them."""
     keep: bool = False
-    """Leave a TPU VM that `create` made if a later command fails."""
+    """If a later command of `create` fails, do not delete the TPU VM."""
 
     def do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         """Carries out the verb by commands to `shell`: installs `checkout`, or runs `program`, a module and its
@@ -145,14 +145,14 @@ class Run(Verb):
     """Start an experiment on every worker, in the background: ... -- experiments.NAME OPTIONS."""
 
     retries: int = 3
-    """How often it restarts by itself after it was preempted (exit code 75)."""
+    """How many times it restarts by itself after a preemption (exit code 75)."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         require_range(self, "retries", least=0)
         try:
             shell.run(*self.ssh(shlex.join(["bash", "vrstc/worker.sh", "start", str(self.retries), *program])))
         except CommandFailed as error:
-            raise CommandFailed(f"{error}; the verb stop ends it on workers where it did start") from None
+            raise CommandFailed(f"{error}; the verb stop ends it on the workers where it started") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class Log(Verb):
     worker: str = "0"
     """Number of the worker, or all."""
     lines: int = 100
-    """How many lines before the end to begin with."""
+    """Number of earlier lines to show first."""
 
     def _do(self, shell: Shell, checkout: Checkout, program: list[str]) -> None:
         require_range(self, "lines", least=1)

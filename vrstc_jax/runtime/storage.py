@@ -52,7 +52,8 @@ def require_local(path: str | os.PathLike | None, what: str) -> None:
       InputError: the path is in a bucket. `what`, a noun phrase, names the path in the message.
     """
     if path is not None and is_remote(path):
-        raise InputError(f"{_url(path)}: {what} is on a local file system; copy or mount it, and give its path there.")
+        raise InputError(f"{_url(path)}: {what} must be on a local file system; copy or mount it, and give "
+                         "its path there.")
 
 
 def _url(path: str | os.PathLike) -> str:
