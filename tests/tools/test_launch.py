@@ -312,7 +312,7 @@ def test_what_worker_sh_cannot_do_is_reported(machine):
 def test_one_run_at_a_time(machine, standins):
     machine.starts()
     code, _, error = machine.run(arguments=["--seed", "2"])
-    assert code == 1 and "another run is in progress" in error and "the verb stop ends it on workers where" in error
+    assert code == 1 and "another run is in progress" in error and "the verb stop ends it on the workers where" in error
     assert machine.run()[1].count("already running") == 2  # ssh may repeat a command
     assert "stop it before installing" in machine("install")[2] and len(standins.lines("ran")) == 2
     machine("stop")
