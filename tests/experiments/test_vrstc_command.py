@@ -162,7 +162,8 @@ def test_mars_paper_is_the_recipe_to_the_letter(tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     ({"tau_quantile": 2.0}, "--tau-quantile"), ({"seed": -1}, "--seed"), ({"stcnet_steps": 0}, "--stcnet-steps"),
-    ({"dataset": "marz"}, "choose walkers or one of dukemtmc_video_reid, folder, ilids_vid, ls_vid, mars"), ({"occlusion": "much"}, "much"),
+    ({"dataset": "marz"}, "choose walkers or one of dukemtmc_video_reid, folder, ilids_vid, ls_vid, mars"),
+    ({"occlusion": "much"}, "much"),
     ({"dataset": "ilids_vid", "split": 11}, "--split is one of iLIDS-VID's, from 1 to 10, or all. Got 11"),
     ({"split": 1}, "--split 1: is one of iLIDS-VID's, and the data set is walkers"),
     ({"dataset": "mars", "split": "all"}, "--split all: is one of iLIDS-VID's, and the data set is mars"),
