@@ -5,12 +5,14 @@ from functools import partial
 
 import jax
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from vrstc_jax.attention import attention_weights, temporal_attention
 
-# XLA for CPU compiles small programs three times as fast without these, to the same numbers but for rounding;
-# tests that use `full_compilation` leave them in.
-compiled_quickly = partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
+# The XLA for CPU of JAX 0.10 compiles small programs three times as fast without these, to the same numbers but for
+# rounding; tests that use `full_compilation` leave them in. Later ones have no such option.
+_QUICK = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else None
+compiled_quickly = partial(jax.jit, compiler_options=_QUICK)
 
 
 def op_and_gradients(given, cotangent, *, size=3, block=None):
@@ -44,7 +46,7 @@ def operations(function, *arguments):
     def within(jaxpr):
         for equation in jaxpr.eqns:
             yield equation
-            for inner in jax.core.jaxprs_in_params(equation.params):
+            for inner in jaxprs_in_params(equation.params):
                 yield from within(inner)
 
     return list(within(jax.make_jaxpr(function)(*arguments).jaxpr))
