@@ -158,7 +158,7 @@ class Seed:
                                    directory=work / "final", devices=devices, task=task)
             start = pair_scorer.initial_state(task, len(identities),
                                               start_from=five_steps.backbone_of(self.first.variables))
-            state = loop.train(run, start, pair_scorer.pmap_step(task, len(identities), devices),
+            state = loop.train(run, start, pair_scorer.training_step(task, len(identities), devices),
                                lambda start: reid_batches(train, seen, task, start=start))
             return ReidModel(task.network, jax.device_get(state.result), identities, network="PairScorer")
 

@@ -124,6 +124,9 @@ class Arguments:
     """Training steps of the final network; default: the size's."""
     bfloat16: bool = False
     """Train in bfloat16; parameters and losses stay float32."""
+    parallel: configs.Parallel = "pmap"
+    """How a training step is divided between devices: pmap, or mesh (jit and shard_map). Results and checkpoints are
+    the same; a run may change between them."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -277,7 +280,7 @@ def config_of(arguments: Arguments) -> configs.Config:
     config = with_steps(config, reid_training=arguments.reid_steps, stcnet_training=arguments.stcnet_steps,
                         final_training=arguments.final_steps)
     config = dataclasses.replace(
-        config, seed=arguments.seed, compute="bfloat16" if arguments.bfloat16 else config.compute,
+        config, seed=arguments.seed, parallel=arguments.parallel, compute="bfloat16" if arguments.bfloat16 else config.compute,
         tau=None if arguments.tau_quantile else config.tau, tau_quantile=arguments.tau_quantile or config.tau_quantile)
     config = changed(config, {"final": given(arguments, "pooling"),
                               "reid_losses": given(arguments, "label_smoothing", "triplet")})

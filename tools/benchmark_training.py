@@ -41,7 +41,7 @@ from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.training.devices import Device, replicated
-from vrstc_jax.training.stcnet import pmap_step
+from vrstc_jax.training.stcnet import training_step
 
 OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
 IDENTITIES = 10  # as in `example_step`
@@ -173,7 +173,7 @@ def measured(config: configs.Config, start: Any, guider: dict | None, batch: dic
 def our_step(config: configs.Config, start: Any, guider: dict | None, batch: dict) -> tuple[Form, float]:
     """(the package's step, its number of operations)."""
     devices = devices_for(config)
-    step: Any = pmap_step(config.stcnet_task, IDENTITIES, devices)
+    step: Any = training_step(config.stcnet_task, IDENTITIES, devices)
     shared = {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()}
     state, variables = replicated((start, guider), devices)  # as the step returns it, so that it compiles once
 

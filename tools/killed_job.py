@@ -50,22 +50,24 @@ def main(directory: Path, *, steps: int, heartbeat: int) -> None:
 
 def train(directory: Path, *, steps: int, networks: tuple[str, ...] = ("reid", "stcnet"),
           checkpoint_every: int = EVERY, log_every: int = 2, watch: Callable[[str, Any, dict], None] | None = None,
-          **options: Any) -> dict[str, Any]:
+          parallel: configs.Parallel = "pmap", **options: Any) -> dict[str, Any]:
     """Trains networks of size `smoke` on made-up walkers, in all processes of the run.
 
     Args:
       watch: (network, state, metrics), called after each step.
+      parallel: as `Config.parallel`.
       options: of `loop.TrainingRun`.
 
     Returns:
       The last states, by network.
     """
-    config, data = configs.get("smoke"), _walkers_in_memory()
+    config, data = dataclasses.replace(configs.get("smoke"), parallel=parallel), _walkers_in_memory()
     frames = [TrainingFrames(_LOOK.frames * k, np.arange(_LOOK.frames), k) for k in range(_TRAINING_PEOPLE)]
     no_guider = dataclasses.replace(config.losses, identity=0.0)
     first, task = config.first_reid, dataclasses.replace(config.stcnet_task, losses=no_guider)
     tasks = {"reid": first, "stcnet": task}
-    steppers = {"reid": reid.pmap_step(first, _TRAINING_PEOPLE), "stcnet": stcnet.pmap_step(task, _TRAINING_PEOPLE)}
+    steppers = {"reid": reid.training_step(first, _TRAINING_PEOPLE),
+                "stcnet": stcnet.training_step(task, _TRAINING_PEOPLE)}
     starts = {"reid": lambda: reid.initial_state(first, _TRAINING_PEOPLE), "stcnet": lambda: stcnet.initial_state(task)}
     batches: dict[str, Callable] = {"reid": reid_batches, "stcnet": stcnet_batches}
     states = {}

@@ -166,7 +166,7 @@ def example_step(task: Task, count: int, devices: Sequence[Device]) -> tuple[Any
         batch = {"clips": pictures(count, c.clip, c.height, c.width, 3), "labels": labels}
         if c.locating_loss:
             batch["hidden"] = np.zeros((count, c.clip, 3), np.float32)
-        return reid.pmap_step(task, identities, devices), (reid.initial_state(task, identities),), batch
+        return reid.training_step(task, identities, devices), (reid.initial_state(task, identities),), batch
     c = task.stcnet
     side = count, c.frames_per_side, c.height, c.width, 3
     masks = np.zeros((count, c.height, c.width, 1), bool)
@@ -175,7 +175,7 @@ def example_step(task: Task, count: int, devices: Sequence[Device]) -> tuple[Any
              "following": pictures(*side), "labels": labels}
     make = jit_without_optimisation(lambda key: initial_variables(task.guider, identities, key))
     guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
-    return stcnet.pmap_step(task, identities, devices), (stcnet.initial_state(task), guider), batch
+    return stcnet.training_step(task, identities, devices), (stcnet.initial_state(task), guider), batch
 
 
 def analysed(task: Task, step: Callable[..., tuple[Any, tuple, dict]] = example_step) -> Work:

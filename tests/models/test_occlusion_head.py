@@ -254,7 +254,7 @@ class TestStages:
         begin = random_reid(STAGES).variables
         state = reid.initial_state(task, 3, start_from=begin)
         masks = np.random.default_rng(0).random((4, 4, 32, 16)) < 0.3
-        new, _ = reid.pmap_step(task, 3, jax.devices()[:2])(state, on(2, train_batch(masks=masks)))
+        new, _ = reid.training_step(task, 3, jax.devices()[:2])(state, on(2, train_batch(masks=masks)))
         before = {**begin["params"], "statistics": begin["batch_stats"]}
         for name, part in {**new.params, "statistics": new.batch_stats}.items():
             same = jax.tree.leaves(jax.tree.map(np.array_equal, part, before[name]))

@@ -75,7 +75,7 @@ def watched(tmp_path_factory, quick_compilation):
         patch.setattr(loop, "train", drawn)
         for module in (reid, stcnet):
             patch.setattr(module, "initial_state", lambda *_, **__: None)
-            patch.setattr(module, "pmap_step", lambda *_: None)
+            patch.setattr(module, "training_step", lambda *_: None)
         model = fit(list(footage()), work, **SAME, command="vrstc fit")
     return Watched(model, work, reads, labels)
 

@@ -1,6 +1,7 @@
 """Several processes: how they find each other, that they train as one does, and what happens when one of them ends."""
 
 import dataclasses
+import itertools
 import os
 import re
 import shutil
@@ -182,14 +183,21 @@ def test_the_same_gradients_and_losses(server, tmp_path):
 
     Adam's first moments add up the gradients of all steps, so they are compared after each.
     """
-    found, steps = {}, 20
-    for processes, devices in (ALONE, (1, 4), (2, 2), (4, 1)):
-        place = tmp_path / f"{processes} x {devices}"
-        server.run("networks", place, processes=processes, devices=devices, steps=steps, checkpoint_every=100,
-                   seconds=1200)
-        with np.load(place / "moments.npz") as moments:
-            found[processes, devices] = dict(moments)
-    expected = found.pop(ALONE)
+    found, steps, forms = {}, 20, (ALONE, (1, 4), (2, 2), (4, 1))
+
+    def train(place, form, parallel, steps):
+        server.run("networks", tmp_path / place, processes=form[0], devices=form[1], steps=steps, checkpoint_every=100,
+                   parallel=parallel, seconds=1200)
+        with np.load(tmp_path / place / "moments.npz") as moments:
+            return dict(moments)
+
+    for parallel, form in itertools.product(("pmap", "mesh"), forms):
+        found[parallel, form] = train(f"{parallel} {form}", form, parallel, steps)
+    # Each goes on from the other's checkpoint, on other processes and devices.
+    for first, then in (("pmap", "mesh"), ("mesh", "pmap")):
+        begun, rest = (train(first + then, forms[1], first, 8), train(first + then, forms[2], then, steps))
+        found[first + then] = {key: np.concatenate([begun[key], rest[key]]) for key in begun}
+    expected = found.pop(("pmap", ALONE))
     assert {"reid adam", "stcnet generators_adam", "stcnet discriminators_adam", "reid metric cross_entropy",
             "stcnet metric reconstruction"} <= set(expected)
     for form, other in found.items():

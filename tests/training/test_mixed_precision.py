@@ -50,7 +50,7 @@ def task_of(network, config):
 
 def first_step(network, config):
     before, batch = given(network, config)
-    step = network.pmap_step(task_of(network, config), made.IDENTITIES, devices=jax.devices()[:1])
+    step = network.training_step(task_of(network, config), made.IDENTITIES, devices=jax.devices()[:1])
     return before[0], *jax.device_get(step(*before, made.on(1, batch)))
 
 

@@ -55,13 +55,13 @@ REID = dataclasses.replace(
 CONFIGS = {"smoke": SMOKE, "paper's options, without guider": PLAIN, "re-ID": REID}
 
 
-def given(name):
+def given(name, parallel="pmap"):
     """(a function that makes the step, the state and what else a step is given, a batch by its seed)."""
-    config = CONFIGS[name]
+    config = dataclasses.replace(CONFIGS[name], parallel=parallel)
     if name == "re-ID":
-        step = functools.partial(reid.pmap_step, config.first_reid, made.IDENTITIES)
+        step = functools.partial(reid.training_step, config.first_reid, made.IDENTITIES)
         return step, (made.reid_state(config),), functools.partial(made.reid_batch, config)
-    step = functools.partial(stcnet.pmap_step, config.stcnet_task, made.IDENTITIES)
+    step = functools.partial(stcnet.training_step, config.stcnet_task, made.IDENTITIES)
     guider = made.random_reid(SMOKE, 5) if name == "smoke" else None
     return step, (made.stcnet_state(config), guider), functools.partial(made.stcnet_batch, config)
 
@@ -82,10 +82,11 @@ def on_one_device(quick_compilation):
 
 
 @quickly
+@pytest.mark.parametrize("parallel", ["pmap", "mesh"])
 @pytest.mark.parametrize("name", ["smoke", "re-ID"])
-def test_eight_devices_are_one(eight_devices, on_one_device, name):
+def test_eight_devices_are_one(eight_devices, on_one_device, name, parallel):
     (_, _, state), (batch, wanted_metrics, wanted), *_ = on_one_device(name)
-    make, (_, *guider), _ = given(name)
+    make, (_, *guider), _ = given(name, parallel)
     state, metrics = jax.device_get(make(devices=eight_devices)(state, *guider, made.on(8, batch)))
     assert_same_metrics(metrics, wanted_metrics, DEVICES)
     assert_trees_close(made.first_gradients(state.adam), made.first_gradients(wanted.adam), DEVICES)
@@ -197,7 +198,7 @@ def test_learning_rates_by_hand():
 def test_one_step_of_the_paper_at_full_size(name):
     config = configs.get(name)
     device = jax.devices()[:1]
-    step = reid.pmap_step(config.first_reid, made.IDENTITIES, devices=device)
+    step = reid.training_step(config.first_reid, made.IDENTITIES, devices=device)
     start = reid.initial_state(config.first_reid, made.IDENTITIES)
     state, metrics = step(start, made.on(1, made.reid_batch(config, 0, 2)))
     # A classifier that starts near zero knows nothing of five identities.
@@ -205,7 +206,7 @@ def test_one_step_of_the_paper_at_full_size(name):
     guider = jax.device_get(state.result)
 
     start = stcnet.initial_state(config.stcnet_task)
-    step = stcnet.pmap_step(config.stcnet_task, made.IDENTITIES, devices=device)
+    step = stcnet.training_step(config.stcnet_task, made.IDENTITIES, devices=device)
     state, metrics = jax.device_get(step(start, guider, made.on(1, made.stcnet_batch(config, 0, 2))))
     assert all(np.isfinite(value) for value in metrics.values()), metrics
     for old, new in zip(jax.tree.leaves(start.params), jax.tree.leaves(state.params), strict=True):

@@ -61,9 +61,9 @@ def batch(seed=0):
 
 
 def on_four_devices(module, task, state):
-    """Gradients and metrics of a step's global batch, by `module.pmap_step`."""
+    """Gradients and metrics of a step's global batch, by `module.training_step`."""
     parts = {k: v.reshape(4, -1, *v.shape[1:]) for k, v in batch().items()}
-    step = module.pmap_step(task, IDENTITIES, devices=jax.devices()[:4])
+    step = module.training_step(task, IDENTITIES, devices=jax.devices()[:4])
     state, metrics = jax.device_get(step(state, parts))
     (moments,) = [part for part in state.adam if isinstance(part, optax.ScaleByAdamState)]
     return jax.tree.map(lambda m: np.asarray(m) / 0.1, moments.mu), metrics
@@ -124,9 +124,9 @@ def test_pairs_on_several_devices_are_those_of_the_whole_batch(eight_devices):
 
 def test_batches_must_hold_what_the_losses_need():
     with pytest.raises(ValueError, match="two clips of a person .* Got 1"):
-        reid.pmap_step(task(configs.ReidLosses(triplet=1.0), clips_per_identity=1), IDENTITIES)
+        reid.training_step(task(configs.ReidLosses(triplet=1.0), clips_per_identity=1), IDENTITIES)
     with pytest.raises(ValueError, match="must be 2. Got 4"):
-        pair_scorer.pmap_step(task(clips_per_identity=4), IDENTITIES)
+        pair_scorer.training_step(task(clips_per_identity=4), IDENTITIES)
 
 
 def test_the_running_mean_is_the_result(eight_devices, tmp_path):
@@ -143,7 +143,7 @@ def test_the_running_mean_is_the_result(eight_devices, tmp_path):
 
     def trained(average, directory, steps=4):
         training = configs.Training(steps=4, batch=8, learning_rate=0.1, average=average)
-        states, update = [], step.pmap_step(gradients, training)
+        states, update = [], step.training_step(gradients, training)
 
         def watched(state, batch):
             state, metrics = update(state, batch)

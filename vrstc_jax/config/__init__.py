@@ -24,6 +24,7 @@ from vrstc_jax.config.method import (
     GeneratorForm,
     Losses,
     Masks,
+    Parallel,
     Pooling,
     Reconstruction,
     Reid,
@@ -40,5 +41,5 @@ from vrstc_jax.config.sizes import SIZES, SizeName, get
 
 __all__ = [
     "GENERATOR_FORMS", "SIZES", "Autoencoder", "Compute", "Config", "Discriminators", "GeneratorForm", "Losses",
-    "Masks", "Pooling", "Reconstruction", "Reid", "ReidLosses", "ReidTask", "STCnet", "STCnetTask", "SizeName",
-    "StrideOn", "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]
+    "Masks", "Parallel", "Pooling", "Reconstruction", "Reid", "ReidLosses", "ReidTask", "STCnet", "STCnetTask",
+    "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]

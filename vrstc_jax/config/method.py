@@ -14,6 +14,7 @@ from vrstc_jax.runtime.errors import InputError
 OLD_SIZE_NAMES = {"paper": "full", "paper_literal": "as_published", "mars_paper": "as_published_mars"}
 
 Compute = Literal["float32", "bfloat16"]
+Parallel = Literal["pmap", "mesh"]
 TemporalForm = Literal["attention", "concatenation", "autoencoder", "none"]
 LocalInput = Literal["masked", "cropped"]
 Reconstruction = Literal["l1", "l2"]
@@ -206,6 +207,7 @@ class ReidTask:
     losses: ReidLosses
     compute: Compute
     seed: int
+    parallel: Parallel = "pmap"  # as `Config.parallel`
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ class STCnetTask:
     training: Training
     compute: Compute
     seed: int
+    parallel: Parallel = "pmap"  # as `Config.parallel`
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,9 @@ class Config(Checked):
     # softmax, heads and losses are float32 in any case, and so is all use of a trained network.
     compute: Compute = "float32"
     seed: int = 0
+    # How a training step is divided between devices: by `pmap`, or by `jit` with a mesh and `shard_map`. Results and
+    # checkpoints are the same, so a run may change between them.
+    parallel: Parallel = "pmap"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -276,8 +282,8 @@ class Config(Checked):
     def stcnet_task(self) -> STCnetTask:
         """Training the generators and discriminators (step 3)."""
         return STCnetTask(self.name, self.stcnet, self.discriminators, self.losses, self.masks, self.reid,
-                          self.stcnet_training, self.compute, self.seed)
+                          self.stcnet_training, self.compute, self.seed, self.parallel)
 
     def _reid_task(self, network: Reid, training: Training) -> ReidTask:
         # One more, so that its random numbers are not STCnet's.
-        return ReidTask(self.name, network, training, self.reid_losses, self.compute, self.seed + 1)
+        return ReidTask(self.name, network, training, self.reid_losses, self.compute, self.seed + 1, self.parallel)

@@ -22,13 +22,15 @@ def from_dict(values: dict, kind: type = Config) -> Any:
 
 
 def with_defaults(values: dict) -> dict:
-    """A `Config` as JSON has it, with fields that it lacks filled in: the default of a later field is what an
-    earlier version did.
+    """A `Config` as JSON has it, as records of runs are compared.
+
+    Fields that it lacks are filled in: the default of a later field is what an earlier version did. `parallel`, which
+    changes no result, has its default.
 
     Raises:
       InputError: as `from_dict`.
     """
-    return to_dict(from_dict(values))
+    return to_dict(dataclasses.replace(from_dict(values), parallel=Config.parallel))
 
 
 def _build(kind: type, values: dict, path: str) -> Any:

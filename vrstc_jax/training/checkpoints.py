@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from types import TracebackType
 from typing import Any
@@ -172,7 +172,7 @@ class Checkpoints:
         if theirs is None or self._task is None:
             return
         with suppress(InputError):  # of a later version, with fields that are unknown here
-            if _task(theirs, type(self._task)) == self._task:
+            if replace(_task(theirs, type(self._task)), parallel=self._task.parallel) == self._task:
                 return
         raise InputError(f"{path}: this checkpoint is of another config; remove {self.directory}, or give another "
                          "directory.")
@@ -242,7 +242,7 @@ def _task(values: dict, kind: type[ReidTask] | type[STCnetTask]) -> ReidTask | S
 def _for_orbax(array: jax.Array) -> np.ndarray | jax.Array:
     """An array as Orbax takes it: with several processes, a global one, of which each process writes a part.
 
-    What pmap returns is local to a process, and the same on all of its devices, so the first device's will do.
+    What pmap returns is local to a process. It is the same on all devices, so the first one's will do.
     """
     if distributed.process_count() == 1:
         return np.asarray(array)

@@ -1,11 +1,13 @@
-"""The device axis of training, and trees and batches in the layout that a pmapped step takes."""
+"""The device axis of training, and trees and batches in the layout that a step takes (`step.training_step`)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vrstc_jax.config import Parallel
 from vrstc_jax.runtime.errors import InputError
 
 AXIS = "batch"  # of devices; gradients and metrics are averaged over it
@@ -14,17 +16,31 @@ Device = Any  # jax.Device, which is a variable to type checkers
 Tree = TypeVar("Tree")
 
 
-def replicated(tree: Tree, devices: Sequence[Device]) -> Tree:
-    """A tree on this process' part of the devices.
+def mesh_of(devices: Sequence[Device]) -> Mesh:
+    """The devices as a mesh with the one axis `AXIS`."""
+    return Mesh(np.array(devices), (AXIS,))
 
-    It is laid out as a pmapped step returns it, so that the step is compiled once, and not again for its own output.
+
+def replicated(tree: Tree, devices: Sequence[Device], parallel: Parallel = "pmap") -> Tree:
+    """A tree on the devices: under pmap on those of this process, on a mesh as global arrays on all of them.
+
+    It is laid out as the step returns it, so that the step is compiled once, and not again for its own output.
     """
-    mesh = jax.sharding.Mesh(np.array(_local(devices)), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    if parallel == "pmap":
+        return jax.device_put(tree, NamedSharding(mesh_of(_local(devices)), PartitionSpec()))
+    everywhere = NamedSharding(mesh_of(devices), PartitionSpec())
+
+    def place(array):
+        # Unlike device_put, it does not make the processes compare what each of them has.
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, everywhere, lambda index: array[index])
+
+    return jax.tree.map(place, tree)
 
 
-def shard(batch: dict, devices: Sequence[Device]) -> dict:
-    """This process' rows of a batch [B, …] to [D, B/D, …], for its D of the devices.
+def shard(batch: dict, devices: Sequence[Device], parallel: Parallel = "pmap") -> dict:
+    """This process' rows of a batch [B, …] to [D, B/D, …], for its D of the devices; on a mesh as part of a global
+    array with the rows of all processes.
 
     Raises:
       InputError: the rows do not divide by D.
@@ -35,8 +51,12 @@ def shard(batch: dict, devices: Sequence[Device]) -> dict:
         if array.shape[0] % count:
             raise InputError(f"The batch of {array.shape[0]} does not divide by the {count} devices here; "
                              "use a number of devices that divides it, or another batch in the config.")
-        return array.reshape(count, array.shape[0] // count, *array.shape[1:])
+        rows = array.reshape(count, array.shape[0] // count, *array.shape[1:])
+        if parallel == "pmap":
+            return rows
+        return jax.make_array_from_process_local_data(split_rows, rows, (len(devices), *rows.shape[1:]))
 
+    split_rows = NamedSharding(mesh_of(devices), PartitionSpec(AXIS))
     return jax.tree.map(split, batch)
 
 

@@ -38,8 +38,9 @@ class TrainingRun:
       name: for the progress bar.
       steps: how many there are in all.
       directory: for checkpoints and metrics; local, or in gs://.
-      devices: those of all processes that the step was pmapped for (`distributed.batch_devices`); None: all.
-      task: kept in the checkpoints; those of another task are refused.
+      devices: those of all processes that the step is for (`distributed.batch_devices`); None: all.
+      task: kept in the checkpoints; those of another task are refused. It also says how the step is divided between
+        devices; None: by pmap.
       best: a metric; the checkpoint at which it was lowest is kept beside the newest ones.
       intervals: how often something is written.
       pictures: (state, batch) to a picture, uint8 [H, W, 3], of what the network does by now. Process 0 alone calls
@@ -64,7 +65,7 @@ def train(run: TrainingRun, state: Any, step: Callable, batches: Callable[[int],
 
     Args:
       state: the initial state, a `TrainState` or any tree of arrays.
-      step: (state, batch [devices, B/devices, …]) to (state, metrics).
+      step: (state, batch [devices, B/devices, …]) to (state, metrics), as `step.training_step`.
       batches: from a number of steps done to the batches of the steps after them.
 
     Returns:
@@ -83,7 +84,8 @@ def train(run: TrainingRun, state: Any, step: Callable, batches: Callable[[int],
         if start >= run.steps:
             return state
         devices = _devices(run)
-        state = replicated(state, devices)
+        parallel = run.task.parallel if run.task else "pmap"
+        state = replicated(state, devices, parallel)
         incoming = batches(start)
         waiting = _pending(checkpoints, start)
         since = time.monotonic(), start
@@ -92,7 +94,7 @@ def train(run: TrainingRun, state: Any, step: Callable, batches: Callable[[int],
                    disable=not distributed.is_first()) as bar):
             for number in range(start + 1, run.steps + 1):
                 batch = next(incoming)
-                state, metrics = step(state, shard(batch, devices))
+                state, metrics = step(state, shard(batch, devices, parallel))
                 waiting.append(metrics)
                 stop, last = must_stop(), number == run.steps
                 due, means = number % every.checkpoint == 0 or last, None

@@ -78,8 +78,8 @@ def _next(rows: jax.Array, axis_name: str | None) -> jax.Array:
     return jnp.concatenate([rows[1:], heads[following][None]])
 
 
-def pmap_step(task: ReidTask, identities: int, devices: step.Devices = None) -> Callable:
-    """As `training.reid.pmap_step`.
+def training_step(task: ReidTask, identities: int, devices: step.Devices = None) -> Callable:
+    """As `training.reid.training_step`.
 
     Raises:
       ValueError: batches do not hold two clips of each person.
@@ -87,4 +87,5 @@ def pmap_step(task: ReidTask, identities: int, devices: step.Devices = None) -> 
     if task.training.clips_per_identity != 2:
         raise ValueError("pairs need two clips of each person in a batch: Training.clips_per_identity must "
                          f"be 2. Got {task.training.clips_per_identity}.")
-    return step.pmap_step(partial(gradients, task, identities, axis_name=AXIS), task.training, devices=devices)
+    return step.training_step(partial(gradients, task, identities, axis_name=AXIS), task.training, devices=devices,
+                              parallel=task.parallel)

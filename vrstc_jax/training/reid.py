@@ -92,8 +92,8 @@ def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *
     return grads, batch_stats, metrics
 
 
-def pmap_step(task: ReidTask, identities: int, devices: step.Devices = None) -> Callable:
-    """The step over devices: (state, batch [devices, B/devices, …]) to (state, metrics); see `step.pmap_step`.
+def training_step(task: ReidTask, identities: int, devices: step.Devices = None) -> Callable:
+    """The step over devices: (state, batch [devices, B/devices, …]) to (state, metrics); see `step.training_step`.
 
     Raises:
       ValueError: a triplet loss is asked for, and batches that would hold no two clips of a person.
@@ -101,7 +101,8 @@ def pmap_step(task: ReidTask, identities: int, devices: step.Devices = None) -> 
     if task.losses.triplet and task.training.clips_per_identity < 2:
         raise ValueError("the triplet loss needs two clips of a person in a batch: Training.clips_per_identity must be "
                          f"at least 2. Got {task.training.clips_per_identity}.")
-    return step.pmap_step(partial(gradients, task, identities, axis_name=AXIS), task.training, devices=devices)
+    return step.training_step(partial(gradients, task, identities, axis_name=AXIS), task.training, devices=devices,
+                              parallel=task.parallel)
 
 
 def train_reid(data: TrackletSet, frames: Sequence[TrainingFrames], task: ReidTask, identities: int,
@@ -125,6 +126,6 @@ def train_reid(data: TrackletSet, frames: Sequence[TrainingFrames], task: ReidTa
     run = loop.TrainingRun(name, steps=task.training.steps, directory=directory, devices=devices, task=task,
                            intervals=intervals)
     state = loop.train(run, initial_state(task, identities, start_from=start_from),
-                       pmap_step(task, identities, devices),
+                       training_step(task, identities, devices),
                        lambda start: reid_batches(data, frames, task, start=start))
     return jax.device_get(state.result)

@@ -1,7 +1,7 @@
 """Training STCnet: generators and discriminators at once (section 3.5, equations 4 to 10).
 
-    step = pmap_step(task, identities, devices)
-    state, metrics = step(state, guider, shard(batch, devices))
+    step = training_step(task, identities, devices)
+    state, metrics = step(state, guider, shard(batch, devices, task.parallel))
 
 One forward pass computes the losses of both, and two pullbacks through it give the gradients: of the generators'
 loss for the generators, of the discriminators' for the discriminators. Both thus move from the same point, and
@@ -117,10 +117,11 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
     return {"generators": for_generators, "discriminators": for_discriminators}, {}, metrics
 
 
-def pmap_step(task: STCnetTask, identities: int, devices: step.Devices = None) -> Callable:
+def training_step(task: STCnetTask, identities: int, devices: step.Devices = None) -> Callable:
     """The step over devices: (state, guider, batch [devices, B/devices, …]) to (state, metrics); see
-    `step.pmap_step`."""
-    return step.pmap_step(partial(gradients, task, identities), task.training, constants=1, devices=devices)
+    `step.training_step`."""
+    return step.training_step(partial(gradients, task, identities), task.training, constants=1, devices=devices,
+                              parallel=task.parallel)
 
 
 def _psnr(completed: jax.Array, frames: jax.Array, masks: jax.Array) -> jax.Array:
@@ -148,8 +149,8 @@ def train_stcnet(data: TrackletSet, frames: Sequence[TrainingFrames], task: STCn
       InputError, TrainingDiverged, Preempted: as `loop.train`; the first also as `stcnet_batches`.
     """
     devices = distributed.batch_devices(task.training.batch)
-    update = pmap_step(task, identities, devices)
-    on_devices = replicated(guider, devices) if task.losses.identity else None
+    update = training_step(task, identities, devices)
+    on_devices = replicated(guider, devices, task.parallel) if task.losses.identity else None
     run = loop.TrainingRun("STCnet", steps=task.training.steps, directory=directory, devices=devices, task=task,
                            intervals=intervals, pictures=_pictures(task))
     state = loop.train(run, initial_state(task, start_from=start_from),
