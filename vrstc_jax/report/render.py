@@ -199,7 +199,9 @@ def _open_output(temporary: Path, output: Path) -> tuple[OutputContainer, str]:
 
 
 def _add_stream(container: OutputContainer, codec: str, rate: Fraction, shape: tuple[int, ...]) -> VideoStream:
-    options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+    # Macroblock-tree rate control reads padding that was never written, so bytes would differ from run to run.
+    options = ({"crf": "20", "preset": "veryfast", "x264-params": "mbtree=0"} if codec == "libx264" else
+               {"qscale": "3"})
     stream = cast(VideoStream, container.add_stream(codec, rate=rate, options=options))
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
