@@ -280,7 +280,8 @@ def config_of(arguments: Arguments) -> configs.Config:
     config = with_steps(config, reid_training=arguments.reid_steps, stcnet_training=arguments.stcnet_steps,
                         final_training=arguments.final_steps)
     config = dataclasses.replace(
-        config, seed=arguments.seed, parallel=arguments.parallel, compute="bfloat16" if arguments.bfloat16 else config.compute,
+        config, seed=arguments.seed, parallel=arguments.parallel,
+        compute="bfloat16" if arguments.bfloat16 else config.compute,
         tau=None if arguments.tau_quantile else config.tau, tau_quantile=arguments.tau_quantile or config.tau_quantile)
     config = changed(config, {"final": given(arguments, "pooling"),
                               "reid_losses": given(arguments, "label_smoothing", "triplet")})

@@ -1,4 +1,4 @@
-"""A training step divided between devices by pmap and by a mesh: the same numbers, and one for the other's checkpoints."""
+"""A training step divided between devices by pmap and by a mesh: the same numbers, interchangeable checkpoints."""
 
 import dataclasses
 
@@ -55,7 +55,7 @@ def train(directory, parallel, steps=TRAINING.steps):
 
 @pytest.fixture(scope="module")
 def by_hand():
-    """The last parameters and statistics, and each step's loss, by the whole batch in NumPy; Adam as its paper has it."""
+    """The last parameters and statistics, and each step's loss, by the whole batch in NumPy, with Adam as published."""
     state = initial_state(network, TRAINING, seed=3)
     w, seen = np.float64(state.params["w"]), np.zeros(3)
     first, second, losses = np.zeros_like(w), np.zeros_like(w), []
