@@ -17,12 +17,15 @@ box sum over shifts of p and q together. The box is symmetric, so both sums are 
 into rows and columns. The result is exactly that of the patches, up to rounding.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.errors import InconclusiveDimensionOperation
 
 from vrstc_jax.attention import all_pairs, row_blocks
 from vrstc_jax.attention.patch_sums import inverse_norms, patch_counts
-from vrstc_jax.attention.weights import Maps, Precision, softmax
+from vrstc_jax.attention.weights import Maps, Precision, softmax, sum_type
 
 # With block_size=None, in bytes: up to this size all pairs are held at once, and else blocks have at most this size.
 _LARGEST_AT_ONCE = 64 << 20
@@ -68,13 +71,14 @@ def temporal_attention(current: jax.Array, adjacent: jax.Array, *, patch_size: i
     _check(current, adjacent, patch_size, softmax_scale, adjacent_mask)
     if payload is not None:
         _check_payload(payload, adjacent)
-    rows = _rows_at_a_time(current, adjacent, block_size)
+    rows = _rows_of_a_block(current, adjacent, block_size)
     maps = _maps(current, adjacent, patch_size, softmax_scale, adjacent_mask, payload)
-    if rows < current.shape[0]:
-        out: jax.Array = row_blocks.attend(rows, patch_size, precision, maps)
+    if rows is None:
+        out: jax.Array = all_pairs.attend(patch_size, precision, maps)
     else:
-        out = all_pairs.attend(patch_size, precision, maps)
-    return (out / patch_counts(current.shape[0], current.shape[1], patch_size)[..., None]).astype(current.dtype)
+        out = row_blocks.attend(rows, patch_size, precision, maps)
+    counts = patch_counts(current.shape[0], current.shape[1], patch_size)[..., None]
+    return (out / counts.astype(out.dtype)).astype(current.dtype)
 
 
 def attention_weights(current: jax.Array, adjacent: jax.Array, *, patch_size: int = 3,
@@ -99,7 +103,7 @@ def attention_weights(current: jax.Array, adjacent: jax.Array, *, patch_size: in
 def _maps(current: jax.Array, adjacent: jax.Array, patch_size: int, softmax_scale: float | jax.Array,
           adjacent_mask: jax.Array | None, payload: jax.Array | None) -> Maps:
     dtype = jnp.promote_types(current.dtype, adjacent.dtype)
-    total = jnp.promote_types(dtype, jnp.float32)
+    total = sum_type(dtype)
     f, r = current.astype(dtype), _frames(adjacent, 4).astype(dtype)
     v = r if payload is None else _frames(payload, 4).astype(dtype)
     allowed = None
@@ -107,19 +111,27 @@ def _maps(current: jax.Array, adjacent: jax.Array, patch_size: int, softmax_scal
         allowed = _frames(adjacent_mask, 3)
         r, v = (jnp.where(allowed[..., None], x, 0) for x in (r, v))
     # The scale joins the inverse norms, so that it costs no pass over the pairs.
-    factor = softmax_scale * inverse_norms(f[None].astype(total), patch_size)[0]
+    factor = jnp.asarray(softmax_scale, total) * inverse_norms(f[None].astype(total), patch_size)[0]
     adjacent_factor = inverse_norms(r.astype(total), patch_size)
-    return Maps(f, r, v, factor.astype(total), adjacent_factor, allowed).varying_alike()
+    return Maps(f, r, v, factor, adjacent_factor, allowed).varying_alike()
 
 
-def _rows_at_a_time(current: jax.Array, adjacent: jax.Array, block_size: int | None) -> int:
+def _rows_of_a_block(current: jax.Array, adjacent: jax.Array, block_size: int | None) -> int | None:
+    """Rows of `current` computed at a time; None: all."""
     height, width = current.shape[:2]
     if block_size is not None:
         if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1:
             raise ValueError(f"block_size must be a positive number of rows, or None. Got {block_size!r}.")
-        return min(block_size, height)
-    row = 4 * width * _frames(adjacent, 4)[..., 0].size
-    return height if height * row <= _LARGEST_AT_ONCE else max(1, _BLOCK // row)
+        try:
+            return block_size if block_size < height else None
+        except InconclusiveDimensionOperation:  # a symbolic height; blocks are right for each
+            return block_size
+    row = 4 * width * math.prod(adjacent.shape[:-1])
+    try:
+        return None if height * row <= _LARGEST_AT_ONCE else max(1, _BLOCK // row)
+    except InconclusiveDimensionOperation as error:
+        raise ValueError("block_size must be given where the maps' size is symbolic. "
+                         f"Got shapes {current.shape} and {adjacent.shape}.") from error
 
 
 def _frames(array: jax.Array, ndim: int) -> jax.Array:

@@ -44,7 +44,7 @@ def joint_sums(pairs: jax.Array, width: int, adjacent_shape: Sequence[int], size
             # of other rows and frames, which are masked.
             start = (margin + down) * width + right, down * adjacent_width + right
             moved = _window(pairs, start, shape)
-            if frames > 1 and down:
+            if frames != 1 and down:
                 moved = jnp.where(_inside(adjacent_row, down, adjacent_height), moved, 0)
             in_column += moved
         if right:

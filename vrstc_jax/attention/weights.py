@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vrstc_jax.attention.xla_cpu import materialised, unfused
 
@@ -50,13 +51,19 @@ class Maps(NamedTuple):
         return Maps(*like, allowed=None)
 
 
+def sum_type(dtype: np.dtype) -> np.dtype:
+    """The type of sums over numbers of a type: float32 at least."""
+    # NumPy's rule, because JAX's raises under jax_numpy_dtype_promotion="strict".
+    return np.promote_types(dtype, np.float32)
+
+
 def product(equation: str, left: jax.Array, right: jax.Array, precision: Precision) -> jax.Array:
     """A matrix product, summed in float32 at least.
 
     The operands have the type of `right`, except that float16 becomes float32: small weights and gradients would
     underflow in it.
     """
-    total = jnp.promote_types(right.dtype, jnp.float32)
+    total = sum_type(right.dtype)
     narrow = total if right.dtype == jnp.float16 else right.dtype
     return jnp.einsum(equation, left.astype(narrow), right.astype(narrow), precision=precision,
                       preferred_element_type=total)
@@ -91,7 +98,7 @@ def softmax_gradients(weights: jax.Array, log_total: jax.Array, gradient: jax.Ar
     gradient = unfused(weighted - weights * jnp.sum(weighted, 1)[:, None])
     logits = jnp.log(jnp.where(weights > 0, weights, 1)) + log_total[:, None]
     scaled = unfused(gradient * jnp.where(weights > 0, logits, 0))
-    return (materialised(gradient * factor[:, None] * adjacent_factor), _divided(jnp.sum(scaled, 1), factor),
+    return (materialised(gradient * factor[:, None] * adjacent_factor[None]), _divided(jnp.sum(scaled, 1), factor),
             _divided(jnp.sum(scaled, 0), adjacent_factor))
 
 
@@ -101,10 +108,10 @@ def _divided(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def _logits(similarity: jax.Array, factor: jax.Array, adjacent_factor: jax.Array,
             allowed: jax.Array | None) -> jax.Array:
-    logits = materialised(similarity * factor[:, None] * adjacent_factor)
+    logits = materialised(similarity * factor[:, None] * adjacent_factor[None])
     # Not −∞: a row without an allowed position would be NaN in the softmax, and so in its gradient.
-    return logits if allowed is None else jnp.where(allowed, logits, jnp.finfo(logits.dtype).min)
+    return logits if allowed is None else jnp.where(allowed[None], logits, jnp.finfo(logits.dtype).min)
 
 
 def _only(allowed: jax.Array | None, weights: jax.Array) -> jax.Array:
-    return weights if allowed is None else jnp.where(allowed, weights, 0)
+    return weights if allowed is None else jnp.where(allowed[None], weights, 0)
