@@ -4,6 +4,7 @@ from typing import Protocol
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vrstc_jax.attention.op import temporal_attention
 from vrstc_jax.attention.weights import Precision
@@ -69,4 +70,6 @@ def over_batch(layer: Options, current: jax.Array, adjacent: jax.Array, adjacent
     if current.ndim != 3 and not (current.ndim == 4 and alike):
         raise ValueError("current must be [H, W, C] or [B, H, W, C], with adjacent of the same batch. "
                          f"Got shapes {current.shape} and {adjacent.shape}.")
-    return (op if current.ndim == 3 else jax.vmap(op))(current, adjacent, adjacent_mask, payload)
+    # Not NumPy's arrays: within `jax.jit`, a custom VJP within a vmap fails on constants that are.
+    arrays = jax.tree.map(jnp.asarray, (current, adjacent, adjacent_mask, payload))
+    return (op if current.ndim == 3 else jax.vmap(op))(*arrays)

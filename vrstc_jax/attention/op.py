@@ -102,6 +102,8 @@ def attention_weights(current: jax.Array, adjacent: jax.Array, *, patch_size: in
 
 def _maps(current: jax.Array, adjacent: jax.Array, patch_size: int, softmax_scale: float | jax.Array,
           adjacent_mask: jax.Array | None, payload: jax.Array | None) -> Maps:
+    # NumPy's float64 is float32 here, unless 64 bits are enabled.
+    current, adjacent = jnp.asarray(current), jnp.asarray(adjacent)
     dtype = jnp.promote_types(current.dtype, adjacent.dtype)
     total = sum_type(dtype)
     f, r = current.astype(dtype), _frames(adjacent, 4).astype(dtype)

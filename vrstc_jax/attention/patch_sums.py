@@ -72,7 +72,7 @@ def patch_counts(height: int, width: int, size: int) -> jax.Array:
         at = jnp.arange(length)
         return jnp.minimum(at + size // 2, length - 1) - jnp.maximum(at - size // 2, 0) + 1
 
-    return (along(height)[:, None] * along(width)).astype(jnp.float32)
+    return (along(height)[:, None] * along(width)[None]).astype(jnp.float32)
 
 
 def _window(x: jax.Array, start: Sequence[int], shape: Sequence[int]) -> jax.Array:
