@@ -56,7 +56,8 @@ def temporal_attention(current: jax.Array, adjacent: jax.Array, *, patch_size: i
         result is zeros.
       block_size: rows of `current` computed at a time. Memory then grows with block_size · W · T · H' · W',
         not with H · W · T · H' · W'; the result is the same up to rounding. None: all rows where their pairs
-        take at most 64 MiB, else as many as take 4 MiB.
+        take at most 64 MiB, else as many as take 4 MiB. It must be given where sizes of maps are symbolic
+        (`jax.export`).
       precision: of the matrix products, as `jax.lax.dot_general` takes it.
       payload: [H', W', D] or [T, H', W', D], carried over in place of `adjacent` itself, such as the pixels
         behind each position; the weights are the same.

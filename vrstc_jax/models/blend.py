@@ -51,7 +51,8 @@ class Blend(nn.Module):
 def warp(frames: jax.Array, flow: jax.Array) -> jax.Array:
     """Samples [B, H, W, C] bilinearly where flow [B, H, W, 2] (rows, columns, in pixels) points; edges repeat."""
     batch, height, width, channels = frames.shape
-    at = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1) + flow
+    rows, columns = jnp.arange(height, dtype=flow.dtype), jnp.arange(width, dtype=flow.dtype)
+    at = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), -1)[None] + flow
     low = jnp.floor(at)
     share = at - low
     low = low.astype(jnp.int32)

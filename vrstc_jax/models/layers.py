@@ -23,7 +23,7 @@ class Deconvolution(nn.Module):
         kernel = self.param("kernel", init, (4, 4, self.features, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = promote_all_but_bias(x, kernel, bias, dtype=self.dtype)
-        return deconvolution(x, kernel) + bias
+        return deconvolution(x, kernel) + bias[None, None, None]
 
 
 def conv3x3(features: int, *, stride: int = 1, dilation: int = 1, dtype: DTypeLike | None = None,

@@ -129,6 +129,6 @@ def _conv(features: int, size: int, stride: int = 1, *, dtype: DTypeLike | None,
 
 def normalise(frames: jax.Array) -> jax.Array:
     """Frames in [−1, 1] by ImageNet's mean and deviation, as torchvision's weights expect them."""
-    mean = jnp.array([0.485, 0.456, 0.406], frames.dtype)
-    deviation = jnp.array([0.229, 0.224, 0.225], frames.dtype)
+    mean, deviation = (jnp.array(x, frames.dtype).reshape((1,) * (frames.ndim - 1) + (3,))
+                       for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return ((frames + 1) / 2 - mean) / deviation

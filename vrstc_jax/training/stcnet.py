@@ -97,8 +97,8 @@ def gradients(task: STCnetTask, identities: int, state: TrainState, guider: dict
                       "adversarial_local": losses.adversarial(fake_local),
                       "discriminator_global": losses.discriminator(real_global, fake_global),
                       "discriminator_local": losses.discriminator(real_local, fake_local)}
-            weighed = (weights.global_discriminator * parts["adversarial_global"]
-                       + weights.local_discriminator * parts["adversarial_local"])
+            weighed = (float(weights.global_discriminator) * parts["adversarial_global"]
+                       + float(weights.local_discriminator) * parts["adversarial_local"])
             total += weights.adversarial * weighed
             against = parts["discriminator_global"] + parts["discriminator_local"]
         if guider is not None and weights.identity:
