@@ -18,7 +18,7 @@ from vrstc_jax.cli.footage import (
     typed,
     undone_if_refused,
 )
-from vrstc_jax.ops.masks import MaskKind
+from vrstc_jax.ops.mask_kinds import MaskKind
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax_for_training
 

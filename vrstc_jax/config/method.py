@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from vrstc_jax.ops.masks import MaskKind
+from vrstc_jax.ops.mask_kinds import MaskKind
 from vrstc_jax.runtime.errors import InputError
 
 # Earlier names of sizes; they stay valid in files, in `--size` and in `config.get`.

@@ -1,17 +1,17 @@
 """What hides people while STCnet trains: random masks, bool [H, W], true = hidden.
 
-To add a kind, write its function, and name it in `MaskKind` and `_KINDS`.
+To add a kind, write its function, and name it in `mask_kinds.MaskKind` and `_KINDS`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 
+from vrstc_jax.ops.mask_kinds import MaskKind
 from vrstc_jax.ops.regions import BANDS, bands_mask
 
-MaskKind = Literal["bands", "mixed"]
 # How often 'mixed' draws each shape. Located masks are bands, so bands are drawn most often.
 _MIXED = {"band": 0.45, "two bands": 0.15, "pole": 0.1, "box": 0.15, "silhouette": 0.15}
 

@@ -1,14 +1,14 @@
-"""Pictures as arrays: one rule each for resizing, for converting to and from floats, and for thumbnails.
+"""Pictures as arrays: one rule each for resizing, for thumbnails and, from `pixel_values`, for floats.
 
 A picture is uint8 [H, W, 3], RGB, or float in [−1, 1], as the networks take it. A mask is bool [H, W], true = hidden.
 """
 
-from typing import Any
-
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
+
+from vrstc_jax.ops.pixel_values import to_float, to_uint8
+
+__all__ = ["THUMBNAIL", "resize", "resize_into_mask", "thumbnail", "to_float", "to_uint8"]
 
 THUMBNAIL = 16, 8  # rows, columns; enough to distinguish poses
 
@@ -19,16 +19,6 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         return image
     smaller = height < image.shape[0] or width < image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-
-
-def to_float(pictures: Any) -> Any:
-    """Pictures of NumPy or JAX, uint8, to float32 in [−1, 1], of the same library."""
-    return pictures.astype(jnp.float32) / 127.5 - 1.0
-
-
-def to_uint8(frames: jax.Array) -> jax.Array:
-    """[−1, 1] to uint8, rounded and clipped."""
-    return jnp.clip(jnp.round((frames + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:

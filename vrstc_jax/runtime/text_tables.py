@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from tabulate import tabulate
-
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, markdown: bool = False) -> str:
     """Lays out a table: the first column to the left, the others to the right.
@@ -13,6 +11,8 @@ def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, mark
       rows: cells; each is shown as `str` gives it, so numbers are formatted by the caller.
       markdown: whether to draw the lines of a Markdown table.
     """
+    from tabulate import tabulate
+
     # tabulate widens every column that has a header, so without lines the header goes in as a row.
     cells, headers = (list(rows), columns) if markdown else ([columns, *rows], ())
     return tabulate(cells, headers, "github" if markdown else "plain", stralign="right", colalign=["left"],

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from vrstc_jax.config import ReidTask
 from vrstc_jax.models import losses
 from vrstc_jax.models.reid import PairScorer
-from vrstc_jax.ops.pictures import to_float
+from vrstc_jax.ops.pixel_values import to_float
 from vrstc_jax.training import state as states
 from vrstc_jax.training import step
 from vrstc_jax.training.devices import AXIS
-from vrstc_jax.training.reid import adopted
+from vrstc_jax.training.reid_step import adopted
 from vrstc_jax.training.state import TrainState
 
 
 def initial_state(task: ReidTask, identities: int, *, start_from: dict | None = None) -> TrainState:
-    """As `training.reid.initial_state`, of `PairScorer`."""
+    """As `training.reid_step.initial_state`, of `PairScorer`."""
     clips = jnp.zeros((1, 1, task.network.height, task.network.width, 3))
 
     def init(key):
@@ -35,7 +35,7 @@ def initial_state(task: ReidTask, identities: int, *, start_from: dict | None = 
 
 def gradients(task: ReidTask, identities: int, state: TrainState, batch: dict, *,
               axis_name: str | None = None) -> tuple[dict, dict, dict]:
-    """As `training.reid.gradients`; the pairs, too, are those of the global batch.
+    """As `training.reid_step.gradients`; the pairs, too, are those of the global batch.
 
     Raises:
       ValueError: this device's part of the batch has an odd number of clips.
@@ -79,7 +79,7 @@ def _next(rows: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def training_step(task: ReidTask, identities: int, devices: step.Devices = None) -> Callable:
-    """As `training.reid.training_step`.
+    """As `training.reid_step.training_step`.
 
     Raises:
       ValueError: batches do not hold two clips of each person.

@@ -25,7 +25,7 @@ def save_backbone(path: str | os.PathLike, weights: Weights, provenance: dict) -
 def load_backbone(path: str | os.PathLike) -> tuple[dict, dict]:
     """The fields of `config.Reid` that the weights fix, and variables of `resnet.ResNet`, from `save_backbone`'s file.
 
-    A re-ID network begins with them if `training.reid.initial_state` starts from
+    A re-ID network begins with them if `training.reid_step.initial_state` starts from
     {collection: {'backbone': variables[collection]}}.
 
     Raises:
