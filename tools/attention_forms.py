@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tools.rates import temporary_bytes
 from vrstc_jax.attention import temporal_attention
 
 PATCH, SCALE = 3, 10.0
@@ -164,8 +165,7 @@ class JaxForms:
             return out, *pullback(gradient)
 
         compiled = jax.jit(forward if part == FORWARD else both).lower(*self.inputs).compile()
-        analysis = compiled.memory_analysis()  # None on some devices
-        temporary = analysis.temp_size_in_bytes if analysis else None
+        temporary = temporary_bytes(compiled)
         if form != BOUND:
             _check_memory(temporary or 0, self.limit)
         # On CPU, JAX would run several calls at once: wait for each. On a GPU they queue.

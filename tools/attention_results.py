@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.attention_forms import BLOCKED, BOUND, COMPILED, EAGER, FORMS, LITERAL, PARTS, WHOLE
+from tools.attention_forms import BLOCKED, BOUND, COMPILED, EAGER, FORMS, LITERAL, PARTS, WHOLE, Case
 from vrstc_jax.runtime.text_tables import text_table
 
 Row = dict[str, Any]
@@ -20,6 +20,11 @@ RATIOS = ((WHOLE, BOUND), (BLOCKED, BOUND), (BLOCKED, WHOLE), (EAGER, WHOLE), (C
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: a line for each form."""
+    return text_table(*cells(rows), markdown=True)
+
+
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """(header, a line for each form) of the table."""
     lines = []
     for form in FORMS:
         line, differences = [form], []
@@ -36,7 +41,7 @@ def table(rows: Sequence[Row]) -> str:
                 differences.append(row["difference"])
         lines.append([*line, f"{max(differences):.1e}" if differences else ""])
     header = ["", *(cell for part in PARTS for cell in (f"{part}, ms", "× products", "MB")), "difference"]
-    return text_table(header, lines, markdown=True)
+    return header, lines
 
 
 def ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], float]:
@@ -48,6 +53,13 @@ def ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], float]:
             if not a["left_out"] and not b["left_out"]:
                 found[form, other, part] = a["milliseconds"] / b["milliseconds"]
     return found
+
+
+def result_of(case: Case, rows: Sequence[Row]) -> dict[str, Any]:
+    """A case with its rows and ratios, as the JSON files have it."""
+    return {"case": str(case), **case._asdict(), "block_size": case.block_size, "rows": rows,
+            "ratios": [{"form": form, "to": other, "part": part, "times": value}
+                       for (form, other, part), value in ratios(rows).items()]}
 
 
 def draw(results: Sequence[dict[str, Any]], title: str) -> bytes:

@@ -20,10 +20,6 @@ import itertools
 import json
 import math
 import os
-import statistics
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -33,21 +29,30 @@ import jax.numpy as jnp
 import tyro
 
 from tools.chips import published
+from tools.example_steps import example_step
+from tools.input_rate import input_rate
 from tools.machine import describe, warn_if_busy
-from tools.plan_scaling import analysis, example_step, matrix_rate
-from tools.step_parts import input_rate, parts_of
+from tools.rates import matrix_rate
+from tools.step_parts import parts_of
+from tools.training_forms import (
+    COMPILED,
+    EAGER,
+    FURTHEST,
+    OURS,
+    our_step,
+    require_same,
+    seconds_of,
+    take_turns,
+    torch_step,
+    without_locating,
+)
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
-from vrstc_jax.training.devices import Device, replicated
-from vrstc_jax.training.stcnet import training_step
+from vrstc_jax.training.devices import Device
 
-OURS, EAGER, COMPILED = "ours", "PyTorch, eager", "PyTorch, compiled"
-IDENTITIES = 10  # as in `example_step`
 WANTED_INPUT = 3  # the input pipeline's rate, in steps' rates, that leaves a margin
-FURTHEST = {"float32": 1e-3, "bfloat16": 3e-2}
-"""The largest difference of two losses, over the larger of 1 and the magnitude, at which the work is the same."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,6 @@ class Options:
     """Also time PyTorch through torch.compile."""
     json: Path | None = None
     """A file for all figures."""
-
-
-@dataclass
-class Form:
-    """One implementation of the step; `step` runs it to its end and returns its metrics."""
-
-    name: str
-    step: Callable[[], dict[str, float]]
-    samples: list[float] = dataclasses.field(default_factory=list)
 
 
 def main(options: Options) -> dict[str, Any]:
@@ -122,8 +118,7 @@ def config_of(options: Options) -> configs.Config:
     require_range(options, "batch", "steps")
     config = configs.get(options.size)
     training = dataclasses.replace(config.stcnet_training, batch=options.batch or config.stcnet_training.batch)
-    return dataclasses.replace(config, stcnet_training=training,
-                               reid=dataclasses.replace(config.reid, locating_loss=0.0, locating_width=0))
+    return without_locating(dataclasses.replace(config, stcnet_training=training))
 
 
 def devices_for(config: configs.Config) -> list[Device]:
@@ -140,7 +135,7 @@ def measured(config: configs.Config, start: Any, guider: dict | None, batch: dic
       guider: the guider's variables; None: no guider.
       torch_why: why PyTorch is left out, or None.
     """
-    ours, operations = our_step(config, start, guider, batch)
+    ours, work = our_step(config, start, guider, batch, devices_for(config))
     forms, left_out, differences, wanted = [ours], {}, {}, ours.step()
     for name in (EAGER, COMPILED):
         left_out[name] = torch_why or (None if name == EAGER or options.torch_compile else "not asked for")
@@ -156,82 +151,12 @@ def measured(config: configs.Config, start: Any, guider: dict | None, batch: dic
             continue
         differences[name] = require_same(got, wanted, FURTHEST[config.compute], name)
         forms.append(form)
-    for _ in range(options.steps):
-        for form in forms:
-            time.sleep(0.005)  # lets the busily waiting threads of the form before go to sleep
-            began = time.perf_counter()
-            form.step()
-            form.samples.append(time.perf_counter() - began)
-    seconds = {form.name: statistics.median(form.samples) for form in forms}
-    rows = {form.name: {"seconds": seconds[form.name], "fastest": min(form.samples), "slowest": max(form.samples),
-                        "times_ours": seconds[form.name] / seconds[OURS],
-                        "difference": differences.get(form.name, 0.0)} for form in forms}
-    return {"compute": config.compute, "guider": guider is not None, "operations": operations, "metrics": wanted,
-            "left_out": {name: why for name, why in left_out.items() if why}, "forms": rows}
-
-
-def our_step(config: configs.Config, start: Any, guider: dict | None, batch: dict) -> tuple[Form, float]:
-    """(the package's step, its number of operations)."""
-    devices = devices_for(config)
-    step: Any = training_step(config.stcnet_task, IDENTITIES, devices)
-    shared = {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()}
-    state, variables = replicated((start, guider), devices)  # as the step returns it, so that it compiles once
-
-    def take() -> dict[str, float]:
-        nonlocal state
-        state, metrics = step(state, variables, shared)
-        jax.block_until_ready(state)
-        return {name: float(value) for name, value in metrics.items()}
-
-    return Form(OURS, take), len(devices) * analysis(step.lower(state, variables, shared))["flops"]
-
-
-def torch_step(name: str, config: configs.Config, start: Any, guider: dict | None, batch: dict) -> Form:
-    """The twin's step from the same weights on the same batch, on the device that JAX uses."""
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-    import torch
-    import torch_twin  # pyright: ignore[reportMissingImports]
-    import torch_weights  # pyright: ignore[reportMissingImports]
-
-    on = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    size = config.stcnet.height, config.stcnet.width
-    twins = torch_twin.Generators(config.stcnet), torch_twin.DiscriminatorPair(config.discriminators, size)
-    generators, discriminators = (torch_weights.load(module, start.params[network])
-                                  for module, network in zip(twins, ("generators", "discriminators")))
-    frozen = None
-    if guider is not None:
-        frozen = torch_weights.load(torch_twin.ReidNet(config.reid, IDENTITIES).eval(), *guider.values())
-        frozen.requires_grad_(False)
-    modules = [module.float().to(on) for module in (generators, discriminators, frozen) if module is not None]
-    if name == COMPILED:
-        torch.compiler.reset()
-        for module in modules:
-            module.compile(dynamic=False)
-    adams = [torch.optim.Adam(module.parameters(), config.stcnet_training.learning_rate)
-             for module in (generators, discriminators)]
-
-    def take() -> dict[str, float]:
-        with torch.autocast(on, torch.bfloat16, enabled=config.compute == "bfloat16"):
-            metrics = torch_twin.stcnet_backward(config, generators, discriminators, frozen, batch, torch.float32, on)
-        for adam in adams:
-            adam.step()
-        if on == "cuda":
-            torch.cuda.synchronize()
-        return metrics
-
-    return Form(name, take)
-
-
-def require_same(got: dict[str, float], wanted: dict[str, float], furthest: float, name: str) -> float:
-    """The largest difference of two steps' metrics, over the larger of 1 and the magnitude; exits if it is more than
-    `furthest`, or NaN."""
-    apart = {key: abs(got[key] - wanted[key]) / max(1.0, abs(wanted[key])) for key in wanted}
-    worst = max(apart, key=apart.__getitem__)
-    if not apart[worst] <= furthest:
-        raise SystemExit(f"{worst} of '{name}' is {got[worst]:.6g}, ours {wanted[worst]:.6g}: the steps "
-                         "do different work, so they are not timed.")
-    return apart[worst]
+    take_turns(forms, options.steps)
+    rows: dict[str, dict[str, float]] = {form.name: seconds_of(form) for form in forms}
+    for name, row in rows.items():
+        row |= {"times_ours": row["seconds"] / rows[OURS]["seconds"], "difference": differences.get(name, 0.0)}
+    return {"compute": config.compute, "guider": guider is not None, "operations": work["operations"],
+            "metrics": wanted, "left_out": {name: why for name, why in left_out.items() if why}, "forms": rows}
 
 
 def format_case(case: dict[str, Any]) -> str:

@@ -26,23 +26,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
 
 from tools.chips import CHIPS, all_reduce_time
+from tools.example_steps import Task, example_step
+from tools.rates import analysis, copy_rate, matrix_rate
 from vrstc_jax import config as configs
-from vrstc_jax.models.reid import initial_variables
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
-from vrstc_jax.training import reid, stcnet
-from vrstc_jax.training.devices import Device, jit_without_optimisation
 
 PODS = tuple(2**k for k in range(11))
 NETWORKS = ("reid", "stcnet", "final")
-Task = configs.ReidTask | configs.STCnetTask
 
 
 @dataclass(frozen=True)
@@ -156,28 +152,6 @@ chip has at least one whole example, and where that makes the batch larger, ther
 examples."""
 
 
-def example_step(task: Task, count: int, devices: Sequence[Device]) -> tuple[Any, tuple, dict[str, np.ndarray]]:
-    """(pmapped step, its arguments before the batch, a batch of `count` examples)."""
-    identities = 10
-    pictures = lambda *shape: np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    labels = np.zeros(count, np.int32)
-    if isinstance(task, configs.ReidTask):
-        c = task.network
-        batch = {"clips": pictures(count, c.clip, c.height, c.width, 3), "labels": labels}
-        if c.locating_loss:
-            batch["hidden"] = np.zeros((count, c.clip, 3), np.float32)
-        return reid.training_step(task, identities, devices), (reid.initial_state(task, identities),), batch
-    c = task.stcnet
-    side = count, c.frames_per_side, c.height, c.width, 3
-    masks = np.zeros((count, c.height, c.width, 1), bool)
-    masks[:, :c.height // 3] = True
-    batch = {"frames": pictures(count, c.height, c.width, 3), "masks": masks, "previous": pictures(*side),
-             "following": pictures(*side), "labels": labels}
-    make = jit_without_optimisation(lambda key: initial_variables(task.guider, identities, key))
-    guider = jax.tree.map(np.asarray, make(jax.random.key(0)))
-    return stcnet.training_step(task, identities, devices), (stcnet.initial_state(task), guider), batch
-
-
 def analysed(task: Task, step: Callable[..., tuple[Any, tuple, dict]] = example_step) -> Work:
     """A step's work, from XLA's analysis of the step with one and with two examples on a device.
 
@@ -196,12 +170,6 @@ def analysed(task: Task, step: Callable[..., tuple[Any, tuple, dict]] = example_
     # Linear in the examples: the second example's cost is that of each, and the rest is fixed.
     return Work((max(0.0, 2 * ops - more_ops), more_ops - ops), (max(0.0, 2 * moved - more_moved), more_moved - moved),
                 reduced)
-
-
-def analysis(program: Any) -> dict[str, float]:
-    """XLA's cost analysis of a lowered or compiled program: 'flops', 'bytes accessed' and more."""
-    found = program.cost_analysis()
-    return found[0] if isinstance(found, list) else found
 
 
 def _lowered(make: Callable[..., tuple[Any, tuple, dict]], task: Task, examples: int, devices: int) -> Any:
@@ -240,7 +208,7 @@ def predict(work: Work, chip: str, chips: int, training: configs.Training, argum
 
 def measured(task: Task, work: Work, batch: int = 2, rounds: int = 3) -> dict[str, float]:
     """The step's time here, and the prediction from its work and this CPU's rates."""
-    rate, memory = matrix_rate(), _copy_rate()
+    rate, memory = matrix_rate(), copy_rate()
     step, state, examples = example_step(task, batch, jax.devices()[:1])
     examples = {name: value[None] for name, value in examples.items()}
     times = []
@@ -252,30 +220,6 @@ def measured(task: Task, work: Work, batch: int = 2, rounds: int = 3) -> dict[st
     operations, moved = work.of(batch)
     return {"batch": batch, "rate": rate, "memory": memory, "predicted": max(operations / rate, moved / memory),
             "measured": statistics.median(times[1:])}  # the first compiles
-
-
-def matrix_rate(size: int = 1024, dtype: jnp.dtype = jnp.dtype("float32")) -> float:
-    """Operations a second of a matrix product, measured here."""
-    first = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda a, b: a @ b)
-    return 2 * size**3 / quickest(lambda: product(first, first))
-
-
-def _copy_rate(count: int = 2**25) -> float:
-    """Bytes a second of reading and writing an array, measured here."""
-    array = jnp.ones(count)
-    add = jax.jit(lambda a: a + 1)
-    return 8 * count / quickest(lambda: add(array))
-
-
-def quickest(call: Callable[[], Any], rounds: int = 5) -> float:
-    """Seconds of the quickest of some calls, without the first, which may compile."""
-    times = []
-    for _ in range(rounds + 1):
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
 
 
 def format_plan(predictions: Sequence[Prediction], steps: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tools import plan_scaling as planner
+from tools import rates
 from tools.chips import CHIPS, published
 from vrstc_jax import config as configs
 from vrstc_jax.models.reid import ReidNet
@@ -58,7 +59,7 @@ def test_work_of_the_smallest_step(eight_devices):
     net = ReidNet(task.network, 10)
     clips = np.zeros((1, task.network.clip, task.network.height, task.network.width, 3), np.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), clips)
-    forward = planner.analysis(jax.jit(net.apply).lower(variables, clips))["flops"]
+    forward = rates.analysis(jax.jit(net.apply).lower(variables, clips))["flops"]
     assert 2.5 * forward < work.operations[1] < 4 * forward
     assert work.moved[1] > 0 and work.moved[0] > 4 * params
 
