@@ -64,12 +64,14 @@ def difference(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
 
-def measure(case: Case, dtype: str, limits: Limits, *, eager: str | None, compiled: str | None) -> list[Row]:
+def measure(case: Case, dtype: str, limits: Limits, *, eager: str | None, compiled: str | None,
+            only: Sequence[str] = FORMS) -> list[Row]:
     """One case's rows, in the order of FORMS and PARTS.
 
     Args:
       dtype: of the features, in every form.
       eager, compiled: why PyTorch is left out, eager and through torch.compile, or None.
+      only: the forms to measure; PyTorch's and the literal one need the bound.
 
     Raises:
       SystemExit: the results of two forms differ, where `limits.same` requires them to be the same.
@@ -79,7 +81,7 @@ def measure(case: Case, dtype: str, limits: Limits, *, eager: str | None, compil
     rows: list[Row] = []
     programs: list[tuple[Program, Row]] = []
     values, alone = {}, {}  # by part: the first form and its results; seconds of the products alone
-    for form in FORMS:
+    for form in only:
         for part in PARTS:
             row: Row = {"form": form, "part": part, "left_out": None}
             rows.append(row)

@@ -70,4 +70,6 @@ def jit_without_optimisation(function: Callable) -> Callable:
     XLA for CPU takes much longer to optimise its many small random draws than to run them as they are.
     """
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)
+    device = jax.config.values["jax_default_device"]  # a device, or a platform's name
+    platform = jax.default_backend() if device is None else getattr(device, "platform", device)
+    return jax.jit(function, compiler_options=options if platform == "cpu" else None)

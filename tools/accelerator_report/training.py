@@ -1,0 +1,96 @@
+"""STCnet's training step on the device, its parts alone, and the PyTorch twin's step."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from tools import training_forms as forms
+from tools.accelerator_report.plan import Size
+from tools.attention_forms import LeftOut
+from tools.example_steps import example_step
+from tools.machine import describe
+from tools.step_parts import parts_of
+from vrstc_jax import config as configs
+from vrstc_jax.config import Compute, SizeName
+
+GUIDED = (False, True)
+
+
+def measure(size: Size, compute: Compute, *, name: SizeName | None = None) -> Iterator[dict[str, Any]]:
+    """{'size', 'compute', 'batch', 'cases'}: a case without the guider and one with it.
+
+    float32 is at JAX's default precision. Each step is waited for, and its metrics are read.
+    """
+    name = name or size.config
+    config, start, guider, batch = _example(name, compute)
+    count = config.stcnet_training.batch
+    result = {"size": name, "compute": compute, "batch": count, "cases": []}
+    for guided in GUIDED:
+        began = time.perf_counter()
+        form, work = forms.our_step(config, start, guider if guided else None, batch, jax.devices()[:1])
+        metrics = form.step()
+        compiling = time.perf_counter() - began
+        forms.take_turns([form], size.steps)
+        times = forms.seconds_of(form)
+        result["cases"].append({"guider": guided, **times, "examples_per_second": count / times["seconds"], **work,
+                                "first_step_seconds": compiling, "metrics": metrics})
+        yield result
+
+
+def measure_as_published(size: Size) -> Iterator[dict[str, Any]]:
+    """As `measure`, in bfloat16, of the network with what the paper prints."""
+    return measure(size, "bfloat16", name=size.as_published)
+
+
+def measure_parts(size: Size) -> Iterator[dict[str, Any]]:
+    """{compute: the seconds and operations of the step's convolutions, deconvolutions and attention, alone}."""
+    result = {}
+    for compute in ("bfloat16", "float32"):
+        config = dataclasses.replace(configs.get(size.config), compute=compute)
+        result[compute] = parts_of(config, jax.devices()[:1])
+        yield result
+
+
+def measure_twin(size: Size, compute: Compute) -> Iterator[dict[str, Any]]:
+    """{'compute', 'cases'}: eager and through torch.compile, without and with the guider, the same work as ours.
+
+    float32 may use TF32, as ours does at JAX's default precision; bfloat16 is autocast.
+
+    Raises:
+      LeftOut: there is no PyTorch, or not on JAX's device.
+    """
+    _, why = describe(with_torch=True)
+    if why:
+        raise LeftOut(f"PyTorch: {why}")
+    config, start, guider, batch = _example(size.config, compute)
+    result = {"compute": compute, "cases": []}
+    for name in (forms.EAGER, forms.COMPILED):
+        for guided in GUIDED:
+            case: dict[str, Any] = {"form": name, "guider": guided}
+            result["cases"].append(case)
+            if name == forms.COMPILED and size.quick:
+                case["left_out"] = "not at this size"
+                continue
+            try:
+                form = forms.torch_step(name, config, start, guider if guided else None, batch)
+                case["metrics"] = form.step()
+                forms.take_turns([form], size.steps)
+                case |= forms.seconds_of(form)
+            except Exception as error:  # torch.compile fails in many ways, for example without a C compiler
+                if name == forms.EAGER:
+                    raise
+                case["left_out"] = f"does not compile here: {str(error).splitlines()[0][:80]}"
+            yield result
+    yield result
+
+
+def _example(name: SizeName, compute: Compute) -> tuple[configs.Config, Any, dict, dict]:
+    """(config, initial state, guider, batch), the same in every process."""
+    config = forms.without_locating(dataclasses.replace(configs.get(name), compute=compute))
+    # The initial state's many random draws take an accelerator's compiler longer than the CPU's.
+    with jax.default_device(jax.devices("cpu")[0]):
+        _, (start, guider), batch = example_step(config.stcnet_task, config.stcnet_training.batch, jax.devices()[:1])
+    return config, start, guider, batch
