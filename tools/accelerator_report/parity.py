@@ -7,7 +7,7 @@ reference; of gradients of networks, the difference's norm over the norm.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -49,10 +49,12 @@ def compared(make: Callable[[Compute], Callable[..., Trees]], *arguments: Any) -
     Args:
       make: from the type to the function of the arguments, which returns {name: tree}.
     """
-    cpu = jax.devices("cpu")[0]
+    device, cpu = jax.devices()[0], jax.devices("cpu")[0]
+    make = cache(make)  # so that one function is compiled once for a device and a precision
     wanted = _on(cpu, "highest", make("float32"), arguments)
     for name, kind in KINDS.items():
-        got = _on(jax.devices()[0], kind.precision, make(kind.compute), arguments)
+        precision = "highest" if device.platform == "cpu" else kind.precision  # CPUs have no other
+        got = _on(device, precision, make(kind.compute), arguments)
         yield name, {each: (got[each], wanted[each]) for each in wanted}
 
 
@@ -108,12 +110,13 @@ def measure_op(size: Size) -> Iterator[dict[str, Any]]:
 
 
 def measure_networks(size: Size) -> Iterator[dict[str, Any]]:
-    """{'rows'}: outputs of each network with random weights, on random pictures."""
+    """{'rows'}: outputs of each network with random weights, on random pictures; the smaller size comes first."""
     rows: list[dict] = []
-    for name, make, arguments in _networks(configs.get(size.config)):
-        for kind, trees in compared(make, *arguments):
-            rows.append(row(name, kind, "values", largest(*trees["values"])))
-        yield {"rows": rows}
+    for config in dict.fromkeys((size.parity_config, size.config)):
+        for name, make, arguments in _networks(configs.get(config)):
+            for kind, trees in compared(make, *arguments):
+                rows.append(row(f"{name}, `{config}`", kind, "values", largest(*trees["values"])))
+            yield {"rows": rows}
 
 
 def _networks(config: configs.Config) -> Iterator[tuple[str, Callable[[Compute], Callable[..., Trees]], tuple]]:

@@ -14,7 +14,7 @@ PARTS = {
     "attention-float32": 70,
     "training-bfloat16": 70,
     "parity-op": 20,
-    "parity-networks": 45,
+    "parity-networks": 60,
     "parity-step": 45,
     "training-float32": 60,
     "completing": 30,
@@ -57,14 +57,14 @@ class Size:
       copied: float32 numbers of the array that is copied.
       cases: maps of the op's table.
       parity_cases: maps on which the op is compared with the CPU.
-      config: size of the networks whose step is timed, and which are compared with the CPU.
+      config: size of the networks whose step is timed, and which are compared with the CPU after the smaller ones.
       as_published: size of the networks of the last part.
-      parity_config: size of the networks of the step that is compared with the CPU.
+      parity_config: size of the networks that are compared with the CPU, and of the step that is.
       steps: timed steps.
       crops: crops to locate and to complete.
       models: 'default' is the model that comes with the package; others are sizes, with random weights.
-      quick: whether to compile without most optimisations and leave out torch.compile, since compilation is most of
-        the time of small sizes. Figures then mean nothing.
+      quick: whether to compile without most optimisations, to time the step without options beyond the paper, and to
+        leave out torch.compile, since compilation is most of the time of small sizes. Figures then mean nothing.
     """
 
     matrix: int

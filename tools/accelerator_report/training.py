@@ -25,7 +25,8 @@ def measure(size: Size, compute: Compute, *, name: SizeName | None = None) -> It
     float32 is at JAX's default precision. Each step is waited for, and its metrics are read.
     """
     name = name or size.config
-    config, start, guider, batch = _example(name, compute)
+    config = _config(name, compute, size.quick)
+    start, guider, batch = _example(config)
     count = config.stcnet_training.batch
     result = {"size": name, "compute": compute, "batch": count, "cases": []}
     for guided in GUIDED:
@@ -49,8 +50,7 @@ def measure_parts(size: Size) -> Iterator[dict[str, Any]]:
     """{compute: the seconds and operations of the step's convolutions, deconvolutions and attention, alone}."""
     result = {}
     for compute in ("bfloat16", "float32"):
-        config = dataclasses.replace(configs.get(size.config), compute=compute)
-        result[compute] = parts_of(config, jax.devices()[:1])
+        result[compute] = parts_of(_config(size.config, compute, size.quick), jax.devices()[:1])
         yield result
 
 
@@ -65,7 +65,8 @@ def measure_twin(size: Size, compute: Compute) -> Iterator[dict[str, Any]]:
     _, why = describe(with_torch=True)
     if why:
         raise LeftOut(f"PyTorch: {why}")
-    config, start, guider, batch = _example(size.config, compute)
+    config = _config(size.config, compute, size.quick)
+    start, guider, batch = _example(config)
     result = {"compute": compute, "cases": []}
     for name in (forms.EAGER, forms.COMPILED):
         for guided in GUIDED:
@@ -87,10 +88,16 @@ def measure_twin(size: Size, compute: Compute) -> Iterator[dict[str, Any]]:
     yield result
 
 
-def _example(name: SizeName, compute: Compute) -> tuple[configs.Config, Any, dict, dict]:
-    """(config, initial state, guider, batch), the same in every process."""
+def _config(name: SizeName, compute: Compute, quick: bool) -> configs.Config:
     config = forms.without_locating(dataclasses.replace(configs.get(name), compute=compute))
+    if quick:
+        config = dataclasses.replace(config, stcnet=dataclasses.replace(config.stcnet, transport=False))
+    return config
+
+
+def _example(config: configs.Config) -> tuple[Any, dict, dict]:
+    """(initial state, guider, batch), the same in every process."""
     # The initial state's many random draws take an accelerator's compiler longer than the CPU's.
     with jax.default_device(jax.devices("cpu")[0]):
         _, (start, guider), batch = example_step(config.stcnet_task, config.stcnet_training.batch, jax.devices()[:1])
-    return config, start, guider, batch
+    return start, guider, batch
