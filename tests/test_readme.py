@@ -10,6 +10,7 @@ import pytest
 import tyro
 from people import random_model
 
+from tools.accelerator_report.__main__ import parsed
 from vrstc_jax.cli import COMMANDS
 from vrstc_jax.models.model_file import save_model
 
@@ -53,13 +54,16 @@ def test_every_experiment_and_tool_takes_its_command():
     seen = {}
     for name, words in scripts():
         module = importlib.import_module(name)
-        tyro.cli(getattr(module, "Arguments", None) or module.Options, args=words)
+        if name == "tools.accelerator_report":
+            assert parsed(words).output
+        else:
+            tyro.cli(getattr(module, "Arguments", None) or module.Options, args=words)
         seen.setdefault(name, []).append(words)
     assert seen.keys() >= {f"experiments.{name}" for name in (
         "vrstc", "ablation", "ablation_faults", "default_model", "fixed_occluder", "variety")}
     assert seen.keys() >= {f"tools.{name}" for name in (
         "readme_picture", "import_resnet50", "plan_scaling", "benchmark_attention", "benchmark_evaluation",
-        "benchmark_training")}
+        "benchmark_training", "accelerator_report")}
     assert seen["experiments.default_model"][-1][:4] == ["--people", "150", "--reid-steps", "400"]
 
 

@@ -36,7 +36,7 @@ def run(options: Options) -> None:
     require_local(options.output, "the report")
     folder = options.output.resolve()
     require_writable_directory(folder)
-    device = measured("device", "smoke", folder / f".{_RECORD}.measured", min(_DEVICE_SECONDS, 60 * options.minutes))
+    device = measured("device", "smoke", folder / f".{_RECORD}.measured", _DEVICE_SECONDS)
     for name in (f".{_RECORD}.measured", "device.log"):
         (folder / name).unlink(missing_ok=True)
     if device["status"] != DONE:
