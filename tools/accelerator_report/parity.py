@@ -40,7 +40,7 @@ KINDS = {"float32": Kind("float32", "highest"), "float32, default precision": Ki
          "bfloat16": Kind("bfloat16", "default")}
 # By what is compared: the bound of float32, and of the other two kinds. bfloat16 keeps 8 bits, 4e-3 of a number, and a
 # TPU's default precision multiplies float32 numbers in it; errors add up over layers and, in attention, over softmax.
-BOUNDS = {"values": (1e-4, 5e-2), "gradients": (1e-3, 2e-1), "losses": (1e-4, 5e-2)}
+BOUNDS = {"values": (1e-4, 5e-2), "gradients": (1e-4, 5e-2), "losses": (1e-4, 5e-2), "gradients, norm": (1e-3, 2e-1)}
 
 
 def compared(make: Callable[[Compute], Callable[..., Trees]], *arguments: Any) -> Iterator[tuple[str, Trees]]:
@@ -163,5 +163,5 @@ def measure_step(size: Size) -> Iterator[dict[str, Any]]:
 
     for kind, trees in compared(make, state, guider, examples):
         rows.append(row("training step", kind, "losses", of_losses(*trees.pop("losses"))))
-        rows += [row(f"training step, {player}", kind, "gradients", norms(*pair)) for player, pair in trees.items()]
+        rows += [row(f"training step, {player}", kind, "gradients, norm", norms(*pair)) for player, pair in trees.items()]
         yield {"size": size.parity_config, "batch": batch, "rows": rows}

@@ -70,22 +70,27 @@ def measure_twin(size: Size, compute: Compute) -> Iterator[dict[str, Any]]:
     result = {"compute": compute, "cases": []}
     for name in (forms.EAGER, forms.COMPILED):
         for guided in GUIDED:
-            case: dict[str, Any] = {"form": name, "guider": guided}
-            result["cases"].append(case)
             if name == forms.COMPILED and size.quick:
-                case["left_out"] = "not at this size"
-                continue
-            try:
-                form = forms.torch_step(name, config, start, guider if guided else None, batch)
-                case["metrics"] = form.step()
-                forms.take_turns([form], size.steps)
-                case |= forms.seconds_of(form)
-            except Exception as error:  # torch.compile fails in many ways, for example without a C compiler
-                if name == forms.EAGER:
-                    raise
-                case["left_out"] = f"does not compile here: {str(error).splitlines()[0][:80]}"
+                case = {"left_out": "not at this size"}
+            else:
+                case = _twin_case(name, config, start, guider if guided else None, batch, size.steps)
+            result["cases"].append({"form": name, "guider": guided, **case})
             yield result
-    yield result
+
+
+def _twin_case(name: str, config: configs.Config, start: Any, guider: dict | None, batch: dict,
+               steps: int) -> dict[str, Any]:
+    """{'metrics' of the first step, 'seconds', 'fastest', 'slowest'}, or {'left_out'}."""
+    try:
+        form = forms.torch_step(name, config, start, guider, batch)
+        metrics = form.step()
+        forms.take_turns([form], steps)
+    except Exception as error:  # torch.compile fails in many ways, for example without a C compiler
+        if name == forms.EAGER:
+            raise
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        return {"left_out": f"does not compile here: {why[:80]}"}
+    return {"metrics": metrics, **forms.seconds_of(form)}
 
 
 def _config(name: SizeName, compute: Compute, quick: bool) -> configs.Config:
