@@ -163,5 +163,6 @@ def measure_step(size: Size) -> Iterator[dict[str, Any]]:
 
     for kind, trees in compared(make, state, guider, examples):
         rows.append(row("training step", kind, "losses", of_losses(*trees.pop("losses"))))
-        rows += [row(f"training step, {player}", kind, "gradients, norm", norms(*pair)) for player, pair in trees.items()]
+        rows += [row(f"training step, {player}", kind, "gradients, norm", norms(*pair))
+                 for player, pair in trees.items()]
         yield {"size": size.parity_config, "batch": batch, "rows": rows}
