@@ -533,7 +533,7 @@ UNUSABLE = {
         lambda: all_with(camera="c0"),
     "Ranking needs queries and a gallery. Got 0 and 3 tracklets": lambda: with_split("query", []),
     "Ranking needs queries and a gallery. Got 2 and 0 tracklets": lambda: with_split("gallery", []),
-    "tracklet scores/c1 of gallery: its folder has the name of one": lambda: only("gallery", name="scores/c1"),
+    "tracklet scores/c1 of gallery: its folder scores is one of the names": lambda: only("gallery", name="scores/c1"),
 }
 
 

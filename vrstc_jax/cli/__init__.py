@@ -11,7 +11,9 @@ from vrstc_jax.cli.fit import Fit
 from vrstc_jax.cli.judge import Judge
 from vrstc_jax.cli.rank import Rank
 from vrstc_jax.cli.without_footage import Demo, ModelCommand, Walkers
+from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.names import path_problem, shortened
 from vrstc_jax.runtime.storage import require_local
 
 COMMANDS = {"demo": Demo, "fit": Fit, "complete": Complete, "judge": Judge, "rank": Rank, "model": ModelCommand,
@@ -25,16 +27,18 @@ def main(arguments: list[str] | None = None) -> None:
         description="Finds the hidden parts of walking people and paints them back in (VRSTC, CVPR 2019).")
 
     def run() -> None:
-        _require_local(chosen)
+        _require_usable_paths(chosen)
         chosen.run()
 
     run_as_command(run)
 
 
-def _require_local(command: Any) -> None:
-    """Checks that no path that a command was given is in a bucket."""
+def _require_usable_paths(command: Any) -> None:
+    """Checks that each path that a command was given is local, and can be one of a file."""
     for value in vars(command).values():
         if dataclasses.is_dataclass(value):
-            _require_local(value)
+            _require_usable_paths(value)
         elif isinstance(value, Path):
             require_local(value, "what `vrstc` reads and writes")
+            if problem := path_problem(value):
+                raise InputError(f"{shortened(value)}: this path {problem}.")

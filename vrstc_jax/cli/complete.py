@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, typed, undone_if_refused
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax
+from vrstc_jax.runtime.names import printable
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -55,7 +56,7 @@ class Complete:
             distributed.run_on_first(self._require_writable)
             folder = ResultsFolder(self.output, {"input": identity} | model_identity(model))
             source = self.footage.open(self.input, folder.work / "spool")
-            require_names(source.tracklets)
+            require_names(source.tracklets, folder=self.output)
         completer = Completer(model)
         metrics = complete_source(completer, source, folder, command=typed(),
                                   judgement=self._judged(completer, source, identity))
@@ -63,8 +64,8 @@ class Complete:
         folder.finish()
         by_how = metrics["frames_by_how"]
         distributed.print_on_first(
-            f"{self.output}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
-            f"{by_how['stcnet'] + by_how['spatial']} completed; open {self.output / 'report.html'}")
+            f"{printable(self.output)}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
+            f"{by_how['stcnet'] + by_how['spatial']} completed; open {printable(self.output / 'report.html')}")
 
     def _require_writable(self) -> None:
         """Checks that the video and the data set can be written, before the long work."""
@@ -101,7 +102,7 @@ class Complete:
             from vrstc_jax.report.render import CompletedFolder, render_video
 
             count = render_video(self.input, self.render, CompletedFolder(source, folder))
-            print(f"{self.render}: {count} frames, the original on the left")
+            print(f"{printable(self.render)}: {count} frames, the original on the left")
         if self.dataset:
             from tqdm import tqdm
 
@@ -110,4 +111,4 @@ class Complete:
             with tqdm(total=sum(map(len, source.tracklets)), desc="storing frames", unit="frame",
                       dynamic_ncols=True) as bar:
                 write_set(self.dataset, map(folder.completed, source.tracklets), progress=bar.update)
-            print(f"{self.dataset}: a TFDS data set of {len(source.tracklets)} completed tracklets")
+            print(f"{printable(self.dataset)}: a TFDS data set of {len(source.tracklets)} completed tracklets")

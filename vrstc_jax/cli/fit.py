@@ -13,7 +13,6 @@ from vrstc_jax.cli.footage import (
     FootageArgument,
     Input,
     load,
-    print_warnings,
     require_positive,
     typed,
     undone_if_refused,
@@ -21,6 +20,8 @@ from vrstc_jax.cli.footage import (
 from vrstc_jax.ops.mask_kinds import MaskKind
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax_for_training
+from vrstc_jax.runtime.names import path_problem, printable, shortened
+from vrstc_jax.runtime.notices import print_warnings
 
 if TYPE_CHECKING:
     from vrstc_jax.models.model_file import Model
@@ -73,6 +74,8 @@ class Fit:
         if self.output.is_dir():
             raise InputError(f"{self.output}: is a folder; give the name of the model file to write.")
         work = Path(f"{self.output}.work")
+        if problem := path_problem(work):
+            raise InputError(f"{shortened(work)}: this path, for the checkpoints, {problem}.")
         start = self._start()
         with undone_if_refused(work):
             distributed.run_on_first(lambda: require_writable_directory(self.output.absolute().parent))
@@ -91,7 +94,7 @@ class Fit:
         if self.hold_out and not held_out:
             print_warnings([f"nothing was held out: no tracklet has a clean run of {self.hold_out} frames with as many "
                             "before and after it."])
-        print(f"{self.output}: learned from {model.provenance['unoccluded_frames']} unoccluded of "
+        print(f"{printable(self.output)}: learned from {model.provenance['unoccluded_frames']} unoccluded of "
               f"{model.provenance['frames']} frames of {model.provenance['tracklets']} tracklets; "
               f"tau {model.tau:.4f}; {held_out} runs held out. SHA-256 of its tensors: "
               f"{load_model(self.output).digest}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, require_positive, typed, undone_if_refused
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import printable
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -71,7 +72,7 @@ class Judge:
         if self.output:
             Summary("Judged completions", judgement.metrics(), judgement, warnings=source.warnings).write(
                 self.output, model, typed())
-            print(f"open {self.output / 'report.html'}")
+            print(f"open {printable(self.output / 'report.html')}")
 
     def _held_out(self, completer: Completer, source: Source, size: int | None) -> HeldOutRuns:
         """The runs to judge on: the model's own, or runs of `size` frames of footage that it never saw."""

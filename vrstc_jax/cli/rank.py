@@ -51,12 +51,13 @@ class Rank:
             source = self.footage.open(self.input, Path(spool) / "spool")
             query, gallery = _query(self.query, source)
             matches, picture = nearest(model, query, gallery, count=self.count)
-        width = max([len(match.tracklet) for match in matches], default=0)
-        for rank, match in enumerate(matches, 1):
-            print(f"{rank:4d}  {match.tracklet:{width}}  {match.distance:.4f}")
+        names = [printable(match.tracklet) for match in matches]
+        width = max(map(len, names), default=0)
+        for rank, (name, match) in enumerate(zip(names, matches), 1):
+            print(f"{rank:4d}  {name:{width}}  {match.distance:.4f}")
         if self.output:
             write_png(self.output, picture)
-            print(f"open {self.output}")
+            print(f"open {printable(self.output)}")
 
 
 def _query(name: str, source: Source) -> tuple[Tracklet, list[Tracklet]]:

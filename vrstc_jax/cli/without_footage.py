@@ -10,6 +10,7 @@ import tyro
 from vrstc_jax import config as configs
 from vrstc_jax.cli.footage import Input, require_positive, typed
 from vrstc_jax.runtime.lifecycle import start_jax_for_training
+from vrstc_jax.runtime.names import printable
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Walkers:
 
         require_positive(people=self.people, frames=self.frames)
         write_walkers(self.directory, number=self.people, frames=self.frames, seed=self.seed)
-        print(f"{self.directory}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
+        print(f"{printable(self.directory)}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
 
 
 @dataclass(frozen=True)

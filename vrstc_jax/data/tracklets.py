@@ -14,6 +14,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_utf8, shortened
+
 
 class LazySequence(Sequence[np.ndarray]):
     """`length` arrays; indexing calls `read(index)`, and nothing is cached. Slices are lists of arrays."""
@@ -72,6 +75,7 @@ class Tracklet:
 
     Raises:
       ValueError: a field has another length than `frames`.
+      InputError: a name is not UTF-8, so that no results could be written of it.
     """
 
     name: str
@@ -86,6 +90,9 @@ class Tracklet:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in (self.name, *self.frame_names):
+            if not is_utf8(name):
+                raise InputError(f"tracklet {self.name}: the name {shortened(name)} is not UTF-8; rename it.")
         for field in ("frame_names", "masks", "truth", "silhouettes", "boxes"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.frames):

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,26 +26,34 @@ from vrstc_jax.inference.completer import CompletedFrame
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import name_problem, path_problem, shortened
 from vrstc_jax.runtime.storage import as_path, is_remote, remove, replace_file
 from vrstc_jax.runtime.workdir import Workdir
 
-RESERVED = ("masks", "scores", "work")
+RESERVED = ("masks", "scores", "work", "run.json", "report.html", "metrics.json")
 
 
-def require_names(tracklets: Iterable[Tracklet], *, split: str = "") -> None:
-    """Checks that no tracklet's folder would overwrite one of the results' own folders.
+def require_names(tracklets: Iterable[Tracklet], *, split: str = "", folder: str | os.PathLike = "") -> None:
+    """Checks that the results of tracklets can be written under their names.
 
     Args:
       split: of the tracklets, for the error.
+      folder: of the results, whose path adds to the length.
 
     Raises:
-      InputError: a tracklet's name begins with one of `RESERVED`.
+      InputError: a tracklet's name begins with one of `RESERVED`, or a name or path would be too long for the file
+        system.
     """
     for tracklet in tracklets:
-        if Path(tracklet.name).parts[0] in RESERVED:
-            of_split = f" of {split}" if split else ""
-            raise InputError(f"tracklet {tracklet.name}{of_split}: its folder has the name of one that results need "
-                             f"({', '.join(RESERVED)}); rename it.")
+        name, first = tracklet.name, PurePosixPath(tracklet.name).parts[0]
+        longest = max(tracklet.frame_names, key=lambda frame: len(frame.encode()), default="")
+        tracklet_of_split = f"tracklet {shortened(name)}{f' of {split}' if split else ''}"
+        if problem := name_problem(first, reserved=RESERVED):
+            raise InputError(f"{tracklet_of_split}: its folder {shortened(first)} {problem}.")
+        # The file of its scores is called as the tracklet's folder.
+        if problem := (path_problem(name, suffix=".json")
+                       or path_problem(os.path.join(folder, "masks", name, longest), suffix=".png")):
+            raise InputError(f"{tracklet_of_split}: its name {problem}.")
 
 
 class ResultsFolder:

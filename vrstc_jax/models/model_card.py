@@ -10,6 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from vrstc_jax.models.model_file import Model, default_model_path, load_model
+from vrstc_jax.runtime.names import printable
 
 _METHODS = ("copy", "mean", "telea", "spatial", "stcnet")
 
@@ -46,7 +47,7 @@ def _origin(provenance: Mapping) -> Iterator[tuple[str, str]]:
     for key in ("made of", "command", "commit", "started_from", "tracklets", "frames", "unoccluded_frames",
                 "reid_steps", "head_steps", "stcnet_steps", "wider_steps"):
         if provenance.get(key):
-            yield key.replace("_", " "), str(provenance[key])
+            yield key.replace("_", " "), printable(provenance[key])
     if provenance.get("variety"):
         yield "variety", ", ".join(kind for kind, there in provenance["variety"].items() if there)
     if provenance.get("inputs"):

@@ -21,12 +21,12 @@ def write_json(path: str | Path, values: Mapping) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text, as `replace_file` does.
+    """Writes UTF-8 text, as `replace_file` does; bytes of a file's name that are not UTF-8 become escapes.
 
     Raises:
       InputError: the file cannot be written.
     """
-    replace_file(path, text.encode())
+    replace_file(path, text.encode(errors="backslashreplace"))
 
 
 def plain(value: Any) -> Any:

@@ -2,13 +2,21 @@
 
 import math
 
+from vrstc_jax.runtime.names import printable
+
 
 class InputError(ValueError):
     """The user gave something that cannot be used.
 
     The message is one line: what is wrong, what was given, and what would work. The command line prints it without a
     traceback and exits with code 2.
+
+    Args:
+      message: `printable` is applied to it, as names of files in it may hold line ends and a terminal's escapes.
     """
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(message))
 
 
 class TrainingDiverged(RuntimeError):

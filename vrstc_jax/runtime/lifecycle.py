@@ -1,5 +1,6 @@
 """How a command runs: its exit codes, its processes, and how it starts JAX. Commands that need no JAX start none."""
 
+import io
 import math
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import suppress
 from types import ModuleType
 
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
+from vrstc_jax.runtime.names import printable
 
 
 def run_as_command(work: Callable[[], object]) -> None:
@@ -20,6 +22,9 @@ def run_as_command(work: Callable[[], object]) -> None:
     With several processes, one that fails ends without leaving the others waiting for it.
     """
     before, patience = signal.getsignal(signal.SIGTERM), 5.0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a name's letters must not fail finished work
+            stream.reconfigure(errors="backslashreplace")
     try:
         work()
         return
@@ -117,5 +122,5 @@ def _complain(error: object, code: int) -> int:
     distributed, who = _distributed(), ""
     if distributed is not None and distributed.rank_is_known() and distributed.process_count() > 1:
         who = f"process {distributed.process_index()} of {distributed.process_count()}: "
-    print(f"vrstc: {who}{error}", file=sys.stderr, flush=True)
+    print(f"vrstc: {who}{printable(error)}", file=sys.stderr, flush=True)
     return code

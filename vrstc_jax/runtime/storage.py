@@ -4,6 +4,7 @@ In a bucket a file appears whole or not at all, nothing can be renamed, and a fo
 On a file system a file is written under another name and then renamed, so that it too is whole or absent.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import LONGEST_NAME
 
 _SCHEMES = ("gs", "s3", "az", "hf")  # those that epath knows
 
@@ -72,7 +74,7 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
     if is_remote(path):
         path.write_bytes(data)
         return
-    unfinished = path.with_name(f".{path.name}.partial")
+    unfinished = path.with_name(_unfinished(path.name))
     try:
         unfinished.write_bytes(data)
         os.replace(unfinished, path)
@@ -80,6 +82,14 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
         with suppress(OSError):  # a folder that refuses the file may refuse this too; the first error is raised
             unfinished.unlink(missing_ok=True)
         raise
+
+
+def _unfinished(name: str) -> str:
+    """A hidden name for a file while it is written; a long name, to which nothing can be added, is hashed."""
+    unfinished = f".{name}.partial"
+    if len(os.fsencode(unfinished)) <= LONGEST_NAME:
+        return unfinished
+    return f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.partial"
 
 
 def replace_file(path: str | os.PathLike, data: bytes) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from etils import epath
 
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 
 DIGESTS = "digests.json"
 STATE_ALONE = "default"  # the one item of checkpoints from before there were digests
@@ -48,7 +49,7 @@ def remove_damaged(directory: epath.Path) -> None:
     if not directory.exists():
         return
     remove_unfinished(directory)
-    steps = sorted((int(path.name) for path in directory.iterdir() if path.name.isdecimal()), reverse=True)
+    steps = sorted((int(path.name) for path in directory.iterdir() if is_number(path.name)), reverse=True)
     refused = []
     for step in steps:
         problem = problem_of(directory / str(step))

@@ -6,13 +6,14 @@ from pathlib import Path
 from vrstc_jax.data.datasets import base
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 
 INSTRUCTIONS = ("DukeMTMC-VideoReID was withdrawn by its owners; those who hold it put its folders train/, "
                 "query/ and gallery/ into manual_dir, or into a folder DukeMTMC-VideoReID in it, each with "
                 "person/tracklet/frames, as github.com/Yu-Wu/DukeMTMC-VideoReID describes.")
 _SPLITS = ("train", "query", "gallery")
 # 0001C6F0099X30823.jpg or 0001_C6_F0099_X30823.jpg: person, camera, frame of the tracklet and of the video
-_NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)")
+_NAME = re.compile(r"(\d+)_?C(\d)_?F(\d+)", re.ASCII)
 
 
 def read_dukemtmc_video_reid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Splits:
@@ -54,7 +55,7 @@ def _camera(path: Path, person: str) -> str:
     found = _NAME.match(path.name)
     if not found:
         raise InputError(f"{path}: name pictures as 0001C6F0099X30823.jpg: person, C and camera, F and frame.")
-    if not person.isdigit() or int(found[1]) != int(person):
+    if not is_number(person) or int(found[1]) != int(person):
         raise InputError(f"{path}: the picture is named for person {found[1]}, but is in the folder {person}; "
                          "unpack the data set again.")
     return found[2]

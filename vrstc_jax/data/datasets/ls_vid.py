@@ -9,6 +9,7 @@ from vrstc_jax.data.images import PICTURE_SUFFIXES
 from vrstc_jax.data.inputs.picture_files import natural_key
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 
 INSTRUCTIONS = ("Ask the authors of LS-VID for it (Li et al., ICCV 2019, https://arxiv.org/abs/1908.10049) "
                 "and unpack it, so that list_sequence/, test/data/info_test.mat, tracklet_train/ and "
@@ -51,7 +52,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
         if not line.strip():
             continue
         prefix, _, person = line.strip().rpartition(" ")
-        if len(Path(prefix).parts) < 2 or not person.removeprefix("-").isdigit():
+        if len(Path(prefix).parts) < 2 or not is_number(person.removeprefix("-")):
             raise InputError(f"{path}, line {number}: must be the prefix of a tracklet's files and its "
                              f"identity, such as 'tracklet_train/0001/0001_01 1'. Got {line.strip()!r}.")
         yield f"{path}, line {number}", prefix, person
@@ -74,7 +75,7 @@ def _tracklet(root: Path, listed: dict[Path, list[str]], where: str, prefix: str
 
 def _camera(path: Path) -> str:
     parts = path.stem.split("_")
-    if len(parts) < 4 or not parts[2].isdigit() or not 1 <= int(parts[2]) <= 15:
+    if len(parts) < 4 or not is_number(parts[2]) or not 1 <= int(parts[2]) <= 15:
         raise InputError(f"{path}: the third part of a picture's name between underscores must be the camera, 1 to 15.")
     return str(int(parts[2]))
 

@@ -7,6 +7,7 @@ from vrstc_jax.data.datasets import base
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 
 INSTRUCTIONS = ("Get MARS from its authors (http://www.liangzheng.com.cn/Project/project_mars.html) and its "
                 "info folder from github.com/liangzheng06/MARS-evaluation, and put bbox_train/, bbox_test/ "
@@ -89,7 +90,7 @@ def _tracklets(root: Path, home: str, names: list[str], table: str, variable: st
 def _number(folder: str) -> int | None:
     """The identity in a folder's name, such as '0012' or '00-1'."""
     digits = folder.lstrip("0") or "0"
-    return int(digits) if digits.removeprefix("-").isdigit() else None
+    return int(digits) if is_number(digits.removeprefix("-")) else None
 
 
 class Mars(base.ReidBuilder):

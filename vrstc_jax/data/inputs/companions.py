@@ -19,6 +19,7 @@ from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key,
 from vrstc_jax.data.inputs.spool import Spool
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind
     for frame, file in file_of.items():
         _require_size(file, kind, spool.picture_size, f"of the whole picture {frame}")
     for stem, file in files.items():
-        number = int(stem) if stem.isascii() and stem.isdigit() else 0
+        number = int(stem) if is_number(stem) else 0
         # Files for frames without boxes, or for frames after the point where a video breaks off, do no harm.
         beyond = number > spool.frames_read and not spool.breaks_off
         if stem != f"{number:06d}" or number < 1 or beyond:

@@ -72,4 +72,5 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
 
 
 def _pieces(text: str) -> list[str | int]:
-    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"([0-9]+)", text)]
+    # Every second piece is a number. Not by `isdigit`, which other texts such as '²' pass.
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(re.split(r"([0-9]+)", text))]

@@ -22,6 +22,7 @@ from vrstc_jax.data.inputs.boxes import Boxes, clip_box
 from vrstc_jax.data.inputs.video import VideoReader
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
 _VERSION = 1
@@ -155,7 +156,7 @@ def _clear(spool: Path) -> None:
     # The index first: a spool without one is incomplete, whatever else is left of it.
     (spool / "index.json").unlink(missing_ok=True)
     for file in spool.glob("*.rgb"):
-        if file.stem.isdigit():
+        if is_number(file.stem):
             file.unlink()
 
 
