@@ -263,11 +263,61 @@ class TestBoxes:
         ("1,2,x,4,5,6", "'x'"), ("1,2,,4,5,6", "''"), ("1,2,nan,4,5,6", "'nan'"), ("1,2,3,4,inf,6", "'inf'"),
         ("1,2,3,4,5", "5 fields"), ("1.5,2,3,4,5,6", "1.5"), ("1,2.5,3,4,5,6", "2.5"), ("0,2,3,4,5,6", "frame 0"),
         ("1,-1,3,4,5,6", "id -1"), ("1,2,3,4,0,6", "0 wide"), ("1,2,3,4,5,-6", "-6 high"), ("1,1,9,9,9,9", "line 1"),
-        ("1e300,1,2,3,4,5", "1e+300"), ("\x00\x01\x02", "fields")])
+        ("1e300,1,2,3,4,5", "1e+300"), ("\x00\x01\x02", "fields"),
+        ("1,²,3,4,5,6", "'²'"), ("1,1²3,3,4,5,6", "'1²3'"), ("٣,2,3,4,5,6", "'٣'"), ("1,1_0,3,4,5,6", "'1_0'"),
+        ("1,2,3,４,5,6", "'４'"), ("1,0x10,3,4,5,6", "'0x10'"), ("1,1e999,3,4,5,6", "'1e999'"),
+        (f"1,{'9' * 5000},3,4,5,6", "'999"), ("1,1e-99999999999999999999,3,4,x,6", "'x'"),
+        ("1,-1,3,4,5,6", "without a track"), ("1,18446744073709551615.0,3,4,5,6", "1.84467e+19")])
     def test_lines_that_are_no_boxes(self, tmp_path, line, value):
         path = write_boxes(tmp_path / "b.txt", "1,1,2,3,4,5", line)
         with refused(f"{path}:2: ", value):
             read_boxes(path)
+
+    def test_ids_up_to_two_to_the_64(self, tmp_path):
+        ids = [0, 2**53 + 1, 2**63, 2**64 - 1]
+        boxes = read_boxes(write_boxes(tmp_path / "b.txt", *(f"1,{number},2,3,40,50" for number in ids)))
+        assert boxes.tracks.tolist() == ids
+        with refused("b.txt:1: id 18446744073709551616", "2^64"):
+            read_boxes(write_boxes(tmp_path / "b.txt", f"1,{2**64},2,3,40,50"))
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_encodings_and_line_ends(self, tmp_path, encoding, end):
+        mark = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.get(encoding, b"")
+        (tmp_path / "b.txt").write_bytes(mark + end.join(["# rows", "1,7,2,3,40,50", "", "2,7,2,3,40,50"]).encode(encoding))
+        boxes = read_boxes(tmp_path / "b.txt")
+        assert list(zip(boxes.tracks, boxes.frames, boxes.lines)) == [(7, 1, 2), (7, 2, 4)]
+
+    def test_frames_that_count_from_another_number(self, tmp_path):
+        path = write_boxes(tmp_path / "b.txt", "0,7,2,3,40,50", "1,7,2,3,40,50")
+        with refused("b.txt:1: frame 0", "--first-frame 0"):
+            read_boxes(path)
+        assert read_boxes(path, first_frame=0).frames.tolist() == [1, 2]
+        with refused("b.txt:1: frame 0", "from 100"):
+            read_boxes(path, first_frame=100)
+
+    def test_rows_that_motchallenge_leaves_out_are_counted(self, tmp_path):
+        rows = ["1,7,2,3,40,50,1,1,0.9", "2,7,2,3,40,50,0,1,0.5", "2,7,2,3,40,50,1,1,1", "1,9,2,3,40,50,1,3,1",
+                "2,9,2,3,40,50,1,3,0.25", "1,8,2,3,40,50,0,8,-1", "3,7,2,3,40,50,1,-1,-1"]
+        boxes = read_boxes(write_boxes(tmp_path / "b.txt", *rows))
+        assert list(zip(boxes.tracks, boxes.frames)) == [(7, 1), (7, 2), (7, 3)]
+        assert boxes.ignored == {(7, 2), (9, 1), (9, 2), (8, 1)}
+        warning, = boxes.warnings
+        assert "4 of 7 rows are left out: 2 with confidence 0 and 2 of" in warning and "2 of 3 car" in warning
+        with refused("holds no box but 2 that are left out (2 of MOTChallenge"):
+            read_boxes(write_boxes(tmp_path / "b.txt", *rows[3:5]))
+
+    @pytest.mark.parametrize("row", ["0.9,3,1", "1,0,1", "1,3.5,1", "1,3,4", "1,3,1,7", "1,3,0.5,-1,-1", "1,x", "1,-1,-1,-1"])
+    def test_other_files_have_no_classes(self, tmp_path, row):
+        """One row shows that the fields after the confidence are something else."""
+        boxes = read_boxes(write_boxes(tmp_path / "b.txt", "1,7,2,3,40,50,1,2,0.9", f"2,7,2,3,40,50,{row}"))
+        assert len(boxes) == (1 if row == "1,-1,-1,-1" else 2)
+
+    def test_fractions_of_the_picture_are_refused(self, tmp_path):
+        rows = ["1,7,-0.01,0.2,0.3,0.9", "2,7,0.5,0.1,0.51,0.8"]
+        with refused("b.txt: all 2 boxes lie within 0 to 1", "-0.01", "multiply"):
+            read_boxes(write_boxes(tmp_path / "b.txt", *rows))
+        assert len(read_boxes(write_boxes(tmp_path / "b.txt", *rows, "3,7,1,2,30,40"))) == 3
 
     def test_no_boxes(self, tmp_path):
         for line in ("", "# nothing", "1,1,2,3,4,5,0"):
@@ -312,6 +362,38 @@ class TestVideo:
         assert "frame 2" in tracklet.warnings[0] and len(tracklet.warnings) == 1
         assert "Track 4" in source.warnings[0] and len(source.warnings) == 1
         refuses("b.txt", path=clip["path"], boxes=write_boxes(tmp_path / "b.txt", "1,1,900,9,5,5"))
+
+    @pytest.mark.parametrize("change, guess", [
+        (lambda left, top, width, height: (left, top, left + width, top + height), "x1, y1, x2, y2"),
+        (lambda *box: [1.5 * side for side in box], "another size")])
+    def test_boxes_that_run_out_of_the_picture(self, clip, tmp_path, change, guess):
+        boxes = [(30 + frame % 3, 20, 15, 25) for frame in range(20)]
+        for one, expected in ((lambda *box: box, []), (change, [guess])):
+            rows = [",".join(map(str, (frame, 1, *one(*box)))) for frame, box in enumerate(boxes, 1)]
+            warnings = open_source(clip["path"], boxes=write_boxes(tmp_path / "b.txt", *rows)).warnings
+            assert len(warnings) == len(expected)
+            for warning, part in zip(warnings, expected):
+                assert "20 of 20 boxes run out of the picture (64x48)" in warning and part in warning
+
+    def test_the_first_frame_decides_which_pictures_are_cut(self, clip, tmp_path):
+        rows = [line.split(",") for line in clip["boxes"].read_text().split()]
+        shifted = write_boxes(tmp_path / "b.txt", *(",".join([str(int(row[0]) - 1), *row[1:]]) for row in rows))
+        refuses("b.txt:1: frame 0", "--first-frame 0", path=clip["path"], boxes=shifted)
+        spool = {"path": clip["path"], "spool": tmp_path / "spool"}
+        for one, other in zip(open_source(clip["path"], boxes=clip["boxes"]).tracklets,
+                              open_source(**spool, boxes=shifted, first_frame=0).tracklets):
+            assert one.frame_names == other.frame_names
+            assert_same(one.frames, other.frames)
+        # The same boxes with another first frame are not served from the spool of the earlier ones.
+        refuses(f"{clip['boxes']}:", "frame 20 is beyond", ", 19;", **spool, boxes=clip["boxes"], first_frame=0)
+        refuses("--first-frame 0", "--boxes", path=tmp_path, first_frame=0)
+        refuses("--first-frame -1", **clip, first_frame=-1)
+
+    def test_rows_left_out_are_warned_of(self, clip):
+        clip["boxes"].write_text(clip["boxes"].read_text() + "1,99,2,3,40,30,0,-1,-1,-1\n")
+        source = open_source(**clip)
+        assert len(source.tracklets) == 2
+        assert source.warnings == (f"{clip['boxes']}: 1 of 26 rows are left out: 1 with confidence 0.",)
 
     def test_the_spool_is_used_again_until_its_files_change(self, clip, tmp_path):
         spool = tmp_path / "spool"

@@ -29,6 +29,8 @@ class Footage:
 
     boxes: Path | None = None
     """For a video: the people's boxes, MOTChallenge text (frame,id,left,top,width,height, frames from 1)."""
+    first_frame: int = 1
+    """The number of the video's first frame in the boxes; 0 where they count from 0. Results count from 1."""
     masks: Path | None = None
     """Folder of masks (PNG, white = hidden), used instead of locating."""
     pattern: str | None = None
@@ -51,7 +53,7 @@ class Footage:
 
         def look() -> None:
             opened.append(open_source(path, boxes=self.boxes, masks=self.masks, truth=truth, pattern=self.pattern,
-                                      spool=spool))
+                                      spool=spool, first_frame=self.first_frame))
 
         distributed.run_on_first(look)  # process 0 writes the crops of a video; the others then find them
         if not opened:
@@ -62,7 +64,7 @@ class Footage:
     def identity(self, path: Path) -> dict[str, Any]:
         """What identifies an input: names, sizes and times of change of its files."""
         return {"input": _identity(path), "boxes": _identity(self.boxes), "masks": _identity(self.masks),
-                "pattern": self.pattern}
+                "pattern": self.pattern, **({"first_frame": self.first_frame} if self.first_frame != 1 else {})}
 
 
 FootageArgument = Annotated[Footage, tyro.conf.arg(name="")]

@@ -4,6 +4,7 @@ Checks everything about the input that can be checked before work begins, so tha
 fails before it has written anything.
 """
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from vrstc_jax.data.inputs.boxes import Boxes, read_boxes
+from vrstc_jax.data.inputs.boxes import Boxes, picture_warnings, read_boxes
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
 from vrstc_jax.data.inputs.folders import read_folder
 from vrstc_jax.data.inputs.spool import open_spool
@@ -43,7 +44,8 @@ class Source:
 
 
 def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str | Path | None = None,
-                truth: str | Path | None = None, pattern: str | None = None, spool: str | Path | None = None) -> Source:
+                truth: str | Path | None = None, pattern: str | None = None, spool: str | Path | None = None,
+                first_frame: int = 1) -> Source:
     """Opens the tracklets of a video file or of a folder of pictures.
 
     In a video, a box partly outside the picture is clipped; one wholly outside is left out, with a warning of its
@@ -59,12 +61,18 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
       pattern: for a folder, the nesting of its levels, such as 'person/camera/tracklet/frame' (see `read_folder`).
       spool: for a video, the folder for its crops, created if missing; None: a temporary one, removed with the
         tracklets.
+      first_frame: the number of the video's first frame in `boxes`.
 
     Raises:
       InputError: something about the input cannot be used; the message has one line.
     """
     path = Path(path)
-    if not path.exists():
+    if first_frame < 0:
+        raise InputError(f"--first-frame {first_frame}: frames count from 0 or more; give the number that the boxes "
+                         "have for the video's first frame.")
+    if boxes is None and first_frame != 1:
+        raise InputError(f"--first-frame {first_frame}: is about boxes of a video; leave it out, or give --boxes.")
+    if not os.path.exists(path):  # False, and no error, for a name that is too long
         raise InputError(f"{path}: no such file or folder; give a video or a folder of pictures.")
     if path.is_dir():
         if boxes is not None:
@@ -76,7 +84,7 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
     if boxes is None:
         raise InputError(f"{path}: a video needs boxes that say where the people are; "
                          "give them with --boxes FILE (MOTChallenge text).")
-    return _open_video(path, read_boxes(boxes), masks, truth, spool)
+    return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool)
 
 
 def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str | Path | None,
@@ -94,5 +102,6 @@ def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str |
                  frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]), masks=mask_crops[name],
                  truth=truth_crops[name], warnings=spooled.track_warnings[name])
         for name, table in spooled.crops.items()]
-    return Source(tracklets, "video", path, spooled.warnings, spooled.picture_size, spooled.frame_rate,
+    warnings = (*boxes.warnings, *picture_warnings(boxes, spooled.picture_size), *spooled.warnings)
+    return Source(tracklets, "video", path, warnings, spooled.picture_size, spooled.frame_rate,
                   spooled.frames_read)

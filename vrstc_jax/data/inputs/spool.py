@@ -25,7 +25,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
-_VERSION = 1
+_VERSION = 2
 _SHOWN = 10  # frame numbers in a warning
 
 
@@ -84,7 +84,8 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
     """
     temporary = _TemporaryFolder() if path is None else None
     folder = temporary.path if temporary else Path(path or ".")
-    key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path)}
+    key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path),
+           "first_frame": boxes.first_frame}
     index = _load_index(folder, key) or _fill(folder, key, Path(video), boxes)
     tracks = index["tracks"]
     height, width = index["picture_size"]
@@ -195,8 +196,9 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
     wrong = boxes.frames > last if last else np.zeros(len(boxes), bool)
     if wrong.any():
         row = np.flatnonzero(wrong)[np.argmin(boxes.lines[wrong])]
-        raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row]} is beyond the last "
-                         f"frame of {video.path}, {last}; are these the boxes of this video?")
+        before = boxes.first_frame - 1  # the numbers as the file has them
+        raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row] + before} is beyond the last "
+                         f"frame of {video.path}, {last + before}; are these the boxes of this video?")
     if video.broken is None:
         return []
     if not beyond.any():
