@@ -4,8 +4,10 @@ Models have random weights. Commands run in separate processes (`commands.py`).
 """
 
 import dataclasses
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -468,18 +470,23 @@ class TestOddTracklets:
             for i, share in enumerate(shares):
                 write_png(tmp_path / f"in/{name}/{i}.png", figure(i))
                 write_png(tmp_path / f"masks/{name}/{i}.png", box_mask(40, 20, share) & bool(share))
-        material.run("complete {tmp}/in --masks {tmp}/masks --model {model} --output {tmp}/out", tmp_path)
+        done = material.run("complete {tmp}/in --masks {tmp}/masks --model {model} --output {tmp}/out", tmp_path)
         hows = {name: {row["how"] for row in read_results(tmp_path / "out", name)} for name in kinds}
         assert hows == {"one": {"spatial"}, "spatial": {"spatial"}, "left": {"left"}, "fine": {"visible", "stcnet"}}
         report = (tmp_path / "out/report.html").read_text()
         assert "Tracklet one: None of its frames is free" in report
         assert "Tracklet spatial: None of its frames is free" in report
         assert "Tracklet left: 3 of its frames are hidden entirely" in report
+        assert "Tracklet left: Its masks hide 100 % of its pixels" in report
+        warned = re.findall('<li>(.*?)</li>', report.split('id="warnings"')[1].split("</section>")[0])
+        assert sorted(line for line in done.err.splitlines() if "warning" in line) == sorted(
+            f"vrstc: warning: {html.unescape(each)}" for each in warned)
         assert "Tracklet fine" not in report.split('id="warnings"')[1].split("</ul>")[0]
         for i in range(3):
             np.testing.assert_array_equal(read_image(tmp_path / f"out/left/{i}.png"), figure(i))
         # One frame without a mask: nothing can be located in it.
-        material.run("complete {tmp}/in --model {model} --output {tmp}/located", tmp_path)
+        done = material.run("complete {tmp}/in --model {model} --output {tmp}/located", tmp_path)
+        assert "vrstc: warning: Tracklet one: It has one frame" in done.err
         assert "Tracklet one: It has one frame" in (tmp_path / "located/report.html").read_text()
 
     def test_boxes_outside_the_picture(self, material, tmp_path):
@@ -491,6 +498,7 @@ class TestOddTracklets:
         assert not (out / "40").exists() and "Track 40" in report and "Track 40" in done.err
         assert not (out / "3/000001.png").exists() and (out / "3/000002.png").exists()
         assert "Tracklet 3: The box lies outside the picture in frame 1" in report
+        assert "vrstc: warning: Tracklet 3: The box lies outside the picture in frame 1" in done.err
         assert read_image(out / "50/000004.png").shape == (39, 10, 3)  # clipped at the left and the top
         assert read_image(out / "50/000005.png").shape == (24, 6, 3)  # at the right and the bottom
 

@@ -112,6 +112,33 @@ class TestImages:
         Image.fromarray(np.zeros((1, 2), np.uint8)).save(tmp_path / "n.png")
         assert not read_mask(tmp_path / "n.png").any()
 
+    def test_masks_painted_on_a_transparent_ground(self, tmp_path):
+        mask = np.random.default_rng(0).random((9, 7)) > 0.5
+        for colour in ((0, 0, 0), (255, 255, 255), (200, 30, 40), (127, 127, 127)):
+            picture = np.dstack([np.full((9, 7, 3), colour, np.uint8), np.where(mask, 255, 0).astype(np.uint8)])
+            for mode in ("RGBA", "LA", "PA"):
+                Image.fromarray(picture, "RGBA").convert(mode if mode != "PA" else "P").save(tmp_path / "n.png")
+                np.testing.assert_array_equal(read_mask(tmp_path / "n.png"), mask, err_msg=f"{mode} {colour}")
+            picture[..., 3] = 0
+            Image.fromarray(picture, "RGBA").save(tmp_path / "n.png")
+            assert not read_mask(tmp_path / "n.png").any()
+        # A colour that stands for transparent, in a picture without the channel.
+        Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).save(tmp_path / "n.png", transparency=255)
+        np.testing.assert_array_equal(read_mask(tmp_path / "n.png"), mask)
+        # The channel alone, opaque everywhere, changes nothing.
+        grey = np.where(mask, 255, 0).astype(np.uint8)
+        Image.fromarray(np.dstack([grey] * 3 + [np.full_like(grey, 255)]), "RGBA").save(tmp_path / "n.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "n.png"), mask)
+
+    def test_masks_with_transparency_that_could_mean_either(self, tmp_path):
+        rows = np.array([[[0, 255], [255, 255], [0, 0]]], np.uint8)
+        Image.fromarray(rows, "LA").save(tmp_path / "n.png")
+        with refused("n.png: a mask is either white on black, or painted", "black, white and transparent"):
+            read_mask(tmp_path / "n.png")
+        Image.fromarray(np.array([[[0, 100], [0, 0]]], np.uint8), "LA").save(tmp_path / "n.png")
+        with refused("n.png", "highest opacity is 100."):
+            read_mask(tmp_path / "n.png")
+
     def test_sixteen_bits_are_scaled_and_jpegs_turned_upright(self, tmp_path):
         Image.fromarray(np.array([[0, 256, 65535]], np.uint16)).save(tmp_path / "deep.png")
         assert read_image(tmp_path / "deep.png")[0, :, 1].tolist() == [0, 1, 255]
@@ -284,7 +311,8 @@ class TestBoxes:
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
     def test_encodings_and_line_ends(self, tmp_path, encoding, end):
         mark = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.get(encoding, b"")
-        (tmp_path / "b.txt").write_bytes(mark + end.join(["# rows", "1,7,2,3,40,50", "", "2,7,2,3,40,50"]).encode(encoding))
+        text = end.join(["# rows", "1,7,2,3,40,50", "", "2,7,2,3,40,50"])
+        (tmp_path / "b.txt").write_bytes(mark + text.encode(encoding))
         boxes = read_boxes(tmp_path / "b.txt")
         assert list(zip(boxes.tracks, boxes.frames, boxes.lines)) == [(7, 1, 2), (7, 2, 4)]
 
@@ -307,7 +335,8 @@ class TestBoxes:
         with refused("holds no box but 2 that are left out (2 of MOTChallenge"):
             read_boxes(write_boxes(tmp_path / "b.txt", *rows[3:5]))
 
-    @pytest.mark.parametrize("row", ["0.9,3,1", "1,0,1", "1,3.5,1", "1,3,4", "1,3,1,7", "1,3,0.5,-1,-1", "1,x", "1,-1,-1,-1"])
+    @pytest.mark.parametrize("row", ["0.9,3,1", "1,0,1", "1,3.5,1", "1,3,4", "1,3,1,7", "1,3,0.5,-1,-1", "1,x",
+                                     "1,-1,-1,-1"])
     def test_other_files_have_no_classes(self, tmp_path, row):
         """One row shows that the fields after the confidence are something else."""
         boxes = read_boxes(write_boxes(tmp_path / "b.txt", "1,7,2,3,40,50,1,2,0.9", f"2,7,2,3,40,50,{row}"))

@@ -39,6 +39,15 @@ def test_from_masks():
         np.testing.assert_array_equal(plan.mask(index, FRAME), mask)
 
 
+@pytest.mark.parametrize("hidden, told", [
+    ([[0, 0, 0], [0, 0, 0]], "hide nothing in any of its 2 frames"), ([[1, 1, 1], [1, 1, 0]], "hide 83 % of its pixels"),
+    ([[0, 0, 0], [1, 0, 0]], None), ([[1, 1, 0], [1, 1, 0]], None), ([], None)])
+def test_masks_that_seem_wrong_are_warned_of(hidden, told):
+    warnings = Plan.from_masks([bands_mask(each, 12, 5) for each in hidden]).warnings
+    assert len(warnings) == (told is not None)
+    assert all(told in warning and "white" in warning for warning in warnings)
+
+
 def test_hiding_a_run(scores):
     """The run's frames hide these bands alone and are no longer visible; all else is as it was."""
     plan = Plan.from_scores(np.concatenate([scores[:1]] * 3 + [scores[1:2]]), 0.5)

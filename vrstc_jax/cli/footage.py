@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import tyro
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import is_first_process
+from vrstc_jax.runtime.notices import print_notice, print_warnings
 from vrstc_jax.runtime.storage import remove
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Footage:
         distributed.run_on_first(look)  # process 0 writes the crops of a video; the others then find them
         if not opened:
             look()
-        print_warnings(opened[0].warnings)
+        print_warnings(opened[0].all_warnings())
         return opened[0]
 
     def identity(self, path: Path) -> dict[str, Any]:
@@ -92,15 +93,9 @@ def load(path: Path | None, *, use: str = "using") -> Model:
     from vrstc_jax.models.model_file import load_model
 
     model = load_model(path)
-    if path is None and is_first_process():
-        print(f"vrstc: {use} the default model, made on made-up walkers alone (`vrstc model show`)", file=sys.stderr)
+    if path is None:
+        print_notice(f"{use} the default model, made on made-up walkers alone (`vrstc model show`)")
     return model
-
-
-def print_warnings(warnings: Iterable[str]) -> None:
-    """Prints warnings to stderr, in process 0 alone."""
-    for warning in warnings if is_first_process() else ():
-        print(f"vrstc: warning: {warning}", file=sys.stderr)
 
 
 def require_positive(**values: float | None) -> None:

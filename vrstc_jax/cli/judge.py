@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, require_positive, typed, undone_if_refused
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
+from vrstc_jax.runtime.notices import print_warnings
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -45,6 +46,7 @@ class Judge:
         """Judges and prints the table."""
         import tempfile
 
+        from vrstc_jax.data.tracklets import about_tracklet
         from vrstc_jax.inference.completer import Completer
         from vrstc_jax.recipes.complete import Summary
         from vrstc_jax.recipes.judge import judge
@@ -68,10 +70,12 @@ class Judge:
             completer = Completer(model)
             judgement = judge(completer, source.tracklets, held_out=self._held_out(completer, source, size),
                               seed=self.seed)
+        found = [about_tracklet(name, each) for name, warnings in completer.warnings.items() for each in warnings]
+        print_warnings(found)
         print(judgement.format())
         if self.output:
-            Summary("Judged completions", judgement.metrics(), judgement, warnings=source.warnings).write(
-                self.output, model, typed())
+            Summary("Judged completions", judgement.metrics(), judgement,
+                    warnings=[*source.all_warnings(), *found]).write(self.output, model, typed())
             print(f"open {printable(self.output / 'report.html')}")
 
     def _held_out(self, completer: Completer, source: Source, size: int | None) -> HeldOutRuns:

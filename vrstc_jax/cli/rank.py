@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from vrstc_jax.cli.footage import Footage, FootageArgument, Input, require_positive
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import printable, shortened
+from vrstc_jax.runtime.notices import print_notice, print_warnings
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source

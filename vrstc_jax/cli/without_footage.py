@@ -54,7 +54,8 @@ class Walkers:
 
         require_positive(people=self.people, frames=self.frames)
         write_walkers(self.directory, number=self.people, frames=self.frames, seed=self.seed)
-        print(f"{printable(self.directory)}: scene/ has a video, its boxes and masks; tracklets/ has folders of tracklets")
+        print(f"{printable(self.directory)}: scene/ has a video, its boxes and masks; tracklets/ has folders of "
+              "tracklets")
 
 
 @dataclass(frozen=True)

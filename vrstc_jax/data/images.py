@@ -31,6 +31,21 @@ def read_image(path: str | Path) -> np.ndarray:
     return _rgb(_load(path))
 
 
+def read_with_alpha(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a picture as `read_image` does, and its opacity.
+
+    Returns:
+      uint8 [H, W, 3], RGB, and uint8 [H, W], 255 = opaque; None for a picture without transparency.
+
+    Raises:
+      InputError: as `read_image`.
+    """
+    image = _load(path)
+    # Pillow cannot convert 16 bits and transparency at once.
+    transparent = image.has_transparency_data and not image.mode.startswith("I")
+    return _rgb(image), np.array(image.convert("RGBA").getchannel("A")) if transparent else None
+
+
 def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
     """Decodes the bytes of a picture file: uint8 [H, W, 3], RGB. An `InputError` calls it `name`.
 
@@ -110,6 +125,8 @@ def _rgb(image: Image.Image) -> np.ndarray:
         # Pillow's convert("RGB") clips 16-bit values at 255 instead of scaling them.
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of converting it directly
     return np.array(image.convert("RGB"))
 
 

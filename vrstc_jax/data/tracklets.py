@@ -101,3 +101,8 @@ class Tracklet:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+
+def about_tracklet(name: str, warning: str) -> str:
+    """A tracklet's warning with the name of the tracklet."""
+    return f"Tracklet {name}: {warning}"

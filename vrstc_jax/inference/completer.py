@@ -57,6 +57,9 @@ class Completer:
     Args:
       model: from `load_model`.
       batch: number of hidden frames that the generators complete at once.
+
+    Attributes:
+      warnings: of all plans so far, by the tracklet's name; the keys of each are sentences.
     """
 
     def __init__(self, model: Model, *, batch: int = 16):
@@ -66,6 +69,7 @@ class Completer:
         self._params = jax.device_put(model.generators)
         self._generate, self._encode, self._attend = _compiled(self._config)
         # Judging, completing and drawing plan the same tracklets. Three numbers per frame are cached.
+        self.warnings: dict[str, dict[str, None]] = {}
         self._scores: WeakKeyDictionary[Tracklet, np.ndarray] = WeakKeyDictionary()
 
     def plan(self, tracklet: Tracklet) -> Plan:
@@ -73,6 +77,7 @@ class Completer:
         count, warnings = len(tracklet), []
         if tracklet.masks is not None:
             plan = Plan.from_masks(tracklet.masks)
+            warnings += plan.warnings
         else:
             if tracklet not in self._scores:
                 self._scores[tracklet] = self.locator.scores(tracklet.frames)
@@ -82,6 +87,7 @@ class Completer:
         if count and not plan.visible.any():
             warnings.append("None of its frames is free of occlusion; what was completed was completed "
                             "from the frame itself (spatial).")
+        self.warnings.setdefault(tracklet.name, {}).update(dict.fromkeys(warnings))
         return replace(plan, warnings=tuple(warnings))
 
     def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from vrstc_jax.ops.regions import BANDS, bands_mask
 
+_NEARLY_ALL = 0.75  # of a tracklet's pixels; so little of a person is seldom left in all frames
+
 
 def hidden_bands(scores: np.ndarray, tau: float) -> np.ndarray:
     """Which bands are hidden, bool [..., 3]: those of scores [..., 3] below τ. A score equal to τ is visible."""
@@ -59,9 +61,20 @@ class Plan:
 
     @classmethod
     def from_masks(cls, masks: Sequence[np.ndarray]) -> "Plan":
-        """Hides what the masks hide: T arrays bool [H_t, W_t], true = hidden. It reads all of them."""
-        visible = np.array([not mask.any() for mask in masks], bool)
-        return cls(visible, np.full((len(masks), BANDS), np.nan, np.float32), lambda index, frame: masks[index])
+        """Hides what the masks hide: T arrays bool [H_t, W_t], true = hidden. It reads all of them.
+
+        It warns of masks that seem to be the wrong ones: that hide nothing in any frame, or nearly everything.
+        """
+        shares = np.array([mask.mean() for mask in masks], float)
+        warnings = []
+        if not shares.any() and len(masks):
+            warnings.append(f"Its masks hide nothing in any of its {len(masks)} frames; they are to be white where the "
+                            "person is hidden.")
+        elif len(masks) and shares.mean() > _NEARLY_ALL:
+            warnings.append(f"Its masks hide {100 * shares.mean():.0f} % of its pixels; they are to be white where the "
+                            "person is hidden, and black where not: are they inverted?")
+        return cls(shares == 0, np.full((len(masks), BANDS), np.nan, np.float32), lambda index, frame: masks[index],
+                   tuple(warnings))
 
     def hiding(self, run: Sequence[int], hidden: np.ndarray) -> "Plan":
         """The same plan with the bands `hidden`, bool [3], and no others hidden in the frames of `run`."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import Source
-from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.complete import left_warnings
 from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.plan import Plan
@@ -24,6 +24,7 @@ from vrstc_jax.report import AttentionPicture, Report, Strip, Table, write_json,
 from vrstc_jax.report.figures import STRIPS, attention_pictures, completed_strip, training_curves
 from vrstc_jax.report.writing import plain
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.notices import print_warnings
 from vrstc_jax.runtime.storage import as_path
 
 _ATTENTION_PICTURES = 4
@@ -115,6 +116,9 @@ def complete_source(completer: Completer, source: Source, folder: ResultsFolder,
         found = _summary(completer, source, folder, Summary(title, {}, judgement, tables=tables))
         found.metrics.update(more)
         found.write(folder.path if summary is None else summary, completer.model, command)
+        # Those of the source are known, and were printed, before any work.
+        known = set(source.all_warnings())
+        print_warnings(warning for warning in found.warnings if warning not in known)
         return plain(found.metrics)
 
     return distributed.run_on_first(summarise)
@@ -142,7 +146,7 @@ def _summary(completer: Completer, source: Source, folder: ResultsFolder, summar
         hows = [row["how"] for row in result["frames"]]
         for how in hows:
             counts[how] += 1
-        warnings += [f"Tracklet {tracklet.name}: {w}" for w in (*result["warnings"], *left_warnings(hows))]
+        warnings += [about_tracklet(tracklet.name, w) for w in (*result["warnings"], *left_warnings(hows))]
         strip = completed_strip(tracklet, result, folder) if len(strips) < STRIPS else None
         if strip is None:
             continue

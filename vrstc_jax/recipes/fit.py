@@ -18,12 +18,13 @@ from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.held_out import HeldOut, hold_out_runs
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
-from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
-from vrstc_jax.inference.plan import Plan, visible_frames
+from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.notices import print_warnings
 from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.runtime.workdir import Workdir
@@ -77,7 +78,10 @@ def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *,
     locator = Locator(config.reid, guider, len(identities))
     scores = locate_tracklets(work / "scores.npz", data, locator)
     tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
-    clean = [clean_frames(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
+    plans = [_plan(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
+    print_warnings(about_tracklet(tracklet.name, warning)
+                   for tracklet, plan in zip(data.tracklets, plans) for warning in plan.warnings)
+    clean = [plan.visible for plan in plans]
     # A candidate with a hidden frame has no truth to be judged by; its frames are trained on.
     held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
                              for k, runs in enumerate(candidates.runs)))
@@ -185,6 +189,8 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
 
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
     """Which frames nothing hides, bool [T]: by the tracklet's masks where it has them, else by scores [T, 3]."""
-    if tracklet.masks is not None:
-        return Plan.from_masks(tracklet.masks).visible
-    return visible_frames(scores, tau)
+    return _plan(tracklet, scores, tau).visible
+
+
+def _plan(tracklet: Tracklet, scores: np.ndarray, tau: float) -> Plan:
+    return Plan.from_scores(scores, tau) if tracklet.masks is None else Plan.from_masks(tracklet.masks)

@@ -30,8 +30,8 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codec
 _PEDESTRIAN = 1
 # Of MOT16, MOT17 and MOT20.
 _CLASSES = {1: "pedestrian", 2: "person on vehicle", 3: "car", 4: "bicycle", 5: "motorbike",
-            6: "non-motorised vehicle", 7: "static person", 8: "distractor", 9: "occluder", 10: "occluder on the ground",
-            11: "full occluder", 12: "reflection", 13: "crowd"}
+            6: "non-motorised vehicle", 7: "static person", 8: "distractor", 9: "occluder",
+            10: "occluder on the ground", 11: "full occluder", 12: "reflection", 13: "crowd"}
 _OUT_OF_PICTURE = 0.1  # of a box's area; trackers' boxes often leave the picture by less
 _ENOUGH = 10  # boxes; of fewer, most may leave the picture by chance
 

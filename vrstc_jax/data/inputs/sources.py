@@ -16,7 +16,7 @@ from vrstc_jax.data.inputs.boxes import Boxes, picture_warnings, read_boxes
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
 from vrstc_jax.data.inputs.folders import read_folder
 from vrstc_jax.data.inputs.spool import open_spool
-from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.runtime.errors import InputError
 
 
@@ -41,6 +41,11 @@ class Source:
     picture_size: tuple[int, int] | None = None
     frame_rate: Fraction | None = None
     frames_read: int | None = None
+
+    def all_warnings(self) -> list[str]:
+        """Those of the source, then those of its tracklets with their names."""
+        return [*self.warnings, *(about_tracklet(tracklet.name, warning)
+                                  for tracklet in self.tracklets for warning in tracklet.warnings)]
 
 
 def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str | Path | None = None,
