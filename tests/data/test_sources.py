@@ -277,6 +277,97 @@ class TestFolders:
         refuses("masks/t/3.png", "3 mask", "2 frames", **given)
 
 
+    MARS = ["0001C1T0001F001", "0001C1T0001F002", "0001C1T0002F001", "0001C2T0001F001"]
+
+    def test_names_of_mars(self, tmp_path):
+        top = tmp_path / "bbox_test"
+        self.fill(top, [*(f"0001/{name}.png" for name in self.MARS), "0003/0003C6T0001F001.png",
+                        "0003/0003C6T0001F1000.png", "0003/0003C6T0001F999.png",
+                        *(f"{who}/{who}C1T000{k}F00{f}.png" for who in ("00-1", "0000")
+                          for k in (1, 2) for f in (1, 2))])
+        source = open_source(top)
+        assert sorted((t.name, t.person, t.camera, len(t)) for t in source.tracklets) == [
+            ("00-1/c1/t0001", "-1", "1", 2), ("00-1/c1/t0002", "-1", "1", 2), ("0000/c1/t0001", "0", "1", 2),
+            ("0000/c1/t0002", "0", "1", 2), ("0001/c1/t0001", "1", "1", 2), ("0001/c1/t0002", "1", "1", 1),
+            ("0001/c2/t0001", "1", "2", 1), ("0003/c6/t0001", "3", "6", 3)]
+        note, = source.notes
+        assert "MARS" in note and "8 tracklets (people: 2; cameras: 3; tracklets of junk: 2; tracklets of distr" in note
+        assert source.warnings == ()
+        last = next(t for t in source.tracklets if t.person == "3")
+        assert last.frame_names == ("0003C6T0001F001", "0003C6T0001F999", "0003C6T0001F1000")
+        for tracklet in source.tracklets:
+            assert_same(tracklet.frames, [read_image(top / tracklet.name[:4] / f"{name}.png")
+                                          for name in tracklet.frame_names])
+
+    def test_names_of_market_1501_and_dukemtmc_reid(self, tmp_path):
+        self.fill(tmp_path / "market", [
+            "0002_c1s1_000451_03.png", "0002_c1s1_000476_01.png", "0002_c1s2_000451_03.png", "0007_c3s1_000451_01.png",
+            "-1_c1s1_000401_03.png", "-1_c1s1_000401_04.png", "0000_c1s1_000151_01.png", "0000_c1s1_000376_01.png"])
+        (tmp_path / "market/Thumbs.db").write_bytes(b"x")
+        source = open_source(tmp_path / "market")
+        # No two pictures of junk or of distractors show one person.
+        assert sorted((t.name, t.person, t.camera, len(t)) for t in source.tracklets) == [
+            ("-1/c1/s1/000401_03", "-1", "1", 1), ("-1/c1/s1/000401_04", "-1", "1", 1),
+            ("0000/c1/s1/000151_01", "0", "1", 1), ("0000/c1/s1/000376_01", "0", "1", 1),
+            ("0002/c1/s1", "2", "1", 2), ("0002/c1/s2", "2", "1", 1), ("0007/c3/s1", "7", "3", 1)]
+        assert "Market-1501" in source.notes[0] and "people: 2; cameras: 2" in source.notes[0]
+        self.fill(tmp_path / "duke", ["0001_c2_f0046182.png", "0001_c2_f0046302.png", "0001_c5_f0051341.png"])
+        source = open_source(tmp_path / "duke")
+        assert [(t.name, t.person, t.camera, len(t)) for t in source.tracklets] == [
+            ("0001/c2", "1", "2", 2), ("0001/c5", "1", "5", 1)]
+        assert "DukeMTMC-reID" in source.notes[0]
+
+    def test_masks_of_pictures_told_apart_by_name(self, tmp_path):
+        self.fill(tmp_path / "top", [f"0001/{name}.png" for name in self.MARS])
+        for i, name in enumerate(self.MARS):
+            write_png(tmp_path / f"masks/0001/{name}.png", noise(i, 20 + i % 3, 10)[:, :, 0] > 90)
+        for tracklet in open_source(tmp_path / "top", masks=tmp_path / "masks").tracklets:
+            assert_same(tracklet.masks, [frame[:, :, 0] > 90 for frame in tracklet.frames])
+
+    def test_folders_of_one_tracklet_each_keep_their_names(self, tmp_path):
+        self.fill(tmp_path, [f"{k}/{name}.png" for k, name in enumerate(self.MARS[1:])])
+        source = open_source(tmp_path)
+        assert [(t.name, t.person) for t in source.tracklets] == [("0", None), ("1", None), ("2", None)]
+        assert source.notes == source.warnings == ()
+
+    def test_a_pattern_decides_and_is_warned_of(self, tmp_path):
+        self.fill(tmp_path / "0001", [f"{name}F00{f}.png" for name in ("0001C1T0001", "0001C2T0001") for f in (1, 2)])
+        source = open_source(tmp_path, pattern="person/frame")
+        assert [(t.name, len(t)) for t in source.tracklets] == [("0001", 4)] and source.notes == ()
+        warning, = source.warnings
+        assert "0001: the names of its 4 pictures" in warning and "leave --pattern out" in warning and "MARS" in warning
+
+    @pytest.mark.parametrize("names, ways", [
+        ("anna_1 anna_2 ben_1 ben_2", "2 ways (anna_…, ben_…)"), ("a1 a2 a3 b1 b2 b3 c1", "3 ways (a…, b…, c…)"),
+        ("cam1_person001_1 cam1_person001_2 cam1_person002_1 cam1_person002_2", "(cam1_person001_…, cam1_person002_…)"),
+        ("0001C1T0001F001 0001C1T0001F002 0002C1T0001F001 0002C1T0001F002 extra", "2 ways"),
+        ("p1-1 p1-2 p2-1 p2-2 p3-1 p3-2 p4-1 p4-2", "4 ways (p1-…, p2-…, p3-…, …)"),
+        ("frame1 frame2 frame3 frame10", None), ("1 2 10 20", None), ("IMG_2041 IMG_2042 DSC_1", None),
+        ("20240131_115959 20240131_120000 20240201_000000 20240201_000001", None),
+        ("2024-01-31_11-59-59.120 2024-01-31_11-59-59.160 2024-01-31_12-00-00.000 2024-01-31_12-00-00.040", None),
+        ("f0001_0.97 f0002_0.88 f0003_0.97 f0004_0.9", None), ("a b c d", None), ("² 1²3 ٣ ٣2", None),
+        ("0001C6F0099X30823 0001C6F0100X30824 0001C6F0101X30825", None)])
+    def test_names_of_several_sequences_are_warned_of(self, tmp_path, names, ways):
+        self.fill(tmp_path / "t", [f"{name}.png" for name in names.split()])
+        source = open_source(tmp_path)
+        assert [t.name for t in source.tracklets] == ["t"]
+        assert len(source.warnings) == (ways is not None)
+        assert all(f"{tmp_path / 't'}: " in each and ways in each and "folder" in each for each in source.warnings)
+
+    def test_names_with_digits_that_are_none(self, tmp_path):
+        names = ["²", "1²3", "٣", "٣2", "10", "9", "x٣", "x²"]
+        self.fill(tmp_path, [f"{folder}/{name}.png" for folder in ("²", "٣", "2") for name in names])
+        tracklets = open_source(tmp_path).tracklets
+        assert {t.name for t in tracklets} == {"²", "٣", "2"}
+        assert tracklets[0].frame_names.index("9") + 1 == tracklets[0].frame_names.index("10")
+
+    def test_names_that_are_not_utf8(self, tmp_path):
+        for name in (b"caf\xe9/1.png", b"t/\xff.png"):
+            top = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name.partition(b".")[0].replace(b"/", b"_"))))
+            self.fill(top, [os.fsdecode(name)])
+            refuses("is not UTF-8; rename it", "\\udc", path=top)
+
+
 class TestBoxes:
     def test_mot_text(self, tmp_path):
         path = write_boxes(tmp_path / "b.txt", "# frame, id, ...", "", "2,7,1.5,2,3,4,0.9,-1,-1,-1",

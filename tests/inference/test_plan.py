@@ -40,7 +40,8 @@ def test_from_masks():
 
 
 @pytest.mark.parametrize("hidden, told", [
-    ([[0, 0, 0], [0, 0, 0]], "hide nothing in any of its 2 frames"), ([[1, 1, 1], [1, 1, 0]], "hide 83 % of its pixels"),
+    ([[0, 0, 0], [0, 0, 0]], "hide nothing in any of its 2 frames"),
+    ([[1, 1, 1], [1, 1, 0]], "hide 83 % of its pixels"),
     ([[0, 0, 0], [1, 0, 0]], None), ([[1, 1, 0], [1, 1, 0]], None), ([], None)])
 def test_masks_that_seem_wrong_are_warned_of(hidden, told):
     warnings = Plan.from_masks([bands_mask(each, 12, 5) for each in hidden]).warnings

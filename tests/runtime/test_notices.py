@@ -10,9 +10,9 @@ def lines(capsys):
 
 
 def test_a_line_each_and_none_twice(capsys):
-    print_warnings(["boxes.txt: 3 of 9 rows are left out.", "v.mp4: breaks off", "boxes.txt: 3 of 9 rows are left out."])
+    print_warnings(["b.txt: 3 of 9 rows are left out.", "v.mp4: breaks off", "b.txt: 3 of 9 rows are left out."])
     print_notice("read as\nthree")
-    assert lines(capsys) == ["vrstc: warning: boxes.txt: 3 of 9 rows are left out.", "vrstc: warning: v.mp4: breaks off",
+    assert lines(capsys) == ["vrstc: warning: b.txt: 3 of 9 rows are left out.", "vrstc: warning: v.mp4: breaks off",
                              "vrstc: read as\\nthree"]
 
 

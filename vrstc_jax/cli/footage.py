@@ -35,7 +35,8 @@ class Footage:
     masks: Path | None = None
     """Folder of masks (PNG, white = hidden), used instead of locating."""
     pattern: str | None = None
-    """For a folder: its levels, such as person/camera/tracklet/frame. Found from its depth if left out."""
+    """For a folder: its levels, such as person/camera/tracklet/frame. If left out, found from its depth, and names of
+    pictures as in MARS, Market-1501 and DukeMTMC-reID are told apart."""
 
     def open(self, path: Path, spool: Path, *, truth: Path | None = None) -> Source:
         """The tracklets of an input; every process of a run calls it, and warnings are printed.
@@ -59,6 +60,8 @@ class Footage:
         distributed.run_on_first(look)  # process 0 writes the crops of a video; the others then find them
         if not opened:
             look()
+        for note in opened[0].notes:
+            print_notice(note)
         print_warnings(opened[0].all_warnings())
         return opened[0]
 

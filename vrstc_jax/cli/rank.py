@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,24 +64,29 @@ class Rank:
 
 def _query(name: str, source: Source) -> tuple[Tracklet, list[Tracklet]]:
     """(query, gallery): the query by its name or its folder, and the gallery without it."""
-    from vrstc_jax.data.inputs.folders import read_folder
+    from vrstc_jax.data.inputs.folders import open_folder
 
     tracklets = source.tracklets
     found = [tracklet for tracklet in tracklets if tracklet.name == name]
     if not found and source.kind == "folder":
         found = [tracklet for tracklet in tracklets if _folder(source, tracklet) == Path(name).resolve()]
         if found:
-            print(f"vrstc: --query {name}: is the tracklet {found[0].name} of the gallery, which is left out of it",
-                  file=sys.stderr)
+            print_notice(f"--query {name}: is the tracklet {found[0].name} of the gallery, which is left out of it")
     if found:
         return found[0], [tracklet for tracklet in tracklets if tracklet is not found[0]]
-    if not Path(name).is_dir():
-        raise InputError(f"--query {name}: is neither a folder of frames nor a tracklet of the input, which has "
-                         f"{', '.join(t.name for t in tracklets[:5])}{', …' if len(tracklets) > 5 else ''}.")
-    return read_folder(name, pattern="frame")[0], list(tracklets)
+    if not os.path.isdir(name):  # False, and no error, for a name that is too long
+        known = ", ".join(tracklet.name for tracklet in tracklets[:5]) + (", …" if len(tracklets) > 5 else "")
+        raise InputError(f"--query {shortened(name)}: is neither a folder of frames nor a tracklet of the input, which "
+                         f"has {known}.")
+    opened = open_folder(name, pattern="frame")
+    print_warnings(opened.warnings)
+    return opened.tracklets[0], list(tracklets)
 
 
 def _folder(source: Source, tracklet: Tracklet) -> Path:
-    """The folder of a tracklet's frames; for the pattern 'frame', the source's own folder."""
+    """The folder of a tracklet's frames; for the pattern 'frame', the source's own folder.
+
+    A tracklet that was told apart by names has no folder; the path that its name gives does not exist.
+    """
     folder = source.path / tracklet.name
-    return (folder if folder.is_dir() else source.path).resolve()
+    return (folder if folder.is_dir() or len(source.tracklets) > 1 else source.path).resolve()

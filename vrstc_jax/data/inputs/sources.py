@@ -14,7 +14,7 @@ import numpy as np
 
 from vrstc_jax.data.inputs.boxes import Boxes, picture_warnings, read_boxes
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
-from vrstc_jax.data.inputs.folders import read_folder
+from vrstc_jax.data.inputs.folders import open_folder
 from vrstc_jax.data.inputs.spool import open_spool
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.runtime.errors import InputError
@@ -32,6 +32,7 @@ class Source:
       picture_size: a video's height and width in pixels; None for folders.
       frame_rate: a video's frames per second; None for folders.
       frames_read: how many frames of a video could be decoded; None for folders.
+      notes: how the source was understood where that was a choice, one sentence each.
     """
 
     tracklets: list[Tracklet]
@@ -41,6 +42,7 @@ class Source:
     picture_size: tuple[int, int] | None = None
     frame_rate: Fraction | None = None
     frames_read: int | None = None
+    notes: tuple[str, ...] = ()
 
     def all_warnings(self) -> list[str]:
         """Those of the source, then those of its tracklets with their names."""
@@ -60,10 +62,10 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
     Args:
       path: a video (anything that FFmpeg decodes), or a folder.
       boxes: for a video, the boxes of the people: MOTChallenge text (see `read_boxes`).
-      masks: a folder of masks, white = hidden. For a folder of pictures it has the same layout (see `read_folder`),
+      masks: a folder of masks, white = hidden. For a folder of pictures it has the same layout (see `open_folder`),
         for a video that of `companions_of_crops`. None: hidden parts are located.
       truth: a folder of the pictures without the occluder, in the layout of masks. None: unknown.
-      pattern: for a folder, the nesting of its levels, such as 'person/camera/tracklet/frame' (see `read_folder`).
+      pattern: for a folder, the nesting of its levels, such as 'person/camera/tracklet/frame' (see `open_folder`).
       spool: for a video, the folder for its crops, created if missing; None: a temporary one, removed with the
         tracklets.
       first_frame: the number of the video's first frame in `boxes`.
@@ -83,7 +85,8 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
         if boxes is not None:
             raise InputError(f"{path}: is a folder of pictures, and the boxes {boxes} go with a video; "
                              "give the video, or leave the boxes out.")
-        return Source(read_folder(path, pattern=pattern, masks=masks, truth=truth), "folder", path)
+        found = open_folder(path, pattern=pattern, masks=masks, truth=truth)
+        return Source(found.tracklets, "folder", path, found.warnings, notes=found.notes)
     if pattern is not None:
         raise InputError(f"{path}: is a file, and the pattern {pattern!r} is for a folder of pictures; leave it out.")
     if boxes is None:
