@@ -286,11 +286,37 @@ class TestRefused:
             for command in ("complete {folder} --model {tmp}/m --output {tmp}/new", "judge {folder} --model {tmp}/m"):
                 refused(command, "{tmp}/m", told)
 
-    def test_a_tracklet_named_as_a_part_of_the_results(self, refused, tmp_path):
+    @pytest.mark.parametrize("name", ["masks", "scores", "work", "run.json", "report.html", "metrics.json"])
+    def test_a_tracklet_named_as_a_part_of_the_results(self, refused, tmp_path, name):
         for i in range(3):
             write_png(tmp_path / f"in/a/{i}.png", figure(i))
-            write_png(tmp_path / f"in/masks/{i}.png", figure(i))
-        refused("complete {tmp}/in --model {model} --output {tmp}/new", "tracklet masks")
+            write_png(tmp_path / f"in/{name}/{i}.png", figure(i))
+        refused("complete {tmp}/in --model {model} --output {tmp}/new", f"tracklet {name}", "rename")
+
+    @pytest.mark.parametrize("name, told", [
+        ("caf\udce9", "is not UTF-8"), ("x" * 256, "has 256 bytes"), ("x" * 5000, "has 5000 bytes")])
+    def test_arguments_that_can_be_no_files(self, refused, name, told):
+        for command in ("complete", "complete {folder} --masks", "judge {video} --boxes", "judge {folder} --output",
+                        "walkers", "demo --output", "fit {folder} --output", "rank {folder} --query 1 --model"):
+            more = " --output {tmp}/new" if command.startswith("complete") else ""
+            refused(f"{command} {{tmp}}/new/{name}/below{more}", told)
+        refused(f"rank {{folder}} --query {name} --model {{model}}", "neither a folder of frames")
+
+    def test_a_model_whose_work_directory_would_have_too_long_a_name(self, refused):
+        refused(f"fit {{folder}} --size smoke --output {{tmp}}/new/{'m' * 253}", "has 258 bytes")
+
+    def test_names_that_cannot_be_written(self, refused, tmp_path):
+        for top, name, told in (("latin", "caf\udce9/1.png", "caf\\udce9 is not UTF-8"),
+                                ("frame", "t/\udcff.png", "\\udcff is not UTF-8"),
+                                ("long", "x" * 251 + "/1.png", "256 bytes with .json")):
+            write_png(tmp_path / top / name, figure(0))
+            commands = ("complete",) if top == "long" else tuple(refused.FOOTAGE)
+            refused.all(f"{{tmp}}/{top}", told, commands=commands)
+
+    def test_a_name_with_a_terminals_escapes(self, refused, tmp_path):
+        (tmp_path / "in/a\x1b[2J\nb").mkdir(parents=True)
+        (tmp_path / "in/a\x1b[2J\nb/1.png").write_bytes(b"no picture")
+        refused.all("{tmp}/in", "in/a\\x1b[2J\\nb/1.png")
 
 
 def read_results(output, name):
@@ -488,6 +514,46 @@ class TestOddTracklets:
         done = material.run("complete {tmp}/in --model {model} --output {tmp}/located", tmp_path)
         assert "vrstc: warning: Tracklet one: It has one frame" in done.err
         assert "Tracklet one: It has one frame" in (tmp_path / "located/report.html").read_text()
+
+    def test_names_as_people_have_them(self, material, tmp_path):
+        """Results have the same names; what is printed has no escapes of the terminal, and one line for each line."""
+        names = ["\x1b[31mred", "two\nlines\r", "²", "٣", "x" * 250, "<b>&amp;", "$(rm)", " "]
+        for name in names:
+            for i in range(2):
+                write_png(tmp_path / f"in/{name}/{'f' * 250}{i}.png", figure(i))
+                write_png(tmp_path / f"masks/{name}/{'f' * 250}{i}.png", box_mask(40, 20))
+        done = material.run("complete {tmp}/in --masks {tmp}/masks --model {model} --output {tmp}/out", tmp_path)
+        again = material.run("complete {tmp}/in --masks {tmp}/masks --model {model} --output {tmp}/out", tmp_path)
+        for text in (done.out, again.err):
+            assert all(line.isprintable() for line in text.splitlines())
+        assert "vrstc: warning: Tracklet \\x1b[31mred: None of its frames" in done.err
+        for name in names:
+            for i in range(2):
+                assert read_image(tmp_path / f"out/{name}/{'f' * 250}{i}.png").shape == (40, 20, 3)
+        done = material.run("rank {tmp}/in --query ² --model {model}", tmp_path)
+        assert "\\x1b[31mred" in done.out and "two\\nlines\\r" in done.out and "\x1b" not in done.out
+
+    def test_names_of_mars_are_told_apart(self, material, tmp_path):
+        for name in ("0001C1T0001", "0001C2T0001", "0001C2T0002"):
+            for i in range(3):
+                write_png(tmp_path / f"in/0001/{name}F{i:03d}.png", figure(i))
+        done = material.run("complete {tmp}/in --model {model} --output {tmp}/out", tmp_path)
+        line, = (line for line in done.err.splitlines() if "MARS" in line)
+        assert line.startswith(f"vrstc: {tmp_path}/in: ") and "3 tracklets (people: 1; cameras: 2)" in line
+        assert sorted(path.name for path in (tmp_path / "out/0001/c2/t0002").iterdir()) == [
+            f"0001C2T0002F{i:03d}.png" for i in range(3)]
+
+    def test_boxes_whose_frames_count_from_zero(self, material, tmp_path):
+        rows = [line.split(",", 1) for line in material.boxes.read_text().split()]
+        (tmp_path / "b.txt").write_text("".join(f"{int(frame) - 1},{rest}\n" for frame, rest in rows))
+        material.run("complete {video} --boxes {boxes} --model {model} --output {tmp}/one", tmp_path)
+        zero = "complete {video} --boxes {tmp}/b.txt --model {model} --output {tmp}/two"
+        assert "--first-frame 0" in material.run_without_effect(zero, tmp_path, code=2).err
+        material.run(f"{zero} --first-frame 0", tmp_path)
+        one, two = ({path.name: path.read_bytes() for path in (tmp_path / name / "3").iterdir()}
+                    for name in ("one", "two"))
+        assert one == two
+        material.run_without_effect(zero, tmp_path, code=2)  # another run, by its other frames
 
     def test_boxes_outside_the_picture(self, material, tmp_path):
         (tmp_path / "b.txt").write_text(

@@ -100,7 +100,7 @@ def read_boxes(path: str | Path, *, first_frame: int = 1) -> Boxes:
     if not len(kept):
         but = f" but {len(rows.lines)} that are left out ({left_out})" if left_out else ""
         raise InputError(f"{path}: holds no box{but}; a line is frame,id,left,top,width,height.")
-    _require_distinct(path, rows, kept)
+    _require_distinct(path, rows, kept, first_frame)
     rectangles = np.frombuffer(rows.rectangles).reshape(-1, 4)[kept]
     lines = np.array(rows.lines, np.int64)[kept]
     _require_pixels(path, rectangles, lines)
@@ -236,13 +236,13 @@ def _mot_class(flag: float, tail: list[str]) -> int | None:
     return int(kind) if fits and more == -1 and len(values) <= 3 else None
 
 
-def _require_distinct(path: Path, rows: _Rows, kept: np.ndarray) -> None:
+def _require_distinct(path: Path, rows: _Rows, kept: np.ndarray, first_frame: int) -> None:
     line_of: dict[tuple[int, int], int] = {}
     for row in kept:
         track, frame = box = rows.boxes[row]
         if box in line_of:
-            raise InputError(f"{path}:{rows.lines[row]}: track {track} already has a box in this frame, on line "
-                             f"{line_of[box]}; keep one of them.")
+            raise InputError(f"{path}:{rows.lines[row]}: track {track} already has a box in frame "
+                             f"{frame + first_frame - 1}, on line {line_of[box]}; keep one of them.")
         line_of[box] = rows.lines[row]
 
 

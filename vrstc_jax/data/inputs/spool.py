@@ -198,7 +198,7 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
         row = np.flatnonzero(wrong)[np.argmin(boxes.lines[wrong])]
         before = boxes.first_frame - 1  # the numbers as the file has them
         raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row] + before} is beyond the last "
-                         f"frame of {video.path}, {last + before}; are these the boxes of this video?")
+                         f"frame of {video.path}, {(last or 0) + before}; are these the boxes of this video?")
     if video.broken is None:
         return []
     if not beyond.any():
