@@ -23,7 +23,8 @@ from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.runtime.storage import require_writable_directory
 
-VTEST = Path(__file__).resolve().parents[3] / "shared/data/vtest"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+VTEST, CASES = SHARED / "data/vtest", SHARED / "cases"
 HEIGHT, WIDTH = 48, 64
 
 
@@ -262,6 +263,13 @@ class TestFolders:
         (tracklet,) = open_source(frames, masks=masks, truth=tmp_path / "truth").tracklets
         assert_same(tracklet.masks, [noise(index)[:, :, 0] > 90 for index in range(3)])
         assert_same(tracklet.truth, [noise(index + 50) for index in range(3)])
+
+    def test_masks_of_a_wrong_kind_are_refused_at_once(self, tmp_path):
+        for index, value in enumerate((0, 255, 0, 1)):  # the last in the last tracklet
+            write_png(tmp_path / f"top/{index // 2}/{index}.png", noise(index))
+            (tmp_path / f"masks/{index // 2}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8)).save(tmp_path / f"masks/{index // 2}/{index}.png")
+        refuses("masks/1/3.png", "white (255)", path=tmp_path / "top", masks=tmp_path / "masks")
 
     def test_masks_missing_too_many_or_of_another_size(self, tmp_path):
         self.fill(tmp_path / "top", ["t/1.png", "t/2.png"])
@@ -638,6 +646,26 @@ class TestVideo:
         assert len(open_source(**masked).tracklets[0].masks) == 2
         mask(masks / "000021.png", WIDTH, HEIGHT)
         refuses("masks/000021.png", "20 frames", **masked)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason=f"the example inputs are not at {CASES}")
+class TestCases:
+    """Small inputs of kinds that went wrong."""
+
+    @pytest.mark.parametrize("folder, title, count, people", [
+        ("mars/bbox_test", "MARS", 4, {"1", "3"}), ("market/bounding_box_train", "Market-1501", 3, {"2", "7", "10"})])
+    def test_names_of_data_sets(self, folder, title, count, people):
+        source = open_source(CASES / "reid-folder-names" / folder)
+        assert len(source.tracklets) == count and {t.person for t in source.tracklets} == people
+        assert title in source.notes[0] and source.warnings == ()
+
+    @pytest.mark.parametrize("masks", ["alpha_black", "alpha_white"])
+    def test_masks_with_alpha(self, masks):
+        folder = CASES / "masks-with-alpha"
+        tracklet, = open_source(folder / "fr", masks=folder / masks).tracklets
+        inverted, = open_source(folder / "fr", masks=folder / "inverted").tracklets
+        assert_same(tracklet.masks, [~mask for mask in inverted.masks])
+        assert 0 < sum(mask.any() for mask in tracklet.masks) < 12
 
 
 @pytest.mark.skipif(not VTEST.is_dir(), reason=f"the clip vtest is not at {VTEST}")

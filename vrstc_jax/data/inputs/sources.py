@@ -19,6 +19,8 @@ from vrstc_jax.data.inputs.spool import open_spool
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.runtime.errors import InputError
 
+_SAMPLE = 100  # masks that are read before any work; whole pictures take 10 ms each
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -86,6 +88,7 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
             raise InputError(f"{path}: is a folder of pictures, and the boxes {boxes} go with a video; "
                              "give the video, or leave the boxes out.")
         found = open_folder(path, pattern=pattern, masks=masks, truth=truth)
+        _look_at_masks(found.tracklets)
         return Source(found.tracklets, "folder", path, found.warnings, notes=found.notes)
     if pattern is not None:
         raise InputError(f"{path}: is a file, and the pattern {pattern!r} is for a folder of pictures; leave it out.")
@@ -110,6 +113,18 @@ def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str |
                  frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]), masks=mask_crops[name],
                  truth=truth_crops[name], warnings=spooled.track_warnings[name])
         for name, table in spooled.crops.items()]
+    _look_at_masks(tracklets)
     warnings = (*boxes.warnings, *picture_warnings(boxes, spooled.picture_size), *spooled.warnings)
     return Source(tracklets, "video", path, warnings, spooled.picture_size, spooled.frame_rate,
                   spooled.frames_read)
+
+
+def _look_at_masks(tracklets: list[Tracklet]) -> None:
+    """Reads some masks, spread over all, so that masks of a wrong kind are refused now and not in the middle."""
+    masked = [tracklet for tracklet in tracklets if tracklet.masks is not None]
+    ends = np.cumsum([len(tracklet) for tracklet in masked])
+    for index in np.unique(np.linspace(0, ends[-1] - 1, _SAMPLE).astype(int)) if masked else ():
+        row = int(np.searchsorted(ends, index, side="right"))
+        masks = masked[row].masks
+        assert masks is not None
+        masks[int(index - ends[row])]  # counted from the tracklet's end
