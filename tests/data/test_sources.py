@@ -268,7 +268,8 @@ class TestFolders:
         for index, value in enumerate((0, 255, 0, 1)):  # the last in the last tracklet
             write_png(tmp_path / f"top/{index // 2}/{index}.png", noise(index))
             (tmp_path / f"masks/{index // 2}").mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8)).save(tmp_path / f"masks/{index // 2}/{index}.png")
+            picture = Image.fromarray(np.full((HEIGHT, WIDTH), value, np.uint8))
+            picture.save(tmp_path / f"masks/{index // 2}/{index}.png")
         refuses("masks/1/3.png", "white (255)", path=tmp_path / "top", masks=tmp_path / "masks")
 
     def test_masks_missing_too_many_or_of_another_size(self, tmp_path):
@@ -428,7 +429,7 @@ class TestBoxes:
                 "2,9,2,3,40,50,1,3,0.25", "1,8,2,3,40,50,0,8,-1", "3,7,2,3,40,50,1,-1,-1"]
         boxes = read_boxes(write_boxes(tmp_path / "b.txt", *rows))
         assert list(zip(boxes.tracks, boxes.frames)) == [(7, 1), (7, 2), (7, 3)]
-        assert boxes.ignored == {(7, 2), (9, 1), (9, 2), (8, 1)}
+        assert boxes.ignored == {(7, 2), (9, 1), (9, 2), (8, 1)} and boxes.other_classes == 2
         warning, = boxes.warnings
         assert "4 of 7 rows are left out: 2 with confidence 0 and 2 of" in warning and "2 of 3 car" in warning
         with refused("holds no box but 2 that are left out (2 of MOTChallenge"):

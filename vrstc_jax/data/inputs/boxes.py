@@ -46,6 +46,7 @@ class Boxes:
       rectangles: float [N, 4], left, top, width, height in pixels, as in the file.
       lines: int [N], each box's line in the file, from 1, for error messages.
       ignored: (track, frame) of the lines that were left out.
+      other_classes: how many of these are left out for their class.
       first_frame: the file's number of the video's first frame.
       warnings: about the file as a whole, one sentence each.
     """
@@ -56,6 +57,7 @@ class Boxes:
     rectangles: np.ndarray
     lines: np.ndarray
     ignored: frozenset[tuple[int, int]] = frozenset()
+    other_classes: int = 0
     first_frame: int = 1
     warnings: tuple[str, ...] = ()
 
@@ -96,7 +98,7 @@ def read_boxes(path: str | Path, *, first_frame: int = 1) -> Boxes:
         content = content.strip()
         if content and not content.startswith("#"):
             _add_line(rows, f"{path}:{line}", line, content, first_frame)
-    kept, left_out = _leave_out(rows)
+    kept, others, left_out = _leave_out(rows)
     if not len(kept):
         but = f" but {len(rows.lines)} that are left out ({left_out})" if left_out else ""
         raise InputError(f"{path}: holds no box{but}; a line is frame,id,left,top,width,height.")
@@ -109,7 +111,7 @@ def read_boxes(path: str | Path, *, first_frame: int = 1) -> Boxes:
     order = np.lexsort((frames, tracks))
     ignored = frozenset(rows.boxes[row] for row in sorted(set(range(len(rows.lines))) - set(kept.tolist())))
     warnings = (f"{path}: {len(ignored)} of {len(rows.lines)} rows are left out: {left_out}.",) if ignored else ()
-    return Boxes(path, tracks[order], frames[order], rectangles[order], lines[order], ignored, first_frame, warnings)
+    return Boxes(path, tracks[order], frames[order], rectangles[order], lines[order], ignored, others, first_frame, warnings)
 
 
 def picture_warnings(boxes: Boxes, picture_size: tuple[int, int]) -> list[str]:
@@ -206,20 +208,22 @@ def _whole(where: str, name: str, text: str, value: float, limits: tuple[int, in
     return exact
 
 
-def _leave_out(rows: _Rows) -> tuple[np.ndarray, str]:
-    """The indices of the rows to keep, int [K], and what the others are, '' if there are none."""
+def _leave_out(rows: _Rows) -> tuple[np.ndarray, int, str]:
+    """The indices of the rows to keep, int [K], how many are of other classes, and what is left out ('': nothing)."""
     rejected = np.array(rows.confidences) == 0
+    count = 0
     reasons = [f"{rejected.sum():,} with confidence 0"] if rejected.any() else []
     # One row that cannot be of MOTChallenge's ground truth shows a file of another kind.
     if None not in rows.classes:
         classes = np.array(rows.classes, np.int64)
         others = ~rejected & (classes > 0) & (classes != _PEDESTRIAN)
-        if others.any():
+        count = int(others.sum())
+        if count:
             counts = Counter(classes[others].tolist())
             listed = ", ".join(f"{n:,} of {number} {_CLASSES[number]}" for number, n in sorted(counts.items()))
-            reasons.append(f"{others.sum():,} of MOTChallenge's classes other than 1 pedestrian ({listed})")
+            reasons.append(f"{count:,} of MOTChallenge's classes other than 1 pedestrian ({listed})")
         rejected = rejected | others
-    return np.flatnonzero(~rejected), " and ".join(reasons)
+    return np.flatnonzero(~rejected), count, " and ".join(reasons)
 
 
 def _mot_class(flag: float, tail: list[str]) -> int | None:

@@ -25,7 +25,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
-_VERSION = 2
+_VERSION = 1
 _SHOWN = 10  # frame numbers in a warning
 
 
@@ -84,8 +84,10 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
     """
     temporary = _TemporaryFolder() if path is None else None
     folder = temporary.path if temporary else Path(path or ".")
-    key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path),
-           "first_frame": boxes.first_frame}
+    key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path)}
+    # Only where earlier versions would have cut other crops: their spools remain valid.
+    key |= {"first_frame": boxes.first_frame} if boxes.first_frame != 1 else {}
+    key |= {"other_classes": boxes.other_classes} if boxes.other_classes else {}
     index = _load_index(folder, key) or _fill(folder, key, Path(video), boxes)
     tracks = index["tracks"]
     height, width = index["picture_size"]
