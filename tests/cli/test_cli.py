@@ -658,3 +658,16 @@ class TestJudge:
         # The crops' sizes take turns, so copies are resized: INTER_AREA there, where one is smaller.
         assert metrics["judge"]["copy"]["l1"] == pytest.approx(np.mean(l1s), abs=0.01)
         assert metrics["judge"]["copy"]["psnr"] == pytest.approx(np.mean(psnrs), abs=1)
+
+    def test_its_warnings(self, material, tmp_path):
+        """Of the input and of the masks, on the terminal and in the report."""
+        for name, shares in {"a": [0, 0.5, 0, 0], "b": [0, 0], "c": [1, 0.9]}.items():
+            for i, share in enumerate(shares):
+                write_png(tmp_path / f"in/{name}/{i}.png", figure(i))
+                write_png(tmp_path / f"masks/{name}/{i}.png", box_mask(40, 20, share) & bool(share))
+        done = material.run("judge {tmp}/in --masks {tmp}/masks --truth {tmp}/in --model {model} --output {tmp}/out",
+                            tmp_path)
+        report = html.unescape((tmp_path / "out/report.html").read_text())
+        for told in ("Tracklet b: Its masks hide nothing in any of its 2 frames", "Tracklet c: Its masks hide 95 %"):
+            assert f"vrstc: warning: {told}" in done.err and f"<li>{told}" in report
+        assert "Tracklet a" not in done.err

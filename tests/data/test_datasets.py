@@ -145,6 +145,7 @@ def test_nothing_there(tmp_path, name, parts):
     ("ls_vid", {"queries": ((2,), (2,))}, ("query has 2 more than once",)),
     ("ls_vid", {"further": "tracklet_train/0009/0009_1 9"},
      ("list_seq_train.txt, line 4", "no picture", "0009_1*")),
+    ("ls_vid", {"further": "tracklet_train/0000/0000_1 1²3"}, ("list_seq_train.txt, line 4", "identity", "1²3'")),
     ("ls_vid", {"further": "tracklet_train/0000/0000_1"}, ("list_seq_train.txt, line 4", "identity", "0000_1'"))])
 def test_tables_that_do_not_fit(tmp_path, name, tables, parts):
     read, make = SETS[name]
@@ -178,12 +179,22 @@ def emptied(folder):
     ("dukemtmc_video_reid", "query/0002/0099", Path.mkdir, ("query/0002/0099: no pictures",)),
     ("ls_vid", "tracklet_test/0001/0001_2_6_0001.jpg", put,
      ("list_seq_test.txt, line 2", "two cameras", "0001_2_6_0001.jpg")),
+    ("ls_vid", "tracklet_train/0005/0005_2_²_0001.jpg", put, ("0005/0005_2_²_0001.jpg", "1 to 15")),
+    ("dukemtmc_video_reid", "train/²/0001/0002C6F0003X1.jpg", put, ("person 0002", "is in the folder ²")),
+    ("dukemtmc_video_reid", "train/0001/0001/٠٠٠١C6F0003X1.jpg", put, ("0001C6F0099X30823.jpg",)),
+    ("dukemtmc_video_reid", "train/0001/0001/0001C6F\udcff.jpg", put, ("0001C6F0099X30823.jpg",)),
     ("ls_vid", "tracklet_train/0005/0005_2_16_0001.jpg", put, ("0005/0005_2_16_0001.jpg", "1 to 15"))])
 def test_files_that_do_not_fit(tmp_path, name, path, change, parts):
     read, make = SETS[name]
     change(make(tmp_path) / path)
     with refused(tmp_path, *parts):
         read(tmp_path, check_counts=False)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    put(ilids(tmp_path) / "i-LIDS-VID/sequences/cam2/person005/\udcff.png")
+    with refused("tracklet person005/cam2: the name \\udcff is not UTF-8; rename it"):
+        datasets.read_ilids_vid(tmp_path, check_counts=False)
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,13 @@ class TestFit:
         with pytest.raises(InputError, match="other input or settings"):
             claim(dataclasses.replace(SMOKE, compute="bfloat16"))
 
+    def test_masks_that_seem_wrong_are_warned_of(self, tmp_path, capsys):
+        """Before what is learned from them."""
+        all_hidden = [np.ones(frame.shape[:2], bool) for frame in figures(3)]
+        with pytest.raises(InputError, match="frame"):
+            fit([tracklet(figures(3), all_hidden, "a")], tmp_path / "work", config=SMOKE)
+        assert "vrstc: warning: Tracklet a: Its masks hide 100 % of its pixels" in capsys.readouterr().err
+
     def test_nothing_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="no frame"):
             fit([], tmp_path / "work", config=SMOKE)

@@ -1,10 +1,13 @@
 """Names of files and tracklets as people have them: what is printed of them, and which are refused."""
 
+import io
 import os
+import sys
 
 import pytest
 
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.names import is_number, name_problem, path_problem, printable, shortened
 from vrstc_jax.runtime.storage import write_whole
 
@@ -49,3 +52,10 @@ def test_the_longest_name_can_be_written(tmp_path):
         write_whole(tmp_path / name, b"1")
         assert (tmp_path / name).read_bytes() == b"1"
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_terminal_that_lacks_the_letters_does_not_fail_a_command(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    run_as_command(lambda: print("completed Ünal", flush=True))
+    assert written.getvalue() == b"completed \\xdcnal\n"

@@ -1,5 +1,7 @@
 """Small trees of pictures in the official layouts of MARS and iLIDS-VID."""
 
+import os
+
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
@@ -14,7 +16,7 @@ def picture(seed):
 def put(path, seed=0):
     """A picture file of noise that depends on its name, so that no two are alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture([seed, *path.name.encode()])).save(path)
+    Image.fromarray(picture([seed, *os.fsencode(path.name)])).save(path)
     return path
 
 

@@ -24,6 +24,7 @@ from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import Table, ranking_pictures, ranking_tables
 from vrstc_jax.report.figures import completion_rows, stacked
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import printable
 from vrstc_jax.runtime.storage import require_writable_directory
 
 _CAMERAS = 2
@@ -90,7 +91,7 @@ def demo(output: str | PathLike, *, config: configs.Config, command: str = "") -
         conclude=lambda: _ranked(completer, test, [folder.completed(t) for t in located], output))
     folder.finish()
     return (f"{judgement.format()}\n\n{ranking_tables.format_figures(metrics['ranking'])}\n\n"
-            f"open {output / 'report.html'}")
+            f"open {printable(output / 'report.html')}")
 
 
 def _first_picture(path: Path, tracklets: Sequence[Tracklet]) -> None:
@@ -107,8 +108,8 @@ def _first_picture(path: Path, tracklets: Sequence[Tracklet]) -> None:
             groups.append(completion_rows(tracklet, done[first:first + _SHOWN]))
     if groups:
         write_png(path, stacked(groups))
-        print(f"a first picture, by the default model and what it locates: {path} (rows: seen, hidden, completed, the "
-              "truth). Now learning from nothing.", flush=True)
+        print(f"a first picture, by the default model and what it locates: {printable(path)} (rows: seen, hidden, "
+              "completed, the truth). Now learning from nothing.", flush=True)
 
 
 def _ranked(completer: Completer, test: Sequence[Tracklet], completed: Sequence[Tracklet],

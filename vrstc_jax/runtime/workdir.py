@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import printable
 from vrstc_jax.runtime.storage import as_path, entries, is_remote, remove, replace_file, require_writable_directory
 
 T = TypeVar("T")
@@ -78,8 +79,8 @@ class Workdir:
             if save is not None:
                 distributed.run_on_first(lambda: save(path, made))
         if label:
-            distributed.print_on_first(f"{label}: already done ({path})." if made_before else
-                                       f"{label}: done in {time.perf_counter() - began:.0f} s ({path}).")
+            distributed.print_on_first(f"{label}: already done ({printable(path)})." if made_before else
+                                       f"{label}: done in {time.perf_counter() - began:.0f} s ({printable(path)}).")
         return load(path)
 
     def get_or_write(self, name: str, write: Callable[[Path], Any], *, load: Callable[[Path], T],

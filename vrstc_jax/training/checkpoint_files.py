@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from etils import epath
 
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.names import is_number
+from vrstc_jax.runtime.names import is_number, printable
 
 DIGESTS = "digests.json"
 STATE_ALONE = "default"  # the one item of checkpoints from before there were digests
@@ -59,7 +59,7 @@ def remove_damaged(directory: epath.Path) -> None:
         (directory / str(step)).rmtree(missing_ok=True)
     if refused:
         left = steps[len(refused):]
-        print(f"vrstc: {directory}: {'; '.join(refused)}. "
+        print(f"vrstc: {printable(directory)}: {'; '.join(refused)}. "
               + (f"Going on from step {left[0]}." if left else "Training starts anew."), file=sys.stderr)
 
 

@@ -109,9 +109,10 @@ def read_boxes(path: str | Path, *, first_frame: int = 1) -> Boxes:
     tracks = np.array([track for track, _ in rows.boxes], np.uint64)[kept]
     frames = np.array([frame for _, frame in rows.boxes], np.int64)[kept]
     order = np.lexsort((frames, tracks))
-    ignored = frozenset(rows.boxes[row] for row in sorted(set(range(len(rows.lines))) - set(kept.tolist())))
+    ignored = set(range(len(rows.lines))) - set(kept.tolist())
     warnings = (f"{path}: {len(ignored)} of {len(rows.lines)} rows are left out: {left_out}.",) if ignored else ()
-    return Boxes(path, tracks[order], frames[order], rectangles[order], lines[order], ignored, others, first_frame, warnings)
+    return Boxes(path, tracks[order], frames[order], rectangles[order], lines[order],
+                 frozenset(rows.boxes[row] for row in ignored), others, first_frame, warnings)
 
 
 def picture_warnings(boxes: Boxes, picture_size: tuple[int, int]) -> list[str]:
