@@ -20,9 +20,10 @@ import tyro
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
 from vrstc_jax.report.writing import write_text
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
-from vrstc_jax.runtime.storage import as_path, replace_file, require_writable_directory
+from vrstc_jax.runtime.storage import as_path, replace_file
 from vrstc_jax.runtime.text_tables import text_table
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -274,7 +275,7 @@ def main(arguments: Arguments) -> list[Row]:
             raise InputError(f"{path}: seed {min(twice, key=int)} is in another file, too; give each once "
                              "(--first-seed).")
         seeds |= found["seeds"]
-    require_writable_directory(output.parent)
+    lock.take(output.parent)
     write_json(output, {"of": first["of"], "seeds": seeds})
     return show_table(seeds, output.parent)
 

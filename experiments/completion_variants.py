@@ -21,13 +21,15 @@ from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.evaluation.judging import held_out_of
 from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.model_file import load_model, save_model
-from vrstc_jax.recipes.fit import fit
+from vrstc_jax.recipes.fit import fit, require_unchanged
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
-from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
+from vrstc_jax.runtime.paths import Written, require_apart
 from vrstc_jax.runtime.storage import require_local
+from vrstc_jax.runtime.workdir import Workdir
 
 VARIANTS: dict[str, Changes] = {
     "as it is": {},
@@ -68,10 +70,17 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     require_range(arguments, "steps", "hold_out")
     require_known("variant", arguments.only, VARIANTS)
     require_local(arguments.workdir, "the work directory of this experiment")
+    require_apart({"the input": arguments.input, "--boxes": arguments.boxes},
+                  {"--workdir": Written(arguments.workdir)})
     start_jax()
     distributed.require_single_process("experiments.completion_variants")
+    lock.take(arguments.workdir)
     spool = arguments.workdir / "spool" if arguments.boxes else None
     tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
+    footage = Workdir(arguments.workdir, "footage.json", "variants of other footage")
+    made_from = {tracklet.name: tracklet.made_from for tracklet in tracklets}
+    require_unchanged(footage, made_from)
+    footage.claim({"made_from": made_from}, shared=True)
     table = {}
     for name in arguments.only or VARIANTS:
         config = with_steps(changed(configs.get(arguments.size), VARIANTS[name]), stcnet_training=arguments.steps)

@@ -46,6 +46,7 @@ from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.paths import Written, require_apart
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
 from vrstc_jax.runtime.text_tables import text_table
 from vrstc_jax.runtime.workdir import Workdir
@@ -96,6 +97,8 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     if arguments.occluder:
         fixed_occluder.require_rectangles(arguments.occluder)
     require_local(arguments.workdir, "the work directory of this experiment")
+    require_apart({"the input": arguments.input, "--boxes": arguments.boxes, "--model": arguments.model},
+                  {"--workdir": Written(arguments.workdir)})
     amount = AMOUNTS[arguments.size]
     amount = dataclasses.replace(amount, stcnet_steps=arguments.steps or amount.stcnet_steps)
     locating = load_model(arguments.model)

@@ -56,6 +56,7 @@ from vrstc_jax.report import ranking_tables, write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, flag, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.paths import Written, require_apart
 from vrstc_jax.runtime.storage import as_path, replace_file, require_local
 from vrstc_jax.runtime.workdir import Workdir
 
@@ -175,8 +176,9 @@ def _data(arguments: Arguments) -> tuple[dict[str, Any], Callable[[Path], None]]
     options: dict[str, Any] = {"ilids_vid": {"split": arguments.split or 1},
                                "folder": {"split_file": _absolute(arguments.split_file)}}.get(name, {})
     counts: dict[str, Any] = {} if arguments.check_counts else {"check_counts": False}
-    return ({"dataset": name, "manual_dir": _absolute(arguments.manual_dir)} | options,
-            lambda path: datasets.build(name, path, manual_dir=arguments.manual_dir, **options, **counts))
+    chosen: dict[str, Any] = {"manual_dir": arguments.manual_dir} | options | counts
+    return ({"dataset": name, "manual_dir": _absolute(arguments.manual_dir)} | options, five_steps.DataSource(
+        write=lambda path: datasets.build(name, path, **chosen), read=lambda: datasets.read(name, **chosen)))
 
 
 def _run_all_splits(arguments: Arguments) -> dict[str, Any]:
@@ -235,6 +237,8 @@ def _check(arguments: Arguments) -> None:
     """Raises InputError for arguments that contradict each other or are out of range, before anything is written."""
     for path in (arguments.manual_dir, arguments.split_file, arguments.imagenet):
         require_local(path, "what --manual-dir, --split-file and --imagenet name")
+    require_apart({"--manual-dir": arguments.manual_dir, "--split-file": arguments.split_file,
+                   "--imagenet": arguments.imagenet}, {"--workdir": Written(arguments.workdir)})
     _check_data_set(arguments)
     if configs.get(arguments.size).name == "as_published_mars" and not (arguments.imagenet or arguments.fresh):
         raise InputError(f"--size {arguments.size} is the paper's recipe to the letter, which begins with ImageNet "

@@ -25,6 +25,15 @@ hypothesis.settings.register_profile("vrstc", max_examples=10, deadline=None, de
 hypothesis.settings.load_profile("vrstc")
 
 
+@pytest.fixture(autouse=True)
+def released():
+    """Lets go of what a test locks in this process: the next may have its folder in the same place."""
+    from vrstc_jax.runtime import lock
+
+    with lock.releasing():
+        yield
+
+
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch, or a skipped test that says how to get it."""

@@ -23,6 +23,7 @@ from vrstc_jax.models.imagenet import Weights, read_weights, save_backbone
 from vrstc_jax.models.resnet import ResNet, normalise
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.paths import Written, require_apart
 
 _SHORTER, _CROP, _BEST = 256, 224, 5
 _ON = {"3x3": "3×3 (torchvision's)", "1x1": "first 1×1 (Caffe's)"}
@@ -56,6 +57,7 @@ def run(options: Options) -> None:
     """
     if options.output.suffix != ".safetensors":
         raise InputError(f"{options.output}: the name of the output must end in .safetensors.")
+    require_apart({"SOURCE": options.source}, {"OUTPUT": Written(options.output, "file")})
     weights = read_weights(options.source)
     print(_description(options.source, weights))
     if options.classify and weights.head is None:

@@ -18,6 +18,7 @@ from scipy.io import savemat
 
 from vrstc_jax.data import datasets
 from vrstc_jax.data.datasets import build, gallery_with_queries, names
+from vrstc_jax.data.datasets.base import file_tracklet
 from vrstc_jax.data.images import read_image
 from vrstc_jax.data.tracklet_set import read_set, set_splits
 from vrstc_jax.data.tracklets import LazySequence
@@ -146,6 +147,9 @@ def test_nothing_there(tmp_path, name, parts):
     ("ls_vid", {"further": "tracklet_train/0009/0009_1 9"},
      ("list_seq_train.txt, line 4", "no picture", "0009_1*")),
     ("ls_vid", {"further": "tracklet_train/0000/0000_1 1²3"}, ("list_seq_train.txt, line 4", "identity", "1²3'")),
+    ("ls_vid", {"further": "tracklet_train/../../../0009_1 9"},
+     ("list_seq_train.txt, line 4", "'tracklet_train/../../../0009_1' would lead out of its folder")),
+    ("ls_vid", {"further": "/etc/0009_1 9"}, ("list_seq_train.txt, line 4", "would lead out")),
     ("ls_vid", {"further": "tracklet_train/0000/0000_1"}, ("list_seq_train.txt, line 4", "identity", "0000_1'"))])
 def test_tables_that_do_not_fit(tmp_path, name, tables, parts):
     read, make = SETS[name]
@@ -169,6 +173,8 @@ def emptied(folder):
      ("track_train_info", "whole numbers", "float64")),
     ("mars", "bbox_test/0002/0002C1T0002F001.jpg", Path.unlink,
      ("bbox_test/0002/0002C1T0002F001.jpg: missing", "row 4")),
+    ("mars", "info/train_name.txt", lambda path: path.write_text("0001C1/../../../info/query_IDX.mat\n" * 7),
+     ("train_name.txt: name 1, '0001C1/../../../info/query_IDX.mat'", "without a folder")),
     ("ilids_vid", "i-LIDS-VID/sequences/cam2/person016/a.png", put, ("only one of them has person016",)),
     ("ilids_vid", "i-LIDS-VID/sequences/cam2/person005", emptied, ("cam2/person005: no pictures",)),
     ("dukemtmc_video_reid", "train/0001/0001/0001C7F0003X1.jpg", put, ("0001/0001", "two cameras", "C7F0003")),
@@ -195,6 +201,14 @@ def test_names_that_are_not_utf8(tmp_path):
     put(ilids(tmp_path) / "i-LIDS-VID/sequences/cam2/person005/\udcff.png")
     with refused("tracklet person005/cam2: the name \\udcff is not UTF-8; rename it"):
         datasets.read_ilids_vid(tmp_path, check_counts=False)
+
+
+def test_no_name_leads_out_of_its_folder(tmp_path):
+    """Whatever reader it comes from."""
+    file = put(tmp_path / "t/1.png")
+    for name, files in (("../x", ["1.png"]), ("/x", ["1.png"]), ("x", ["../t/1.png"])):
+        with refused("would lead out of its folder"):
+            file_tracklet(name, file.parent, files, person="1", camera="1")
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,17 @@ class TestSetOnDisk:
         write_set(tmp_path / "set", [tracklet(LazySequence(60, read))])
         assert most <= 3
 
+    @pytest.mark.parametrize("old, new", [('"name": "1"', '"name": "../1"'), ('"name": "1"', '"name": "/1"'),
+                                          ('"000001"', '"../1"'), ('"000001"', '".."')])
+    def test_names_that_lead_out_of_a_folder(self, tmp_path, old, new):
+        """Results are written by them."""
+        write_set(tmp_path, [tracklet(figures(2))])
+        index = tmp_path / "tracklets.json"
+        assert old in index.read_text()
+        index.write_text(index.read_text().replace(old, new))
+        with refused(tmp_path, repr(new.split('"')[-2])):
+            read_set(tmp_path)
+
     def test_nothing_to_write_or_to_read(self, tmp_path):
         with refused("no frame"):
             write_set(tmp_path / "set", [])

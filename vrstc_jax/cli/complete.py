@@ -11,6 +11,7 @@ from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, typed, 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax
 from vrstc_jax.runtime.names import printable
+from vrstc_jax.runtime.paths import Written, require_apart
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -46,15 +47,21 @@ class Complete:
         from vrstc_jax.recipes.complete import complete_source, model_identity
         from vrstc_jax.runtime import distributed
 
+        reads = self.footage.paths(self.input) | {"--model": self.model}
+        require_apart(reads, {"--output": Written(self.output), "--render": Written(self.render, "file"),
+                              "--dataset": Written(self.dataset, "replaced")})
         start_jax()
         model = load(self.model)
         if self.render and self.input.is_dir():
             raise InputError(f"--render {self.render}: there is no picture to put people back into; "
                              f"{self.input} is a folder of crops.")
         identity = self.footage.identity(self.input)
-        with undone_if_refused(self.output / "run.json", self.output / "work", (self.render or self.output).parent):
-            distributed.run_on_first(self._require_writable)
-            folder = ResultsFolder(self.output, {"input": identity} | model_identity(model))
+        with undone_if_refused(self.output / "run.json", self.output / "work", (self.render or self.output).parent,
+                               (self.dataset or self.output).absolute().parent):
+            distributed.run_on_first(self._take_outputs)
+            place = self.footage.place(self.input)
+            folder = ResultsFolder(self.output, {"input": place} | model_identity(model), complete=lambda record: (
+                record | {"input": place} if record.get("input") == identity else record))
             source = self.footage.open(self.input, folder.work / "spool")
             require_names(source.tracklets, folder=self.output)
         completer = Completer(model)
@@ -67,18 +74,23 @@ class Complete:
             f"{printable(self.output)}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
             f"{by_how['stcnet'] + by_how['spatial']} completed; open {printable(self.output / 'report.html')}")
 
-    def _require_writable(self) -> None:
-        """Checks that the video and the data set can be written, before the long work."""
+    def _take_outputs(self) -> None:
+        """Locks the outputs, and checks that the video and the data set can be written, before the long work."""
+        from vrstc_jax.runtime import lock
         from vrstc_jax.runtime.storage import require_writable_directory
 
+        lock.take(self.output)
         if self.render:
             from vrstc_jax.report.render import require_renderable
 
+            require_writable_directory(self.render.absolute().parent)
+            lock.take(self.render, beside=True)
             require_renderable(self.render)
         if self.dataset:
             from vrstc_jax.data.tracklet_set import require_replaceable
 
             require_writable_directory(self.dataset.absolute().parent)
+            lock.take(self.dataset, beside=True)
             require_replaceable(self.dataset)
 
     def _judged(self, completer: Completer, source: Source, identity: Mapping[str, Any]) -> Judgement | None:

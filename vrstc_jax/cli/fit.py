@@ -22,6 +22,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax_for_training
 from vrstc_jax.runtime.names import path_problem, printable, shortened
 from vrstc_jax.runtime.notices import print_warnings
+from vrstc_jax.runtime.paths import Written, require_apart
 
 if TYPE_CHECKING:
     from vrstc_jax.models.model_file import Model
@@ -64,21 +65,24 @@ class Fit:
         """Fits and writes the model."""
         from vrstc_jax.models.model_file import load_model, save_model
         from vrstc_jax.recipes.fit import fit
-        from vrstc_jax.runtime import distributed
+        from vrstc_jax.runtime import distributed, lock
         from vrstc_jax.runtime.storage import require_writable_directory
 
+        work = Path(f"{self.output}.work")
+        require_apart(self.footage.paths(self.input) | {"--start-from": self.start_from}, {
+            "--output": Written(self.output, "file"), "the work folder of --output": Written(work)})
         start_jax_for_training(configs.get(self.size).batches)
         require_positive(steps=self.steps, reid_steps=self.reid_steps, learning_rate=self.learning_rate)
         if self.hold_out < 0:
             raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
         if self.output.is_dir():
             raise InputError(f"{self.output}: is a folder; give the name of the model file to write.")
-        work = Path(f"{self.output}.work")
         if problem := path_problem(work):
             raise InputError(f"{shortened(work)}: this path, for the checkpoints, {problem}.")
         start = self._start()
         with undone_if_refused(work):
             distributed.run_on_first(lambda: require_writable_directory(self.output.absolute().parent))
+            distributed.run_on_first(lambda: lock.take(work))
             source = self.footage.open(self.input, work / "spool")
         tracklets = source.tracklets
         if source.kind == "video":

@@ -14,7 +14,9 @@ import tyro
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import is_first_process
+from vrstc_jax.runtime.lock import InUse
 from vrstc_jax.runtime.notices import print_notice, print_warnings
+from vrstc_jax.runtime.paths import require_different
 from vrstc_jax.runtime.storage import remove
 
 if TYPE_CHECKING:
@@ -65,19 +67,42 @@ class Footage:
         print_warnings(opened[0].all_warnings())
         return opened[0]
 
+    def paths(self, path: Path, *, truth: Path | None = None) -> dict[str, Path | None]:
+        """The paths of an input by their flags, for `require_apart`.
+
+        Raises:
+          InputError: two of them are the same. The truth may be the input: footage with nothing hidden, and masks.
+        """
+        require_different({"the input": path, "--boxes": self.boxes, "--masks": self.masks})
+        require_different({"--masks": self.masks, "--truth": truth})
+        return {"the input": path, "--boxes": self.boxes, "--masks": self.masks, "--truth": truth}
+
     def identity(self, path: Path) -> dict[str, Any]:
         """What identifies an input: names, sizes and times of change of its files."""
         return {"input": _identity(path), "boxes": _identity(self.boxes), "masks": _identity(self.masks),
                 "pattern": self.pattern, **({"first_frame": self.first_frame} if self.first_frame != 1 else {})}
+
+    def place(self, path: Path) -> dict[str, Any]:
+        """Where an input is; `Tracklet.made_from` tells its content."""
+        return {"input": _place(path), "boxes": _place(self.boxes), "masks": _place(self.masks),
+                "pattern": self.pattern}
 
 
 FootageArgument = Annotated[Footage, tyro.conf.arg(name="")]
 """Its flags are the command's own: --boxes, --masks, --pattern."""
 
 
+def _place(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    # The shell gives a pipe of <(…) any free number.
+    name = str(path.absolute())
+    return "a pipe" if path.is_fifo() and name.startswith(("/dev/fd/", "/proc/")) else name
+
+
 def _identity(path: Path | None) -> str | list | None:
     if path is None or not path.is_file():
-        return path and str(path.absolute())
+        return _place(path)
     status = path.stat()
     return [str(path.absolute()), status.st_size, int(status.st_mtime)]
 
@@ -121,6 +146,8 @@ def undone_if_refused(*paths: Path) -> Iterator[None]:
     new = {_highest_missing(path.absolute()) for path in paths if not path.exists()} if is_first_process() else set()
     try:
         yield
+    except InUse:  # the paths may be new, but they are another process's
+        raise
     except InputError:
         for path in new:
             with suppress(OSError):  # a path below a file

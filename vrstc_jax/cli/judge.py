@@ -10,6 +10,7 @@ from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, require
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
 from vrstc_jax.runtime.notices import print_warnings
+from vrstc_jax.runtime.paths import Written, require_apart
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -50,8 +51,10 @@ class Judge:
         from vrstc_jax.inference.completer import Completer
         from vrstc_jax.recipes.complete import Summary
         from vrstc_jax.recipes.judge import judge
-        from vrstc_jax.runtime.storage import require_writable_directory
+        from vrstc_jax.runtime import lock
 
+        require_apart(self.footage.paths(self.input, truth=self.truth) | {"--model": self.model},
+                      {"--output": Written(self.output, "shared")})
         require_positive(hold_out=self.hold_out)
         model = load(self.model)
         size = self.hold_out
@@ -65,7 +68,7 @@ class Judge:
                              "--hold-out` kept from it; leave --hold-out out.")
         with tempfile.TemporaryDirectory() as spool, undone_if_refused(*filter(None, [self.output])):
             if self.output:
-                require_writable_directory(self.output)
+                lock.take(self.output)
             source = self.footage.open(self.input, Path(spool) / "spool", truth=self.truth)
             completer = Completer(model)
             judgement = judge(completer, source.tracklets, held_out=self._held_out(completer, source, size),

@@ -11,6 +11,7 @@ from vrstc_jax.cli.footage import Footage, FootageArgument, Input, require_posit
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable, shortened
 from vrstc_jax.runtime.notices import print_notice, print_warnings
+from vrstc_jax.runtime.paths import Written, require_apart
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -45,6 +46,9 @@ class Rank:
         from vrstc_jax.models.model_file import load_reid
         from vrstc_jax.recipes.rank import nearest
 
+        query = Path(self.query) if Path(self.query).is_dir() else None
+        require_apart(self.footage.paths(self.input) | {"--query": query, "--model": self.model},
+                      {"--output": Written(self.output, "file")})
         require_positive(count=self.count)
         if self.output and self.output.suffix != ".png":
             raise InputError(f"--output {self.output}: the picture is a PNG; call it so.")

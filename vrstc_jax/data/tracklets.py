@@ -19,17 +19,24 @@ from vrstc_jax.runtime.names import is_utf8, shortened
 
 
 class LazySequence(Sequence[np.ndarray]):
-    """`length` arrays; indexing calls `read(index)`, and nothing is cached. Slices are lists of arrays."""
+    """`length` arrays; indexing calls `read(index)`, and nothing is cached. Slices are lists of arrays.
+
+    Attributes:
+      items: what `over` was given; else empty.
+    """
 
     def __init__(self, length: int, read: Callable[[int], np.ndarray]):
         self._length = length
         self._read = read
+        self.items: Sequence[Any] = ()
 
     @classmethod
     def over(cls, items: Sequence[Any], read: Callable[[Any], np.ndarray]) -> Self:
         """One array for each item, made by `read(item)`."""
         # Not a closure, so that a tracklet can be pickled and sent to another process.
-        return cls(len(items), partial(_read_item, items, read))
+        sequence = cls(len(items), partial(_read_item, items, read))
+        sequence.items = items
+        return sequence
 
     def __len__(self) -> int:
         return self._length
@@ -72,6 +79,7 @@ class Tracklet:
       boxes: float [T, 5] for crops of a video: frame number from 1, left, top, width, height in pixels
         of the picture, clipped to it.
       warnings: irregularities of the source, one sentence each.
+      made_from: a digest of the files of `frames` and `masks`, which changes when these do; None: unknown.
 
     Raises:
       ValueError: a field has another length than `frames`.
@@ -88,6 +96,7 @@ class Tracklet:
     silhouettes: Sequence[np.ndarray] | None = None
     boxes: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    made_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.frame_names):

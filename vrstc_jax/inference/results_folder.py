@@ -5,55 +5,80 @@
     DIR/scores/<tracklet>.json         for each frame what was hidden, and which frames it was filled from
     DIR/run.json                       identifies the run that writes the folder; the same command resumes it
 
-The scores file of a tracklet is written last: a tracklet is complete when it exists. Several processes write to one
-folder, each its own tracklets.
+The scores file of a tracklet is written last: a tracklet is complete when it exists. It also records what the tracklet
+was made from, so that `review` finds those that changed since. Several processes write to one folder, each its own
+tracklets.
 """
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.masks import read_mask
+from vrstc_jax.data.inputs.picture_files import natural_key
+from vrstc_jax.data.made_from import listed
 from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import CompletedFrame
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, warn
 from vrstc_jax.runtime.names import name_problem, path_problem, shortened
+from vrstc_jax.runtime.paths import require_name, within
 from vrstc_jax.runtime.storage import as_path, is_remote, remove, replace_file
 from vrstc_jax.runtime.workdir import Workdir
 
 RESERVED = ("masks", "scores", "work", "run.json", "report.html", "metrics.json")
+_UNKNOWN = "unknown"
 
 
 def require_names(tracklets: Iterable[Tracklet], *, split: str = "", folder: str | os.PathLike = "") -> None:
-    """Checks that the results of tracklets can be written under their names.
+    """Checks that each tracklet's results can be written, in a folder to themselves below the results folder.
 
     Args:
       split: of the tracklets, for the error.
       folder: of the results, whose path adds to the length.
 
     Raises:
-      InputError: a tracklet's name begins with one of `RESERVED`, or a name or path would be too long for the file
-        system.
+      InputError: a name leads out of the folder, begins with one of `RESERVED`, is the beginning of another, or is
+        too long for the file system.
     """
+    tracklets, of_split = list(tracklets), f" of {split}" if split else ""
+    names = {tracklet.name for tracklet in tracklets}
     for tracklet in tracklets:
-        name, first = tracklet.name, PurePosixPath(tracklet.name).parts[0]
+        path = PurePosixPath(require_name(tracklet.name, f"a tracklet{of_split}"))
+        called = f"tracklet {shortened(tracklet.name)}{of_split}"
+        for frame in tracklet.frame_names:
+            if "/" in require_name(frame, f"{called}: a frame"):
+                raise InputError(f"{called}: the frame's name {frame!r} must have no '/'.")
+        if outer := next((str(parent) for parent in path.parents if str(parent) in names), None):
+            raise InputError(f"{called}: is inside the folder of tracklet {outer}; rename one of them.")
+        if problem := name_problem(path.parts[0], reserved=RESERVED):
+            raise InputError(f"{called}: its folder {shortened(path.parts[0])} {problem}.")
         longest = max(tracklet.frame_names, key=lambda frame: len(frame.encode()), default="")
-        tracklet_of_split = f"tracklet {shortened(name)}{f' of {split}' if split else ''}"
-        if problem := name_problem(first, reserved=RESERVED):
-            raise InputError(f"{tracklet_of_split}: its folder {shortened(first)} {problem}.")
         # The file of its scores is called as the tracklet's folder.
-        if problem := (path_problem(name, suffix=".json")
-                       or path_problem(os.path.join(folder, "masks", name, longest), suffix=".png")):
-            raise InputError(f"{tracklet_of_split}: its name {problem}.")
+        if problem := (path_problem(tracklet.name, suffix=".json")
+                       or path_problem(os.path.join(folder, "masks", tracklet.name, longest), suffix=".png")):
+            raise InputError(f"{called}: its name {problem}.")
+
+
+def _complete_config(record: dict[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the fields of the model's config that one of an earlier version lacks, or all of it."""
+    if "config" not in run:
+        return record
+    record = {"config": run["config"]} | record
+    with suppress(InputError):  # a later version's record stays as it is, so that it differs
+        record |= {"config": configs.with_defaults(record["config"])}
+    return record
 
 
 class ResultsFolder:
@@ -69,22 +94,72 @@ class ResultsFolder:
     """
 
     def __init__(self, directory: str | os.PathLike, run: Mapping[str, Any], *,
-                 frames: str | os.PathLike | None = None):
+                 frames: str | os.PathLike | None = None, complete: Callable[[dict], dict] = dict):
         """Claims the folder; every process of a run calls it.
 
         Args:
-          run: all that the results depend on: model, input, options. A folder of another run is refused.
+          run: what the results depend on: model, input, options, but not the content of the tracklets. A folder of
+            another run is refused.
           frames: folder of the completed crops, where that is not `directory`.
+          complete: makes a record of an earlier version like one of this version.
         """
         self.path = as_path(directory)
         self.frames = self.path if frames is None else as_path(frames)
         self.work = self.path / "work"
 
         def claim() -> None:
-            Workdir(self.path, "run.json", "the results of another run").claim(run)
+            Workdir(self.path, "run.json", "the results of another run").claim(
+                run, complete=lambda record: _complete_config(complete(record), run))
             self.work.mkdir(parents=True, exist_ok=True)
 
         distributed.run_on_first(claim)
+
+    def review(self, tracklets: Sequence[Tracklet]) -> None:
+        """Drops the results of tracklets that changed since, and of those that are gone, and says how many.
+
+        Results of an earlier version have no record of what they were made from; they are kept, with a warning. One
+        process calls it, before any tracklet is completed.
+        """
+        recorded = self._recorded()
+        now = {tracklet.name: tracklet.made_from for tracklet in tracklets}
+        gone = [name for name in recorded if name not in now]
+        changed = [name for name, made_from in recorded.items() if name in now and made_from is not _UNKNOWN
+                   and now[name] is not None and made_from != now[name]]
+        for name in changed:
+            remove(within(self.path / "scores", name, suffix=".json"))  # so that it is not complete
+        for name in gone:
+            self._remove(name)
+        if changed or gone:
+            kept = len(recorded) - len(changed) - len(gone)
+            parts = [f"{len(names)} of its {len(recorded)} tracklets {what} {listed(names)}"
+                     for names, what in ((changed, "changed since and are completed again"),
+                                         (gone, "are gone and their results removed")) if names]
+            print(f"vrstc: {self.path}: {'; '.join(parts)}; {kept} kept", file=sys.stderr, flush=True)
+        if any(made_from is _UNKNOWN and now.get(name) is not None for name, made_from in recorded.items()):
+            warn(f"{self.path}: has results of an earlier version, which did not record what they were made from; "
+                 "changes of the input since then cannot be seen, and these results are kept.")
+
+    def _recorded(self) -> dict[str, str | None]:
+        """What each complete tracklet was made from, in natural order; `_UNKNOWN` in files of earlier versions."""
+        top, found = self.path / "scores", {}
+        for file in top.rglob("*.json") if top.exists() else ():
+            try:
+                made_from = json.loads(file.read_text()).get("made_from", _UNKNOWN)
+            except (ValueError, AttributeError):
+                made_from = "a damaged file"  # no digest is: the tracklet is completed again
+            found[file.relative_to(top).with_suffix("").as_posix()] = made_from
+        return {name: found[name] for name in sorted(found, key=natural_key)}
+
+    def _remove(self, name: str) -> None:
+        """Removes a tracklet's results, and the folders above them that are then empty."""
+        # The scores first: a tracklet without them is not complete.
+        for root, suffix in ((self.path / "scores", ".json"), (self.path / "masks", ""), (self.frames, "")):
+            path = within(root, name, suffix=suffix)
+            remove(path)
+            for parent in path.parents:
+                if parent == root or not parent.is_dir() or any(parent.iterdir()):
+                    break
+                parent.rmdir()
 
     def has(self, tracklet: Tracklet) -> bool:
         """Whether a tracklet is complete here."""
@@ -103,21 +178,25 @@ class ResultsFolder:
         count = len(tracklet)
         return dataclasses.replace(
             tracklet, frames=LazySequence(count, lambda index: self._frame(tracklet, index)),
-            masks=LazySequence(count, lambda index: self._mask(tracklet, index)), truth=None, silhouettes=None)
+            masks=LazySequence(count, lambda index: self._mask(tracklet, index)), truth=None, silhouettes=None,
+            made_from=None)
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict[str, Any]:
         """Writes a tracklet frame by frame as it is completed; returns the contents of its scores file."""
-        finals = {"frames": self.frames / tracklet.name, "masks": self.path / "masks" / tracklet.name}
+        finals = {"frames": within(self.frames, tracklet.name), "masks": within(self.path / "masks", tracklet.name)}
+        scored = within(self.path / "scores", tracklet.name, suffix=".json")
         # Under another name until whole, for each process its own; in a bucket nothing can be renamed.
         unfinished = finals if is_remote(self.path) else {
             part: self.work / f"tracklet{distributed.process_index()}" / part for part in finals}
-        for left in unfinished.values():
+        # The scores of earlier results too, which say what those were made from.
+        for left in (scored, *unfinished.values()):
             remove(left)
         rows, names = [], tracklet.frame_names
         for done in frames:
             scores = plan.scores[done.index]
-            write_png(unfinished["frames"] / f"{names[done.index]}.png", done.frame)
-            write_png(unfinished["masks"] / f"{names[done.index]}.png", done.mask)
+            file = require_name(f"{names[done.index]}.png", f"tracklet {tracklet.name}")
+            write_png(unfinished["frames"] / file, done.frame)
+            write_png(unfinished["masks"] / file, done.mask)
             rows.append({"frame": names[done.index], "how": done.how,
                          "hidden": round(float(done.mask.mean()), 4),
                          "sources": [None if i == NO_FRAME else names[i] for i in done.sources],
@@ -127,8 +206,9 @@ class ResultsFolder:
             final.parent.mkdir(parents=True, exist_ok=True)
             remove(final)
             os.replace(unfinished[part], final)
-        result = {"tracklet": tracklet.name, "frames": rows, "warnings": [*tracklet.warnings, *plan.warnings]}
-        replace_file(self._scores(tracklet), json.dumps(result, indent=1).encode())
+        result = {"tracklet": tracklet.name, "made_from": tracklet.made_from, "frames": rows,
+                  "warnings": [*tracklet.warnings, *plan.warnings]}
+        replace_file(scored, json.dumps(result, indent=1).encode())
         return result
 
     def finish(self) -> None:

@@ -89,8 +89,9 @@ def complete_source(completer: Completer, source: Source, folder: ResultsFolder,
                     conclude: Callable[[], tuple[dict[str, Any], list[Table]]] | None = None) -> dict[str, Any]:
     """Completes all tracklets of a source into a folder, with report.html and metrics.json.
 
-    Tracklets that are complete already are skipped. Every process of a run calls it with the same arguments and
-    completes its share of the tracklets; process 0 writes the report. The caller ends with `folder.finish()`.
+    Tracklets that are complete already are skipped, unless their frames or masks changed since. Every process of a run
+    calls it with the same arguments and completes its share of the tracklets; process 0 writes the report. The caller
+    ends with `folder.finish()`.
 
     Args:
       folder: claimed for this source and model (`model_identity`).
@@ -107,6 +108,7 @@ def complete_source(completer: Completer, source: Source, folder: ResultsFolder,
       InputError: a tracklet's name is reserved, or a file cannot be written.
     """
     require_names(source.tracklets)
+    distributed.run_on_first(lambda: folder.review(source.tracklets))
     complete_each(completer, [(folder, source.tracklets[index], None)
                               for index in distributed.own_items(len(source.tracklets))])
     distributed.barrier("completed")
@@ -162,8 +164,8 @@ def _summary(completer: Completer, source: Source, folder: ResultsFolder, summar
 
 
 def model_identity(model: Model) -> dict[str, Any]:
-    """What distinguishes the results of one model from another's: its tensors, and τ, which is not a tensor."""
-    return {"model": model.digest, "tau": model.tau}
+    """What distinguishes the results of one model from another's: its tensors, and what they are used with."""
+    return {"model": model.digest, "tau": model.tau, "config": configs.to_dict(model.config)}
 
 
 def _counted(frames: Iterator[CompletedFrame], bar: tqdm) -> Iterator[CompletedFrame]:

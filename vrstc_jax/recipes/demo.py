@@ -23,9 +23,9 @@ from vrstc_jax.recipes.fit import fit
 from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import Table, ranking_pictures, ranking_tables
 from vrstc_jax.report.figures import completion_rows, stacked
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
-from vrstc_jax.runtime.storage import require_writable_directory
 
 _CAMERAS = 2
 _FIRST, _SHOWN = 3, 8  # tracklets in the first picture, and frames of each
@@ -60,8 +60,12 @@ def demo(output: str | PathLike, *, config: configs.Config, command: str = "") -
     Raises:
       InputError: `output` cannot be written, or holds a demonstration of another size or seed.
     """
-    output = Path(output)
-    require_writable_directory(output)
+    with lock.releasing():
+        return _demo(Path(output), config, command)
+
+
+def _demo(output: Path, config: configs.Config, command: str) -> str:
+    lock.take(output)
     amount = AMOUNTS[config.name]
     config = dataclasses.replace(
         config, reid_training=dataclasses.replace(config.reid_training, steps=amount.reid_steps),

@@ -5,6 +5,7 @@ its last checkpoint, so the same call ends with the same model after an interrup
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,13 +18,14 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.held_out import HeldOut, hold_out_runs
+from vrstc_jax.data.made_from import differing, listed
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime import distributed, lock
+from vrstc_jax.runtime.errors import InputError, warn
 from vrstc_jax.runtime.notices import print_warnings
 from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import as_path
@@ -62,7 +64,13 @@ def fit(tracklets: Sequence[Tracklet] | TrackletSet, work: str | os.PathLike, *,
       InputError: there is nothing to learn from, or `work` holds another fit.
       TrainingDiverged: a loss was not finite.
     """
-    work, inputs = as_path(work), dict(inputs or {})
+    with lock.releasing():
+        return _fit(tracklets, as_path(work), config, start_from, hold_out, command, dict(inputs or {}), intervals)
+
+
+def _fit(tracklets: Sequence[Tracklet] | TrackletSet, work: Path, config: configs.Config, start_from: Model | None,
+         hold_out: int, command: str, inputs: dict[str, Any], intervals: Intervals) -> Model:
+    """`fit`, with what it locks to be released."""
     began = {} if start_from is None else {"started_from": [start_from.digest, start_from.tau]}
     listed = tracklets.tracklets if isinstance(tracklets, TrackletSet) else tracklets
     distributed.run_on_first(lambda: claim(work, listed, config, hold_out=hold_out, inputs=inputs | began))
@@ -141,12 +149,37 @@ def claim(work: str | os.PathLike, tracklets: Sequence[Tracklet], config: config
     One process calls it (see `distributed.run_on_first`).
 
     Raises:
-      InputError: the directory is another fit's, or cannot be written.
+      InputError: the directory is another fit's, or its frames or masks changed since; or it cannot be written.
     """
     folder = Workdir(as_path(work), "fit.json", "the work of a fit with other input or settings")
+    made_from = {tracklet.name: tracklet.made_from for tracklet in tracklets}
+    identity = {"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs or {},
+                "tracklets": [[t.name, len(t)] for t in tracklets], "made_from": made_from}
+    lock.take(folder.path)
+    require_unchanged(folder, made_from)
     # shared: the crops of a video are in the directory before it is claimed.
-    folder.claim({"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs or {},
-                  "tracklets": [[t.name, len(t)] for t in tracklets]}, complete=_complete_record, shared=True)
+    folder.claim(identity, shared=True, complete=lambda record: {"made_from": made_from} | _complete_record(record))
+
+
+def require_unchanged(folder: Workdir, made_from: Mapping[str, str | None]) -> None:
+    """Checks that a directory's tracklets are made from what its record says (`Tracklet.made_from` by name).
+
+    A record of an earlier version does not say; then a warning is printed.
+
+    Raises:
+      InputError: some changed, came or went.
+    """
+    path = folder.path / folder.record
+    if not path.exists():
+        return
+    before = json.loads(path.read_text()).get("made_from")
+    if before is None:
+        if any(made_from.values()):
+            warn(f"{folder.path}: is of an earlier version, which did not record what it was made from; changes of the "
+                 "input since then cannot be seen.")
+    elif apart := differing(before, made_from):
+        raise InputError(f"{folder.path}: was begun with other frames or masks; {len(apart)} of {len(made_from)} "
+                         f"tracklets changed since {listed(apart)}; remove it, or choose another directory.")
 
 
 def _complete_record(record: dict) -> dict:

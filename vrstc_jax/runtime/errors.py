@@ -1,6 +1,8 @@
-"""The errors that end a run with one line for the user: a wrong input, a diverged training, a preemption."""
+"""The errors that end a run with one line for the user (a wrong input, a diverged training, a preemption), and
+warnings."""
 
 import math
+import sys
 
 from vrstc_jax.runtime.names import printable
 
@@ -36,6 +38,11 @@ class Preempted(BaseException):
     def __init__(self, message: str, *, together: bool = False):
         super().__init__(message)
         self.together = together
+
+
+def warn(text: str) -> None:
+    """Prints a warning, one sentence, on stderr; one process of a run calls it."""
+    print(f"vrstc: warning: {text}", file=sys.stderr, flush=True)
 
 
 def flag(name: str) -> str:

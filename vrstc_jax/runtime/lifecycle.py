@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import ModuleType
 
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 from vrstc_jax.runtime.names import printable
 
@@ -26,7 +27,8 @@ def run_as_command(work: Callable[[], object]) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a name's letters must not fail finished work
             stream.reconfigure(errors="backslashreplace")
     try:
-        work()
+        with lock.releasing():
+            work()
         return
     except TrainingDiverged as error:  # raised by all processes in the same step, so they can wait for each other
         sys.exit(_complain(error, 1))

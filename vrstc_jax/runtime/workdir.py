@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
-from vrstc_jax.runtime.storage import as_path, entries, is_remote, remove, replace_file, require_writable_directory
+from vrstc_jax.runtime.storage import as_path, entries, is_remote, remove, replace_file
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Workdir:
 
     def claim(self, identity: Mapping[str, Any], *, complete: Callable[[dict], dict] = dict,
               shared: bool = False) -> None:
-        """Writes the record of the job, or checks that an existing record is equal.
+        """Locks the directory, and writes the record of the job, or checks that an existing record is equal.
 
         One process calls it (see `distributed.run_on_first`).
 
@@ -46,8 +46,9 @@ class Workdir:
 
         Raises:
           InputError: the directory cannot be written, belongs to another job, or has files but no record.
+          InUse: another process is writing to it.
         """
-        require_writable_directory(self.path)
+        lock.take(self.path)
         record = self.path / self.record
         if record.exists():
             if completed(json.loads(record.read_text()), complete) != completed(identity, complete):
@@ -55,7 +56,8 @@ class Workdir:
                                  "another directory.")
             return
         # A process that is killed while it writes the record leaves this temporary file.
-        if not shared and any(entry.name != f".{record.name}.partial" for entry in entries(self.path)):
+        ours = (f".{record.name}.partial", lock.LOCK_FILE)
+        if not shared and any(entry.name not in ours for entry in entries(self.path)):
             raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; give an empty or a "
                              "new directory.")
         replace_file(record, json.dumps(completed(identity, complete), indent=1).encode())

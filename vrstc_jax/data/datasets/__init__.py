@@ -29,7 +29,7 @@ from typing import Any
 from tensorflow_datasets.core import constants
 from tqdm import tqdm
 
-from vrstc_jax.data.datasets.base import ReidBuilder
+from vrstc_jax.data.datasets.base import ReidBuilder, Splits
 from vrstc_jax.data.datasets.dukemtmc_video_reid import DukemtmcVideoReid, read_dukemtmc_video_reid
 from vrstc_jax.data.datasets.folder import Folder, read_folder_with_splits
 from vrstc_jax.data.datasets.ilids_vid import IlidsVid, read_ilids_vid
@@ -41,7 +41,7 @@ from vrstc_jax.runtime.errors import InputError
 
 # These names are public. A new module needs no entry: `_builders` finds it.
 __all__ = ["DukemtmcVideoReid", "Folder", "IlidsVid", "LsVid", "Mars", "build", "gallery_with_queries",
-           "names", "queries_in_official_gallery", "read_dukemtmc_video_reid", "read_folder_with_splits",
+           "names", "queries_in_official_gallery", "read", "read_dukemtmc_video_reid", "read_folder_with_splits",
            "read_ilids_vid", "read_ls_vid", "read_mars"]
 
 
@@ -74,13 +74,9 @@ def build(name: str, directory: str | Path, *, manual_dir: str | Path | None = N
       InputError: no such data set; `directory` holds something else; the copy is missing, incomplete, or
         inconsistent; one of its pictures cannot be read.
     """
-    builders = _builders()
-    if name not in builders:
-        raise InputError(f"no data set {name!r}; there are {', '.join(builders)}.")
+    builder = _builder(name)
     require_replaceable(directory)  # before a copy of a million files is listed
-    builder = builders[name]
-    if manual_dir is None:
-        manual_dir = Path(constants.DATA_DIR) / "downloads" / "manual"
+    manual_dir = _manual_dir(manual_dir)
     splits = builder.read(manual_dir, **options)
     frames = sum(len(tracklet) for tracklets in splits.values() for tracklet in tracklets)
     if not frames:
@@ -89,6 +85,22 @@ def build(name: str, directory: str | Path, *, manual_dir: str | Path | None = N
               disable=progress is not None) as bar:
         prepare_set(directory, builder, tracklets=splits, progress=progress or bar.update,
                     **builder.config_for(options))
+
+
+def read(name: str, *, manual_dir: str | Path | None = None, **options: Any) -> Splits:
+    """The tracklets of each split as the user's copy has them now; arguments and errors as of `build`."""
+    return _builder(name).read(_manual_dir(manual_dir), **options)
+
+
+def _builder(name: str) -> type[ReidBuilder]:
+    builders = _builders()
+    if name not in builders:
+        raise InputError(f"no data set {name!r}; there are {', '.join(builders)}.")
+    return builders[name]
+
+
+def _manual_dir(given: str | Path | None) -> str | Path:
+    return Path(constants.DATA_DIR) / "downloads" / "manual" if given is None else given
 
 
 def gallery_with_queries(query: Sequence[Tracklet], gallery: Sequence[Tracklet]) -> list[Tracklet]:

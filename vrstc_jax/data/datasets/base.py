@@ -18,9 +18,11 @@ from PIL import Image
 from vrstc_jax.data.datasets.matlab import read_mat
 from vrstc_jax.data.images import check_picture, encode_png, read_image
 from vrstc_jax.data.inputs.picture_files import natural_key, picture_files
+from vrstc_jax.data.made_from import digest, file_time
 from vrstc_jax.data.tracklet_set import Builder
 from vrstc_jax.data.tracklets import EncodedFrames, Tracklet
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.paths import require_name
 
 _NOT_PEOPLE = {"-1", "0"}  # junk and distractors of MARS; not identities
 _SHOWN = 5  # names in a message
@@ -147,13 +149,20 @@ def one_camera(where: object, files: Iterable[str], camera_of: Callable[[str], s
 
 
 def file_tracklet(name: str, directory: str | Path, file_names: Sequence[str], *, person: str, camera: str) -> Tracklet:
-    """A tracklet of the files `file_names` in `directory`, in that order; a file is read when its frame is indexed."""
+    """A tracklet of the files `file_names` in `directory`, in that order; a file is read when its frame is indexed.
+
+    Raises:
+      InputError: a name leads out of its folder.
+    """
+    for each in (name, *file_names):
+        require_name(each, directory)
     # Kept apart: a path for each of MARS's million pictures would repeat the folder's.
     files = os.fspath(directory), tuple(file_names)
     # Not closures, so that a tracklet can be pickled and sent to another process.
     frames = EncodedFrames(len(files[1]), partial(_read, *files), partial(_encoded, *files))
+    times = [[file, file_time(os.path.join(directory, file))] for file in files[1]]
     return Tracklet(name=name, frames=frames, frame_names=tuple(os.path.splitext(file)[0] for file in files[1]),
-                    person=person, camera=camera)
+                    person=person, camera=camera, made_from=digest([person, camera, times]))
 
 
 def _read(directory: str, names: Sequence[str], index: int) -> np.ndarray:

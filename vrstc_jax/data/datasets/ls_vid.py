@@ -10,6 +10,7 @@ from vrstc_jax.data.inputs.picture_files import natural_key
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
+from vrstc_jax.runtime.paths import require_name
 
 INSTRUCTIONS = ("Ask the authors of LS-VID for it (Li et al., ICCV 2019, https://arxiv.org/abs/1908.10049) "
                 "and unpack it, so that list_sequence/, test/data/info_test.mat, tracklet_train/ and "
@@ -55,6 +56,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
         if len(Path(prefix).parts) < 2 or not is_number(person.removeprefix("-")):
             raise InputError(f"{path}, line {number}: must be the prefix of a tracklet's files and its "
                              f"identity, such as 'tracklet_train/0001/0001_01 1'. Got {line.strip()!r}.")
+        require_name(prefix, f"{path}, line {number}")
         yield f"{path}, line {number}", prefix, person
 
 

@@ -51,7 +51,12 @@ def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> base.Spli
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").split()
+    names = path.read_text(encoding="utf-8", errors="replace").split()
+    for number, name in enumerate(names, start=1):
+        if "/" in name:
+            raise InputError(f"{path}: name {number}, {name!r}, must be that of a file without a folder; unpack the "
+                             "info folder again.")
+    return names
 
 
 def _tracklets(root: Path, home: str, names: list[str], table: str, variable: str) -> list[Tracklet]:

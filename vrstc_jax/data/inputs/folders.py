@@ -16,6 +16,7 @@ from vrstc_jax.data.images import check_picture, read_image
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, CompanionKind, companions_of_frames
 from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key
 from vrstc_jax.data.inputs.reid_names import DISTRACTORS, JUNK, origins, several_sequences
+from vrstc_jax.data.made_from import digest, files_content
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -101,7 +102,8 @@ def open_folder(directory: str | Path, *, pattern: str | None = None, masks: str
     tracklets = [
         Tracklet(name=group.name, frames=LazySequence.over([pictures[key] for key in group.keys], read_image),
                  frame_names=tuple(key.name for key in group.keys), person=group.person, camera=group.camera,
-                 masks=mask, truth=true)
+                 masks=mask, truth=true, made_from=digest([files_content(pictures[key] for key in group.keys),
+                                                           mask and files_content(mask.items)]))
         for group, mask, true in zip(groups, companions(masks, MASKS), companions(truth, TRUTH))]
     return FolderContents(tracklets, notes, tuple(warnings))
 

@@ -7,6 +7,7 @@ fails before it has written anything.
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from vrstc_jax.data.inputs.boxes import Boxes, picture_warnings, read_boxes
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
 from vrstc_jax.data.inputs.folders import open_folder
 from vrstc_jax.data.inputs.spool import open_spool
+from vrstc_jax.data.made_from import digest, file_content, file_time
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -108,10 +110,18 @@ def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str |
     spooled = open_spool(spool, path, boxes)
     mask_crops, truth_crops = (dict.fromkeys(spooled.crops) if folder is None
                                else companions_of_crops(Path(folder), kind, boxes, spooled) for folder, kind in kinds)
+    video, content = file_time(path), cache(file_content)
+
+    def made_from(name: str) -> str:
+        of_masks = mask_crops[name]
+        # The masks of pictures are shared by tracks: each file is read once.
+        files = of_masks and [[content(item if isinstance(item, Path) else item[0])] for item in of_masks.items]
+        return digest([video, spooled.crops[name].tolist(), files])
+
     tracklets = [
         Tracklet(name=name, person=name, frames=spooled.frames(name), boxes=table.astype(np.float64),
                  frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]), masks=mask_crops[name],
-                 truth=truth_crops[name], warnings=spooled.track_warnings[name])
+                 truth=truth_crops[name], warnings=spooled.track_warnings[name], made_from=made_from(name))
         for name, table in spooled.crops.items()]
     _look_at_masks(tracklets)
     warnings = (*boxes.warnings, *picture_warnings(boxes, spooled.picture_size), *spooled.warnings)

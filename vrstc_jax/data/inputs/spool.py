@@ -2,8 +2,8 @@
 
 A spool is a folder with one file for each track, `<track>.rgb`, the raw bytes of its crops one after the other, and
 `index.json`. Memory use does not grow with the video's length, and a track can be read in any order afterwards.
-The index is written last and marks the spool as complete. A later call reuses the spool while the files of video and
-boxes are unchanged.
+The index is written last and marks the spool as complete. A later call reuses the spool while the video's size and
+time of change and the boxes are the same.
 """
 
 import json
@@ -20,12 +20,13 @@ import numpy as np
 
 from vrstc_jax.data.inputs.boxes import Boxes, clip_box
 from vrstc_jax.data.inputs.video import VideoReader
+from vrstc_jax.data.made_from import digest
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
-_VERSION = 1
+_VERSION = 2
 _SHOWN = 10  # frame numbers in a warning
 
 
@@ -84,11 +85,15 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
     """
     temporary = _TemporaryFolder() if path is None else None
     folder = temporary.path if temporary else Path(path or ".")
-    key = {"version": _VERSION, "video": _identity(Path(video)), "boxes": _identity(boxes.path)}
-    # Only where earlier versions would have cut other crops: their spools remain valid.
-    key |= {"first_frame": boxes.first_frame} if boxes.first_frame != 1 else {}
-    key |= {"other_classes": boxes.other_classes} if boxes.other_classes else {}
-    index = _load_index(folder, key) or _fill(folder, key, Path(video), boxes)
+    of_video = _identity(Path(video))
+    # By their content: they may come through a pipe, which has neither size nor time.
+    of_boxes = digest([boxes.tracks.tolist(), boxes.frames.tolist(), boxes.rectangles.tolist()])
+    key = {"version": _VERSION, "video": of_video, "boxes": of_boxes}
+    keys = [key]
+    # As version 1 had it, which knew neither of the options.
+    if boxes.path.is_file() and boxes.first_frame == 1 and not boxes.other_classes:
+        keys.append({"version": 1, "video": of_video, "boxes": _identity(boxes.path)})
+    index = _load_index(folder, keys) or _fill(folder, key, Path(video), boxes)
     tracks = index["tracks"]
     height, width = index["picture_size"]
     return Spool(
@@ -119,11 +124,11 @@ def _identity(path: Path) -> list:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _load_index(spool: Path, key: dict) -> dict | None:
-    """The index of a spool that is complete and from the files in `key`, or None."""
+def _load_index(spool: Path, keys: list[dict]) -> dict | None:
+    """The index of a spool that is complete and has one of the keys, or None."""
     try:
         index = json.loads((spool / "index.json").read_text())
-        if index["key"] != key:
+        if index["key"] not in keys:
             return None
         # A run killed while it refilled the folder may have left shorter files beside an older index.
         for name, entry in index["tracks"].items():

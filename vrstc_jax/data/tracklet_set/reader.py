@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from vrstc_jax.data.images import decode_image
+from vrstc_jax.data.made_from import digest
 from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INDEX_FILE, INFO_FILE, is_set
 from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
 from vrstc_jax.ops.pictures import thumbnail
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.paths import require_name
 from vrstc_jax.runtime.storage import as_path
 
 _CACHED = 256 * 2**20  # bytes of decoded frames: a training decodes a small set only once
@@ -84,6 +86,16 @@ def set_splits(directory: str | Path) -> tuple[str, ...]:
     return _splits(directory, _read_index(directory))
 
 
+def sources_of(directory: str | Path) -> dict[str, dict[str, str | None]]:
+    """{split: {tracklet: `Tracklet.made_from` of what was stored}} of a set; None where the set has no record of it.
+
+    Raises:
+      InputError: there is no set in `directory`, or it is damaged.
+    """
+    return {split: {row["name"]: row.get("made_from") for row in rows}
+            for split, rows in (_read_index(directory) or {}).items()}
+
+
 def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
     """Opens one split of a set that `write_set` or `datasets.build` wrote; gs:// paths too.
 
@@ -101,6 +113,8 @@ def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
     with quiet_tfds():
         source = _read_only_builder(directory).as_data_source(split=split, decoders=skip)
     rows = _rows_of_records(source) if index is None else index[split]
+    for row in rows:
+        _require_names(f"{directory}, split {split}", row)
     ends = np.cumsum([len(row["frames"]) for row in rows])
     if ends[-1] != len(source):
         raise InputError(f"{directory}: {split} has {len(source)} frames, but {ends[-1]} in {INDEX_FILE}; "
@@ -112,12 +126,23 @@ def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
     return dataclasses.replace(opened, tracklets=tracklets)
 
 
+def _require_names(where: str, row: Mapping[str, Any]) -> None:
+    """Checks that results of a tracklet and of its frames will be written below their folder."""
+    require_name(row["name"], where)
+    for frame in row["frames"]:
+        if "/" in frame or "\0" in frame or frame in ("", ".", ".."):
+            raise InputError(f"{where}: the frame {frame!r} of tracklet {row['name']} must be the name of a file "
+                             "without a folder; write the set again.")
+
+
 def _tracklet(opened: TrackletSet, row: dict[str, Any], first: int) -> Tracklet:
     count = len(row["frames"])
     frames = EncodedFrames(count, lambda i: opened.frame(first + i), lambda i: opened.source[first + i]["image"])
     masks = LazySequence(count, lambda i: opened.mask(first + i)) if row["masks"] else None
+    # Sets of earlier versions have no digests.
+    made_from = digest([row["person"], row["camera"], row["frames"], row["content"]]) if row.get("content") else None
     return Tracklet(name=row["name"], frames=frames, frame_names=tuple(row["frames"]), person=row["person"],
-                    camera=row["camera"], masks=masks)
+                    camera=row["camera"], masks=masks, made_from=made_from)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Pictures are stored without loss, at their own resolution: as PNG, or as the byt
 The names of this module and of its folder are TFDS's convention for finding a builder.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -35,6 +36,9 @@ class Builder(tfds.core.ShardBasedBuilder):
       tracklets: of each split.
       progress: called with the number of frames after each tracklet.
       shard_frames: frames in a file, unless one tracklet has more; the default gives files of some 100 MB to 1 GB.
+
+    Attributes:
+      contents: {split: {tracklet: digest of what was stored}}, when the records are written.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -46,6 +50,7 @@ class Builder(tfds.core.ShardBasedBuilder):
         self._tracklets = tracklets or {}
         self._progress = progress or (lambda frames: None)
         self._shard_frames = shard_frames
+        self.contents: dict[str, dict[str, str]] = {}
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -72,7 +77,9 @@ class Builder(tfds.core.ShardBasedBuilder):
         with open(os.path.join(self.data_dir, INDEX_FILE), "w") as file:
             json.dump({name: list(map(_index_row, tracklets)) for name, tracklets in splits.items()}, file)
         # TFDS calls each item for a shard's records.
-        return {name: [partial(_records, shard, self._progress) for shard in _shards(tracklets, self._shard_frames)]
+        self.contents = {name: {} for name in splits}
+        return {name: [partial(_records, shard, self._progress, self.contents[name])
+                       for shard in _shards(tracklets, self._shard_frames)]
                 for name, tracklets in splits.items() if tracklets}
 
 
@@ -110,20 +117,27 @@ def _shards(tracklets: Iterable[Tracklet], most: int) -> list[list[Tracklet]]:
 
 def _index_row(tracklet: Tracklet) -> dict[str, Any]:
     return {"name": tracklet.name, "person": tracklet.person or None, "camera": tracklet.camera or None,
-            "masks": tracklet.masks is not None, "frames": tracklet.frame_names}
+            "masks": tracklet.masks is not None, "frames": tracklet.frame_names,
+            **({} if tracklet.made_from is None else {"made_from": tracklet.made_from})}
 
 
-def _records(tracklets: Sequence[Tracklet], progress: Callable[[int], object]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(tracklets: Sequence[Tracklet], progress: Callable[[int], object],
+             contents: dict[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
     record = itertools.count()
     for tracklet in tracklets:
-        masks = tracklet.masks
+        masks, content = tracklet.masks, hashlib.blake2b(digest_size=16)
         for i, name in enumerate(tracklet.frame_names):
+            image = _encoded(tracklet.frames, i)
+            # Without masks one pixel: TFDS features cannot be absent.
+            mask = encode_png(_NO_MASK if masks is None else masks[i])
+            for data in (image, mask):
+                content.update(data)
             yield next(record), {
-                "image": _ReleasedAfterReading(_encoded(tracklet.frames, i)),
-                # Without masks one pixel: TFDS features cannot be absent.
-                "mask": _ReleasedAfterReading(encode_png(_NO_MASK if masks is None else masks[i])),
+                "image": _ReleasedAfterReading(image), "mask": _ReleasedAfterReading(mask),
                 "has_mask": int(masks is not None), "tracklet": tracklet.name, "frame": name,
                 "person": tracklet.person or "", "camera": tracklet.camera or ""}
+            del image, mask
+        contents[tracklet.name] = content.hexdigest()
         progress(len(tracklet))
 
 

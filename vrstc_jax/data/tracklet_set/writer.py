@@ -1,5 +1,6 @@
 """Writes sets of tracklets, so that a set appears complete or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -9,10 +10,11 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INFO_FILE
+from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INDEX_FILE, INFO_FILE
 from vrstc_jax.data.tracklet_set.reader import quiet_tfds
 from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder
 from vrstc_jax.data.tracklets import Tracklet
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import as_path, is_remote, remove, upload
 
@@ -46,6 +48,9 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
     Args:
       directory: path of the set, gs:// too; what exists there is replaced.
       options: of the builder.
+
+    Raises:
+      InUse: another process is writing it.
     """
     target = as_path(directory)
     if is_remote(target):  # TFDS writes array_record files locally only, and a bucket cannot rename.
@@ -55,15 +60,17 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
             remove(target)
             upload(Path(built), target, last=INFO_FILE)
         return
-    # Renamed at the end: a killed run leaves no half a set where a later one would take it for complete.
-    unfinished = f"{target}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        built = _build(builder, unfinished, options)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(built, target)
-    finally:
+    with lock.releasing():
+        lock.take(target, beside=True)
+        # Renamed at the end: a killed run leaves no half a set where a later one would take it for complete.
+        unfinished = f"{target}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            built = _build(builder, unfinished, options)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(built, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -> str:
@@ -71,4 +78,9 @@ def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -
     with quiet_tfds():
         running = builder(data_dir=directory, **options)
         running.download_and_prepare(download_config=tfds.download.DownloadConfig())
+    index = Path(running.data_dir) / INDEX_FILE
+    rows = json.loads(index.read_text())
+    for split, contents in running.contents.items():
+        rows[split] = [row | {"content": contents[row["name"]]} for row in rows[split]]
+    index.write_text(json.dumps(rows))
     return str(running.data_dir)

@@ -20,6 +20,7 @@ from vrstc_jax.data.walkers.occluders import make_occluder
 from vrstc_jax.data.walkers.painting import Layer
 from vrstc_jax.data.walkers.people import make_person, paint_person
 from vrstc_jax.data.walkers.tracks import WalkerConfig, make_tracklets, people
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import require_writable_directory
 
@@ -42,19 +43,21 @@ def write_walkers(directory: str | Path, *, number: int = 12, frames: int = 24, 
       scene_frames: in the video.
 
     Raises:
-      InputError: the directory exists and is not empty, or cannot be written.
+      InputError: the directory exists and is not empty, or cannot be written, or another process is writing it.
     """
     directory = Path(directory).absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"{directory}: exists and is not empty; give a new folder.")
     require_writable_directory(directory.parent)
-    unfinished = directory.with_name(f".{directory.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _write_scene(unfinished / "scene", scene_frames, seed)
-    _write_tracklets(unfinished / "tracklets", number, frames, seed)
-    if directory.exists():
-        directory.rmdir()
-    os.replace(unfinished, directory)
+    with lock.releasing():
+        lock.take(directory, beside=True)
+        unfinished = directory.with_name(f".{directory.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _write_scene(unfinished / "scene", scene_frames, seed)
+        _write_tracklets(unfinished / "tracklets", number, frames, seed)
+        if directory.exists():
+            directory.rmdir()
+        os.replace(unfinished, directory)
 
 
 def _write_tracklets(directory: Path, number: int, frames: int, seed: int) -> None:

@@ -9,18 +9,19 @@
                 names, persons and cameras; see `retrieval.save_features`), ranked.png, cmc.png
 
 A step whose result exists is skipped. Everything is a function of the config and the data. What the last steps
-need of the data is checked after step 0, before any training.
+need of the data is checked after step 0, before any training. WORK/made_from.json records what each result was made
+from: a result of other data, or of another result of an earlier step, is refused.
 """
 
 from vrstc_jax.recipes.five_steps.completing import complete_sets
-from vrstc_jax.recipes.five_steps.data import SPLITS, read_splits, require_trainable
+from vrstc_jax.recipes.five_steps.data import SPLITS, DataSource, read_splits, require_trainable
 from vrstc_jax.recipes.five_steps.job import run
 from vrstc_jax.recipes.five_steps.locating import PAPER_TAU, Located, locate, locating_table, read_located
 from vrstc_jax.recipes.five_steps.networks import all_frames, backbone_of, final_network, first_network, generators
 from vrstc_jax.recipes.five_steps.options import STEPS, Options, Step, complete_record, differing
 from vrstc_jax.recipes.five_steps.ranking import evaluate, evaluate_galleries, rank_sets, tracklets_to_rank
 
-__all__ = ["PAPER_TAU", "SPLITS", "STEPS", "Located", "Options", "Step", "all_frames", "backbone_of",
+__all__ = ["PAPER_TAU", "SPLITS", "STEPS", "DataSource", "Located", "Options", "Step", "all_frames", "backbone_of",
            "complete_record", "complete_sets", "differing", "evaluate", "evaluate_galleries", "final_network",
            "first_network", "generators", "locate", "locating_table", "rank_sets", "read_located", "read_splits",
            "require_trainable", "run", "tracklets_to_rank"]

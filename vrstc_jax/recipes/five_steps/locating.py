@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.data.made_from import digest
 from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.evaluation.locating import LocatingScore, judge_locating
 from vrstc_jax.inference.locate import Locator, choose_tau
@@ -30,6 +31,12 @@ class Located:
 
     scores: dict[str, list[np.ndarray]] = field(repr=False)
     tau: float
+
+    @property
+    def digest(self) -> str:
+        """Of scores and τ."""
+        return digest([self.tau, {split: [of_tracklet.tolist() for of_tracklet in scores]
+                                  for split, scores in self.scores.items()}])
 
 
 def locate(sets: Mapping[str, TrackletSet], config: configs.Config, network: ReidModel,
