@@ -9,6 +9,7 @@ import dataclasses
 import io
 import itertools
 import json
+import os
 import pkgutil
 import re
 import shutil
@@ -23,7 +24,8 @@ from five_steps_stand_ins import CONFIG, PROTOCOL, compiled_once, patched, train
 from people import figures, tracklet
 from refusals import refused
 
-from vrstc_jax.data.images import read_image
+from vrstc_jax.data import datasets
+from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.folders import read_folder
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set, write_set
@@ -155,7 +157,7 @@ def assert_figures(figures, arrays):
 
 class TestAWholeRun:
     def test_every_step_leaves_its_result(self, done):
-        assert names(done.work) == {"experiment.json", "data", "completed", "scores", "cmc.png",
+        assert names(done.work) == {"experiment.json", "made_from.json", "data", "completed", "scores", "cmc.png",
                                     *(name for name in FILES if "/" not in name)}
         assert read_image(done.work / "ranked.png").shape[2] == 3
 
@@ -258,7 +260,7 @@ class TestAgain:
         assert [line.partition(" (")[0] for line in said[:5]] == [f"{step}: already done" for step in STEPS[:5]]
         assert said[5].startswith("rank: done in ")
         changed = {str(path) for path, time in times(again).items() if before.get(path) != time}
-        assert changed - {"cmc.png"} == {"final.safetensors", "before.safetensors", "results.json",
+        assert changed - {"cmc.png", "made_from.json"} == {"final.safetensors", "before.safetensors", "results.json",
                                          "features.npz", "ranked.png"}
 
     @pytest.mark.parametrize("step", STEPS)
@@ -476,6 +478,105 @@ def test_two_splits_may_use_a_name_for_two_tracklets(done, tmp_path):
         assert (tmp_path / "completed_details" / split / "masks/0/000001.png").exists()
         assert (tmp_path / "completed_details" / split / "scores/0.json").exists()
     assert names(tmp_path / "completed_frames") == set(SPLITS)
+
+
+def stored_as_files(directory):
+    """The walkers as a folder of person/camera/tracklet/frame, with splits.txt: a source for the data set `folder`."""
+    lines = []
+    for split, tracklets in walker_splits(PROTOCOL).items():
+        for tracklet in tracklets:
+            for name, frame in zip(tracklet.frame_names, tracklet.frames):
+                write_png(directory / tracklet.name / f"{name}.png", frame)
+            lines.append(f"{split} {tracklet.name}")
+    (directory / "splits.txt").write_text("\n".join(lines))
+    return directory
+
+
+class TestDataThatChange:
+    @pytest.fixture(scope="class")
+    def first(self, tmp_path_factory, quick_compilation, compiled_once):
+        """A whole run on a folder, which each test has a copy of."""
+        top = tmp_path_factory.mktemp("changing")
+        self.run(stored_as_files(top / "source"), top / "work")
+        return top
+
+    @pytest.fixture
+    def copy(self, first, tmp_path):
+        shutil.copytree(first, tmp_path, copy_function=shutil.copy2, dirs_exist_ok=True)
+        return tmp_path / "source", tmp_path / "work"
+
+    @staticmethod
+    def run(source, work, **options):
+        data = five_steps.DataSource(
+            write=lambda path: datasets.build("folder", path, manual_dir=source, progress=lambda _: None),
+            read=lambda: datasets.read("folder", manual_dir=source))
+        return with_stand_ins(work, write=data, **options)
+
+    @staticmethod
+    def a_frame(source):
+        return min((source / "splits.txt").parent.rglob("*.png"))
+
+    def test_nothing_changed_or_only_times(self, copy, capsys):
+        for file in copy[0].rglob("*.png"):
+            os.utime(file, (1, 1))
+        assert self.run(*copy).said[-1].endswith("nothing is left to do (--from STEP does steps again).")
+        assert capsys.readouterr().err == ""
+
+    def test_a_frame_changed(self, copy, trained):
+        source, work = copy
+        file = self.a_frame(source)
+        write_png(file, 255 - read_image(file))
+        before = contents(work)
+        for start in (None, "rank"):
+            with refused(f"{work / 'data'}: 1 of its tracklets changed since", "(--from data)",
+                         file.parent.relative_to(source)):
+                self.run(source, work, start=start)
+        assert contents(work) == before
+        again = self.run(source, work, start="data")
+        assert [line.partition(": done")[0] for line in again.said[1:]] == list(STEPS[1:])
+        np.testing.assert_array_equal(
+            next(t for of_split in read_splits(work / "data").values() for t in of_split.tracklets
+                 if t.name == str(file.parent.relative_to(source))).frames[0], read_image(file))
+
+    def test_one_that_went_and_one_that_came(self, copy):
+        source, work = copy
+        file = self.a_frame(source)
+        file.rename(file.with_name("later.png"))
+        with refused("1 of its tracklets changed since"):
+            self.run(source, work)
+
+    def test_a_source_that_is_gone(self, copy, capsys):
+        shutil.rmtree(copy[0])
+        assert "nothing is left to do" in self.run(*copy).said[-1]
+        line, = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"vrstc: warning: {copy[1] / 'data'}: is used as it is") and "no such folder" in line
+
+    def test_a_set_that_is_taken_away_and_made_of_other_pictures(self, copy):
+        """What was trained on the first is not taken for trained on the second."""
+        source, work = copy
+        file = self.a_frame(source)
+        write_png(file, 255 - read_image(file))
+        shutil.rmtree(work / "data")
+        for left in ("results.json", "final.safetensors", "before.safetensors"):
+            (work / left).unlink()
+        with refused("reid.safetensors: was made from other data or results", "(--from reid)"):
+            self.run(source, work)
+        assert "reid: done in" in "".join(self.run(source, work, start="reid").said)
+
+    def test_a_set_of_the_same_pictures_again(self, copy):
+        source, work = copy
+        shutil.rmtree(work / "data")
+        (work / "results.json").unlink()
+        assert [line.partition(" in ")[0] for line in self.run(source, work).said if "done in" in line] == [
+            "data: done", "rank: done"]
+
+    def test_of_an_earlier_version(self, copy, capsys):
+        source, work = copy
+        (work / "made_from.json").unlink()
+        write_png(self.a_frame(source), 255 - read_image(self.a_frame(source)))
+        assert "nothing is left to do" in self.run(source, work).said[-1]
+        line, = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"vrstc: warning: {work}: is of an earlier version") and "cannot be seen" in line
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import tyro
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import is_first_process
-from vrstc_jax.runtime.lock import InUse
+from vrstc_jax.runtime.lock import InUse, holds
 from vrstc_jax.runtime.notices import print_notice, print_warnings
 from vrstc_jax.runtime.paths import require_different
 from vrstc_jax.runtime.storage import remove
@@ -146,10 +146,11 @@ def undone_if_refused(*paths: Path) -> Iterator[None]:
     new = {_highest_missing(path.absolute()) for path in paths if not path.exists()} if is_first_process() else set()
     try:
         yield
-    except InUse:  # the paths may be new, but they are another process's
-        raise
-    except InputError:
+    except InputError as error:
         for path in new:
+            # What is new may by now be that of another process, which has the lock.
+            if isinstance(error, InUse) and not holds(path):
+                continue
             with suppress(OSError):  # a path below a file
                 remove(path)
         raise
