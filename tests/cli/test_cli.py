@@ -201,6 +201,33 @@ BY_ALL = [
     ("{folder} --pattern people/frame", "people/frame"),
     ("{video} --boxes {boxes} --pattern frame", "'frame'")]
 COMPLETE, RENDER = "complete {folder} --model {model} --output ", "complete {video} --boxes {boxes} --model {model} "
+# (command, the flags that its message names): outputs that would eat inputs or each other.
+EATING = [
+    ("complete {folder} --model {model} --output {folder}", "--output", "the input"),
+    ("complete {folder} --model {model} --output {folder}/done", "--output", "is inside the input"),
+    ("complete {folder} --masks {folder_masks} --model {model} --output {folder_masks}/done", "--output", "--masks"),
+    ("complete {folder} --masks {folder_masks} --model {model} --output {tmp}/o --dataset {folder_masks}",
+     "--dataset", "--masks"),
+    ("complete {folder} --model {model} --output {tmp}/d --dataset {tmp}/d", "--output", "--dataset"),
+    ("complete {folder} --model {model} --output {tmp}/d --dataset {tmp}/d/set", "--output", "--dataset"),
+    ("complete {folder} --model {model} --output {tmp}/d/o --dataset {tmp}/d", "--output", "--dataset"),
+    ("complete {folder} --masks {folder} --model {model} --output {tmp}/o", "--masks", "the input"),
+    *(("complete {video} --boxes {boxes} --model {model} --output " + rest, *flags) for rest, flags in (
+        ("{tmp}/o --render {video}", ("--render", "the input")), ("{tmp}/o --render {boxes}", ("--render", "--boxes")),
+        ("{tmp}/o --render {model}", ("--render", "--model")), ("{tmp}/o --render {tmp}/o", ("--output", "--render")),
+        ("{tmp}/o --dataset {tmp}/d --render {tmp}/d/v.mp4", ("--dataset", "--render")),
+        ("{video}", ("--output", "the input")))),
+    ("fit {video} --boxes {boxes} --output {video}", "--output", "the input"),
+    ("fit {video} --boxes {boxes} --output {boxes}", "--output", "--boxes"),
+    ("fit {folder} --output {folder}/m", "--output", "is inside the input"),
+    ("fit {folder} --masks {folder_masks} --output {folder_masks}/m", "--output", "--masks"),
+    ("fit {folder} --start-from {model} --output {model}", "--output", "--start-from"),
+    ("judge {folder} --model {model} --output {folder}/report", "--output", "the input"),
+    ("judge {folder} --masks {folder_masks} --truth {folder_truth} --model {model} --output {folder_truth}",
+     "--output", "--truth"),
+    ("rank {folder} --query 0001/c1/t1 --model {model} --output {folder}/r.png", "--output", "the input"),
+    ("rank {folder} --query {folder_truth}/0001/c1/t1 --model {model} --output {folder_truth}/0001/c1/t1/r.png",
+     "--output", "--query")]
 BY_ONE = [
     ("judge {folder} --masks {folder_masks} --truth {tmp}/t --model {model}", "{tmp}/t", "no such folder"),
     ("judge {folder} --model {model}", "--hold-out"),
@@ -227,6 +254,23 @@ class TestRefused:
     @pytest.mark.parametrize("case", BY_ONE, ids=" ".join)
     def test_by_one_command(self, refused, case):
         refused(*case)
+
+    @pytest.mark.parametrize("case", EATING, ids=" ".join)
+    def test_outputs_that_would_eat_inputs_or_each_other(self, material, refused, case):
+        before = tree(material.path)
+        refused(*case)
+        assert tree(material.path) == before
+
+    def test_by_a_link(self, material, refused, tmp_path):
+        (tmp_path / "link").symlink_to(material.folder)
+        refused("complete {folder} --model {model} --output {tmp}/link/done", "--output", "the input")
+        refused("complete {tmp}/link --model {model} --output {folder}/done", "--output", "the input")
+
+    def test_a_video_rendered_into_the_output(self, material, tmp_path):
+        """Which is no harm: the results have no file of its name."""
+        line = RENDER + "--output {tmp}/out --render {tmp}/out/v.mp4"
+        material.run(line, tmp_path)
+        material.run_without_effect(line, tmp_path)
 
     def test_a_value_that_is_none_of_the_choices(self, material, tmp_path):
         done = material.run("fit {folder} --output {tmp}/m --size huge", tmp_path, code=2)

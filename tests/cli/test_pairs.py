@@ -78,8 +78,9 @@ def test_another_output_but_one_data_set(material, tmp_path, compiled):
         (["experiments.vrstc", "--size", "smoke", "--workdir", "work"],
          "vrstc_jax.recipes.five_steps.job:first_network", "work"),
         (["experiments.default_model", "--size", "smoke", "--workdir", "work"],
-         "experiments.default_model:locating_networks", "work"),
-        (["experiments.ablation", "--size", "smoke", "--workdir", "work"], "experiments.ablation:Seed", "work")))],
+         "vrstc_jax.recipes.five_steps:first_network", "work"),
+        (["experiments.ablation", "--size", "smoke", "--workdir", "work"],
+         "vrstc_jax.recipes.five_steps:first_network", "work")))],
     ids=lambda value: value[0] if isinstance(value, list) else "")
 def test_trainings(material, tmp_path, compiled, words, at, output):
     with stopped(material(words), at=at, cache=compiled):

@@ -7,6 +7,7 @@ colour space, so that crops are compared with what PyAV alone decodes from the s
 import json
 import os
 import pickle
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -540,6 +541,61 @@ class TestVideo:
         write_boxes(clip["boxes"], "1,3,0,0,9,9")
         assert [t.name for t in open_source(**clip, spool=spool).tracklets] == ["3"]
         assert sorted(os.listdir(spool)) == ["3.rgb", "index.json", "other.rgb"]
+
+    def test_a_spool_of_boxes_that_came_through_a_pipe(self, clip, tmp_path):
+        """They are known by what they are: a pipe has neither size nor time."""
+        spool = tmp_path / "spool"
+
+        def opened(left):
+            pipe = tmp_path / "pipe"
+            pipe.unlink(missing_ok=True)
+            os.mkfifo(pipe)
+            writer = threading.Thread(target=pipe.write_text, args=(f"1,2,{left},4,10,20\n",))
+            writer.start()
+            tracklet, = open_source(clip["path"], boxes=pipe, spool=spool).tracklets
+            writer.join()
+            return tracklet, (spool / "2.rgb").stat().st_mtime_ns
+
+        (first, time), (same, again), (other, later) = opened(3), opened(3), opened(4)
+        assert first.made_from == same.made_from != other.made_from and time == again != later
+        assert other.boxes.tolist() == [[1, 4, 4, 10, 20]]
+        assert_same(other.frames, [decoded(clip["path"])[0][4:24, 4:14]])
+
+    def test_a_spool_of_an_earlier_version(self, clip, tmp_path):
+        """Its index names the files of video and boxes; while these are the same, it is used."""
+        spool = tmp_path / "spool"
+        open_source(**clip, spool=spool)
+        stamp, index = (spool / "2.rgb").stat().st_mtime_ns, json.loads((spool / "index.json").read_text())
+        status = clip["boxes"].stat()
+        index["key"] = {"version": 1, "video": index["key"]["video"],
+                        "boxes": [str(clip["boxes"].resolve()), status.st_size, status.st_mtime_ns]}
+        for changes in (False, True):
+            (spool / "index.json").write_text(json.dumps(index))
+            if changes:
+                os.utime(clip["boxes"])
+            open_source(**clip, spool=spool)
+            assert ((spool / "2.rgb").stat().st_mtime_ns != stamp) == changes
+
+    def test_what_a_tracklet_is_made_from(self, clip, tmp_path):
+        """It changes with the video, the boxes of its track and the masks of its frames, and with nothing else."""
+        masks = tmp_path / "masks"
+        for number in range(1, 21):
+            mask(masks / f"{number:06d}.png", WIDTH, HEIGHT)
+
+        def made_from():
+            return {t.name: t.made_from for t in open_source(**clip, masks=masks).tracklets}
+
+        before = made_from()
+        assert None not in before.values() and made_from() == before
+        with open(clip["boxes"], "a") as file:
+            file.write("1,10,3,3,10,20\n")
+        after = made_from()
+        assert after["2"] == before["2"] and after["10"] != before["10"]
+        write_png(masks / "000002.png", np.zeros((HEIGHT, WIDTH), bool))  # track 10 is not in that frame
+        masked = made_from()
+        assert masked["2"] != after["2"] and masked["10"] == after["10"]
+        os.utime(clip["path"])
+        assert not set(made_from().values()) & set(masked.values())
 
     def test_a_temporary_spool_goes_with_its_tracklets(self, clip, tmp_path, monkeypatch):
         (tmp_path / "temporary").mkdir()

@@ -151,6 +151,25 @@ class TestFit:
             fit([tracklet(figures(3), all_hidden, "a")], tmp_path / "work", config=SMOKE)
         assert "vrstc: warning: Tracklet a: Its masks hide 100 % of its pixels" in capsys.readouterr().err
 
+    def test_a_fit_to_other_frames_does_not_go_on(self, tmp_path, capsys):
+        """Also of one length: what was trained on the old frames is not taken for trained on the new ones."""
+        def claim(**made_from):
+            fitting.claim(tmp_path, [dataclasses.replace(t, made_from=made_from.get(t.name, "same"))
+                                     for t in footage()], SMOKE)
+
+        claim()
+        claim()
+        with pytest.raises(InputError, match=r"begun with other frames or masks; 2 of 4 tracklets changed since "
+                                             r"\(t1, t3\); remove it"):
+            claim(t1="other", t3="other")
+        assert capsys.readouterr().err == ""
+        record = json.loads((tmp_path / "fit.json").read_text())
+        del record["made_from"]  # as earlier versions wrote it
+        (tmp_path / "fit.json").write_text(json.dumps(record))
+        claim(t1="other")
+        line, = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"vrstc: warning: {tmp_path}: is of an earlier version") and "cannot be seen" in line
+
     def test_nothing_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="no frame"):
             fit([], tmp_path / "work", config=SMOKE)

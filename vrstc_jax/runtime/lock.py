@@ -61,6 +61,11 @@ def take(path: str | os.PathLike, *, beside: bool = False) -> None:
         _held[name] = _take_file(path.with_name(f".{path.name}.lock"), path) if beside else _take_folder(path)
 
 
+def is_lock(name: str) -> bool:
+    """Whether a file of this name is a lock."""
+    return name.startswith(".") and name.endswith(".lock")
+
+
 def holds(path: str | os.PathLike) -> bool:
     """Whether this process has the lock of a local path."""
     return str(Path(path).resolve()) in _held

@@ -56,8 +56,8 @@ class Workdir:
                                  "another directory.")
             return
         # A process that is killed while it writes the record leaves this temporary file.
-        ours = (f".{record.name}.partial", lock.LOCK_FILE)
-        if not shared and any(entry.name not in ours for entry in entries(self.path)):
+        if not shared and any(entry.name != f".{record.name}.partial" and not lock.is_lock(entry.name)
+                              for entry in entries(self.path)):
             raise InputError(f"{self.path}: is not empty, and nothing in it is from this command; give an empty or a "
                              "new directory.")
         replace_file(record, json.dumps(completed(identity, complete), indent=1).encode())
