@@ -1,4 +1,4 @@
-"""Two processes on one output: the second is refused in one line and changes nothing; a killed one is not in the way."""
+"""Two processes on one output: the second is refused in a line and changes nothing. A killed one is not in the way."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The results folder: no name of a tracklet or frame leads out of it. What changes in it: `cli/test_changed_input.py`."""
+"""No name of a tracklet or frame leads out of the results folder. `cli/test_changed_input.py` tests what it records."""
 
 import pytest
 from people import figures, masks_at, tracklet
@@ -39,7 +39,7 @@ def test_and_again_where_files_are_written(tmp_path, name, frame):
     folder = ResultsFolder(tmp_path / "out", {})
     with refused("lead out of its folder"):
         written(folder, name, frame)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "out/run.json", kept]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / "out/run.json", kept}
 
 
 def test_a_link_that_leads_out(tmp_path):
