@@ -4,10 +4,16 @@ The public names are here. The attention op and its layer are imported at once. 
 need more libraries, and are imported at their first use, so that the op alone stays light.
 """
 
-from etils import epy
+from vrstc_jax.runtime import signals
 
-from vrstc_jax.attention import TemporalAttention, attention_weights, temporal_attention
-from vrstc_jax.runtime.errors import InputError
+signals.prepare()  # in our own commands: the imports below take a second
+
+from etils import epy  # noqa: E402
+
+from vrstc_jax.attention import TemporalAttention, attention_weights, temporal_attention  # noqa: E402
+from vrstc_jax.runtime.errors import InputError  # noqa: E402
+
+del signals
 
 with epy.lazy_api_imports(globals()):
     from vrstc_jax.inference.complete import CompletedTracklet, complete_tracklet

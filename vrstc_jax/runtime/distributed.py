@@ -13,15 +13,16 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vrstc_jax.runtime import signals
 from vrstc_jax.runtime.cluster import VARIABLES, given_by_variables, may_be_in_cluster, rank_by_launcher
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, Preempted
 
 HEARTBEAT_SECONDS = 30
 """Seconds without an answer after which a process is taken for dead, and the others end."""
@@ -174,8 +175,9 @@ def run_on_first(make: Callable[[], Any]) -> Any:
             # After a failure other than bad input, which all processes raise together, process 0 waits only briefly:
             # processes already at this barrier receive the message, and those still busy find later that it has ended.
             together = failure is None or isinstance(failure, InputError)
-            _meet("run_on_first", seconds=_BARRIER_SECONDS if together else _PATIENCE)
-            answer = _broadcast(answer)
+            with nullcontext() if failure is None else signals.held():
+                _meet("run_on_first", seconds=_BARRIER_SECONDS if together else _PATIENCE)
+                answer = _broadcast(answer)
         except Exception:
             if failure is None:
                 raise
@@ -258,12 +260,21 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
 
     Every process must call that function equally often. It returns True at the same call in all of them, soon after
     any process received SIGTERM or another preemption notice that JAX knows.
+
+    Raises:
+      Preempted: the block ended without an error after a SIGTERM that the function did not report any more.
     """
     if jax.distributed.is_initialized():
         before = _c.signal(signal.SIGTERM, _jax_on_sigterm)
-        try:
+
+        def must_stop() -> bool:
             # JAX agrees on a call number that no process has reached yet, so numbers never restart within a process.
-            yield lambda: multihost_utils.reached_preemption_sync_point(next(_notice_calls))
+            return multihost_utils.reached_preemption_sync_point(next(_notice_calls))
+
+        try:
+            yield must_stop
+            if must_stop():
+                raise Preempted(signals.MESSAGES[signal.SIGTERM], together=True)
         finally:
             _c.signal(signal.SIGTERM, before)
             signal.siginterrupt(signal.SIGTERM, True)  # as Python sets it: SIGTERM interrupts system calls
@@ -276,6 +287,8 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
             yield noticed.is_set
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        if noticed.is_set():
+            raise Preempted(signals.MESSAGES[signal.SIGTERM])
 
 
 def exit_process(code: int, *, patience: float = _PATIENCE) -> None:

@@ -5,59 +5,72 @@ import math
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import ModuleType
 
-from vrstc_jax.runtime import lock
+from vrstc_jax.runtime import lock, signals
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 from vrstc_jax.runtime.names import printable
 
 
 def run_as_command(work: Callable[[], object]) -> None:
     """Calls `work`. On failure exits with 2 (bad input), 1 (training diverged, or another process of the run is gone),
-    75 (preempted: the same command continues the run) or 130 (interrupted); other errors are raised.
+    75 (SIGTERM: the same command continues the run) or 130 (SIGINT); other errors are raised.
 
     With several processes, one that fails ends without leaving the others waiting for it.
     """
-    before, patience = signal.getsignal(signal.SIGTERM), 5.0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a name's letters must not fail finished work
             stream.reconfigure(errors="backslashreplace")
+    with signals.raised():
+        code, patience = 0, 5.0
+        try:
+            _without_losing_signals(work)
+            return
+        except TrainingDiverged as error:  # raised by all processes in the same step, so they can wait for each other
+            sys.exit(_complain(error, 1))
+        except Preempted as error:
+            code = _complain(error, 75)
+            if error.together:
+                sys.exit(code)
+        except InputError as error:
+            code = _complain(error, 2)
+        except KeyboardInterrupt:
+            code = _complain(signals.MESSAGES[signal.SIGINT], 130)
+        except Exception as error:
+            distributed = _distributed()
+            if distributed is None or (distributed.rank_is_known() and distributed.process_count() == 1):
+                raise
+            if distributed.is_peer_failure(error):
+                code = _complain("another process of this run is gone, see what it says; the same command goes on from "
+                                 "the last checkpoint", 1)
+                patience = 0.0
+            else:
+                traceback.print_exc()
+                code = _complain(f"failed ({type(error).__name__}), and takes the others down", 1)
+        finally:
+            signals.settle()
+        distributed = _distributed()
+        if distributed is None:
+            sys.exit(code)
+        distributed.exit_process(code, patience=patience)
+
+
+def _without_losing_signals(work: Callable[[], object]) -> None:
+    """Calls `work`; raises the error of a signal that code in it dropped, or turned into an error of its own."""
     try:
         with lock.releasing():
             work()
-        return
-    except TrainingDiverged as error:  # raised by all processes in the same step, so they can wait for each other
-        sys.exit(_complain(error, 1))
-    except Preempted as error:
-        code = _complain(error, 75)
-        if error.together:
-            sys.exit(code)
-    except InputError as error:
-        code = _complain(error, 2)
-    except KeyboardInterrupt:
-        code = _complain("interrupted; the same command goes on from here", 130)
-    except Exception as error:
-        distributed = _distributed()
-        if distributed is None or (distributed.rank_is_known() and distributed.process_count() == 1):
-            raise
-        if distributed.is_peer_failure(error):
-            code = _complain("another process of this run is gone, see what it says; the same command goes on from "
-                             "the last checkpoint", 1)
-            patience = 0.0
-        else:
-            traceback.print_exc()
-            code = _complain(f"failed ({type(error).__name__}), and takes the others down", 1)
-    finally:
-        if threading.current_thread() is threading.main_thread() and before is not None:
-            signal.signal(signal.SIGTERM, before)
-    distributed = _distributed()
-    if distributed is None:
-        sys.exit(code)
-    distributed.exit_process(code, patience=patience)
+    except (KeyboardInterrupt, Preempted, TrainingDiverged):
+        raise
+    except BaseException:
+        if lost := signals.received():
+            raise lost from None
+        raise
+    if lost := signals.received():
+        raise lost
 
 
 def _distributed() -> ModuleType | None:
@@ -81,12 +94,7 @@ def start_jax() -> None:
 
     distributed.initialize()
     enable_compilation_cache()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _preempted)
-
-
-def _preempted(*_: object) -> None:
-    raise Preempted("preempted; the same command goes on from here")
+    signals.raise_on_sigterm()
 
 
 def start_jax_for_training(batches: Iterable[int]) -> None:

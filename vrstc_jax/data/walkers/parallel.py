@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -54,6 +55,7 @@ class PaintedInParallel:
 
 def _exit_with_parent() -> None:
     """Ends this worker when its parent ends; a killed parent cannot stop its workers, which would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent answers it, and ends its workers
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
