@@ -29,7 +29,7 @@ import tyro
 
 from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command
-from vrstc_jax.runtime.signals import CODES, MESSAGES
+from vrstc_jax.runtime.signals import CODES
 
 _PATIENCE = 600  # seconds for a whole run
 _ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ class Job:
     Attributes:
       words: of the command, without --output.
       output: the name of what it writes.
-      log: where its stderr goes.
+      cache: directory of compiled programs.
     """
 
     words: tuple[str, ...]
@@ -80,7 +80,7 @@ class Job:
         files = sorted(output.rglob("*")) if output.is_dir() else [output]
         # What the report and the record say of the command's time and paths is no result.
         return {str(file.relative_to(directory)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-                if file.is_file() and file.suffix in (".png", ".safetensors") or file.parent.name == "scores"}
+                if file.is_file() and (file.suffix in (".png", ".safetensors") or "scores" in file.parts)}
 
 
 def main(arguments: Arguments) -> bool:
@@ -95,9 +95,9 @@ def main(arguments: Arguments) -> bool:
         expected, seconds = {}, {}
         for number, job in enumerate(jobs):
             for again in range(2):  # the second run finds compiled programs, as those to be disturbed do
-                began = time.monotonic()
-                _require_zero(job.start(work / f"whole{number}-{again}"), work / f"whole{number}-{again}")
-                seconds[number], expected[number] = time.monotonic() - began, job.result(work / f"whole{number}-{again}")
+                directory, began = work / f"whole{number}-{again}", time.monotonic()
+                _require_zero(job.start(directory), directory)
+                seconds[number], expected[number] = time.monotonic() - began, job.result(directory)
         print(f"undisturbed: {', '.join(f'{took:.0f} s' for took in seconds.values())}; seed {seed}", flush=True)
         rows = []
         for time_ in range(arguments.times):
@@ -127,14 +127,15 @@ def send_once(job: Job, directory: Path, kind: signal.Signals, when: float) -> b
         process = job.start(directory)
         _wait(process, functools.partial(_handles_sigterm, process.pid))
         moment = time.monotonic() + when
-        _wait(process, lambda: time.monotonic() >= moment)
+        _wait(process, lambda moment=moment: time.monotonic() >= moment)
         if process.poll() is None:
             break
         when *= 0.8
     process.send_signal(kind)
     code, said = _end(process), (directory / "log").read_text(errors="replace")
     lines = said.replace("\r", "\n").splitlines()
-    as_it_should = (code == CODES[kind] and lines[-1:] == [f"vrstc: {MESSAGES[kind]}"]
+    as_it_should = (code == CODES[kind] and lines[-1:] and lines[-1].startswith("vrstc: ")
+                    and ("interrupted" if kind == signal.SIGINT else "preempted") in lines[-1]
                     and "Traceback" not in said and "ignored" not in said)
     if not as_it_should:
         print(f"code {code}:\n{said}", flush=True)
@@ -142,14 +143,16 @@ def send_once(job: Job, directory: Path, kind: signal.Signals, when: float) -> b
 
 
 def _jobs(work: Path) -> list[Job]:
-    """The jobs, on walkers that are written to WORK/walkers."""
-    from vrstc_jax.data.walkers import write_walkers
+    """The jobs, on walkers that are written to WORK/frames."""
+    from vrstc_jax.data.images import write_png
+    from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
 
-    write_walkers(work / "walkers", number=2, frames=8, seed=0)
-    footage = str(work / "walkers" / "tracklets" / "frames")
-    return [Job(("complete", footage), "done", work / "compiled"),
-            Job(("fit", footage, "--size", "smoke", "--steps", "4", "--reid-steps", "4"), "model.safetensors",
-                work / "compiled")]
+    for tracklet in make_tracklets(people("test", 2), cameras=2, config=WalkerConfig(height=40, width=20, frames=8)):
+        for name, frame in zip(tracklet.frame_names, tracklet.frames):
+            write_png(work / "frames" / tracklet.name / f"{name}.png", frame)
+    frames, cache = str(work / "frames"), work / "compiled"
+    return [Job(("complete", frames), "done", cache),
+            Job(("fit", frames, "--size", "smoke", "--steps", "4", "--reid-steps", "4"), "model.safetensors", cache)]
 
 
 def _handles_sigterm(process: int) -> bool:

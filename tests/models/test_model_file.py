@@ -17,6 +17,8 @@ from refusals import refused as refusal
 
 import vrstc_jax
 from vrstc_jax import config as configs
+from vrstc_jax.models import tensor_file
+from vrstc_jax.models.model_card import model_card
 from vrstc_jax.models.model_file import FORMAT, load_model, load_reid, save_model, save_reid
 from vrstc_jax.runtime.errors import InputError
 
@@ -184,6 +186,141 @@ class TestRefused:
     def test_a_tensor_taken_out(self, path):
         self.rewritten(path, lambda header, tensors: tensors.pop("generators/temporal/softmax_scale"))
         refused(path, "damaged")
+
+
+class TestNonsense:
+    """Files with valid digests whose content is of no use."""
+
+    def rewritten(self, path, *, tensors=lambda _: None, description=lambda _: None, text=None):
+        """Writes a file anew with changes of its tensors and description, and the digests that fit."""
+        with safetensors.safe_open(path, "numpy") as file:
+            header, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        kind = next(name for name in header if name.startswith("vrstc"))
+        tensors(found)
+        described = json.loads(header[kind])
+        description(described)
+        header[kind] = json.dumps(described) if text is None else text(header[kind])
+        header["digest"] = tensor_file._digest(found)
+        header["description_digest"] = hashlib.sha256(header[kind].encode()).hexdigest()
+        safetensors.numpy.save_file(found, path, header)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("name", ["generators/temporal/softmax_scale", "reid/params/classifier/kernel",
+                                      "discriminators/local/unit/bias"])
+    def test_values_that_are_not_finite(self, path, name, value):
+        self.rewritten(path, tensors=lambda found: found[name].__setitem__(
+            () if found[name].ndim == 0 else (0,) * found[name].ndim, value))
+        refused(path, path, f"the tensor {name} has values that are not finite")
+
+    @pytest.mark.parametrize("name, value", [
+        ("generators/temporal/softmax_scale", 1e30), ("reid/params/classifier/kernel", -1e20),
+        ("reid/batch_stats/backbone/stem_norm/var", -1.0)])
+    def test_values_that_no_training_gives(self, path, name, value):
+        """What they end in may be finite: XLA's ReLU makes 0 of NaN."""
+        self.rewritten(path, tensors=lambda found: found.update({name: np.full_like(found[name], value)}))
+        refused(path, path, f"the tensor {name} has values from {value:g} to {value:g}, which no training gives")
+
+    def test_a_tensor_missing_or_more(self, path):
+        data = path.read_bytes()
+        self.rewritten(path, tensors=lambda found: found.pop("generators/temporal/softmax_scale"))
+        refused(path, path, "the tensor generators/temporal/softmax_scale is missing")
+        path.write_bytes(data)
+        self.rewritten(path, tensors=lambda found: found.update({"reid/params/more": np.zeros(2, np.float32)}))
+        refused(path, path, "the tensor reid/params/more is of no network")
+        path.write_bytes(data)
+        self.rewritten(path, tensors=lambda found: found.update(more=np.zeros(2, np.float32)))
+        refused(path, path, "'more' are of no part")
+
+    @pytest.mark.parametrize("part", ["generators", "discriminators", "reid"])
+    def test_a_part_missing(self, path, part):
+        self.rewritten(path, tensors=lambda found: [found.pop(name) for name in [*found] if name.startswith(part)])
+        refused(path, part)
+
+    def test_another_shape_or_type(self, path):
+        data, name = path.read_bytes(), "reid/params/classifier/bias"
+        for change, said in ((lambda x: x[:-1], "float32 [2], and the config's is float32 [3]"),
+                             (lambda x: x[None], "float32 [1, 3]"), (lambda x: x.astype(np.float64), "float64 [3]"),
+                             (lambda x: x.astype(np.int8), "int8 [3]")):
+            self.rewritten(path, tensors=lambda found, change=change: found.update({name: change(found[name])}))
+            refused(path, path, f"the tensor {name} is", said)
+            path.write_bytes(data)
+
+    def test_a_tensor_that_is_also_a_folder(self, path):
+        self.rewritten(path, tensors=lambda found: found.update({"reid/params": np.zeros(2, np.float32)}))
+        refused(path, path, "the tensor reid/params is also a folder of tensors (reid/params/")
+
+    @pytest.mark.parametrize("tau", [np.nan, np.inf, -np.inf, "0.5", 5, -1.5, True, None, [0.5], 10 ** 400])
+    def test_an_odd_tau(self, path, tau):
+        self.rewritten(path, description=lambda described: described.update(tau=tau))
+        refused(path, path, "its tau is")
+
+    @pytest.mark.parametrize("depth", [1_000, 200_000])
+    def test_deeply_nested_json(self, path, depth):
+        self.rewritten(path, text=lambda text: text[:-1] + ', "deep": ' + "[" * depth + "]" * depth + "}")
+        try:
+            load_model(path)  # what is nested little enough is read, and ignored
+        except InputError as error:
+            assert str(path) in str(error) and "not complete" in str(error) and "\n" not in str(error)
+        else:
+            assert depth == 1_000
+
+    @pytest.mark.parametrize("part, field, value, said", [
+        ("stcnet", "height", 10 ** 9, "config.stcnet.height is 1000000000, and must be from 1 to 8192"),
+        ("stcnet", "height", "64", "config.stcnet.height is '64', and must be int"),
+        ("stcnet", "height", 48, "the tensor discriminators/global/unit/kernel is"),
+        ("stcnet", "width", 0, "must be from 1 to"), ("stcnet", "patch_size", -3, "must be from 1 to"),
+        ("stcnet", "softmax_scale", float("nan"), "config.stcnet.softmax_scale is nan, and must be float"),
+        ("stcnet", "spatial", [1, 2], "config.stcnet.spatial is [1, 2], and must be an object"),
+        ("stcnet", "temporal_form", ["attention"], "temporal_form"), ("stcnet", "transport", 1, "must be bool"),
+        ("reid", "blocks", [10 ** 9], "must be from 0 to 256"), ("reid", "blocks", [[1]], "must be tuple[int, ...]"),
+        ("reid", "blocks", [1] * 1000, "has 1000 entries"), ("reid", "clip", 0, "must be from 1"),
+        ("reid", "base_width", 8.5, "must be int"), ("discriminators", "widths", [], "is missing; make")])
+    def test_a_config_out_of_range(self, path, part, field, value, said):
+        self.rewritten(path, description=lambda described: described["config"][part].update({field: value}))
+        with refusal(path) as _:
+            load_model(path)
+        if said != "is missing; make":
+            refused(path, said)
+
+    def test_a_config_of_another_network(self, path):
+        self.rewritten(path, description=lambda described: described["config"]["reid"].update(locating_width=8))
+        refused(path, path, "locating_width")
+
+    @pytest.mark.parametrize("key, value", [
+        ("identities", "abc"), ("identities", [1, 2, 3]), ("identities", []), ("provenance", []),
+        ("provenance", {"inputs": 3}), ("provenance", {"held_out": {"1": ["000001"]}}),
+        ("provenance", {"held_out": [1]}), ("provenance", {"curves": {"net": {"loss": [[1]]}}}), ("config", 3)])
+    def test_other_parts_of_the_description(self, path, key, value):
+        self.rewritten(path, description=lambda described: described.update({key: value}))
+        refused(path, path)
+
+    @pytest.mark.parametrize("reached", [3, {"plain": 3}, {"plain": {"locating": {}}}])
+    def test_a_card_of_nonsense(self, path, reached):
+        self.rewritten(path, description=lambda described: described["provenance"].update(reached=reached))
+        with refusal(path, "provenance"):
+            model_card(path)
+
+    def test_a_reid_network(self, tmp_path):
+        path = tmp_path / "reid"
+        for change, said in (
+                ({"tensors": lambda found: found["reid/params/classifier/bias"].fill(np.inf)}, "not finite"),
+                ({"description": lambda described: described.update(network="ResNet")}, "'ResNet'"),
+                ({"description": lambda described: described["config"].update(blocks=[2, 2])}, "the tensor reid/")):
+            save_reid(path, random_reid())
+            self.rewritten(path, **change)
+            with refusal(path, said):
+                load_reid(path)
+
+    def test_a_type_that_numpy_lacks_and_sizes_that_lie(self, path):
+        data = path.read_bytes()
+        length, = struct.unpack("<Q", data[:8])
+        header = data[8:8 + length]
+        for old, new in ((b'"F32"', b'"BF6"'), (b'"F32"', b'"F64"'), (b'"data_offsets":', b'"data_offset1":')):
+            assert old in header
+            path.write_bytes(data[:8] + header.replace(old, new, 1) + data[8 + length:])
+            refused(path, path)
+        path.write_bytes(struct.pack("<Q", 2 ** 62) + data[8:])
+        refused(path, path, "not a whole model file")
 
 
 class TestSaving:

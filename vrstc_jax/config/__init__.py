@@ -36,10 +36,10 @@ from vrstc_jax.config.method import (
     TemporalForm,
     Training,
 )
-from vrstc_jax.config.records import from_dict, to_dict, with_defaults
+from vrstc_jax.config.records import LARGEST_TAU, from_dict, to_dict, with_defaults
 from vrstc_jax.config.sizes import SIZES, SizeName, get
 
 __all__ = [
-    "GENERATOR_FORMS", "SIZES", "Autoencoder", "Compute", "Config", "Discriminators", "GeneratorForm", "Losses",
-    "Masks", "Parallel", "Pooling", "Reconstruction", "Reid", "ReidLosses", "ReidTask", "STCnet", "STCnetTask",
-    "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]
+    "GENERATOR_FORMS", "LARGEST_TAU", "SIZES", "Autoencoder", "Compute", "Config", "Discriminators", "GeneratorForm",
+    "Losses", "Masks", "Parallel", "Pooling", "Reconstruction", "Reid", "ReidLosses", "ReidTask", "STCnet",
+    "STCnetTask", "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]

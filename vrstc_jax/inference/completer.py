@@ -24,6 +24,7 @@ from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.pictures import resize, resize_into_mask, to_float
+from vrstc_jax.runtime.errors import InputError
 
 How = Literal["visible", "stcnet", "spatial", "left"]
 
@@ -153,6 +154,8 @@ class Completer:
         outputs = self._generate(self._params, *self._inputs(hidden, pad=pad), previous, following)
         neighbours.forget(hidden[-1].index)
         for frame, near, first, second in zip(hidden, chosen, *map(np.asarray, outputs)):
+            if not np.isfinite(first if near is None else (first, second)).all():
+                raise InputError("The generators give pixels that are not finite; use another model.")
             spatial = resize_into_mask(first, frame.frame, frame.mask)
             if near is None:  # G_t attended to zeros, so its result is meaningless
                 yield replace(frame, frame=spatial, spatial=spatial, how="spatial")

@@ -43,7 +43,7 @@ def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *, keep: Se
       float32 [N, C].
 
     Raises:
-      InputError: a tracklet without a frame, or frames of another type.
+      InputError: a tracklet without a frame, frames of another type, or features that are not finite.
     """
     if model.network != "ReidNet":
         raise InputError(f"A {model.network} has no features of tracklets; it compares pairs "
@@ -74,7 +74,10 @@ def tracklet_features(model: ReidModel, tracklets: Sequence[Frames], *, keep: Se
         flush(length)
     if not sums:
         return np.zeros((0, 0), np.float32)
-    return np.stack([sums[index] for index in range(len(tracklets))]).astype(np.float32)
+    features = np.stack([sums[index] for index in range(len(tracklets))]).astype(np.float32)
+    if not np.isfinite(features).all():
+        raise InputError("The re-ID network gives features that are not finite; use another model.")
+    return features
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
 from vrstc_jax.ops.regions import BANDS
+from vrstc_jax.runtime.errors import InputError
 
 _ROUNDS = 6  # enough for the weighted mean to converge
 BATCH = 16  # frames per call: one compiled shape whatever a tracklet's length
@@ -46,7 +47,15 @@ class Locator:
         compared with is computed again, 6 times, with frames weighted by exp(k u), so that an occluder that stays for
         long counts less. With a head (`locating_width`), the mean is the head's and u is 1 − 2p, where p is the share
         of the band that looks hidden.
+
+        Raises:
+          InputError: the network computes values that are not finite.
         """
+        scores = self._scores(frames)
+        _require_finite(scores)
+        return scores
+
+    def _scores(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         # Features wait in a file until the mean is known, so that memory does not grow with the tracklet.
         with tempfile.TemporaryFile() as spool:
             mean = _weighted_mean(self._spooled(frames, spool))
@@ -68,12 +77,19 @@ class Locator:
         while batch := [resize(frame, *size) for frame in islice(frames, BATCH)]:
             outputs = self._compared(self._variables, padded(np.stack(batch), BATCH - len(batch)))
             features, logits = (np.asarray(part)[:len(batch)] for part in outputs)
+            _require_finite(features, logits)  # `agreement` would give a vector that is not finite the score 0
             spool.write(features.tobytes())
             yield features, np.exp(logits.astype(np.float64))
 
     def _share(self, features: np.ndarray, mean: np.ndarray) -> np.ndarray:
         batch = padded(features, BATCH - len(features))
         return np.asarray(self._hidden_share(self._variables, batch, mean))[:len(features)]
+
+
+def _require_finite(*arrays: np.ndarray) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InputError("The re-ID network that locates gives values that are not finite, so nothing can be said of "
+                         "what is hidden; use another model, or give masks.")
 
 
 @lru_cache(maxsize=4)
@@ -117,9 +133,11 @@ def _chunks(spool: IO[bytes], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
 
 def agreement(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """cos(v_t^k, v̄^k) (equation 12): [T, 3, C] and [3, C] to float32 [T, 3]; 0 where a vector is zero."""
-    norms = np.linalg.norm(features, axis=-1) * np.linalg.norm(mean, axis=-1)
-    inner = np.einsum("tkc,kc->tk", features, mean)
-    return np.divide(inner, norms, out=np.zeros_like(inner), where=norms > 0).astype(np.float32)
+    # Huge features end in scores that are not finite, which `Locator.scores` refuses.
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(features, axis=-1) * np.linalg.norm(mean, axis=-1)
+        inner = np.einsum("tkc,kc->tk", features, mean)
+        return np.divide(inner, norms, out=np.zeros_like(inner), where=norms > 0).astype(np.float32)
 
 
 def choose_tau(scores: Sequence[np.ndarray], quantile: float) -> float:

@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vrstc_jax.ops.regions import BANDS, bands_mask
+from vrstc_jax.runtime.errors import InputError
 
 _NEARLY_ALL = 0.75  # of a tracklet's pixels; so little of a person is seldom left in all frames
 
 
 def hidden_bands(scores: np.ndarray, tau: float) -> np.ndarray:
-    """Which bands are hidden, bool [..., 3]: those of scores [..., 3] below τ. A score equal to τ is visible."""
+    """Which bands are hidden, bool [..., 3]: those of scores [..., 3] below τ. A score equal to τ is visible.
+
+    Raises:
+      InputError: τ or a score is not a number, of which neither could be said.
+    """
+    if np.isnan(tau) or np.isnan(scores).any():
+        raise InputError(f"Of scores that are not numbers nobody can say what is hidden (tau {tau}); use another "
+                         "model, or give masks.")
     return np.asarray(scores < tau)
 
 

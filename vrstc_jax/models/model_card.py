@@ -10,7 +10,9 @@ import numpy as np
 from tabulate import tabulate
 
 from vrstc_jax.models.model_file import Model, default_model_path, load_model
+from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
+from vrstc_jax.runtime.storage import describe_error
 
 _METHODS = ("copy", "mean", "telea", "spatial", "stcnet")
 
@@ -23,13 +25,21 @@ def model_card(path: str | os.PathLike | None = None) -> str:
     """
     model = load_model(path)
     file = f"{default_model_path()}: the default model" if path is None else f"{path}: a VRSTC model"
+    try:
+        return "\n".join(_card(model, file))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: its provenance is not of the form that models have ({describe_error(error)}); make "
+                         "the model again.") from None
+
+
+def _card(model: Model, file: str) -> list[str]:
     lines = [f"{file}, size {model.config.name}",
              _rows(_what(model)), "", "Where it came from", _rows(_origin(model.provenance))]
     if reached := model.provenance.get("reached"):
         lines += ["", "What it reached, on made-up walkers that no training saw", *_reached(reached)]
     if held_out := model.provenance.get("held_out"):
         lines += ["", f"Held out for judging: {sum(map(len, held_out.values()))} runs of {len(held_out)} tracklets"]
-    return "\n".join(lines)
+    return lines
 
 
 def _what(model: Model) -> Iterator[tuple[str, str]]:

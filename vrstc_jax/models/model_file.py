@@ -16,12 +16,14 @@ import jax
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.models.expected import completion_shapes, reid_shapes, require_tensors
 from vrstc_jax.models.tensor_file import read_tensors, write_tensors
 from vrstc_jax.runtime.errors import InputError
 
 FORMAT = REID_FORMAT = 1
 _PARTS = ("generators", "discriminators", "reid")
 _KIND, _REID_KIND = "vrstc", "vrstc_reid"
+_NETWORKS = ("ReidNet", "PairScorer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +101,17 @@ def load_model(path: str | os.PathLike | None = None) -> Model:
     Raises:
       InputError: there is no such file, it is damaged, or another version of the package wrote it.
     """
+    own = path is None
     if path is None:
         path = default_model_path()
         if not path.is_file():
             raise InputError(f"{path}: the default model is missing; install vrstc_jax again, or name a model.")
     _, parts, description, digest = read_tensors(path, kinds={_KIND: FORMAT}, what="a VRSTC model", make="`vrstc fit`")
-    return _model(path, parts, description, digest)
+    model = _model(path, parts, description, digest)
+    if not own:  # the check takes a second, and the package's file is known to be whole
+        with _errors_naming(path):
+            _require_networks(model)
+    return model
 
 
 def save_reid(path: str | os.PathLike, model: ReidModel) -> None:
@@ -129,11 +136,18 @@ def load_reid(path: str | os.PathLike) -> ReidModel:
         make="`python -m experiments.vrstc` or `vrstc fit`")
     if kind == _KIND:
         model = _model(path, parts, description, digest)
+        with _errors_naming(path):
+            _require_reid(model.config.reid, model.reid, model.identities, "ReidNet")
         return ReidModel(model.config.reid, model.reid, model.identities, model.provenance, digest)
     with _errors_naming(path):
-        return ReidModel(configs.from_dict(description["config"], configs.Reid), parts["reid"],
-                         tuple(description["identities"]), description["provenance"], digest,
-                         description.get("network", "ReidNet"))  # the first files do not name it
+        model = ReidModel(configs.from_dict(description["config"], configs.Reid), parts["reid"],
+                          _identities(description), _provenance(description), digest,
+                          description.get("network", "ReidNet"))  # the first files do not name it
+        if model.network not in _NETWORKS or parts.keys() != {"reid"}:
+            raise InputError(f"holds {sorted(parts)} of the network {model.network!r}, and should hold the part reid "
+                             f"of one of {', '.join(_NETWORKS)}; make it again.")
+        _require_reid(model.config, model.variables, model.identities, model.network)
+        return model
 
 
 def _cast(parts: dict, source: type, target: type) -> dict:
@@ -142,9 +156,72 @@ def _cast(parts: dict, source: type, target: type) -> dict:
 
 def _model(path: str | os.PathLike, parts: dict, description: dict, digest: str) -> Model:
     with _errors_naming(path):
-        return Model(config=configs.from_dict(description["config"]), identities=tuple(description["identities"]),
-                     tau=description["tau"], provenance=description["provenance"], digest=digest,
+        if unknown := parts.keys() - set(_PARTS):
+            raise InputError(f"the tensors of {min(unknown)!r} are of no part of a model; make it again.")
+        return Model(config=configs.from_dict(description["config"]), identities=_identities(description),
+                     tau=_tau(description), provenance=_provenance(description), digest=digest,
                      **_cast({part: parts[part] for part in _PARTS}, np.float16, np.float32))
+
+
+def _tau(description: dict) -> float:
+    tau = description["tau"]
+    if isinstance(tau, bool) or not isinstance(tau, int | float) or not abs(tau) <= configs.LARGEST_TAU:
+        raise InputError(f"its tau is {tau!r}, and must be a number from -1 to 1, as scores are; make the model again.")
+    return tau
+
+
+def _identities(description: dict) -> tuple[str, ...]:
+    identities = description["identities"]
+    if not isinstance(identities, list) or not all(isinstance(name, str) for name in identities):
+        raise InputError("its identities are not a list of names; make the model again.")
+    return tuple(identities)
+
+
+def _provenance(description: dict) -> dict:
+    """The provenance, in which what other code reads has its form."""
+    provenance = description["provenance"]
+    inputs, held_out, curves = ((provenance.get(key) or {}) for key in ("inputs", "held_out", "curves"))
+    if not all(isinstance(part, dict) for part in (provenance, inputs, held_out, curves)):
+        raise InputError("its provenance is not of the form that models have; make the model again.")
+    for runs in held_out.values():
+        for run in runs:
+            if not isinstance(run, list) or not all(isinstance(name, str) for name in run):
+                raise InputError("its held-out runs are not lists of frame names; make the model again.")
+    for points in (points for metrics in curves.values() for points in metrics.values()):
+        for step, value in points:
+            float(step), float(value)
+    return provenance
+
+
+def _require_networks(model: Model) -> None:
+    """Checks that the tensors are those of the config's networks.
+
+    Raises:
+      InputError: the config describes no network, or a tensor is not as it should be.
+    """
+    with _a_network():
+        shapes = completion_shapes(model.config)
+    for part in ("generators", "discriminators"):
+        require_tensors(getattr(model, part), shapes[part], part)
+    _require_reid(model.config.reid, model.reid, model.identities, "ReidNet")
+
+
+def _require_reid(config: configs.Reid, variables: dict, identities: tuple[str, ...], network: str) -> None:
+    if config.locating_width and not config.locating_loss:
+        raise InputError("its config has a head for locating (locating_width) and no locating_loss to train it; make "
+                         "the model again.")
+    with _a_network():
+        shapes = reid_shapes(config, len(identities), network)
+    require_tensors(variables, shapes, "reid")
+
+
+@contextmanager
+def _a_network() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # what Flax and JAX raise depends on the layer that cannot be made
+        what = " ".join(str(error).split())[:100] or type(error).__name__
+        raise InputError(f"its config describes no network ({what}); make the model again.") from None
 
 
 @contextmanager
@@ -152,7 +229,7 @@ def _errors_naming(path: str | os.PathLike) -> Iterator[None]:
     """Turns the errors of a description that cannot be read into an `InputError` that names the file."""
     try:
         yield
-    except InputError as error:  # of the config
+    except InputError as error:  # of the config, or of a tensor
         raise InputError(f"{path}: {error}") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None

@@ -15,7 +15,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import as_path, local_file, replace_file
+from vrstc_jax.runtime.storage import as_path, describe_error, local_file, replace_file
 
 
 def write_tensors(path: str | os.PathLike, parts: dict, description: dict, *, kind: str, version: int) -> None:
@@ -56,8 +56,9 @@ def read_tensors(path: str | os.PathLike, *, kinds: dict[str, int], what: str,
             with safetensors.safe_open(here, "numpy") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{path}: this is not a whole model file ({error}); make it again.") from None
+        except Exception as error:  # a type that NumPy lacks, a size that memory lacks, and what the library raises
+            raise InputError(f"{path}: this is not a whole model file ({describe_error(error)}); make it "
+                             "again.") from None
     kind = next((kind for kind in kinds if kind in header), None)
     if kind is None:
         raise InputError(f"{path}: this safetensors file is not {what}; give one made by {make}.")
@@ -71,10 +72,22 @@ def read_tensors(path: str | os.PathLike, *, kinds: dict[str, int], what: str,
     if header.get("description_digest", described) != described:  # the first files have none
         raise InputError(f"{path}: the model file is damaged (its description does not match its digest); "
                          "copy or make it again.")
+    for name in tensors:
+        if clash := next((parent for parent in _parents(name) if parent in tensors), None):
+            raise InputError(f"{path}: the tensor {clash} is also a folder of tensors ({name}); make the model again.")
     try:
-        return kind, traverse_util.unflatten_dict(tensors, sep="/"), json.loads(header[kind]), header["digest"]
-    except ValueError as error:
+        description = json.loads(header[kind])
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: the model file is not complete ({error}); make it again.") from None
+    if not isinstance(description, dict):
+        raise InputError(f"{path}: the model file is not complete (its description is no JSON object); make it again.")
+    return kind, traverse_util.unflatten_dict(tensors, sep="/"), description, header["digest"]
+
+
+def _parents(name: str) -> list[str]:
+    """The names of the folders that a tensor is in, outermost first: 'a/b/c' is in 'a' and in 'a/b'."""
+    words = name.split("/")
+    return ["/".join(words[:depth]) for depth in range(1, len(words))]
 
 
 def tensors_digest(parts: dict) -> str:
