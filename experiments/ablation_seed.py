@@ -1,7 +1,6 @@
 """One seed of the ablation: the data, step 1 and step 2 that its rows share, and the methods that compute a row."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import require_writable_directory
 from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training import loop, pair_scorer
@@ -93,7 +93,7 @@ class Seed:
             write_json(path, found)
 
         return Workdir(work).get_or_make("result.json", figures, save=save,
-                                         load=lambda path: json.loads(path.read_text()))
+                                         load=read_record)
 
     def result_of(self, row: str) -> Path:
         """The file of a row's figures."""

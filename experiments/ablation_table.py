@@ -8,7 +8,6 @@ docs/ablation.md has the table to expect of size `small`. Results of size `smoke
 
 import dataclasses
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from vrstc_jax.report.writing import write_text
 from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.records import parse_json, read_bytes
 from vrstc_jax.runtime.storage import as_path, replace_file
 from vrstc_jax.runtime.text_tables import text_table
 
@@ -225,7 +225,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{path}: no such file; experiments.ablation leaves one in its work directory.")
     try:
-        results: dict[str, Any] = json.loads(path.read_text())
+        results: dict[str, Any] = parse_json(read_bytes(path).decode())
         rows = [row for seed, rows in results["seeds"].items() for row in rows.values() if int(seed) >= 0]
         good = bool(rows) and isinstance(results["of"], dict) and all(
             "framed_by" in row and isinstance(row["rank1"] + row["map"], int | float) for row in rows)

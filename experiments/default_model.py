@@ -26,7 +26,6 @@ tries it out.
 """
 
 import dataclasses
-import json
 import shlex
 import subprocess
 import sys
@@ -54,6 +53,7 @@ from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import require_local
 from vrstc_jax.runtime.workdir import Workdir
 from vrstc_jax.training.metrics_log import curves
@@ -137,7 +137,7 @@ def main(arguments: Arguments) -> Path:
     train, validation = (read_set(work / "data", split) for split in ("train", "validation"))
     first, head = locating_networks(train, config, amount, work)
     locating = Workdir(work).get_or_write("locating.json", lambda path: write_json(path, _locating(head, validation)),
-                                          load=lambda path: json.loads(path.read_text()))
+                                          load=read_record)
     model = _stcnet(train, config, amount, work, guider=first, head=head, locating=locating)
     provenance = {"command": shlex.join(["python", "-m", "experiments.default_model", *sys.argv[1:]]),
                   "commit": commit(), "made of": "made-up walkers", "variety": dataclasses.asdict(variety)}

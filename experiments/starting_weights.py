@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from vrstc_jax.models.imagenet import load_backbone, require_config
 from vrstc_jax.models.model_file import default_model_path, load_model
 from vrstc_jax.models.tensor_file import tensors_digest
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import as_path
 
 
@@ -84,4 +84,4 @@ def read_backbone(path: Path, config: Config) -> dict[str, Any]:
 
 def _recorded(work: Path) -> dict[str, Any]:
     record = as_path(work) / "experiment.json"
-    return json.loads(record.read_text()) if record.exists() else {}
+    return read_record(record) if record.exists() else {}

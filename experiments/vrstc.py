@@ -57,6 +57,7 @@ from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, flag, require_range
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.paths import Written, require_apart
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import as_path, replace_file, require_local
 from vrstc_jax.runtime.workdir import Workdir
 
@@ -191,14 +192,14 @@ def _run_all_splits(arguments: Arguments) -> dict[str, Any]:
 
     def take() -> None:
         Workdir(work).claim({"inputs": {"dataset": arguments.dataset, "splits": list(SPLITS)}})
-        if arguments.start and not (again.exists() and json.loads(again.read_text())["from"] == arguments.start):
+        if arguments.start and not (again.exists() and _again(again)["from"] == arguments.start):
             (work / "results.json").unlink(missing_ok=True)
             replace_file(again, json.dumps({"from": arguments.start, "splits": list(SPLITS)}).encode())
 
     start_jax_for_training(config_of(arguments).batches)
     distributed.run_on_first(take)
     pending = distributed.run_on_first(
-        lambda: json.loads(again.read_text()) if again.exists() else {"from": None, "splits": []})
+        lambda: _again(again) if again.exists() else {"from": None, "splits": []})
     left, found = pending["splits"], []
     for split in SPLITS:
         distributed.print_on_first(f"split {split} of {len(SPLITS)}")
@@ -227,6 +228,11 @@ def _run_all_splits(arguments: Arguments) -> dict[str, Any]:
     distributed.print_on_first(
         f"gallery {results['gallery']}\n{ranking_tables.format_spreads(results['evaluations'], len(found))}")
     return results
+
+
+def _again(path: Path) -> dict[str, Any]:
+    """The splits that are still to be repeated, and from which step."""
+    return read_record(path, fits=lambda found: "from" in found and set(found["splits"]) <= set(SPLITS))
 
 
 def _command() -> str:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,13 +28,21 @@ from vrstc_jax.data.inputs.picture_files import natural_key
 from vrstc_jax.data.made_from import listed
 from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
-from vrstc_jax.inference.completer import CompletedFrame
+from vrstc_jax.inference.completer import CompletedFrame, How
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, warn
 from vrstc_jax.runtime.names import name_problem, path_problem, shortened
 from vrstc_jax.runtime.paths import require_name, within
-from vrstc_jax.runtime.storage import as_path, is_remote, remove, replace_file
+from vrstc_jax.runtime.records import read_record
+from vrstc_jax.runtime.storage import (
+    as_path,
+    describe_error,
+    is_remote,
+    remove,
+    replace_file,
+    require_writable_directory,
+)
 from vrstc_jax.runtime.workdir import Workdir
 
 RESERVED = ("masks", "scores", "work", "run.json", "report.html", "metrics.json")
@@ -110,7 +118,7 @@ class ResultsFolder:
         def claim() -> None:
             Workdir(self.path, "run.json", "the results of another run").claim(
                 run, complete=lambda record: _complete_config(complete(record), run))
-            self.work.mkdir(parents=True, exist_ok=True)
+            require_writable_directory(self.work)
 
         distributed.run_on_first(claim)
 
@@ -162,12 +170,35 @@ class ResultsFolder:
                 parent.rmdir()
 
     def has(self, tracklet: Tracklet) -> bool:
-        """Whether a tracklet is complete here."""
-        return self._scores(tracklet).exists()
+        """Whether a tracklet is complete here: its scores file is whole, and its pictures are there."""
+        path = self._scores(tracklet)
+        if is_remote(path):
+            return path.exists()
+        if not os.path.lexists(path):
+            return False
+        try:
+            self.read_scores(tracklet)
+            missing = next((file for name in tracklet.frame_names for file in self._files(tracklet, name)
+                            if not file.is_file()), None)
+            problem = missing and f"{missing}: is missing"
+        except InputError as error:
+            problem = str(error).rpartition(";")[0]
+        if problem:
+            print(f"vrstc: warning: {problem}; tracklet {tracklet.name} is completed again", file=sys.stderr)
+        return not problem
 
     def read_scores(self, tracklet: Tracklet) -> dict[str, Any]:
-        """The scores file of a complete tracklet, as `write` returned it."""
-        return json.loads(self._scores(tracklet).read_text())
+        """The scores file of a complete tracklet, as `write` returned it.
+
+        Raises:
+          InputError: the file is damaged, or of other frames.
+        """
+        def fits(found: dict) -> bool:
+            rows = found["frames"]
+            return (all(isinstance(warning, str) for warning in found["warnings"]) and all(map(_is_row, rows))
+                    and [row["frame"] for row in rows] == list(tracklet.frame_names))
+
+        return read_record(self._scores(tracklet), fits=fits)
 
     def read(self, tracklet: Tracklet, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Mask bool [H, W] and completed frame uint8 [H, W, 3] of a complete tracklet."""
@@ -203,9 +234,13 @@ class ResultsFolder:
                          # The plan of a given mask has no scores; JSON has no NaN.
                          "scores": None if np.isnan(scores).any() else [round(float(s), 5) for s in scores]})
         for part, final in finals.items() if unfinished is not finals else ():
-            final.parent.mkdir(parents=True, exist_ok=True)
-            remove(final)
-            os.replace(unfinished[part], final)
+            try:
+                final.parent.mkdir(parents=True, exist_ok=True)
+                remove(final)
+                os.replace(unfinished[part], final)
+            except OSError as error:
+                raise InputError(f"{final}: cannot be written ({describe_error(error)}); remove it, and run the same "
+                                 "command again.") from None
         result = {"tracklet": tracklet.name, "made_from": tracklet.made_from, "frames": rows,
                   "warnings": [*tracklet.warnings, *plan.warnings]}
         replace_file(scored, json.dumps(result, indent=1).encode())
@@ -217,10 +252,22 @@ class ResultsFolder:
         distributed.run_on_first(lambda: remove(self.work))
 
     def _mask(self, tracklet: Tracklet, index: int) -> np.ndarray:
-        return read_mask(self.path / "masks" / tracklet.name / f"{tracklet.frame_names[index]}.png")
+        return read_mask(self._files(tracklet, tracklet.frame_names[index])[1])
 
     def _frame(self, tracklet: Tracklet, index: int) -> np.ndarray:
-        return read_image(self.frames / tracklet.name / f"{tracklet.frame_names[index]}.png")
+        return read_image(self._files(tracklet, tracklet.frame_names[index])[0])
+
+    def _files(self, tracklet: Tracklet, frame: str) -> tuple[Path, Path]:
+        """The files of a completed frame and of its mask."""
+        return (self.frames / tracklet.name / f"{frame}.png", self.path / "masks" / tracklet.name / f"{frame}.png")
 
     def _scores(self, tracklet: Tracklet) -> Path:
         return self.path / "scores" / f"{tracklet.name}.json"
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a frame's row of a scores file has the form that `ResultsFolder.write` gives it."""
+    scores, sources = row["scores"], row["sources"]
+    return (row["how"] in get_args(How) and isinstance(row["hidden"], int | float) and len(sources) == 2
+            and all(source is None or isinstance(source, str) for source in sources)
+            and (scores is None or all(isinstance(score, int | float) for score in scores)))

@@ -24,6 +24,7 @@ from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
+from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import InputError, warn
 from vrstc_jax.runtime.notices import print_warnings
@@ -217,7 +218,7 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
                 bar.update()
             return found
 
-        return by_shards(path, lengths, scores)
+        return by_shards(path, lengths, scores, fits=lambda array, length: array.shape == (length, BANDS))
 
 
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:

@@ -5,6 +5,8 @@ processes, and a shard whose file exists is not computed again.
 """
 
 import io
+import os
+import sys
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,7 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from vrstc_jax.runtime import distributed
-from vrstc_jax.runtime.storage import as_path, remove, write_whole
+from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.records import read_array_file
+from vrstc_jax.runtime.storage import as_path, is_remote, remove, require_writable_directory, write_whole
 
 _FRAMES = 2048  # in a shard, or one tracklet that is longer: about a minute's work
 
@@ -39,25 +43,41 @@ def progress(name: str, lengths: Sequence[int]) -> tqdm:
 
 
 def by_shards(path: str | PathLike, lengths: Sequence[int], make: Callable[[range], Sequence[np.ndarray]], *,
-              frames: int = _FRAMES) -> list[np.ndarray]:
+              frames: int = _FRAMES, fits: Callable[[np.ndarray, int], bool] = lambda array, length: True,
+              ) -> list[np.ndarray]:
     """One array for each tracklet, kept in the file `path` (.npz).
 
-    Every process calls it, computes its share of the shards, and waits for the others.
+    Every process calls it, computes its share of the shards, and waits for the others. A file that is damaged is
+    removed, with a warning, and computed again.
 
     Args:
       lengths: of the tracklets, in frames.
       make: returns the arrays of a range of tracklets.
       frames: the most frames in a shard of several tracklets.
+      fits: whether an array has the form of one for a tracklet of a length.
     """
     path = as_path(path)
     parts, shards = path.with_name(f".{path.stem}.parts"), bounds(lengths, frames=frames)
     part_of = [parts / f"{number:05}.npz" for number in range(len(shards))]
 
+    def usable(file: Path, tracklets: range) -> bool:
+        """Whether the file is there and whole; one that is not whole is removed."""
+        if not os.path.lexists(file) if not is_remote(file) else not file.exists():
+            return False
+        try:
+            read_arrays(file, fits=lambda arrays: len(arrays) == len(tracklets) and all(
+                fits(array, lengths[index]) for array, index in zip(arrays, tracklets)))
+            return True
+        except InputError as error:
+            print(f"vrstc: warning: {str(error).rpartition(';')[0]}; it is computed again", file=sys.stderr)
+            remove(file)
+            return False
+
     def is_whole() -> bool:
-        if path.exists():
+        if usable(path, range(len(lengths))):
             remove(parts)  # left by a process that was killed between writing `path` and removing them
             return True
-        parts.mkdir(parents=True, exist_ok=True)
+        require_writable_directory(parts)
         return False
 
     def join() -> None:
@@ -66,7 +86,7 @@ def by_shards(path: str | PathLike, lengths: Sequence[int], make: Callable[[rang
 
     if not distributed.run_on_first(is_whole):
         for number in distributed.own_items(len(shards)):
-            if not part_of[number].exists():
+            if not usable(part_of[number], shards[number]):
                 _save(part_of[number], make(shards[number]))
         distributed.barrier("shards")
         distributed.run_on_first(join)
@@ -79,7 +99,5 @@ def _save(path: Path, arrays: Sequence[np.ndarray]) -> None:
     write_whole(path, file.getvalue())
 
 
-def read_arrays(path: str | PathLike) -> list[np.ndarray]:
-    """The arrays that `by_shards` kept in a file."""
-    with np.load(io.BytesIO(as_path(path).read_bytes())) as stored:
-        return [stored[f"arr_{k}"] for k in range(len(stored.files))]
+read_arrays = read_array_file
+"""Reads the arrays that `by_shards` kept in a file."""

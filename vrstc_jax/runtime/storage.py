@@ -114,9 +114,9 @@ def remove(path: str | os.PathLike) -> None:
         from etils import epath
 
         epath.Path(path).rmtree(missing_ok=True)
-    elif path.is_dir():
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+    elif os.path.lexists(path):  # not so below a file, or below a link to itself
         path.unlink(missing_ok=True)
 
 

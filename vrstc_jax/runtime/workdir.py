@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
+from vrstc_jax.runtime.records import damaged, read_record
 from vrstc_jax.runtime.storage import as_path, entries, is_remote, remove, replace_file
 
 T = TypeVar("T")
@@ -45,13 +46,20 @@ class Workdir:
           shared: whether the directory may contain other files before it is claimed.
 
         Raises:
-          InputError: the directory cannot be written, belongs to another job, or has files but no record.
+          InputError: the directory cannot be written, belongs to another job, has a damaged record, or has files but no
+            record.
           InUse: another process is writing to it.
         """
         lock.take(self.path)
         record = self.path / self.record
         if record.exists():
-            if completed(json.loads(record.read_text()), complete) != completed(identity, complete):
+            remedy = f"remove {self.path}, or choose another directory"
+            found = read_record(record, remedy=remedy)
+            try:
+                same = completed(found, complete) == completed(identity, complete)
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                raise damaged(record, error, remedy) from None
+            if not same:
                 raise InputError(f"{self.path}: holds {self.holds} (see its {self.record}); remove it, or choose "
                                  "another directory.")
             return
@@ -103,7 +111,7 @@ class Workdir:
             if last:
                 remove(path / last)
             remove(path)
-        elif path.is_dir():
+        elif path.is_dir() and not path.is_symlink():
             going = path.with_name(f".{path.name}.removed")
             shutil.rmtree(going, ignore_errors=True)
             shutil.rmtree(path.rename(going))

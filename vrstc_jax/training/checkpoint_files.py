@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from etils import epath
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number, printable
+from vrstc_jax.runtime.records import read_record
+from vrstc_jax.runtime.storage import describe_error, remove
 
 DIGESTS = "digests.json"
 STATE_ALONE = "default"  # the one item of checkpoints from before there were digests
@@ -48,6 +49,8 @@ def remove_damaged(directory: epath.Path) -> None:
     """Removes checkpoints that cannot be used, from the newest to the first that can, and reports them."""
     if not directory.exists():
         return
+    if not directory.is_dir():
+        raise InputError(f"{directory}: is a file, and should be the folder of checkpoints; remove it.")
     remove_unfinished(directory)
     steps = sorted((int(path.name) for path in directory.iterdir() if is_number(path.name)), reverse=True)
     refused = []
@@ -56,7 +59,7 @@ def remove_damaged(directory: epath.Path) -> None:
         if problem is None:
             break
         refused.append(f"the checkpoint of step {step} {problem}")
-        (directory / str(step)).rmtree(missing_ok=True)
+        remove(directory / str(step))
     if refused:
         left = steps[len(refused):]
         print(f"vrstc: {printable(directory)}: {'; '.join(refused)}. "
@@ -68,18 +71,23 @@ def remove_unfinished(directory: epath.Path) -> None:
     with suppress(OSError):
         for path in directory.iterdir():
             if _UNFINISHED in path.name:
-                path.rmtree(missing_ok=True)
+                remove(path)
 
 
 def problem_of(path: epath.Path) -> str | None:
     """What is wrong with a checkpoint, as the end of a sentence 'the checkpoint …'; None: nothing."""
+    if not path.is_dir():
+        return "is no folder"
     if not (path / DIGESTS).exists():
         return None if (path / STATE_ALONE).exists() else "is half-written"
     try:
-        wanted = json.loads((path / DIGESTS).read_text())
-    except ValueError:  # not JSON, or not even text
+        wanted = read_record(path / DIGESTS, fits=lambda found: all(isinstance(value, str) for value in found.values()))
+    except InputError:
         return f"is damaged ({DIGESTS})"
-    found = digests_of(path)
+    try:
+        found = digests_of(path)
+    except OSError as error:
+        return f"cannot be read ({describe_error(error)})"
     if found == wanted:
         return None
     return f"is damaged ({min(name for name, _ in set(found.items()) ^ set(wanted.items()))})"
@@ -87,7 +95,9 @@ def problem_of(path: epath.Path) -> str | None:
 
 def digests_of(path: epath.Path) -> dict[str, str]:
     """{name below `path`: SHA-256} of every file except those that hold the digests."""
-    files = [root / name for root, _, names in path.walk() for name in names if DIGESTS not in name]
+    files = [root / name for root, _, names in path.walk() for name in names
+             # A pipe or a broken link is no file of a checkpoint, and counts as missing.
+             if DIGESTS not in name and (root / name).is_file()]
     return {str(file.relative_to(path)): _sha256(file) for file in sorted(files)}
 
 

@@ -30,6 +30,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.config import ReidTask, STCnetTask
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.training import checkpoint_files as files
 from vrstc_jax.training.state import TrainState
 
@@ -165,7 +166,7 @@ class Checkpoints:
         """What was kept beside the state: 'data_position', 'config' (the task), 'versions', 'pending' and others.
         Checkpoints of the earliest versions have nothing."""
         file = self.directory / str(step) / _ABOUT / "metadata"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_record(file, remedy=f"remove {self.directory / str(step)}") if file.exists() else {}
 
     def _require_task(self, path: epath.Path) -> None:
         theirs = self.about(int(path.name)).get("config")

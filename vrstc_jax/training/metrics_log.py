@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vrstc_jax.runtime.storage import as_path, is_remote, write_whole
+from vrstc_jax.runtime.records import damaged, parse_json, read_bytes
+from vrstc_jax.runtime.storage import as_path, is_remote, require_writable_directory, write_whole
 from vrstc_jax.training.checkpoint_files import full_disk_as_input_error
 
 _CURVE_POINTS = 200  # of each training curve, kept in the model for reports
@@ -39,8 +41,8 @@ class MetricsLog:
 
         self.directory = as_path(directory)
         kept = [line for line in read_metrics(self.directory) if line["step"] <= start]
+        require_writable_directory(self.directory)
         with full_disk_as_input_error(self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(line) + "\n" for line in kept)
             write_whole(self.path, text.encode())
             self._remote, self._flushed = is_remote(self.path), time.monotonic()
@@ -111,15 +113,38 @@ class MetricsLog:
 
 
 def read_metrics(directory: str | os.PathLike) -> list[dict]:
-    """The lines of a `MetricsLog`, in order; a last line that was cut off is left out."""
+    """The lines of a `MetricsLog`, in order; a last line that was cut off is left out.
+
+    A damaged line in the middle is left out with all after it, and a warning.
+
+    Raises:
+      InputError: the log is a folder, a pipe, or cannot be read.
+    """
     path = as_path(directory) / "metrics.jsonl"
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    if not path.exists():
+        return []
+    try:
+        texts = read_bytes(path).decode("utf-8", "replace").splitlines()
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    lines: list[dict] = []
+    for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            line = parse_json(text)
+        except ValueError:
+            line = None
+        if not _is_line(line):
+            if number < len(texts):
+                print(f"vrstc: warning: {path}: line {number} is damaged; it and those after it are left out",
+                      file=sys.stderr)
             break
+        lines.append(line)
     return lines
+
+
+def _is_line(line: Any) -> bool:
+    return (isinstance(line, dict) and isinstance(line.get("step"), int)
+            and all(isinstance(value, int | float) and not isinstance(value, bool) for value in line.values()))
 
 
 def curves(directory: str | os.PathLike) -> dict[str, list]:
@@ -127,4 +152,4 @@ def curves(directory: str | os.PathLike) -> dict[str, list]:
     lines = read_metrics(directory)
     lines = lines[::max(1, len(lines) // _CURVE_POINTS)]
     names = [name for name in (lines[0] if lines else ()) if name not in ("step", "steps_per_second")]
-    return {name: [[line["step"], line[name]] for line in lines] for name in names}
+    return {name: [[line["step"], line[name]] for line in lines if name in line] for name in names}

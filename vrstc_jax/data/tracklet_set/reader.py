@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,10 @@ from vrstc_jax.data.tracklets import EncodedFrames, LazySequence, Tracklet
 from vrstc_jax.ops.pictures import thumbnail
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.paths import require_name
-from vrstc_jax.runtime.storage import as_path
+from vrstc_jax.runtime.records import read_record
+from vrstc_jax.runtime.storage import as_path, describe_error, is_remote
 
+_REMEDY = "write the set again, or remove it, and run the same command again"
 _CACHED = 256 * 2**20  # bytes of decoded frames: a training decodes a small set only once
 
 _Index = dict[str, list[dict[str, Any]]]  # for each split, a row for each tracklet
@@ -48,7 +49,7 @@ class TrackletSet:
 
     def frame(self, record: int) -> np.ndarray:
         """The frame of a record, uint8 [H, W, 3]; up to 256 MB of frames are cached."""
-        return _cached(self._frames, record, lambda: decode_image(self.source[record]["image"]))
+        return _cached(self._frames, record, lambda: self._decoded(record, "image"))
 
     def thumbnail(self, record: int) -> np.ndarray:
         """The thumbnail of a record's frame, uint8 [16, 8, 3] (`ops.pictures.thumbnail`); all are cached."""
@@ -58,7 +59,11 @@ class TrackletSet:
 
     def mask(self, record: int) -> np.ndarray:
         """The mask of a record, bool [H, W], true = hidden; [1, 1] where its tracklet has no masks."""
-        return decode_image(self.source[record]["mask"])[..., 0] > 127
+        return self._decoded(record, "mask")[..., 0] > 127
+
+    def _decoded(self, record: int, part: str) -> np.ndarray:
+        where = getattr(self.source, "directory", "a data set")
+        return decode_image(self.source[record][part], name=f"{where}: record {record}, {part}")
 
     def masked_frame(self, record: int) -> np.ndarray:
         """The frame and, in the last channel, 255 where it is hidden: uint8 [H, W, 4]; cached as frames are."""
@@ -110,15 +115,15 @@ def read_set(directory: str | Path, split: str = DEFAULT_SPLIT) -> TrackletSet:
         return TrackletSet((), (), ())
     # Pictures stay encoded: `decode_image` decodes them, and another set may store the bytes again.
     skip = {name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
-    with quiet_tfds():
-        source = _read_only_builder(directory).as_data_source(split=split, decoders=skip)
+    with _damage_as_input_error(directory), quiet_tfds():
+        stored = _read_only_builder(directory).as_data_source(split=split, decoders=skip)
+        source = _Records(stored, len(stored), os.fspath(directory))
     rows = _rows_of_records(source) if index is None else index[split]
     for row in rows:
         _require_names(f"{directory}, split {split}", row)
     ends = np.cumsum([len(row["frames"]) for row in rows])
     if ends[-1] != len(source):
-        raise InputError(f"{directory}: {split} has {len(source)} frames, but {ends[-1]} in {INDEX_FILE}; "
-                         "write the set again.")
+        raise InputError(f"{directory}: {split} has {len(source)} frames, but {ends[-1]} in {INDEX_FILE}; {_REMEDY}.")
     first = tuple(int(end) - len(row["frames"]) for end, row in zip(ends, rows))
     opened = TrackletSet(source, (), first)
     # The tracklets read through `opened`, so that both share its cache.
@@ -171,8 +176,37 @@ class _OnlyErrorsOfTfds(logging.Filter):
         return record.levelno >= logging.ERROR or "tensorflow_datasets" not in record.pathname
 
 
+class _Records(Sequence[dict[str, Any]]):
+    """The records of a split; one that cannot be read is an `InputError` that names the set."""
+
+    def __init__(self, stored: Any, count: int, directory: str):
+        self._stored, self._count, self.directory = stored, count, directory
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        with _damage_as_input_error(self.directory):
+            return self._stored[index]
+
+
+@contextlib.contextmanager
+def _damage_as_input_error(directory: str | Path) -> Iterator[None]:
+    """Turns the errors of a set's files into an `InputError`: TFDS, protobuf and array_record raise many kinds."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{directory}: this data set is damaged ({describe_error(error)[:200]}); {_REMEDY}.") from None
+
+
 def _read_only_builder(directory: str | Path) -> Any:
-    with quiet_tfds():
+    if not is_remote(directory):
+        for entry in os.scandir(directory):
+            if not entry.is_file() and not entry.is_dir():  # TFDS would wait for a pipe's writer
+                raise InputError(f"{entry.path}: is no file, and this folder should be a data set; {_REMEDY}.")
+    with _damage_as_input_error(directory), quiet_tfds():
         return tfds.builder_from_directory(os.fspath(as_path(directory)))
 
 
@@ -183,13 +217,16 @@ def _splits(directory: str | Path, index: _Index | None) -> tuple[str, ...]:
 def _read_index(directory: str | Path) -> _Index | None:
     """The tracklets of each split, from the index file; None for a set of version 1.0.0, which has no index."""
     if not is_set(directory):
-        raise InputError(f"{directory}: no data set is here (there is no {INFO_FILE}); give the folder of a set.")
-    try:
-        return json.loads((as_path(directory) / INDEX_FILE).read_text())
-    except FileNotFoundError:
+        raise InputError(f"{directory}: no data set is here (there is no {INFO_FILE}); give the folder of a set, or "
+                         "remove it, and run the same command again.")
+    index = as_path(directory) / INDEX_FILE
+    if not (index.exists() or os.path.islink(index)):
         return None
-    except ValueError as error:
-        raise InputError(f"{os.path.join(directory, INDEX_FILE)}: is damaged ({error}); write the set again.") from None
+    return read_record(index, remedy=_REMEDY, fits=lambda found: found and all(
+        isinstance(row["name"], str) and isinstance(row["frames"], list) and isinstance(row["masks"], bool)
+        and all(isinstance(name, str) for name in row["frames"])
+        and all(row[key] is None or isinstance(row[key], str) for key in ("person", "camera"))
+        for rows in found.values() for row in rows))
 
 
 def _rows_of_records(source: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

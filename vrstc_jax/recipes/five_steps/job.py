@@ -19,6 +19,7 @@ from vrstc_jax.recipes.five_steps.options import STEPS, Options, Step, complete_
 from vrstc_jax.recipes.five_steps.ranking import rank_sets
 from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import InputError, warn
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import as_path, is_remote, replace_file
 from vrstc_jax.runtime.workdir import Workdir
 
@@ -93,7 +94,8 @@ def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], No
             raw = _data(folder, write, options)
             _take(folder, raw, config, options=options, command=command, start_from=start_from)
         distributed.run_on_first(lambda: _discard(folder, _AGAIN))
-        return json.loads(results.read_text())
+        return read_record(results, fits=lambda found: (
+            isinstance(found["evaluations"], dict) and "gallery" in found))
 
 
 def _data(folder: Workdir, write: Callable[[Path], None], options: Options) -> dict[str, TrackletSet]:
@@ -194,7 +196,7 @@ def _give_back(folder: Workdir) -> None:
 def _going_on(folder: Workdir, start: str) -> bool:
     """Whether the directory is in the middle of doing this step again."""
     record = folder.path / _AGAIN
-    return record.exists() and json.loads(record.read_text())["from"] == start
+    return record.exists() and read_record(record, fits=lambda found: "from" in found)["from"] == start
 
 
 def _begin_again(folder: Workdir, start: Step, write: Callable[[Path], None]) -> None:

@@ -1,7 +1,6 @@
 """Step 2: scores of every band, and τ."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -15,10 +14,12 @@ from vrstc_jax.data.tracklet_set import TrackletSet
 from vrstc_jax.evaluation.locating import LocatingScore, judge_locating
 from vrstc_jax.inference.locate import Locator, choose_tau
 from vrstc_jax.models.model_file import ReidModel
+from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.recipes.fit import locate_tracklets
 from vrstc_jax.recipes.five_steps.data import SPLITS
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.sharded_map import read_arrays
 from vrstc_jax.runtime.storage import as_path
 
@@ -69,5 +70,8 @@ def locating_table(sets: Mapping[str, TrackletSet], scores: Mapping[str, Sequenc
 def read_located(work: str | PathLike) -> Located:
     """The scores and τ that `locate` wrote."""
     work = as_path(work)
-    scores = {split: read_arrays(work / "scores" / f"{split}.npz") for split in SPLITS}
-    return Located(scores, json.loads((work / "locating.json").read_text())["tau"])
+    remedy = f"remove {work / 'locating.json'}, and run the same command again"
+    scores = {split: read_arrays(work / "scores" / f"{split}.npz", remedy=remedy, fits=lambda arrays: all(
+        array.ndim == 2 and array.shape[1] == BANDS for array in arrays)) for split in SPLITS}
+    record = read_record(work / "locating.json", fits=lambda found: isinstance(found["tau"], int | float))
+    return Located(scores, record["tau"])

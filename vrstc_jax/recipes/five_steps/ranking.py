@@ -1,7 +1,6 @@
 """Step 5: ranking the gallery for each query, before and after completion."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from vrstc_jax.models.model_file import ReidModel
 from vrstc_jax.recipes.five_steps.options import Options
 from vrstc_jax.report import ranking_pictures, write_json
 from vrstc_jax.runtime import distributed
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.workdir import Workdir
 
 _GALLERIES = {True: "with the queries", False: "without the queries"}
@@ -55,7 +55,7 @@ def write_ranking(raw: Mapping[str, TrackletSet], completed: Mapping[str, Trackl
                             *tracklets_to_rank(completed, options))
     Workdir(work).discard("features")
     write_json(work / "results.json", figures(rankings, options) | {
-        "locating": json.loads((work / "locating.json").read_text()), "command": command})
+        "locating": read_record(work / "locating.json"), "command": command})
 
 
 def figures(rankings: Rankings, options: Options) -> dict[str, Any]:
