@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from damage import DAMAGES
 from refusals import refused
 
 from vrstc_jax import config as configs
-from vrstc_jax.runtime.errors import Preempted
+from vrstc_jax.runtime.errors import InputError, Preempted
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 from vrstc_jax.training import loop
 from vrstc_jax.training.checkpoints import Checkpoints
@@ -134,6 +135,27 @@ def test_a_damaged_one_is_not_used(whole, copied, damage, said, capsys):
     assert message.endswith("Going on from step 12.")
     assert_alike(directory, last, whole)
     assert sorted(path.name for path in newest.parent.iterdir()) == ["18", "20"]
+
+
+@pytest.mark.parametrize("damage", [DAMAGES[name] for name in (
+    "empty", "wrong types", "a folder with a file", "a pipe", "a link to itself", "a link to nothing",
+    "a link to its folder")])
+@pytest.mark.parametrize("what", ["18/digests.json", "18", "18/state", "checkpoints"])
+def test_anything_in_place_of_one(whole, copied, damage, what):
+    """The one before is used, or one line says what to remove."""
+    directory, newest = copied
+    path = newest.parent if what == "checkpoints" else newest.parent / what
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.write_text("x")
+    damage(path)
+    try:
+        last = train(directory, task=TASK)
+    except InputError as error:
+        assert str(newest.parent) in str(error) and "\n" not in str(error)
+    else:
+        np.testing.assert_array_equal(last["total"], whole[1]["total"])
+        assert [line["step"] for line in lines(directory)][-1] == 20
 
 
 def test_with_none_that_is_whole_it_starts_anew(whole, copied, capsys):

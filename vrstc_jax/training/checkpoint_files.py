@@ -12,7 +12,7 @@ from etils import epath
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number, printable
 from vrstc_jax.runtime.records import read_record
-from vrstc_jax.runtime.storage import describe_error, remove
+from vrstc_jax.runtime.storage import describe_error, is_remote, remove
 
 DIGESTS = "digests.json"
 STATE_ALONE = "default"  # the one item of checkpoints from before there were digests
@@ -47,10 +47,10 @@ def _is_full(error: BaseException | None) -> bool:
 
 def remove_damaged(directory: epath.Path) -> None:
     """Removes checkpoints that cannot be used, from the newest to the first that can, and reports them."""
+    if not is_remote(directory) and os.path.lexists(directory) and not os.path.isdir(directory):
+        raise InputError(f"{directory}: is no folder, and should be that of the checkpoints; remove it.")
     if not directory.exists():
         return
-    if not directory.is_dir():
-        raise InputError(f"{directory}: is a file, and should be the folder of checkpoints; remove it.")
     remove_unfinished(directory)
     steps = sorted((int(path.name) for path in directory.iterdir() if is_number(path.name)), reverse=True)
     refused = []
@@ -96,8 +96,8 @@ def problem_of(path: epath.Path) -> str | None:
 def digests_of(path: epath.Path) -> dict[str, str]:
     """{name below `path`: SHA-256} of every file except those that hold the digests."""
     files = [root / name for root, _, names in path.walk() for name in names
-             # A pipe or a broken link is no file of a checkpoint, and counts as missing.
-             if DIGESTS not in name and (root / name).is_file()]
+             # A pipe or a broken link is no file of a checkpoint, and counts as missing. (To epath a pipe is a file.)
+             if DIGESTS not in name and (is_remote(path) or os.path.isfile(root / name))]
     return {str(file.relative_to(path)): _sha256(file) for file in sorted(files)}
 
 
