@@ -59,6 +59,7 @@ from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.runtime.workdir import Workdir
@@ -180,6 +181,7 @@ def amount_of(arguments: Arguments) -> Amount:
 
 
 def _check(arguments: Arguments) -> None:
+    require_flags(arguments)
     require_range(arguments, "seeds", "people", "reid_steps", "final_steps", "stcnet_steps")
     require_range(arguments, "tau_quantile", "discard", below=1)
     require_range(arguments, "first_seed", least=0)

@@ -26,6 +26,7 @@ from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 from vrstc_jax.runtime.paths import Written, require_apart
 from vrstc_jax.runtime.storage import require_local
@@ -67,6 +68,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """Trains and judges the variants; returns {variant: {method: scores}}."""
+    require_flags(arguments)
     require_range(arguments, "steps", "hold_out")
     require_known("variant", arguments.only, VARIANTS)
     require_local(arguments.workdir, "the work directory of this experiment")

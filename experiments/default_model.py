@@ -52,6 +52,7 @@ from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import require_local
@@ -195,6 +196,7 @@ def _save_judged(path: Path, model: Model, amount: Amount) -> None:
 
 
 def _amount(arguments: Arguments) -> Amount:
+    require_flags(arguments)
     require_range(arguments, *_COUNTS)
     return dataclasses.replace(AMOUNTS[configs.get(arguments.size).name], **given(arguments, *_COUNTS))
 

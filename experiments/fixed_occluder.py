@@ -75,7 +75,7 @@ def main(arguments: Arguments) -> LocatingScore:
 
 def require_rectangles(occluder: Sequence[Rectangle]) -> None:
     """Raises InputError unless there is a rectangle, and each has an area."""
-    if not occluder or any(not np.isfinite(r).all() or r[2] <= 0 or r[3] <= 0 for r in occluder):
+    if not occluder or any(not np.less(np.abs(r), 1e6).all() or r[2] <= 0 or r[3] <= 0 for r in occluder):
         raise InputError("--occluder takes left, top, width and height of each rectangle, width and height above 0. "
                          f"Got {_text(occluder) or 'nothing'}.")
 

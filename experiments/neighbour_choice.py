@@ -31,6 +31,7 @@ from vrstc_jax.evaluation.quality import psnr
 from vrstc_jax.ops.pictures import thumbnail
 from vrstc_jax.ops.regions import BANDS, bands_mask
 from vrstc_jax.runtime.errors import InputError, require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 CHOICES = ((1, 1), (5, 1), (10, 1), (20, 1), (10, 3), (20, 3))
@@ -54,6 +55,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[Choice, float]:
     """Prints the table; returns {(reach, frames a side) or 'best': mean PSNR in dB}."""
+    require_flags(arguments)
     require_range(arguments, "hold_out")
     rng = np.random.default_rng(arguments.seed)
     scores: dict[Choice, list[float]] = {choice: [] for choice in (*CHOICES, "best")}

@@ -45,6 +45,7 @@ from vrstc_jax.recipes.judge import judge
 from vrstc_jax.report import write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.paths import Written, require_apart
 from vrstc_jax.runtime.storage import require_local, require_writable_directory
@@ -92,6 +93,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
       {row: {'footage' and 'walkers': {method: {'psnr', 'ssim', …}}, 'located': {'footage' and 'walkers': share}}},
       'located' only with an occluder.
     """
+    require_flags(arguments)
     require_range(arguments, "hold_out", "steps")
     require_known("row", arguments.rows, ROWS)
     if arguments.occluder:

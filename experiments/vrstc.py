@@ -55,6 +55,7 @@ from vrstc_jax.recipes import five_steps
 from vrstc_jax.report import ranking_tables, write_json
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, flag, require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.paths import Written, require_apart
 from vrstc_jax.runtime.records import read_record
@@ -249,6 +250,7 @@ def _check(arguments: Arguments) -> None:
     if configs.get(arguments.size).name == "as_published_mars" and not (arguments.imagenet or arguments.fresh):
         raise InputError(f"--size {arguments.size} is the paper's recipe to the letter, which begins with ImageNet "
                          "weights: give --imagenet (see tools/import_resnet50.py), or --fresh to begin with none.")
+    require_flags(arguments)
     require_range(arguments, "reid_steps", "stcnet_steps", "final_steps")
     require_range(arguments, "tau_quantile", below=1)
     require_range(arguments, "seed", "triplet", least=0)

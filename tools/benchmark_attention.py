@@ -25,6 +25,7 @@ from tools.attention_results import RATIOS, draw, result_of, table
 from tools.attention_timing import ISSUE, SMOKE, Limits, device_memory_limit, measure
 from tools.machine import describe, warn_if_busy
 from vrstc_jax.runtime.errors import require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file, require_writable_directory
 
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(options: Options) -> None:
     """Measures the cases, prints each, and writes all at the end."""
+    require_flags(options)
     require_range(options, "repeats", least=1)
     if options.output:
         require_writable_directory(options.output)

@@ -31,6 +31,7 @@ import tyro
 from tools.machine import load_average
 from vrstc_jax.evaluation import distances, rank
 from vrstc_jax.runtime.errors import require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
@@ -158,6 +159,7 @@ def made_up(size: Size) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]
 
 def run(options: Options) -> dict[str, Any]:
     """Measures, prints the table, writes the file, and returns all figures."""
+    require_flags(options)
     require_range(options, "rounds", least=1)
     size = SIZES[options.size]
     features, labels = made_up(size)

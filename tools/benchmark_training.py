@@ -48,6 +48,7 @@ from tools.training_forms import (
 )
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.training.devices import Device
@@ -115,6 +116,7 @@ def main(options: Options) -> dict[str, Any]:
 
 def config_of(options: Options) -> configs.Config:
     """The size's config, its guider without the head that locates, which the step does not use."""
+    require_flags(options)
     require_range(options, "batch", "steps")
     config = configs.get(options.size)
     training = dataclasses.replace(config.stcnet_training, batch=options.batch or config.stcnet_training.batch)

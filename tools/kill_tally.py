@@ -37,6 +37,7 @@ import tyro
 
 from tools.killed_job import EVERY, PEOPLE
 from vrstc_jax.runtime.errors import InputError, require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 _PATIENCE = 900  # seconds for a whole run
@@ -60,6 +61,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> bool:
     """Kills and compares; prints the tally. Returns whether all end results were the same."""
+    require_flags(arguments)
     require_range(arguments, "times", least=1)
     require_range(arguments, "steps", least=4)
     seed = random.randrange(10 ** 6) if arguments.seed is None else arguments.seed

@@ -33,6 +33,7 @@ from tools.example_steps import Task, example_step
 from tools.rates import analysis, copy_rate, matrix_rate
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import require_range
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
@@ -107,6 +108,7 @@ class Prediction:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Prints the plan; returns {network: {'work', 'predictions', 'here'}, 'recipe': [{'chip', 'chips', 'hours'}]}."""
+    require_flags(arguments)
     require_range(arguments, "reached", most=1)
     require_range(arguments, "batch_per_chip")
     config = configs.get(arguments.size)

@@ -11,6 +11,7 @@ from tools.launch import tpu_vm
 from tools.launch.checkout import Checkout
 from tools.launch.shell import CommandFailed, Shell
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,7 @@ def _launch(words: list[str], checkout: Checkout) -> None:
     cut = words.index("--") if "--" in words else len(words)
     verb = tyro.extras.subcommand_cli_from_dict(
         tpu_vm.VERBS, prog="python -m tools.launch tpu-vm", args=words[:cut], description=tpu_vm.__doc__)
+    require_flags(verb)
     program = checkout.program(words[cut + 1:]) if isinstance(verb, tpu_vm.Run) else []
     if cut < len(words) and not program:
         raise InputError(f"{words[0]} takes nothing after --; only run does.")

@@ -12,6 +12,7 @@ from vrstc_jax.cli.judge import Judge
 from vrstc_jax.cli.rank import Rank
 from vrstc_jax.cli.without_footage import Demo, ModelCommand, Walkers
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.names import path_problem, shortened
 from vrstc_jax.runtime.storage import require_local
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     def run() -> None:
         _require_usable_paths(chosen)
+        require_flags(chosen)
         chosen.run()
 
     run_as_command(run)

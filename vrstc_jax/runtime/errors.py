@@ -72,5 +72,5 @@ def require_range(arguments: object, *names: str, above: float = 0, least: float
                 continue
             low = value > above if least is None else value >= least
             if not (low and value < below and value <= most):
-                finite = "" if math.isfinite(value) else ", and finite"
+                finite = "" if isinstance(value, int) or math.isfinite(value) else ", and finite"
                 raise InputError(f"{flag(name)} must be {wanted}{finite}. Got {value}.")
