@@ -68,8 +68,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """Trains and judges the variants; returns {variant: {method: scores}}."""
-    require_flags(arguments)
     require_range(arguments, "steps", "hold_out")
+    require_flags(arguments)
     require_known("variant", arguments.only, VARIANTS)
     require_local(arguments.workdir, "the work directory of this experiment")
     require_apart({"the input": arguments.input, "--boxes": arguments.boxes},

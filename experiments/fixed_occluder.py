@@ -16,7 +16,6 @@ docs/results.md: 242 of 280 hidden bands found, 10 % of the free bands called hi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import tyro
@@ -32,6 +31,7 @@ from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
+from vrstc_jax.runtime.storage import temporary_folder
 from vrstc_jax.runtime.text_tables import text_table
 
 EDGES = (0.0, 0.15, HIDDEN_SHARE, 0.5, 1.0)
@@ -60,7 +60,7 @@ def main(arguments: Arguments) -> LocatingScore:
     model = load_model(arguments.model)
     locator = Locator(model.config.reid, model.reid, len(model.identities))
     # The crops are read from the spool, so locating must end before it is removed.
-    with TemporaryDirectory() as spool:
+    with temporary_folder() as spool:
         tracklets = open_source(arguments.input, boxes=arguments.boxes, spool=spool).tracklets
         masks = masks_under(arguments.occluder, tracklets)
         scores = [locator.scores(tracklet.frames)

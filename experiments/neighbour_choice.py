@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import cv2
@@ -33,6 +32,7 @@ from vrstc_jax.ops.regions import BANDS, bands_mask
 from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.storage import temporary_folder
 
 CHOICES = ((1, 1), (5, 1), (10, 1), (20, 1), (10, 3), (20, 3))
 """(reach, frames a side): the number of nearest frames to choose from, and how many are chosen."""
@@ -55,11 +55,11 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[Choice, float]:
     """Prints the table; returns {(reach, frames a side) or 'best': mean PSNR in dB}."""
-    require_flags(arguments)
     require_range(arguments, "hold_out")
+    require_flags(arguments)
     rng = np.random.default_rng(arguments.seed)
     scores: dict[Choice, list[float]] = {choice: [] for choice in (*CHOICES, "best")}
-    with TemporaryDirectory() as spool:
+    with temporary_folder() as spool:
         source = open_source(arguments.input, boxes=arguments.boxes, spool=spool if arguments.boxes else None)
         runs = hold_out_runs([len(tracklet) for tracklet in source.tracklets], arguments.hold_out).runs
         if not any(runs):

@@ -93,8 +93,8 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
       {row: {'footage' and 'walkers': {method: {'psnr', 'ssim', …}}, 'located': {'footage' and 'walkers': share}}},
       'located' only with an occluder.
     """
-    require_flags(arguments)
     require_range(arguments, "hold_out", "steps")
+    require_flags(arguments)
     require_known("row", arguments.rows, ROWS)
     if arguments.occluder:
         fixed_occluder.require_rectangles(arguments.occluder)

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 from damage import DAMAGES
 from refusals import refused
+from small_disk import small_disk  # noqa: F401
 
 from vrstc_jax import config as configs
 from vrstc_jax.runtime.errors import InputError, Preempted
@@ -271,18 +271,6 @@ def test_of_the_host_s_log_only_what_orbax_says_is_dropped(tmp_path, caplog):
     with Checkpoints(tmp_path / "one"), Checkpoints(tmp_path / "other"):
         assert log() == both[1:] and logger.level == level
     assert log() == both and logger.level == level
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of a megabyte, and a function that makes it larger."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {made.stderr.strip()}")
-    yield place, lambda: subprocess.run(["mount", "-o", "remount,size=16m", place], check=True)
-    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.mark.parametrize("filled_at", [7, 12, 17])

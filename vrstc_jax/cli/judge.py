@@ -45,13 +45,12 @@ class Judge:
 
     def run(self) -> None:
         """Judges and prints the table."""
-        import tempfile
-
         from vrstc_jax.data.tracklets import about_tracklet
         from vrstc_jax.inference.completer import Completer
         from vrstc_jax.recipes.complete import Summary
         from vrstc_jax.recipes.judge import judge
         from vrstc_jax.runtime import lock
+        from vrstc_jax.runtime.storage import temporary_folder
 
         require_apart(self.footage.paths(self.input, truth=self.truth) | {"--model": self.model},
                       {"--output": Written(self.output, "shared")})
@@ -66,10 +65,10 @@ class Judge:
         if size and model.provenance.get("inputs", {}).get("input") == identity:
             raise InputError(f"{self.model}: was fitted to this footage, so it is judged on the runs that `vrstc fit "
                              "--hold-out` kept from it; leave --hold-out out.")
-        with tempfile.TemporaryDirectory() as spool, undone_if_refused(*filter(None, [self.output])):
+        with temporary_folder() as spool, undone_if_refused(*filter(None, [self.output])):
             if self.output:
                 lock.take(self.output)
-            source = self.footage.open(self.input, Path(spool) / "spool", truth=self.truth)
+            source = self.footage.open(self.input, spool / "spool", truth=self.truth)
             completer = Completer(model)
             judgement = judge(completer, source.tracklets, held_out=self._held_out(completer, source, size),
                               seed=self.seed)

@@ -40,11 +40,10 @@ class Rank:
 
     def run(self) -> None:
         """Prints the nearest tracklets, and writes their picture."""
-        import tempfile
-
         from vrstc_jax.data.images import write_png
         from vrstc_jax.models.model_file import load_reid
         from vrstc_jax.recipes.rank import nearest
+        from vrstc_jax.runtime.storage import temporary_folder
 
         query = Path(self.query) if Path(self.query).is_dir() else None
         require_apart(self.footage.paths(self.input) | {"--query": query, "--model": self.model},
@@ -53,8 +52,8 @@ class Rank:
         if self.output and self.output.suffix != ".png":
             raise InputError(f"--output {self.output}: the picture is a PNG; call it so.")
         model = load_reid(self.model)
-        with tempfile.TemporaryDirectory() as spool:
-            source = self.footage.open(self.input, Path(spool) / "spool")
+        with temporary_folder() as spool:
+            source = self.footage.open(self.input, spool / "spool")
             query, gallery = _query(self.query, source)
             matches, picture = nearest(model, query, gallery, count=self.count)
         names = [printable(match.tracklet) for match in matches]

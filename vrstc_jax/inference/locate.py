@@ -17,6 +17,7 @@ from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
 from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.storage import temporary_room
 
 _ROUNDS = 6  # enough for the weighted mean to converge
 BATCH = 16  # frames per call: one compiled shape whatever a tracklet's length
@@ -57,7 +58,7 @@ class Locator:
 
     def _scores(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         # Features wait in a file until the mean is known, so that memory does not grow with the tracklet.
-        with tempfile.TemporaryFile() as spool:
+        with temporary_room(), tempfile.TemporaryFile() as spool:
             mean = _weighted_mean(self._spooled(frames, spool))
             if mean is None:
                 return np.zeros((0, BANDS), np.float32)

@@ -13,6 +13,7 @@ from types import ModuleType
 from vrstc_jax.runtime import lock, signals
 from vrstc_jax.runtime.errors import InputError, Preempted, TrainingDiverged
 from vrstc_jax.runtime.names import printable
+from vrstc_jax.runtime.storage import is_full
 
 
 def run_as_command(work: Callable[[], object]) -> None:
@@ -41,9 +42,12 @@ def run_as_command(work: Callable[[], object]) -> None:
             code = _complain(signals.MESSAGES[signal.SIGINT], 130)
         except Exception as error:
             distributed = _distributed()
-            if distributed is None or (distributed.rank_is_known() and distributed.process_count() == 1):
+            if is_full(error):  # wherever it was that something was written
+                where = getattr(error, "filename", None) or "a disk that the command writes to"
+                code = _complain(f"{where}: the disk is full; make room, and the same command goes on from here", 2)
+            elif distributed is None or (distributed.rank_is_known() and distributed.process_count() == 1):
                 raise
-            if distributed.is_peer_failure(error):
+            elif distributed.is_peer_failure(error):
                 code = _complain("another process of this run is gone, see what it says; the same command goes on from "
                                  "the last checkpoint", 1)
                 patience = 0.0

@@ -15,9 +15,8 @@ from typing import Any, Never
 import numpy as np
 
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import as_path, describe_error, is_remote
+from vrstc_jax.runtime.storage import LARGEST, as_path, describe_error, is_remote
 
-LARGEST = 2**30  # bytes of a record; the largest real ones have some 100 MB
 _REMEDY = "remove it, and run the same command again"
 
 

@@ -4,10 +4,14 @@ In a bucket a file appears whole or not at all, nothing can be renamed, and a fo
 On a file system a file is written under another name and then renamed, so that it too is whole or absent.
 """
 
+import errno
 import hashlib
 import os
+import select
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +19,10 @@ from typing import cast
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import LONGEST_NAME
+
+LARGEST = 2**30
+"""Bytes of a text or record that is read as a whole; the largest real ones have some 100 MB."""
+_PATIENCE = 8.0  # seconds that a pipe may be without a writer
 
 _SCHEMES = ("gs", "s3", "az", "hf")  # those that epath knows
 
@@ -134,6 +142,97 @@ def upload(directory: Path, target: str | os.PathLike, *, last: str) -> None:
             shutil.copyfileobj(source, copy, 2**20)
 
 
+def read_stream(path: str | os.PathLike) -> bytes:
+    """The contents of a file on disk, or of a pipe, which is read until its writers have closed it.
+
+    Raises:
+      OSError: there is no such file, or it cannot be read.
+      ValueError: it has more than `LARGEST` bytes, or is a pipe that nobody writes to.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        with open(path, "rb") as file:
+            return _at_most(file.read(LARGEST + 1))
+    # To open a pipe waits for a writer, unless it does not block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll, data, written, end = select.poll(), bytearray(), False, time.monotonic() + _PATIENCE
+        poll.register(descriptor, select.POLLIN)
+        while len(data) <= LARGEST:
+            try:
+                piece = os.read(descriptor, 2**16)
+            except BlockingIOError:  # there is a writer, who may take his time
+                written = True
+                poll.poll(1000)
+                continue
+            if piece:
+                data += piece
+                written = True
+            elif written:
+                break
+            elif time.monotonic() > end:
+                raise ValueError("nothing was written to it")
+            else:
+                time.sleep(0.02)
+        return _at_most(bytes(data))
+    finally:
+        os.close(descriptor)
+
+
+def _at_most(data: bytes) -> bytes:
+    if len(data) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST:,} bytes")
+    return data
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is that of a full disk or of a spent quota."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        # An OSError has the number; other libraries raise their own errors with the system's words.
+        if any(getattr(error, "errno", None) == code or os.strerror(code) in str(error)
+               for code in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def full_disk_as_input_error(path: str | os.PathLike, remedy: str) -> Iterator[None]:
+    """Turns the errors of a full disk, or of a spent quota, into an `InputError` that names `path`.
+
+    Args:
+      remedy: the end of the message, which says what to do.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise InputError(f"{path}: the disk is full; {remedy}.") from None
+
+
+@contextmanager
+def temporary_room() -> Iterator[None]:
+    """Turns the errors of the folder for temporary files, where it is full or missing, into an `InputError`."""
+    remedy = "make room, or name another folder by TMPDIR"
+    try:
+        where = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise InputError(f"there is no folder for temporary files ({describe_error(error)}); {remedy}.") from None
+    with full_disk_as_input_error(where, remedy):
+        yield
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yields a folder that is removed at the end of the block; a full disk is an `InputError` (`temporary_room`)."""
+    with temporary_room(), tempfile.TemporaryDirectory(prefix="vrstc-") as directory:
+        yield Path(directory)
+
+
 @contextmanager
 def local_file(path: str | os.PathLike) -> Iterator[Path]:
     """Yields the file, or a temporary copy of one in a bucket, for libraries that read only local files."""
@@ -141,8 +240,8 @@ def local_file(path: str | os.PathLike) -> Iterator[Path]:
     if not is_remote(path):
         yield path
         return
-    with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory) / path.name
+    with temporary_folder() as directory:
+        copy = directory / path.name
         if path.exists():
             with path.open("rb") as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 2**20)

@@ -1,14 +1,13 @@
 """Whether checkpoints on disk are whole: digests of their files, removal of what cannot be used, full disks."""
 
-import errno
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 from etils import epath
 
+from vrstc_jax.runtime import storage
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number, printable
 from vrstc_jax.runtime.records import read_record
@@ -19,30 +18,10 @@ STATE_ALONE = "default"  # the one item of checkpoints from before there were di
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names that Orbax gives while it writes
 
 
-@contextmanager
-def full_disk_as_input_error(directory: str | os.PathLike) -> Iterator[None]:
+def full_disk_as_input_error(directory: str | os.PathLike) -> AbstractContextManager[None]:
     """Turns the errors of a disk that is full, or of a spent quota, into an `InputError` that names `directory`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        if not _is_full(error):
-            raise
-        raise InputError(f"{directory}: the disk is full; make room, and the same command goes on from the last whole "
-                         "checkpoint.") from None
-
-
-def _is_full(error: BaseException | None) -> bool:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        # An OSError has the number; TensorStore raises a ValueError with the system's words.
-        if any(getattr(error, "errno", None) == code or os.strerror(code) in str(error)
-               for code in (errno.ENOSPC, errno.EDQUOT)):
-            return True
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return False
+    return storage.full_disk_as_input_error(
+        directory, "make room, and the same command goes on from the last whole checkpoint")
 
 
 def remove_damaged(directory: epath.Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
+from vrstc_jax.runtime.storage import read_stream
 
 _FIELDS = ("frame", "id", "left", "top", "width", "height", "confidence")
 _MOST_FRAMES = 2**31  # far beyond a real frame's number
@@ -159,7 +160,9 @@ def clip_box(rectangle: Sequence[float] | np.ndarray,
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_stream(path)
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a text file of boxes in MOTChallenge form.") from None
     except OSError as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise InputError(f"{path}: {what}; give a text file of boxes in MOTChallenge form.") from None

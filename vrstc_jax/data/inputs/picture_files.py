@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from vrstc_jax.data.images import PICTURE_SUFFIXES
 from vrstc_jax.runtime.errors import InputError
 
-_DEEPEST = 8  # Deeper folders are not searched, which also ends loops of symbolic links.
+_DEEPEST = 8  # Deeper folders are not searched.
+_MOST_LINKED = 10_000  # folders that are reached again, by a link
 
 
 def natural_key(name: str) -> tuple[list, str]:
@@ -49,23 +50,37 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
       skip: resolved paths of folders that are not searched.
 
     Raises:
-      InputError: `top` is not a folder, cannot be read, or holds no picture; two pictures have the same key.
+      InputError: `top` is not a folder, cannot be read, or holds no picture; two pictures have the same key; or folders
+        are linked into each other many times over. A link to a folder that it is in is skipped.
     """
     if not top.is_dir():
         what = "a file, not a folder" if top.exists() else "no such folder"
         raise InputError(f"{top}: {what}; give a folder of pictures.")
     found = {}
-    waiting = [PurePosixPath()]
+    # Each with the folders that it is in, by device and inode, so that a link to one of them leads nowhere.
+    waiting: list[tuple[PurePosixPath, frozenset[tuple[int, int]]]] = [(PurePosixPath(), frozenset())]
+    seen: set[tuple[int, int]] = set()
+    again = 0
     while waiting:
-        folder = waiting.pop()
+        folder, above = waiting.pop()
         try:
+            status = os.stat(top / folder)
+            known = status.st_dev, status.st_ino
+            again += known in seen
+            if again > _MOST_LINKED:
+                raise InputError(f"{top}: the folders in it are linked into each other too many times; remove links "
+                                 f"such as {top / folder}.")
+            if known in above:
+                continue
+            seen.add(known)
             found |= {folder / stem: path for stem, path in picture_files(top / folder, suffixes).items()}
             inside = [entry.name for entry in os.scandir(top / folder)
                       if not entry.name.startswith(".") and entry.is_dir()]
         except OSError as error:
             raise InputError(f"{top / folder}: cannot be read ({error.strerror}); make it readable.") from None
         if len(folder.parts) < _DEEPEST:
-            waiting += [folder / name for name in inside if not skip or (top / folder / name).resolve() not in skip]
+            waiting += [(folder / name, above | {known}) for name in inside
+                        if not skip or (top / folder / name).resolve() not in skip]
     if not found:
         raise InputError(f"{top}: no pictures in this folder or below it; pictures end in {', '.join(suffixes)}.")
     return found

@@ -24,7 +24,8 @@ from vrstc_jax.data.made_from import digest
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
-from vrstc_jax.runtime.storage import replace_file, require_writable_directory
+from vrstc_jax.runtime.records import read_bytes
+from vrstc_jax.runtime.storage import remove, replace_file, require_writable_directory, temporary_room
 
 _VERSION = 2
 _SHOWN = 10  # frame numbers in a warning
@@ -34,7 +35,8 @@ class _TemporaryFolder:
     """A folder that is removed when this object is garbage-collected, or when the process ends."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="vrstc-"))
+        with temporary_room():
+            self.path = Path(tempfile.mkdtemp(prefix="vrstc-"))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
@@ -127,15 +129,19 @@ def _identity(path: Path) -> list:
 def _load_index(spool: Path, keys: list[dict]) -> dict | None:
     """The index of a spool that is complete and has one of the keys, or None."""
     try:
-        index = json.loads((spool / "index.json").read_text())
+        index = json.loads(read_bytes(spool / "index.json"))
         if index["key"] not in keys:
+            return None
+        height, width = index["picture_size"]
+        int(height), int(width), int(index["frames_read"]), Fraction(index["frame_rate"]), bool(index["broken"])
+        if not all(isinstance(warning, str) for warning in index["warnings"]):
             return None
         # A run killed while it refilled the folder may have left shorter files beside an older index.
         for name, entry in index["tracks"].items():
             crops = np.array(entry["crops"], np.int64)
             if (spool / f"{name}.rgb").stat().st_size != 3 * (crops[:, 3] * crops[:, 4]).sum():
                 return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError):
         return None
     return index
 
@@ -162,10 +168,10 @@ def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
 def _clear(spool: Path) -> None:
     """Removes the files of an earlier or unfinished spool, and no other files: the folder is the user's."""
     # The index first: a spool without one is incomplete, whatever else is left of it.
-    (spool / "index.json").unlink(missing_ok=True)
+    remove(spool / "index.json")
     for file in spool.glob("*.rgb"):
         if is_number(file.stem):
-            file.unlink()
+            remove(file)
 
 
 def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[int, list], dict[int, list]]:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import as_path, is_remote, remove, upload
+from vrstc_jax.runtime.storage import as_path, full_disk_as_input_error, is_remote, remove, temporary_folder, upload
 
 
 def write_set(directory: str | Path, tracklets: Iterable[Tracklet] | Mapping[str, Iterable[Tracklet]], *,
@@ -54,7 +53,7 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
     """
     target = as_path(directory)
     if is_remote(target):  # TFDS writes array_record files locally only, and a bucket cannot rename.
-        with tempfile.TemporaryDirectory() as temporary:
+        with temporary_folder() as temporary:
             built = _build(builder, f"{temporary}/set", options)
             remove(target / INFO_FILE)
             remove(target)
@@ -66,7 +65,8 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
         unfinished = f"{target}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            built = _build(builder, unfinished, options)
+            with full_disk_as_input_error(target, "make room, or give another path"):
+                built = _build(builder, unfinished, options)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(built, target)
         finally:

@@ -1,0 +1,43 @@
+"""Folders that are linked into themselves or into each other are searched once along each way, and soon."""
+
+import time
+
+from people import figures
+from refusals import refused
+
+from vrstc_jax.data.images import write_png
+from vrstc_jax.data.inputs import picture_files
+from vrstc_jax.data.inputs.folders import read_folder
+
+
+def test_links_to_the_folder_itself(tmp_path):
+    for number, frame in enumerate(figures(2, sizes=((12, 8),))):
+        write_png(tmp_path / f"a/b/{number}.png", frame)
+    (tmp_path / "above").symlink_to(tmp_path.parent)
+    for number in range(8):
+        (tmp_path / f"link{number}").symlink_to(".")
+        (tmp_path / f"a/link{number}").symlink_to("..")
+        (tmp_path / f"a/b/link{number}").symlink_to("../..")
+    began = time.monotonic()
+    found = picture_files.find_pictures(tmp_path)
+    assert time.monotonic() - began < 5
+    assert {str(key) for key in found} >= {"a/b/0", "a/b/1"}
+
+
+def test_a_folder_under_two_names(tmp_path):
+    for name in ("one", "two"):
+        for number, frame in enumerate(figures(2, sizes=((12, 8),))):
+            write_png(tmp_path / f"{name}/{number}.png", frame)
+    (tmp_path / "three").symlink_to("one")
+    assert [tracklet.name for tracklet in read_folder(tmp_path)] == ["one", "three", "two"]
+
+
+def test_folders_linked_into_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_files, "_MOST_LINKED", 200)
+    for one in range(8):
+        (tmp_path / f"folder{one}").mkdir()
+    for one in range(8):
+        for other in range(8):
+            (tmp_path / f"folder{one}/to{other}").symlink_to(tmp_path / f"folder{other}")
+    with refused(tmp_path, "linked into each other too many times; remove links such as"):
+        picture_files.find_pictures(tmp_path)
