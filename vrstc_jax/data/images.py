@@ -17,6 +17,8 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import as_path, describe_error, is_remote, replace_file
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+# Pillow knows others that run programs (EPS, by Ghostscript) or are seldom read and so seldom tested.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -64,7 +66,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
       InputError: as `read_image`. Damage inside a JPEG's data is not always detected, here or by decoders.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if image.format in ("JPEG", "MPO") and _ends_as_jpeg(path):
                 turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap height and width
@@ -112,7 +114,7 @@ def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:
         file = source
         if not isinstance(source, io.BytesIO) and is_remote(source):
             file = io.BytesIO(as_path(source).read_bytes())
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image.copy()
     # On damaged files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.

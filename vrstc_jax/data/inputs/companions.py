@@ -118,9 +118,9 @@ def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind
     for stem, file in files.items():
         number = int(stem) if is_number(stem) else 0
         # Files for frames without boxes, or for frames after the point where a video breaks off, do no harm.
-        beyond = number > spool.frames_read and not spool.breaks_off
+        beyond = number > spool.last_number and not spool.breaks_off
         if stem != f"{number:06d}" or number < 1 or beyond:
-            raise InputError(f"{file}: belongs to no frame of the video ({spool.frames_read} frames); {counts}.")
+            raise InputError(f"{file}: belongs to no frame of the video ({spool.last_number} frames); {counts}.")
     return {name: LazySequence.over([(file_of[frame], *box) for frame, *box in table.tolist()],
                                     partial(_read_crop, kind.read))
             for name, table in spool.crops.items()}

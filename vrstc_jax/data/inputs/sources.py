@@ -1,4 +1,4 @@
-"""Opens a user's input: a video with boxes, or a folder of pictures.
+"""Opens a user's input: a video with boxes, as a file or as a folder of its pictures; or a folder of crops.
 
 Checks everything about the input that can be checked before work begins, so that a command that fails on its input
 fails before it has written anything.
@@ -16,6 +16,8 @@ import numpy as np
 from vrstc_jax.data.inputs.boxes import Boxes, picture_warnings, read_boxes
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
 from vrstc_jax.data.inputs.folders import open_folder
+from vrstc_jax.data.inputs.picture_files import picture_files
+from vrstc_jax.data.inputs.picture_sequence import is_sequence
 from vrstc_jax.data.inputs.spool import open_spool
 from vrstc_jax.data.made_from import digest, file_content, file_time
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
@@ -34,7 +36,7 @@ class Source:
       path: the video file or the top folder.
       warnings: irregularities of the source as a whole, one sentence each.
       picture_size: a video's height and width in pixels; None for folders.
-      frame_rate: a video's frames per second; None for folders.
+      frame_rate: a video's frames per second, by its time stamps where the header differs; None for folders.
       frames_read: how many frames of a video could be decoded; None for folders.
       notes: how the source was understood where that was a choice, one sentence each.
     """
@@ -61,10 +63,12 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
 
     In a video, a box partly outside the picture is clipped; one wholly outside is left out, with a warning of its
     tracklet. Tracklet names and `person` are track numbers; frame names are frame numbers in 6 digits. Of a video that
-    breaks off in the middle, the frames before the break are used, with a warning of the source.
+    breaks off in the middle, the frames before the break are used, and of one with frames that do not decode the
+    others, with a warning of the source.
 
     Args:
-      path: a video (anything that FFmpeg decodes), or a folder.
+      path: a video (MP4, MOV, MKV, WebM, AVI, MPEG, FLV and others), or a folder. A folder with boxes is a video, its
+        pictures the frames in the order of their names (see `PictureSequence`).
       boxes: for a video, the boxes of the people: MOTChallenge text (see `read_boxes`).
       masks: a folder of masks, white = hidden. For a folder of pictures it has the same layout (see `open_folder`),
         for a video that of `companions_of_crops`. None: hidden parts are located.
@@ -87,8 +91,11 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
         raise InputError(f"{path}: no such file or folder; give a video or a folder of pictures.")
     if path.is_dir():
         if boxes is not None:
-            raise InputError(f"{path}: is a folder of pictures, and the boxes {boxes} go with a video; "
-                             "give the video, or leave the boxes out.")
+            _require_pictures_of_video(path, boxes, pattern)
+            return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool)
+        if is_sequence(path):
+            raise InputError(f"{path}: is an image sequence of MOTChallenge, by its seqinfo.ini, and needs boxes that "
+                             "say where the people are; give them with --boxes, such as its gt/gt.txt or det/det.txt.")
         found = open_folder(path, pattern=pattern, masks=masks, truth=truth)
         _look_at_masks(found.tracklets)
         return Source(found.tracklets, "folder", path, found.warnings, notes=found.notes)
@@ -98,6 +105,20 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
         raise InputError(f"{path}: a video needs boxes that say where the people are; "
                          "give them with --boxes FILE (MOTChallenge text).")
     return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool)
+
+
+def _require_pictures_of_video(path: Path, boxes: str | Path, pattern: str | None) -> None:
+    """Checks that a folder given with boxes can be the pictures of a video: no tree of crops, no pattern.
+
+    Raises:
+      InputError: it cannot.
+    """
+    if pattern is not None:
+        raise InputError(f"{path}: the pattern {pattern!r} is for a folder of crops, which has no boxes; leave out one "
+                         "of the two.")
+    if not is_sequence(path) and not picture_files(path):
+        raise InputError(f"{path}: holds no pictures directly in it, and the boxes {boxes} go with a video or with a "
+                         "folder of its pictures; give that, or leave the boxes out.")
 
 
 def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str | Path | None,

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import weakref
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from vrstc_jax.data.inputs.boxes import Boxes, clip_box
-from vrstc_jax.data.inputs.video import VideoReader
+from vrstc_jax.data.inputs.picture_sequence import FrameReader, open_frames, picture_sizes
 from vrstc_jax.data.made_from import digest
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
@@ -51,6 +52,7 @@ class Spool:
       picture_size: height and width in pixels.
       frame_rate: frames per second.
       frames_read: how many frames could be decoded.
+      last_number: the number of the last frame; more than `frames_read` where frames are lost.
       breaks_off: whether the video ends before its declared end.
     """
 
@@ -61,6 +63,7 @@ class Spool:
     picture_size: tuple[int, int]
     frame_rate: Fraction
     frames_read: int
+    last_number: int
     breaks_off: bool
     _folder: _TemporaryFolder | None = None
 
@@ -91,18 +94,15 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
     # By their content: they may come through a pipe, which has neither size nor time.
     of_boxes = digest([boxes.tracks.tolist(), boxes.frames.tolist(), boxes.rectangles.tolist()])
     key = {"version": _VERSION, "video": of_video, "boxes": of_boxes}
-    keys = [key]
-    # As version 1 had it, which knew neither of the options.
-    if boxes.path.is_file() and boxes.first_frame == 1 and not boxes.other_classes:
-        keys.append({"version": 1, "video": of_video, "boxes": _identity(boxes.path)})
-    index = _load_index(folder, keys) or _fill(folder, key, Path(video), boxes)
+    index = _load_index(folder, key) or _fill(folder, key, Path(video), boxes)
     tracks = index["tracks"]
     height, width = index["picture_size"]
     return Spool(
         folder, crops={name: np.array(entry["crops"], np.int64) for name, entry in tracks.items()},
         track_warnings={name: tuple(entry["warnings"]) for name, entry in tracks.items()},
         warnings=tuple(index["warnings"]), picture_size=(height, width), frame_rate=Fraction(index["frame_rate"]),
-        frames_read=index["frames_read"], breaks_off=index["broken"], _folder=temporary)
+        frames_read=index["frames_read"], last_number=index["last_number"], breaks_off=index["broken"],
+        _folder=temporary)
 
 
 def _read_crop(path: Path, _: _TemporaryFolder | None, extent: tuple[int, int, int]) -> np.ndarray:
@@ -118,7 +118,9 @@ def _read_crop(path: Path, _: _TemporaryFolder | None, extent: tuple[int, int, i
 
 
 def _identity(path: Path) -> list:
-    """Path, size and modification time of a file."""
+    """Path, size and modification time of a file, or of the pictures in a folder."""
+    if path.is_dir():
+        return [str(path.resolve()), [list(picture) for picture in picture_sizes(path)], None]
     # Not a hash of the content: it would read the whole video at each start.
     if not path.is_file():
         return [str(path), None, None]
@@ -126,11 +128,11 @@ def _identity(path: Path) -> list:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _load_index(spool: Path, keys: list[dict]) -> dict | None:
-    """The index of a spool that is complete and has one of the keys, or None."""
+def _load_index(spool: Path, key: dict) -> dict | None:
+    """The index of a spool that is complete and from what the key says, or None."""
     try:
         index = json.loads(read_bytes(spool / "index.json"))
-        if index["key"] not in keys:
+        if index["key"] != key:
             return None
         height, width = index["picture_size"]
         int(height), int(width), int(index["frames_read"]), Fraction(index["frame_rate"]), bool(index["broken"])
@@ -148,7 +150,7 @@ def _load_index(spool: Path, keys: list[dict]) -> dict | None:
 
 def _fill(spool: Path, key: dict, path: Path, boxes: Boxes) -> dict:
     """Decodes the video into the spool and returns its index; removes the spool's files on an error."""
-    with VideoReader(path) as video:  # Opened first: a file that is not a video leaves no folder behind.
+    with open_frames(path) as video:  # Opened first: a file that is not a video leaves no folder behind.
         require_writable_directory(spool)
         _clear(spool)
         try:
@@ -174,7 +176,7 @@ def _clear(spool: Path) -> None:
             remove(file)
 
 
-def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[int, list], dict[int, list]]:
+def _write_crops(video: FrameReader, boxes: Boxes, spool: Path) -> tuple[dict[int, list], dict[int, list]]:
     """Writes all crops; returns by track [frame, left, top, width, height], and the frames of boxes outside."""
     rows_of_frame = defaultdict(list)
     for row, frame in enumerate(boxes.frames):
@@ -199,10 +201,10 @@ def _write_crops(video: VideoReader, boxes: Boxes, spool: Path) -> tuple[dict[in
     return crops, outside
 
 
-def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
-    """Warnings about how the video ended; an InputError for boxes beyond the end of a whole video."""
-    beyond = boxes.frames > video.frames_read
-    last = video.frames_read
+def _check_end(video: FrameReader, boxes: Boxes) -> list[str]:
+    """Warnings about lost frames and the end of the video; an InputError for boxes beyond the end of a whole one."""
+    beyond, lost = boxes.frames > video.last_number, np.isin(boxes.frames, video.lost)
+    last = video.last_number
     if video.broken is not None:
         # Of a broken video the declared count decides; a transport stream declares none, so any frame may have existed.
         last = max(last, video.declared) if video.declared else None
@@ -212,16 +214,33 @@ def _check_end(video: VideoReader, boxes: Boxes) -> list[str]:
         before = boxes.first_frame - 1  # the numbers as the file has them
         raise InputError(f"{boxes.path}:{boxes.lines[row]}: frame {boxes.frames[row] + before} is beyond the last "
                          f"frame of {video.path}, {(last or 0) + before}; are these the boxes of this video?")
-    if video.broken is None:
-        return []
-    if not beyond.any():
-        return [video.broken]
-    lost = sorted(set(boxes.tracks[beyond].tolist()) - set(boxes.tracks[~beyond].tolist()))
-    whole = f", among them all of tracks {', '.join(map(str, lost))}" if lost else ""
-    return [f"{video.broken[:-1]}; {beyond.sum()} boxes lie beyond and are left out{whole}."]
+    warnings = list(video.notes)
+    left = set(boxes.tracks[~beyond & ~lost].tolist())
+    gone = sorted(set(boxes.tracks.tolist()) - left)
+    whole = f", among them all of tracks {', '.join(map(str, gone))}" if gone else ""
+    if video.lost:
+        does, is_, it = ("does", "is", "it") if len(video.lost) == 1 else ("do", "are", "them")
+        among = "" if beyond.any() else whole
+        warnings.append(f"{video.path}: {_list_frames(video.lost)} {does} not decode or {is_} missing, and {is_} left "
+                        f"out with {_count(lost.sum(), 'box')}{among}; the frames after {it} keep their numbers.")
+    if video.broken is not None:
+        lie, are = ("lies", "is") if beyond.sum() == 1 else ("lie", "are")
+        more = f"; {_count(beyond.sum(), 'box')} {lie} beyond and {are} left out{whole}" if beyond.any() else ""
+        warnings.append(f"{video.broken[:-1]}{more}.")
+    return warnings
 
 
-def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict[int, list], outside: dict[int, list],
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 'es'}"
+
+
+def _list_frames(frames: Sequence[int]) -> str:
+    """The frames in words; a person who stays outside gives thousands, too many for a message."""
+    listed = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:_SHOWN]))}"
+    return listed + (f" and {len(frames) - _SHOWN} more" if len(frames) > _SHOWN else "")
+
+
+def _make_index(key: dict, video: FrameReader, boxes: Boxes, crops: dict[int, list], outside: dict[int, list],
                 warnings: list[str]) -> dict:
     height, width = video.picture_size
     if not crops:
@@ -230,9 +249,7 @@ def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict[int, li
     tracks = {}
     for track in sorted(set(crops) | set(outside)):
         frames = outside.get(track, [])
-        # A person who stays outside gives thousands of frames, too many for a message.
-        listed = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:_SHOWN]))}"
-        listed += f" and {len(frames) - _SHOWN} more" if len(frames) > _SHOWN else ""
+        listed = _list_frames(frames)
         if track in crops:
             about = [f"The box lies outside the picture in {listed}; left out there."] if frames else []
             tracks[str(track)] = {"crops": crops[track], "warnings": about}
@@ -240,5 +257,5 @@ def _make_index(key: dict, video: VideoReader, boxes: Boxes, crops: dict[int, li
             warnings.append(f"Track {track}: its box lies outside the picture in {listed}, everywhere; "
                             "the track is left out.")
     return {"key": key, "picture_size": [height, width], "frame_rate": str(video.frame_rate),
-            "frames_read": video.frames_read, "broken": video.broken is not None, "warnings": warnings,
-            "tracks": tracks}
+            "frames_read": video.frames_read, "last_number": video.last_number,
+            "broken": video.broken is not None, "warnings": warnings, "tracks": tracks}
