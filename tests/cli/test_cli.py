@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from people import SMOKE, box_mask, figure, figures, masks_at, random_model
 
+from vrstc_jax.cli.footage import undone_if_refused
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.sources import open_source
@@ -238,7 +239,7 @@ BY_ONE = [
     ("complete {tmp}/none --model {model} --output {tmp}/empty", "{tmp}/none"),  # which stays empty
     (COMPLETE + "{tmp}/new --render {tmp}/v.mp4", "--render", "{folder}"),
     *((RENDER + f"--output {{tmp}}/new --render {folder}/{name}", folder) for folder, name in (
-        ("/proc", "v.mp4"), ("{tmp}/file", "v.mp4"), ("{tmp}", "v.xyz"))),
+        ("/proc", "v.mp4"), ("{tmp}/file", "v.mp4"), ("{tmp}", "v.xyz"), ("{tmp}", "v.m3u8"), ("{tmp}", "v.mpd"))),
     ("fit {folder} --size smoke --output /proc/vrstc/m", "/proc/vrstc"),
     ("fit {folder} --size smoke --output {tmp}/file/m", "{tmp}/file"),
     ("fit {folder} --size smoke --output {tmp}", "{tmp}", "folder"),
@@ -361,6 +362,20 @@ class TestRefused:
         (tmp_path / "in/a\x1b[2J\nb").mkdir(parents=True)
         (tmp_path / "in/a\x1b[2J\nb/1.png").write_bytes(b"no picture")
         refused.all("{tmp}/in", "in/a\\x1b[2J\\nb/1.png")
+
+
+def test_an_error_before_the_first_result_leaves_nothing(tmp_path):
+    """Whatever the error; a result, and what was there before, stays, and so does all at an interruption."""
+    (tmp_path / "mine").mkdir()
+    for error, result, kept in ((RuntimeError, False, False), (MemoryError, False, False), (RuntimeError, True, True),
+                                (KeyboardInterrupt, False, True)):
+        new = tmp_path / "new/out"
+        with pytest.raises(error), undone_if_refused(new, tmp_path / "mine", unless=lambda given=result: given):
+            new.mkdir(parents=True)
+            (new / "run.json").write_text("{}")
+            raise error
+        assert new.exists() == kept and (tmp_path / "mine").exists()
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
 
 
 def read_results(output, name):
@@ -495,6 +510,41 @@ class TestCompleteVideo:
 
     def test_again_gives_the_same(self, output, material):
         material.run_without_effect(self.COMMAND, output.parent)
+
+    def test_its_pictures_in_a_folder_are_the_same_video(self, output, material, tmp_path):
+        for number, picture in enumerate(decoded(material.video), start=1):
+            write_png(tmp_path / f"MOT-01/img1/{number:06d}.png", picture)
+        (tmp_path / "MOT-01/seqinfo.ini").write_text("[Sequence]\nimDir=img1\nframeRate=30\nseqLength=24\n")
+        done = material.run("complete {tmp}/MOT-01/img1 --boxes {boxes} --masks {picture_masks} --model {model} "
+                            "--output {tmp}/out --render {tmp}/v.mp4 --layout completed", tmp_path)
+        assert f"{tmp_path}/v.mp4: {FRAMES} frames\n" in done.out and "warning" not in done.err
+        for track in material.TRACKS:
+            assert tree(output / str(track)) == tree(tmp_path / "out" / str(track))
+        shown = decoded(tmp_path / "v.mp4")
+        assert len(shown) == FRAMES and shown[0].shape == (HEIGHT, WIDTH, 3)
+        with av.open(str(tmp_path / "v.mp4")) as container:
+            assert container.streams.video[0].average_rate == 30
+
+    def test_a_frame_that_does_not_decode_is_said(self, material, tmp_path):
+        """In an AVI of JPEGs, each of which is a frame of its own."""
+        with av.open(str(tmp_path / "v.avi"), "w") as target:
+            stream = target.add_stream("mjpeg", rate=10)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+            for picture in decoded(material.video):
+                target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            target.mux(stream.encode(None))
+        with av.open(str(tmp_path / "v.avi")) as container:
+            packet = list(container.demux(video=0))[8]
+        data = bytearray((tmp_path / "v.avi").read_bytes())
+        data[packet.pos:packet.pos + packet.size] = bytes(packet.size)
+        (tmp_path / "v.avi").write_bytes(data)
+        done = material.run("complete {tmp}/v.avi --boxes {boxes} --model {model} --output {tmp}/out "
+                            "--render {tmp}/v.mp4", tmp_path)
+        line, = (line for line in done.err.splitlines() if "warning" in line)
+        assert "frame 9 does not decode" in line and "3 boxes" in line
+        left = {path.stem for path in (tmp_path / "out/3").iterdir()}
+        assert left == {f"{number:06d}" for number in range(2, 25) if number != 9}
+        assert len(decoded(tmp_path / "v.mp4")) == FRAMES - 1
 
     def test_a_model_fitted_with_held_out_runs_to_other_footage(self, material, tmp_path):
         """Tracks of all videos are numbered alike: a track's name says nothing of whose frames they are."""

@@ -92,6 +92,19 @@ class TestSetOnDisk:
         assert len(read_set(tmp_path / "set").tracklets[0]) == 2
         assert os.listdir(tmp_path) == ["set"]
 
+    def test_no_temporary_folder_is_left(self, tmp_path, monkeypatch):
+        def fails(_):
+            raise OSError(28, "No space left on device")
+
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+        write_set(tmp_path / "set", [tracklet(figures(2))])
+        read_set(tmp_path / "set")
+        with pytest.raises(OSError, match="No space left"):
+            write_set(tmp_path / "set", [Tracklet(name="t", frames=LazySequence(2, fails), frame_names=("1", "2"))])
+        assert not os.listdir(tmp_path / "temporary") and len(read_set(tmp_path / "set").source) == 2
+        assert sorted(os.listdir(tmp_path)) == ["set", "temporary"]
+
     def test_frames_are_written_as_they_are_read(self, tmp_path):
         """A tracklet is not held in memory for it."""
         alive, most = set(), 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, typed, undone_if_refused
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import start_jax
 from vrstc_jax.runtime.names import printable
+from vrstc_jax.runtime.notices import print_warnings
 from vrstc_jax.runtime.paths import Written, require_apart
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ class Complete:
     """
 
     input: Input
-    """A video, or a folder of pictures."""
+    """A video, a folder of crops of people, or with --boxes a folder of a video's pictures."""
     output: Path
     """New folder for the completed crops and the report."""
     model: Path | None = None
     """A model file from `vrstc fit`; if left out, the default model, which comes with the package."""
     footage: FootageArgument = Footage()
     render: Path | None = None
-    """For a video: also write a video with the completed people put back, beside the original."""
+    """For a video: also write a video with the completed people put back, with the input's times and sound."""
+    layout: Literal["both", "completed"] = "both"
+    """The rendered video: `both`, the original beside the completed picture, scaled to at most 4096 columns; or the
+    `completed` picture alone."""
     dataset: Path | None = None
     """Also write the completed tracklets and their masks as a TFDS data set (array_record)."""
 
@@ -52,21 +56,22 @@ class Complete:
                               "--dataset": Written(self.dataset, "replaced")})
         start_jax()
         model = load(self.model)
-        if self.render and self.input.is_dir():
+        if self.render and self.input.is_dir() and self.footage.boxes is None:
             raise InputError(f"--render {self.render}: there is no picture to put people back into; "
                              f"{self.input} is a folder of crops.")
         identity = self.footage.identity(self.input)
-        with undone_if_refused(self.output / "run.json", self.output / "work", (self.render or self.output).parent,
-                               (self.dataset or self.output).absolute().parent):
+        created = [self.output / name for name in ("run.json", "work", "masks", "scores")]
+        with undone_if_refused(*created, (self.render or self.output).parent,
+                               (self.dataset or self.output).absolute().parent, unless=created[-1].exists):
             distributed.run_on_first(self._take_outputs)
             place = self.footage.place(self.input)
             folder = ResultsFolder(self.output, {"input": place} | model_identity(model), complete=lambda record: (
                 record | {"input": place} if record.get("input") == identity else record))
             source = self.footage.open(self.input, folder.work / "spool")
             require_names(source.tracklets, folder=self.output)
-        completer = Completer(model)
-        metrics = complete_source(completer, source, folder, command=typed(),
-                                  judgement=self._judged(completer, source, identity))
+            completer = Completer(model)
+            metrics = complete_source(completer, source, folder, command=typed(),
+                                      judgement=self._judged(completer, source, identity))
         distributed.run_on_first(lambda: self._write_more(source, folder))
         folder.finish()
         by_how = metrics["frames_by_how"]
@@ -113,8 +118,10 @@ class Complete:
         if self.render:
             from vrstc_jax.report.render import CompletedFolder, render_video
 
-            count = render_video(self.input, self.render, CompletedFolder(source, folder))
-            print(f"{printable(self.render)}: {count} frames, the original on the left")
+            count = render_video(self.input, self.render, CompletedFolder(source, folder), layout=self.layout,
+                                 warn=lambda line: print_warnings([line]))
+            beside = ", the original on the left" if self.layout == "both" else ""
+            print(f"{printable(self.render)}: {count} frames{beside}")
         if self.dataset:
             from tqdm import tqdm
 

@@ -36,7 +36,7 @@ class Fit:
     """
 
     input: Input
-    """A video, or a folder of pictures."""
+    """A video, a folder of crops of people, or with --boxes a folder of a video's pictures."""
     output: Path
     """The model file to write."""
     footage: FootageArgument = Footage()
@@ -80,17 +80,18 @@ class Fit:
         if problem := path_problem(work):
             raise InputError(f"{shortened(work)}: this path, for the checkpoints, {problem}.")
         start = self._start()
-        with undone_if_refused(work):
+        results = [work / name for name in ("reid", "scores.npz", "stcnet")]
+        with undone_if_refused(work, unless=lambda: any(result.exists() for result in results)):
             distributed.run_on_first(lambda: require_writable_directory(self.output.absolute().parent))
             distributed.run_on_first(lambda: lock.take(work))
             source = self.footage.open(self.input, work / "spool")
-        tracklets = source.tracklets
-        if source.kind == "video":
-            from vrstc_jax.data.in_place import TrackletsInPlace
+            tracklets = source.tracklets
+            if source.kind == "video":
+                from vrstc_jax.data.in_place import TrackletsInPlace
 
-            tracklets = TrackletsInPlace(tracklets)  # the spool's raw crops are read as fast as a stored set
-        model = fit(tracklets, work, config=self._config(start), start_from=start, hold_out=self.hold_out,
-                    command=typed(), inputs=self.footage.identity(self.input))
+                tracklets = TrackletsInPlace(tracklets)  # the spool's raw crops are read as fast as a stored set
+            model = fit(tracklets, work, config=self._config(start), start_from=start, hold_out=self.hold_out,
+                        command=typed(), inputs=self.footage.identity(self.input))
         distributed.run_on_first(lambda: save_model(self.output, model))
         if not distributed.is_first():
             return

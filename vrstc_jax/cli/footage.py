@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,8 @@ class Footage:
     """Where the people are and what hides them."""
 
     boxes: Path | None = None
-    """For a video: the people's boxes, MOTChallenge text (frame,id,left,top,width,height, frames from 1)."""
+    """For a video, or a folder of its pictures: the people's boxes, MOTChallenge text
+    (frame,id,left,top,width,height, frames from 1)."""
     first_frame: int = 1
     """The number of the video's first frame in the boxes; 0 where they count from 0. Results count from 1."""
     masks: Path | None = None
@@ -138,16 +139,19 @@ def require_positive(**values: float | None) -> None:
 
 
 @contextmanager
-def undone_if_refused(*paths: Path) -> Iterator[None]:
-    """On InputError, deletes every path, and every parent, that did not exist on entry.
+def undone_if_refused(*paths: Path, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """On an error, deletes every path, and every parent, that did not exist on entry; an interruption keeps them.
 
     In process 0 alone, which is the one that creates them.
+
+    Args:
+      unless: says, when the error comes, whether there is a result already that is worth keeping.
     """
     new = {_highest_missing(path.absolute()) for path in paths if not path.exists()} if is_first_process() else set()
     try:
         yield
-    except InputError as error:
-        for path in new:
+    except Exception as error:
+        for path in new if not unless() else ():
             # What is new may by now be that of another process, which has the lock.
             if isinstance(error, InUse) and not holds(path):
                 continue

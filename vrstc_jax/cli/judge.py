@@ -29,7 +29,7 @@ class Judge:
     """
 
     input: Input
-    """A video, or a folder of pictures."""
+    """A video, a folder of crops of people, or with --boxes a folder of a video's pictures."""
     model: Path | None = None
     """A model file from `vrstc fit`; if left out, the default model, which comes with the package."""
     footage: FootageArgument = Footage()

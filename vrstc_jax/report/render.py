@@ -1,7 +1,7 @@
-"""Renders a video: the original on the left, on the right the picture with completed people put back.
+"""Renders a video: the picture with completed people put back, alone or to the right of the original.
 
-Only here are completed pixels stored with loss (H.264 where there is an encoder for it), for looking at. The exact
-pixels are in the PNGs of the results folder.
+Times, colours, sound and orientation are the input's. Only here are completed pixels stored with loss (H.264 where
+there is an encoder for it), for looking at. The exact pixels are in the PNGs of the results folder.
 """
 
 import os
@@ -11,26 +11,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Literal, get_args
 
-import av
 import cv2
 import numpy as np
-from av.container import OutputContainer
 from av.error import FFmpegError
-from av.video.stream import VideoStream
 
+from vrstc_jax.data.inputs.picture_sequence import FrameReader, open_frames
 from vrstc_jax.data.inputs.sources import Source
-from vrstc_jax.data.inputs.video import VideoReader
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.results_folder import ResultsFolder
+from vrstc_jax.report.video_writer import VideoWriter
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import require_writable_directory
+from vrstc_jax.runtime.storage import describe_error, require_writable_directory
 
 _GAP = 4  # Columns between the two pictures; even, as everything in the video has to be.
 _CAPTION_HEIGHT = 24
+_WIDEST = 4096  # columns that many decoders and screens take
 _OUTLINE = (255, 196, 0)
 _Box = tuple[int, int, int, int]
+Layout = Literal["both", "completed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,34 +52,46 @@ Completed = Callable[[int], Sequence[CompletedCrop]] | Mapping[int, Sequence[Com
 
 
 def render_video(video: str | Path, output: str | Path, completed: Completed, *,
-                 frame_rate: Fraction | None = None, outline: bool = False) -> int:
-    """Writes a video of the original beside the completed picture; returns its number of frames.
+                 frame_rate: Fraction | None = None, outline: bool = False, layout: Layout = "both",
+                 warn: Callable[[str], object] = print) -> int:
+    """Writes a video of the completed picture, by default beside the original; returns its number of frames.
 
-    Where the hidden parts of two people in a frame overlap, the later crop is seen. A damaged video is rendered up to
-    the first frame that cannot be decoded. The file appears when it is whole.
+    Each frame has its own time, as in the input, and the input's sound is kept. Where the hidden parts of two people in
+    a frame overlap, the later crop is seen. Frames that do not decode are left out; a video that breaks off is rendered
+    as far as it decodes. The file appears when it is whole.
 
     Args:
-      video: the video that the crops are of.
+      video: the video that the crops are of, or the folder of its pictures.
       output: the file to write; its suffix names the container (.mp4, .mkv, .mov, .avi).
       completed: from the frame's number (from 1) to what was completed in it: a function, such as
         `CompletedFolder`, or a mapping, in which frames may be missing.
-      frame_rate: frames a second; None: the video's own.
+      frame_rate: frames a second, in place of the frames' own times; the sound is then left out.
       outline: whether to draw, on the completed side, a thin box around people with hidden parts.
+      layout: 'both', scaled to at most 4096 columns, or 'completed' for that picture alone, in its own size.
+      warn: called with one line for sound that cannot be kept.
 
     Raises:
       InputError: the video does not decode, the output cannot be written or its suffix is of no container
         that takes the picture, or a completed picture is missing or damaged.
-      ValueError: a crop's parts do not have the size of its box, or the box leaves the picture.
+      ValueError: a crop's parts do not have the size of its box, or the box leaves the picture; or another layout.
     """
     video, output = Path(video), Path(output)
+    if layout not in get_args(Layout):
+        raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}. Got {layout!r}.")
     if output.exists() and video.exists() and output.samefile(video):
         raise InputError(f"{output}: is the video itself; give another file to render to.")
     look_up = completed if callable(completed) else lambda number: completed.get(number, ())
+
+    def draw(number: int, picture: np.ndarray) -> np.ndarray:
+        crops = look_up(number)
+        done = _outlined(put_back(picture, crops), crops if outline else ())
+        return _even(done) if layout == "completed" else _side_by_side(picture, done)
+
     with _temporary(output) as temporary:
-        with VideoReader(video) as reader:
-            count = _write_frames(reader, temporary, output, look_up, frame_rate, outline)
+        with open_frames(video) as reader:
+            _write_frames(reader, temporary, output, draw, frame_rate, warn)
         os.replace(temporary, output)
-    return count
+    return reader.frames_read
 
 
 def require_renderable(output: str | Path) -> None:
@@ -93,7 +105,7 @@ def require_renderable(output: str | Path) -> None:
         raise InputError(f"{output}: is a folder; give the name of the video file to write.")
     require_writable_directory(output.absolute().parent)
     with _temporary(output) as temporary:
-        _open_output(temporary, output)[0].close()
+        VideoWriter(temporary, name=output).close()
 
 
 def put_back(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:
@@ -159,60 +171,31 @@ def _temporary(output: Path) -> Iterator[Path]:
     try:
         yield path
     except (OSError, FFmpegError) as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); give another path.") from None
+        raise InputError(f"{output}: cannot be written ({describe_error(error)}); give another path.") from None
     finally:
         with suppress(OSError):  # There is no file at a path that cannot even be looked at.
             path.unlink(missing_ok=True)
 
 
-def _write_frames(reader: VideoReader, temporary: Path, output: Path, look_up: Callable[[int], Sequence[CompletedCrop]],
-                  frame_rate: Fraction | None, outline: bool) -> int:
-    # MPEG-4 cannot count time in finer steps than 1/65535 s.
-    rate = Fraction(frame_rate or reader.frame_rate).limit_denominator(1001)
-    container, codec = _open_output(temporary, output)
-    with container:
-        stream = None
-        for number, frame in reader:
-            picture = reader.rgb(frame)
-            crops = look_up(number)
-            canvas = _side_by_side(picture, _outlined(put_back(picture, crops), crops if outline else ()))
-            if stream is None:
-                stream = _add_stream(container, codec, rate, canvas.shape)
-            image = av.VideoFrame.from_ndarray(canvas, format="rgb24")
-            image.pts, image.time_base = number - 1, 1 / rate
-            container.mux(stream.encode(image))
-        if stream is not None:  # a reader that finds no frame has raised
-            container.mux(stream.encode(None))
-    return reader.frames_read
-
-
-def _open_output(temporary: Path, output: Path) -> tuple[OutputContainer, str]:
-    """The container, open for writing, and the name of the codec to write with."""
+def _write_frames(reader: FrameReader, temporary: Path, output: Path, draw: Callable[[int, np.ndarray], np.ndarray],
+                  frame_rate: Fraction | None, warn: Callable[[str], object]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(ValueError):  # FFmpeg knows no container of this suffix.
-        container = av.open(str(temporary.resolve()), "w")
-        for codec in ("libx264", "mpeg4"):
-            if codec in av.codecs_available and codec in container.supported_codecs:
-                return container, codec
-        container.close()
-    raise InputError(f"{output}: a video cannot be written under this name; let it end in .mp4.")
-
-
-def _add_stream(container: OutputContainer, codec: str, rate: Fraction, shape: tuple[int, ...]) -> VideoStream:
-    # Macroblock-tree rate control reads padding that was never written, so bytes would differ from run to run.
-    options = ({"crf": "20", "preset": "veryfast", "x264-params": "mbtree=0"} if codec == "libx264" else
-               {"qscale": "3"})
-    stream = cast(VideoStream, container.add_stream(codec, rate=rate, options=options))
-    stream.height, stream.width = shape[:2]
-    stream.pix_fmt = "yuv420p"
-    return stream
+    rate = Fraction(frame_rate or reader.frame_rate)
+    has_sound = frame_rate is None and not reader.path.is_dir()
+    with VideoWriter(temporary, name=output) as writer:
+        for number, frame in reader:
+            canvas = draw(number, reader.rgb(frame, exact=True))
+            if reader.frames_read == 1:
+                # An AVI can only have times that are multiples of one step.
+                step = 1 / reader.time_steps if output.suffix.lower() == ".avi" else reader.time_base
+                writer.start(canvas.shape, rate, step if frame_rate is None else 1 / rate, aspect=reader.aspect,
+                             sound=reader.path if has_sound else None, warn=warn)
+            writer.write(canvas, reader.time if frame_rate is None else (number - 1) / rate)
+        writer.finish()
 
 
 def _side_by_side(original: np.ndarray, completed: np.ndarray) -> np.ndarray:
-    height, width = original.shape[:2]
-    # 4:2:0 colour needs even sizes; the edge is repeated where the picture's is odd.
-    padding = ((0, height % 2), (0, width % 2), (0, 0))
-    original, completed = np.pad(original, padding, "edge"), np.pad(completed, padding, "edge")
+    original, completed = _even(_scaled(original)), _even(_scaled(completed))
     gap = np.zeros((original.shape[0], _GAP, 3), np.uint8)
     pictures = np.concatenate([original, gap, completed], axis=1)
     caption = np.zeros((_CAPTION_HEIGHT, pictures.shape[1], 3), np.uint8)
@@ -220,6 +203,21 @@ def _side_by_side(original: np.ndarray, completed: np.ndarray) -> np.ndarray:
         cv2.putText(caption, text, (left, _CAPTION_HEIGHT - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5,
                     (235, 235, 235), 1, cv2.LINE_AA)
     return np.concatenate([caption, pictures])
+
+
+def _scaled(picture: np.ndarray) -> np.ndarray:
+    """The picture, made smaller if two of it and the gap are wider than `_WIDEST`."""
+    height, width = picture.shape[:2]
+    widest = (_WIDEST - _GAP) // 2
+    if width <= widest:
+        return picture
+    return cv2.resize(picture, (widest, max(1, round(height * widest / width))), interpolation=cv2.INTER_AREA)
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    """The picture with its edge repeated where a size is odd, which 4:2:0 colour does not take."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
 
 
 def _outlined(picture: np.ndarray, crops: Sequence[CompletedCrop]) -> np.ndarray:

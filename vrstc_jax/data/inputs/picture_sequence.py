@@ -46,7 +46,7 @@ class PictureSequence:
             raise InputError(f"{folder}: holds no picture; boxes go with a video or with a folder of its pictures.")
         self.frame_rate = info.rate or Fraction(_ASSUMED_RATE)
         self.declared = info.length
-        self.finest_rate, self.time_base = self.frame_rate, 1 / self.frame_rate
+        self.time_steps, self.time_base = self.frame_rate, 1 / self.frame_rate
         self.time, self.aspect = Fraction(-1), Fraction(1)
         self.picture_size = (0, 0)
         self.frames_read, self.last_number = 0, len(files)
@@ -95,8 +95,9 @@ class PictureSequence:
         if not self.frames_read and error is not None:
             raise error
 
-    def rgb(self, frame: Any) -> np.ndarray:
-        """The frame's picture, uint8 [H, W, 3], RGB: what the iteration yields."""
+    def rgb(self, frame: Any, *, exact: bool = False) -> np.ndarray:
+        """The frame's picture, uint8 [H, W, 3], RGB: what the iteration yields, which is exact."""
+        del exact
         return frame
 
 

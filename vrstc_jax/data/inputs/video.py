@@ -9,11 +9,13 @@ import av
 import cv2
 import numpy as np
 from av.error import InvalidDataError
+from av.video.reformatter import Interpolation
 
 from vrstc_jax.data.inputs.video_formats import open_container, origin, undecodable
 from vrstc_jax.data.inputs.video_packets import Packets
 
 _REGULAR = 10  # gaps between frames that show a regular rate
+_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 _RATE_TOLERANCE = 0.01  # by which a header's frame rate may differ from that of the time stamps
 
 
@@ -27,7 +29,7 @@ class VideoReader:
     Attributes (`frame_rate`, `frames_read`, `last_number`, `lost` and `broken` are final when the pass is over):
       path: the file.
       frame_rate: frames per second, of the header; in the end of the time stamps, where the header differs from them.
-      finest_rate: frames per second that would give every frame a time of its own, as far as FFmpeg can tell.
+      time_steps: steps in a second of which the times are multiples, nearly: the frame rate where it is constant.
       time_base: the unit of the frames' times in seconds.
       time: when the last frame that was yielded is shown, in seconds; increases from frame to frame.
       aspect: width of a pixel over its height, upright; 1 where it is unknown.
@@ -49,7 +51,8 @@ class VideoReader:
         stream = self._stream = self._container.streams.video[0]
         # Raw streams have no rate; 25 is what FFmpeg assumes for them.
         self.frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        self.finest_rate = Fraction(stream.base_rate or self.frame_rate)
+        # FFmpeg's base rate is of the shortest gaps; it differs from the average where frames come irregularly.
+        self.time_steps = self.frame_rate if stream.average_rate == stream.base_rate else Fraction(1000)
         self.time_base = Fraction(stream.time_base or 1 / self.frame_rate)
         self.time = Fraction(-1)
         self.aspect = Fraction(1)
@@ -95,14 +98,17 @@ class VideoReader:
             self._note_gap()
         self.frame_rate = _rate_of_times(self.frame_rate, self._times)
 
-    def rgb(self, frame: Any) -> np.ndarray:
+    def rgb(self, frame: Any, *, exact: bool = False) -> np.ndarray:
         """The picture of a yielded frame: uint8 [H, W, 3], RGB, upright, of the first frame's size.
+
+        Args:
+          exact: whether to round to the nearest value; FFmpeg is faster without, and up to 2 levels darker.
 
         Raises:
           InputError: the frame has a form that is not converted to RGB.
         """
         try:
-            pixels = frame.to_ndarray(format="rgb24")
+            pixels = frame.to_ndarray(format="rgb24", interpolation=_EXACT if exact else None)
         except Exception as error:  # FFmpeg's errors are of many classes
             raise undecodable(self.path, error) from None
         picture = upright(pixels, _display_matrix(frame))
@@ -119,7 +125,7 @@ class VideoReader:
         self.lost += range(self.last_number + 1, self.last_number + 1 + lost)
         self.frames_read += 1
         self.last_number += 1 + lost
-        self._end = max(self._end, float((frame.time or 0) + 1 / self.frame_rate))
+        self._end = max(self._end, float((self._pts(frame) or 0) * self.time_base + 1 / self.frame_rate))
         self._advance(frame, 1 + lost)
         return self.last_number
 
@@ -127,8 +133,9 @@ class VideoReader:
         """Sets `time` to that of a frame, which is this many frames after the last."""
         step, first = frames / self.frame_rate, self.frames_read == 1
         time = Fraction(0) if first else self.time + step
-        if frame.pts is not None:
-            time = frame.pts * self.time_base - self._origin
+        pts = self._pts(frame)
+        if pts is not None:
+            time = pts * self.time_base - self._origin
             if not first and time < self.time - 1:  # a broadcast's clock that starts again
                 self._origin += time - self.time - step
                 time = self.time + step
@@ -137,14 +144,19 @@ class VideoReader:
             self._times.append(float(time))
         self.time = time
 
+    def _pts(self, frame: av.VideoFrame) -> int | None:
+        time = self._packets.time_of(frame)
+        return frame.pts if time is None else time
+
     def _can_number(self, frame: av.VideoFrame, lost: int) -> bool:
         """Whether the number of frames lost before this one is certain."""
         if self._packets.are_listed():
             return True
         # Where nothing lists the packets, more of them than those that failed may be gone. Times tell.
-        if len(self._times) < 2 or frame.pts is None:
-            return not self.frames_read and frame.pts is not None
-        gap = float(frame.pts * self.time_base - self._origin) - self._times[-1]
+        pts = self._pts(frame)
+        if len(self._times) < 2 or pts is None:
+            return not self.frames_read and pts is not None
+        gap = float(pts * self.time_base - self._origin) - self._times[-1]
         return gap < (lost + 1.5) * np.diff(self._times).max()
 
     def _note_gap(self) -> None:

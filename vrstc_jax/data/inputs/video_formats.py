@@ -6,6 +6,7 @@ file that somebody else made, none of this is wanted.
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -29,6 +30,8 @@ _SOUND_CODECS = ("aac", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "libopu
                  "mp2", "mp2float", "mp3", "mp3float", "opus", "vorbis", "wmav1", "wmav2", "wmapro",
                  "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_f32le", "pcm_mulaw", "pcm_s16be", "pcm_s16le",
                  "pcm_s24le", "pcm_s32le", "pcm_u8")
+# PyAV 18 refuses files with metadata in another encoding than UTF-8 unless it is asked not to; later ones never do.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
 _LARGEST_PICTURE = 2**26  # pixels; a damaged header may declare pictures that no memory holds
 _LATEST_START = 1  # second; a later start is the time of a clock, as in broadcasts and live recordings
 
@@ -44,7 +47,7 @@ def open_container(path: Path) -> InputContainer:
         raise InputError(f"{path}: {what}; give a video file.")
     try:
         # The absolute path: FFmpeg would take what precedes a colon for a protocol.
-        container = av.open(str(path.resolve()), metadata_errors="replace", options={
+        container = av.open(str(path.resolve()), **_METADATA, options={
             "protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS),
             "codec_whitelist": ",".join(_VIDEO_CODECS + _SOUND_CODECS)})
     except Exception as error:  # FFmpeg's errors are of many classes, some of them only FFmpegError

@@ -25,6 +25,7 @@ class Packets:
         # An AVI's list of packets; one that is cut has none.
         self._avi = container.format.name == "avi"
         entries = stream.index_entries if self._avi else ()
+        self._reorders = stream.codec_context.has_b_frames
         self._rank: dict[int, int] = {entry.pos + _CHUNK_HEADER: rank for rank, entry in enumerate(entries)}
         self._whole = self._avi and _riff_is_whole(path)
         self._next = 0  # the rank of the next packet
@@ -37,7 +38,7 @@ class Packets:
         self._codec = stream.codec_context.name
         self._each_shows = self._codec in _EACH_PACKET_SHOWS
         self._shown = container.format.name not in _RECORDED_FROM_ANYWHERE
-        self._hidden = self._damaged = self._reorders = False
+        self._hidden = self._damaged = False
         self._untimed = 0  # lost packets without a time, since the last frame
 
     def submit(self, packet: av.Packet) -> None:
@@ -50,19 +51,18 @@ class Packets:
         # What precedes the first key frame depends on frames that the file does not have.
         if not self._began:
             # A damaged packet does not look like a key frame.
-            self._began, self._origin = packet.is_keyframe or self._shown, packet.pts
-        if self._avi and packet.pts not in (None, packet.dts) and not self._damaged:
-            self._reorders = True  # an AVI has decoding times alone, and FFmpeg guesses the others
-            self._waiting.clear()
-        time = self._time_of(packet)
+            self._began, self._origin = packet.is_keyframe or self._shown, self.time_of(packet)
+        time = self.time_of(packet)
         if not self._began or time is None or time < (self._origin or 0) or packet.is_discard:
             return
         if self._codec != "mpeg4" or packet.size >= _PLACEHOLDER:
             heapq.heappush(self._waiting, time)
 
-    def _time_of(self, packet: av.Packet) -> int | None:
-        """The time that a packet's frame will have, if it is known."""
-        return None if self._reorders else packet.pts
+    def time_of(self, decoded: av.Packet | av.VideoFrame) -> int | None:
+        """The time of a frame, or that the frame of a packet will have, in the stream's unit; None if unknown."""
+        if self._avi:  # has decoding times alone, from which FFmpeg guesses the others
+            return None if self._reorders else decoded.dts
+        return decoded.pts
 
     def _submit_listed(self, packet: av.Packet) -> None:
         if packet.dts is not None:  # counts chunks, of which those for dropped frames are empty
@@ -79,7 +79,7 @@ class Packets:
         """Notes that a packet, the last one submitted, did not decode."""
         if self._began and packet.size:
             self._damaged = True
-            time = self._time_of(packet)
+            time = self.time_of(packet)
             if time is None:
                 self._untimed += 1
             else:
@@ -87,7 +87,7 @@ class Packets:
 
     def lost_before(self, frame: av.VideoFrame) -> int:
         """How many frames were lost since the last frame and before this one."""
-        undecoded, pts = [], frame.pts
+        undecoded, pts = [], self.time_of(frame)
         if self._codec == "h264" and frame.interlaced_frame:
             self._each_shows = False  # the two fields of a frame may be two packets
         while pts is not None and self._waiting and self._waiting[0] <= pts:

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
 
 def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -> str:
     """The path of the finished set, which is `directory` or a version folder below it."""
-    with quiet_tfds():
+    with quiet_tfds(), _own_temporary_folder():
         running = builder(data_dir=directory, **options)
         running.download_and_prepare(download_config=tfds.download.DownloadConfig())
     index = Path(running.data_dir) / INDEX_FILE
@@ -84,3 +86,15 @@ def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -
         rows[split] = [row | {"content": contents[row["name"]]} for row in rows[split]]
     index.write_text(json.dumps(rows))
     return str(running.data_dir)
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Gives what runs meanwhile a temporary folder that is removed at the end: TFDS leaves its own behind."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="vrstc-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
