@@ -2,6 +2,7 @@
 
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -15,6 +16,7 @@ from vrstc_jax.data.inputs.picture_sequence import open_frames
 from vrstc_jax.data.inputs.sources import open_source
 from vrstc_jax.data.inputs.video import VideoReader, upright
 
+CASES = Path(__file__).resolve().parents[3] / "shared/cases"
 HEIGHT, WIDTH, FRAMES = 48, 96, 32
 IRREGULAR = (0, 79, 162, 273, 407, 436, 477, 596, 730, 783, 843, 967, 4040, 4096, 4216)  # ms; a tab in the background
 
@@ -368,3 +370,46 @@ class TestFormats:
         with refused("v.mp4", "no video stream"):
             open_frames(path)
         assert os.path.exists(path)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason=f"the example inputs are not at {CASES}")
+class TestExamples:
+    """Inputs of these kinds that other programs wrote."""
+
+    def open(self, video, boxes="plain.txt"):
+        folder = CASES / video
+        return open_source(folder, boxes=folder.parent / boxes)
+
+    def test_a_recording_of_a_browser(self):
+        with VideoReader(CASES / "webm-without-duration/mediarecorder.webm") as reader:
+            times = [float(reader.time) for _ in reader]
+        assert len(times) == 24 and 4.9 < times[-1] < 5 and 4 < reader.frame_rate < 5
+
+    def test_varying_times(self):
+        with VideoReader(CASES / "variable-frame-rate/vfr2.mp4") as reader:
+            assert [float(reader.time) for _ in reader][12] == pytest.approx(4.04)
+
+    @pytest.mark.parametrize("name, lost", [("mj_zero9.avi", 9), ("corrupt_zero8.mp4", 8)])
+    def test_one_bad_frame(self, name, lost):
+        source = self.open(f"one-bad-frame/{name}")
+        assert f"frame {lost} does not decode" in source.warnings[0] and len(source.warnings) == 1
+        for tracklet in source.tracklets:
+            assert tracklet.boxes[:, 0].tolist() == [number for number in range(1, 25) if number != lost]
+
+    @pytest.mark.parametrize("name, shown", [
+        ("hflip", lambda p: p[:, ::-1]), ("vflip", lambda p: p[::-1]), ("transpose", lambda p: p.swapaxes(0, 1))])
+    def test_mirrored(self, name, shown):
+        path = CASES / f"mirrored/{name}.mp4"
+        with av.open(str(path)) as container:
+            stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        with VideoReader(path) as reader:
+            _, frame = next(iter(reader))
+            np.testing.assert_array_equal(reader.rgb(frame), shown(stored))
+
+    def test_dropped_frames(self):
+        source = self.open("avi-with-dropped-frames/gaps.avi")
+        assert source.warnings == () and source.frames_read == 24 and all(len(t) == 24 for t in source.tracklets)
+
+    def test_an_image_sequence(self):
+        source = self.open("mot-image-sequence/MOT17-02/img1", "gt/gt.txt")
+        assert (source.kind, source.frame_rate, source.frames_read) == ("video", 30, 24)
