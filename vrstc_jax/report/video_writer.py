@@ -32,7 +32,7 @@ _X264 = {"crf": "18", "preset": "veryfast",
 _MPEG4 = {"flags": "+qscale", "global_quality": str(2 * 118), "threads": "1"}  # 118: FFmpeg's unit of this scale
 _MPEG4_FINEST = 65535  # steps of time in a second that MPEG-4 can count
 _AVI_FINEST = 1000  # an AVI has a chunk of 24 bytes for every step of time
-_CONVERSION = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+_CONVERSION = (Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
                | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT)
 _BT709, _BT601 = 1, 6  # in H.273, for primaries, transfer and matrix alike
 

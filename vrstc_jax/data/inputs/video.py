@@ -15,7 +15,7 @@ from vrstc_jax.data.inputs.video_formats import open_container, origin, undecoda
 from vrstc_jax.data.inputs.video_packets import Packets
 
 _REGULAR = 10  # gaps between frames that show a regular rate
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 _RATE_TOLERANCE = 0.01  # by which a header's frame rate may differ from that of the time stamps
 
 
