@@ -91,9 +91,9 @@ def main(arguments: Arguments) -> bool:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.workdir or Path(temporary)).absolute()
-        jobs = _jobs(work)
+        listed = jobs(work)
         expected, seconds = {}, {}
-        for number, job in enumerate(jobs):
+        for number, job in enumerate(listed):
             for again in range(2):  # the second run finds compiled programs, as those to be disturbed do
                 directory, began = work / f"whole{number}-{again}", time.monotonic()
                 _require_zero(job.start(directory), directory)
@@ -101,13 +101,13 @@ def main(arguments: Arguments) -> bool:
         print(f"undisturbed: {', '.join(f'{took:.0f} s' for took in seconds.values())}; seed {seed}", flush=True)
         rows = []
         for time_ in range(arguments.times):
-            number, directory = time_ % len(jobs), work / "disturbed"
+            number, directory = time_ % len(listed), work / "disturbed"
             kind, when = draw.choice(list(CODES)), draw.uniform(0, 1) * seconds[number]
-            ended = send_once(jobs[number], directory, kind, when)
-            _require_zero(jobs[number].start(directory), directory)
-            same = jobs[number].result(directory) == expected[number]
+            ended = send_once(listed[number], directory, kind, when)
+            _require_zero(listed[number].start(directory), directory)
+            same = listed[number].result(directory) == expected[number]
             rows.append((ended, same))
-            print(f"{jobs[number].words[0]}: {kind.name} after {when:.2f} s: {'ended' if ended else 'DID NOT END'}; "
+            print(f"{listed[number].words[0]}: {kind.name} after {when:.2f} s: {'ended' if ended else 'DID NOT END'}; "
                   f"again: {'the same' if same else 'ANOTHER RESULT'}", flush=True)
     ended, same = (sum(column) for column in zip(*rows))
     print(f"{len(rows)} signals: {ended} ended by them, {same} end results are the same.")
@@ -133,17 +133,17 @@ def send_once(job: Job, directory: Path, kind: signal.Signals, when: float) -> b
         when *= 0.8
     process.send_signal(kind)
     code, said = _end(process), (directory / "log").read_text(errors="replace")
-    lines = said.replace("\r", "\n").splitlines()
-    as_it_should = (code == CODES[kind] and lines[-1:] and lines[-1].startswith("vrstc: ")
-                    and ("interrupted" if kind == signal.SIGINT else "preempted") in lines[-1]
+    last = next(reversed(said.replace("\r", "\n").splitlines()), "")
+    as_it_should = (code == CODES[kind] and last.startswith("vrstc: ")
+                    and ("interrupted" if kind == signal.SIGINT else "preempted") in last
                     and "Traceback" not in said and "ignored" not in said)
     if not as_it_should:
         print(f"code {code}:\n{said}", flush=True)
     return as_it_should
 
 
-def _jobs(work: Path) -> list[Job]:
-    """The jobs, on walkers that are written to WORK/frames."""
+def jobs(work: Path) -> list[Job]:
+    """(completing, fitting), on walkers that are written to WORK/frames."""
     from vrstc_jax.data.images import write_png
     from vrstc_jax.data.walkers import WalkerConfig, make_tracklets, people
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tools import signal_tally
 from vrstc_jax.runtime import signals
+from vrstc_jax.runtime.distributed import preemption_notice
 from vrstc_jax.runtime.errors import InputError, Preempted
 from vrstc_jax.runtime.lifecycle import run_as_command
 
@@ -114,8 +116,9 @@ def ends(program, number, cwd, **environment):
     return done
 
 
-@BOTH
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place, number", [
+    *((place, signal.SIGINT) for place in PLACES),
+    *((place, signal.SIGTERM) for place in ("callback of the garbage collector", "broad except", "import"))])
 def test_dropped_by_the_code_it_arrives_in(tmp_path, place, number):
     import textwrap
 
@@ -234,3 +237,31 @@ def code_of(work):
     with pytest.raises(SystemExit) as ended:
         run_as_command(work)
     return ended.value.code
+
+
+def test_sigterm_after_the_last_step_of_a_training():
+    """No step asks any more whether to stop; what would follow the training does not begin."""
+    def work():
+        with preemption_notice() as must_stop:
+            assert not must_stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        raise AssertionError("the next step of the job has begun")
+
+    assert code_of(work) == 75
+
+
+def test_of_a_command_that_completes(tmp_path):
+    """The same command goes on from there, to the same result (`tools.signal_tally` for many moments)."""
+    job, _ = signal_tally.jobs(tmp_path)
+    whole = job.start(tmp_path / "whole")
+    assert whole.wait(300) == 0
+    assert signal_tally.send_once(job, tmp_path / "disturbed", signal.SIGTERM, 3.0)
+    assert job.start(tmp_path / "disturbed").wait(300) == 0
+    expected = job.result(tmp_path / "whole")
+    assert len(expected) > 60 and job.result(tmp_path / "disturbed") == expected
+
+
+@pytest.mark.slow
+def test_at_many_moments(tmp_path):
+    assert signal_tally.main(signal_tally.Arguments(times=20, seed=0, workdir=tmp_path))

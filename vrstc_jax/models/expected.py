@@ -57,7 +57,7 @@ def require_tensors(tree: Any, shapes: Shapes, part: str) -> None:
     Raises:
       InputError: a tensor is not as it should be; the message names it.
     """
-    found = traverse_util.flatten_dict(tree, sep="/") if isinstance(tree, dict) else {"": tree}
+    found: dict[str, Any] = traverse_util.flatten_dict(tree, sep="/") if isinstance(tree, dict) else {"": tree}
     for name in sorted(found.keys() | shapes.keys()):
         tensor, full = found.get(name), f"{part}/{name}".rstrip("/")
         if tensor is None:
@@ -76,4 +76,5 @@ def require_tensors(tree: Any, shapes: Shapes, part: str) -> None:
 
 
 def _shapes(tree: Any) -> Shapes:
-    return {name: tuple(leaf.shape) for name, leaf in traverse_util.flatten_dict(dict(tree), sep="/").items()}
+    flat: dict[str, Any] = traverse_util.flatten_dict(dict(tree), sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in flat.items()}

@@ -189,7 +189,8 @@ def _provenance(description: dict) -> dict:
                 raise InputError("its held-out runs are not lists of frame names; make the model again.")
     for points in (points for metrics in curves.values() for points in metrics.values()):
         for step, value in points:
-            float(step), float(value)
+            if not all(isinstance(number, int | float) for number in (step, value)):
+                raise InputError("its curves are not pairs of numbers; make the model again.")
     return provenance
 
 

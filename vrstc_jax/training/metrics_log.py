@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +129,9 @@ def read_metrics(directory: str | os.PathLike) -> list[dict]:
         raise damaged(path, error) from None
     lines: list[dict] = []
     for number, text in enumerate(texts, 1):
-        try:
+        line: Any = None
+        with suppress(ValueError):
             line = parse_json(text)
-        except ValueError:
-            line = None
         if not _is_line(line):
             if number < len(texts):
                 print(f"vrstc: warning: {path}: line {number} is damaged; it and those after it are left out",
