@@ -136,7 +136,8 @@ def _load_index(spool: Path, key: dict) -> dict | None:
             return None
         height, width = index["picture_size"]
         numbers = (height, width, index["frames_read"], index["broken"])
-        if not all(isinstance(number, int) for number in numbers) or Fraction(index["frame_rate"]) <= 0 or not all(isinstance(warning, str) for warning in index["warnings"]):
+        if not (all(isinstance(number, int) for number in numbers) and Fraction(index["frame_rate"]) > 0
+                and all(isinstance(warning, str) for warning in index["warnings"])):
             return None
         # A run killed while it refilled the folder may have left shorter files beside an older index.
         for name, entry in index["tracks"].items():
