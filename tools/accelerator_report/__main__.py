@@ -1,7 +1,6 @@
 """The command `python -m tools.accelerator_report`: parses its flags and measures."""
 
 import argparse
-import math
 import signal
 from pathlib import Path
 from typing import NoReturn
@@ -10,6 +9,7 @@ from tools import accelerator_report
 from tools.accelerator_report.plan import PARTS, SIZES, Options
 from tools.accelerator_report.run import run
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 
 
@@ -46,10 +46,10 @@ def parsed(arguments: list[str] | None) -> Options:
                         help=f"measure only these of {', '.join(PARTS)}")
     parser.add_argument("--anew", action="store_true", help="discard what the folder has of an earlier report")
     given = parser.parse_args(arguments)
-    if not 0 < given.minutes < math.inf:
-        raise InputError(f"--minutes must be more than 0. Got {given.minutes:g}.")
-    return Options(output=given.output, minutes=given.minutes, size=given.size, anew=given.anew,
-                   parts=tuple(given.parts or PARTS))
+    options = Options(output=given.output, minutes=given.minutes, size=given.size, anew=given.anew,
+                      parts=tuple(given.parts or PARTS))
+    require_flags(options)
+    return options
 
 
 if __name__ == "__main__":

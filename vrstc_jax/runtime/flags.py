@@ -27,6 +27,7 @@ LIMITS = {
     **dict.fromkeys(("times", "repeats", "rounds", "slices", "patience", "lines", "grace"), Limits(1, 10**6)),
     **dict.fromkeys(("hold_out", "retries"), Limits(0, 10**6)),
     **dict.fromkeys(("tau_quantile", "discard"), Limits(0, 1, more=True)),
+    "first_frame": Limits(0, 2**31), "minutes": Limits(0, 10**4, more=True),
     "label_smoothing": Limits(0, 1), "triplet": Limits(0, 10**6), "tau": Limits(-1, 1),
     "learning_rate": Limits(0, 10, more=True), "reached": Limits(0, 1, more=True),
     **dict.fromkeys(("memory_limit", "longest_call"), Limits(0, 10**6, more=True))}
