@@ -100,7 +100,7 @@ class TestSetOnDisk:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
         write_set(tmp_path / "set", [tracklet(figures(2))])
         read_set(tmp_path / "set")
-        with pytest.raises(OSError, match="No space left"):
+        with refused("set: the disk is full; make room, or give another path"):
             write_set(tmp_path / "set", [Tracklet(name="t", frames=LazySequence(2, fails), frame_names=("1", "2"))])
         assert not os.listdir(tmp_path / "temporary") and len(read_set(tmp_path / "set").source) == 2
         assert sorted(os.listdir(tmp_path)) == ["set", "temporary"]

@@ -94,15 +94,19 @@ def open_spool(path: str | Path | None, video: str | Path, boxes: Boxes) -> Spoo
     # By their content: they may come through a pipe, which has neither size nor time.
     of_boxes = digest([boxes.tracks.tolist(), boxes.frames.tolist(), boxes.rectangles.tolist()])
     key = {"version": _VERSION, "video": of_video, "boxes": of_boxes}
-    index = _load_index(folder, key) or _fill(folder, key, Path(video), boxes)
+    keys = [key]
+    # As version 1 had it, which knew neither of the options.
+    if boxes.path.is_file() and boxes.first_frame == 1 and not boxes.other_classes:
+        keys.append({"version": 1, "video": of_video, "boxes": _identity(boxes.path)})
+    index = _load_index(folder, keys) or _fill(folder, key, Path(video), boxes)
     tracks = index["tracks"]
     height, width = index["picture_size"]
+    last_number = index.get("last_number", index["frames_read"])  # earlier versions lost no frame before the last
     return Spool(
         folder, crops={name: np.array(entry["crops"], np.int64) for name, entry in tracks.items()},
         track_warnings={name: tuple(entry["warnings"]) for name, entry in tracks.items()},
         warnings=tuple(index["warnings"]), picture_size=(height, width), frame_rate=Fraction(index["frame_rate"]),
-        frames_read=index["frames_read"], last_number=index["last_number"], breaks_off=index["broken"],
-        _folder=temporary)
+        frames_read=index["frames_read"], last_number=last_number, breaks_off=index["broken"], _folder=temporary)
 
 
 def _read_crop(path: Path, _: _TemporaryFolder | None, extent: tuple[int, int, int]) -> np.ndarray:
@@ -128,11 +132,11 @@ def _identity(path: Path) -> list:
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _load_index(spool: Path, key: dict) -> dict | None:
-    """The index of a spool that is complete and from what the key says, or None."""
+def _load_index(spool: Path, keys: list[dict]) -> dict | None:
+    """The index of a spool that is complete and has one of the keys, or None."""
     try:
         index = json.loads(read_bytes(spool / "index.json"))
-        if index["key"] != key:
+        if index["key"] not in keys:
             return None
         height, width = index["picture_size"]
         numbers = (height, width, index["frames_read"], index["broken"])
