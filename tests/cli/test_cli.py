@@ -517,7 +517,8 @@ class TestCompleteVideo:
         (tmp_path / "MOT-01/seqinfo.ini").write_text("[Sequence]\nimDir=img1\nframeRate=30\nseqLength=24\n")
         done = material.run("complete {tmp}/MOT-01/img1 --boxes {boxes} --masks {picture_masks} --model {model} "
                             "--output {tmp}/out --render {tmp}/v.mp4 --layout completed", tmp_path)
-        assert f"{tmp_path}/v.mp4: {FRAMES} frames\n" in done.out and "warning" not in done.err
+        assert f"{tmp_path}/v.mp4: {FRAMES} frames\n" in done.out
+        assert all("masks hide" in line for line in done.err.splitlines() if "warning" in line)  # none of the frames
         for track in material.TRACKS:
             assert tree(output / str(track)) == tree(tmp_path / "out" / str(track))
         shown = decoded(tmp_path / "v.mp4")

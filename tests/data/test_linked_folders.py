@@ -11,9 +11,11 @@ from vrstc_jax.data.inputs.folders import read_folder
 
 
 def test_links_to_the_folder_itself(tmp_path):
+    tmp_path = tmp_path / "of/this/test"
     for number, frame in enumerate(figures(2, sizes=((12, 8),))):
         write_png(tmp_path / f"a/b/{number}.png", frame)
     (tmp_path / "above").symlink_to(tmp_path.parent)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for number in range(8):
         (tmp_path / f"link{number}").symlink_to(".")
         (tmp_path / f"a/link{number}").symlink_to("..")

@@ -61,8 +61,11 @@ class Complete:
                              f"{self.input} is a folder of crops.")
         identity = self.footage.identity(self.input)
         created = [self.output / name for name in ("run.json", "work", "masks", "scores")]
+        scores = created[-1]
+        resumed = scores.exists()
         with undone_if_refused(*created, (self.render or self.output).parent,
-                               (self.dataset or self.output).absolute().parent, unless=created[-1].exists):
+                               (self.dataset or self.output).absolute().parent,
+                               unless=lambda: not resumed and scores.exists()):
             distributed.run_on_first(self._take_outputs)
             place = self.footage.place(self.input)
             folder = ResultsFolder(self.output, {"input": place} | model_identity(model), complete=lambda record: (

@@ -45,7 +45,7 @@ class Rank:
         from vrstc_jax.recipes.rank import nearest
         from vrstc_jax.runtime.storage import temporary_folder
 
-        query = Path(self.query) if Path(self.query).is_dir() else None
+        query = Path(self.query) if os.path.isdir(self.query) else None  # a name may be too long for a path
         require_apart(self.footage.paths(self.input) | {"--query": query, "--model": self.model},
                       {"--output": Written(self.output, "file")})
         require_positive(count=self.count)

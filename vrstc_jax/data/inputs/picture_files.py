@@ -75,7 +75,7 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
             seen.add(known)
             found |= {folder / stem: path for stem, path in picture_files(top / folder, suffixes).items()}
             inside = [entry.name for entry in os.scandir(top / folder)
-                      if not entry.name.startswith(".") and entry.is_dir()]
+                      if not entry.name.startswith(".") and os.path.isdir(entry)]  # false for a loop of links too
         except OSError as error:
             raise InputError(f"{top / folder}: cannot be read ({error.strerror}); make it readable.") from None
         if len(folder.parts) < _DEEPEST:
