@@ -280,6 +280,7 @@ def test_a_nan_is_found(checked, form):
 @pytest.mark.parametrize("form", [
     Form("single pixels", (2, 2, 2), (2, 2, 2), 1),
     *(pytest.param(form, marks=pytest.mark.slow) for form in (TINY, IN_ROWS))], ids=str)
+@pytest.mark.slow  # one operation at a time
 def test_without_jit_it_is_the_same(form):
     # Each operation is a compilation.
     given, cotangent = form.inputs(12, masked=form.size > 1)

@@ -52,6 +52,7 @@ def test_complete(material, tmp_path, compiled):
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_complete_killed_and_started_again(material, tmp_path, compiled):
     words = material(COMPLETE)
     for call in (3, 9):
@@ -60,6 +61,7 @@ def test_complete_killed_and_started_again(material, tmp_path, compiled):
     assert Stopping(words, cache=compiled).end() == 0
 
 
+@pytest.mark.slow
 def test_another_output_but_one_data_set(material, tmp_path, compiled):
     """The second leaves no output of its own."""
     words = material([*COMPLETE, "--dataset", "set"])

@@ -259,7 +259,8 @@ class TestWhatProcess0DoesForAll:
         assert "RuntimeError: made to fail" in said[0] and "takes the others down" in said[0]
         assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
 
-    @pytest.mark.parametrize("rank, who", [(True, "vrstc: process 1 of 2: failed"), (False, "vrstc: failed")])
+    @pytest.mark.parametrize("rank, who", [
+        (True, "vrstc: process 1 of 2: failed"), pytest.param(False, "vrstc: failed", marks=pytest.mark.slow)])
     def test_the_report_of_an_early_failure_starts_no_devices(self, server, tmp_path, rank, who):
         codes, said = server.end("first_acts", tmp_path, processes=2, seconds=60, slurm=True, rank=rank,
                                  only={1: {"fail_early": True}})

@@ -94,6 +94,7 @@ class TestBulkJobs:
         assert not [name for name in left if "partial" in name or "parts" in name or "completed_" in name]
         return left
 
+    @pytest.mark.slow
     def test_killed_and_run_again(self, server, by_one, tmp_path):
         server.run_killed("bulk", tmp_path, 1, (WRITE_PNG, 23))  # in the middle of a tracklet
         assert not (tmp_path / "work/completed").exists()

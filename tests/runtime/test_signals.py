@@ -251,6 +251,7 @@ def test_sigterm_after_the_last_step_of_a_training():
     assert code_of(work) == 75
 
 
+@pytest.mark.slow
 def test_of_a_command_that_completes(tmp_path):
     """The same command goes on from there, to the same result (`tools.signal_tally` for many moments)."""
     job, _ = signal_tally.jobs(tmp_path)

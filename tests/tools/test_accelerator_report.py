@@ -137,6 +137,7 @@ def test_all_parts_run_and_their_figures_are_sound(report, torch):
         assert f"## {title}\n" in printed
 
 
+@pytest.mark.slow
 def test_a_failing_part_costs_only_itself_and_is_measured_again(report):
     crash = {"tools.accelerator_report.peaks": "os.abort()",
              "tools.accelerator_report.completing": "raise MemoryError('out of memory')"}
@@ -163,6 +164,7 @@ def test_a_failing_part_costs_only_itself_and_is_measured_again(report):
     assert code == 2 and error.count("\n") == 1 and "--anew" in error and same == again
 
 
+@pytest.mark.slow
 def test_a_time_limit_leaves_parts_out_and_says_so(report):
     sleep = {"tools.accelerator_report.completing": "import time; time.sleep(600)"}
     code, printed, error, written = report("--minutes", "0.35", "--parts", "completing", actions=sleep)
