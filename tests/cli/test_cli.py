@@ -284,10 +284,11 @@ class TestRefused:
             refused.all(f"{{tmp}}/{name} --boxes {{boxes}}", tmp_path / name)
 
     @pytest.mark.parametrize("line, told", [
-        ("4,3,ten,5,20,44,1", "'ten'"), ("4,3,nan,5,20,44,1", "'nan'"), ("4,3,5,5", "4 fields"),
-        ("4,30,5,5,0,44,1", "0 wide"), ("4,30,5,5,20,-4,1", "-4 high"),
-        ("4,3,5,5,20,44,1", "track 3 already"),
-        ("25,3,5,5,20,44,1", "frame 25"), ("0,3,5,5,20,44,1", "frame 0")])
+        ("4,3,ten,5,20,44,1", "'ten'"), ("25,3,5,5,20,44,1", "frame 25"), *(
+            pytest.param(*each, marks=pytest.mark.slow) for each in (  # one file in each command; see test_sources.py
+                ("4,3,nan,5,20,44,1", "'nan'"), ("4,3,5,5", "4 fields"), ("4,30,5,5,0,44,1", "0 wide"),
+                ("4,30,5,5,20,-4,1", "-4 high"), ("4,3,5,5,20,44,1", "track 3 already"),
+                ("0,3,5,5,20,44,1", "frame 0")))])
     def test_boxes(self, material, refused, tmp_path, line, told):
         (tmp_path / "b.txt").write_text(material.boxes.read_text() + line + "\n")
         refused.all("{video} --boxes {tmp}/b.txt", f"{{tmp}}/b.txt:{len(material.rows) + 1}", told)
@@ -311,7 +312,7 @@ class TestRefused:
     @pytest.mark.parametrize("name, source, other, surplus", [
         ("crop masks", "{folder}", "0001/c1/t1/f9.png", "f99.png"),
         ("track masks", "{video} --boxes {boxes}", "12/000009.png", "000099.png"),
-        ("picture masks", "{video} --boxes {boxes}", "000009.png", "000099.png")])
+        pytest.param("picture masks", "{video} --boxes {boxes}", "000009.png", "000099.png", marks=pytest.mark.slow)])
     def test_masks_of_another_size_or_count(self, material, refused, tmp_path, name, source, other, surplus):
         file = shutil.copytree(material.path / name, tmp_path / "masks") / other
         source, whole = source + " --masks {tmp}/masks", file.read_bytes()

@@ -260,7 +260,8 @@ class TestWhatProcess0DoesForAll:
         assert "another process of this run is gone" in said[1] and "Traceback" not in said[1]
 
     @pytest.mark.parametrize("rank, who", [
-        (True, "vrstc: process 1 of 2: failed"), pytest.param(False, "vrstc: failed", marks=pytest.mark.slow)])
+        (True, "vrstc: process 1 of 2: failed"), (False, "vrstc: failed")])
+    @pytest.mark.slow
     def test_the_report_of_an_early_failure_starts_no_devices(self, server, tmp_path, rank, who):
         codes, said = server.end("first_acts", tmp_path, processes=2, seconds=60, slurm=True, rank=rank,
                                  only={1: {"fail_early": True}})
@@ -413,6 +414,7 @@ class TestTally:
         run = kill_tally.Run(tmp_path / "again", steps=6, cache=tmp_path / "compiled")
         assert not kill_tally.kill_once(run, (0, "any", 1.0), expected)["same"]
 
+    @pytest.mark.slow
     def test_moments_of_a_completing_job(self):
         drawn = kill_tally.moments(60, 3, seconds=60.0, checkpoints=4, tracklets=24)
         kinds = [kind for _, kind, _ in drawn]

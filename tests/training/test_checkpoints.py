@@ -140,7 +140,8 @@ def test_a_damaged_one_is_not_used(whole, copied, damage, said, capsys):
 @pytest.mark.parametrize("damage", [DAMAGES[name] for name in (
     "empty", "wrong types", "a folder with a file", "a pipe", "a link to itself", "a link to nothing",
     "a link to its folder")])
-@pytest.mark.parametrize("what", ["18/digests.json", "18", "18/state", "checkpoints"])
+@pytest.mark.parametrize("what", ["18/digests.json", "18", *(
+    pytest.param(each, marks=pytest.mark.slow) for each in ("18/state", "checkpoints"))])
 def test_anything_in_place_of_one(whole, copied, damage, what):
     """The one before is used, or one line says what to remove."""
     directory, newest = copied

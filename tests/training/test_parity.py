@@ -82,7 +82,7 @@ def on_one_device(quick_compilation):
 
 
 @quickly
-@pytest.mark.parametrize("parallel", ["pmap", "mesh"])
+@pytest.mark.parametrize("parallel", ["pmap", pytest.param("mesh", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["smoke", "re-ID"])
 def test_eight_devices_are_one(eight_devices, on_one_device, name, parallel):
     (_, _, state), (batch, wanted_metrics, wanted), *_ = on_one_device(name)
