@@ -136,7 +136,7 @@ AGAIN = "1 of its 3 tracklets changed since and are completed again (a/t1); 2 ke
 class TestFolder:
     @pytest.mark.parametrize("change, line, others", [
         (replaced, AGAIN, ["a/t2", "b/t1"]), (mask_edited, AGAIN, ["a/t2", "b/t1"]), *(
-            pytest.param(change, AGAIN, ["a/t2", "b/t1"], marks=pytest.mark.slow) for change in (added, removed, swapped)),
+            pytest.param(each, AGAIN, ["a/t2", "b/t1"], marks=pytest.mark.slow) for each in (added, removed, swapped)),
         (tracklet_removed, "1 of its 3 tracklets are gone and their results removed (b/t1); 2 kept", ["a/t1", "a/t2"]),
         pytest.param(tracklet_added, None, ["a/t1", "a/t2", "b/t1"], marks=pytest.mark.slow),
         (tracklet_renamed, "1 of its 3 tracklets are gone and their results removed (a/t1); 2 kept", ["a/t2", "b/t1"])],
