@@ -36,6 +36,7 @@ from vrstc_jax.models.model_file import load_model, load_reid
 from vrstc_jax.recipes import five_steps
 from vrstc_jax.recipes.five_steps import SPLITS, STEPS, Options, job, ranking, read_located, read_splits
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.workdir import Workdir
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "compiled_once")
 
@@ -735,3 +736,10 @@ def test_data_that_are_refused_do_not_claim_the_directory(tmp_path):
         with refused("no such data"):
             five_steps.run(tmp_path / "w", CONFIG, refuse, inputs={"manual_dir": "typo"})
     assert not names(tmp_path / "w")
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"reid": 3}', '{"reid": '])
+def test_a_damaged_record_of_what_results_were_made_from(tmp_path, damage):
+    (tmp_path / "made_from.json").write_text(damage)
+    with pytest.raises(InputError, match=r"made_from\.json: this record cannot be used \(.*\); remove it"):
+        job._made_from(Workdir(tmp_path), "reid", "data")

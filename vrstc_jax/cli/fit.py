@@ -13,7 +13,6 @@ from vrstc_jax.cli.footage import (
     FootageArgument,
     Input,
     load,
-    require_positive,
     typed,
     undone_if_refused,
 )
@@ -72,9 +71,6 @@ class Fit:
         require_apart(self.footage.paths(self.input) | {"--start-from": self.start_from}, {
             "--output": Written(self.output, "file"), "the work folder of --output": Written(work)})
         start_jax_for_training(configs.get(self.size).batches)
-        require_positive(steps=self.steps, reid_steps=self.reid_steps, learning_rate=self.learning_rate)
-        if self.hold_out < 0:
-            raise InputError(f"--hold-out must be 0 or more frames. Got {self.hold_out}.")
         if self.output.is_dir():
             raise InputError(f"{self.output}: is a folder; give the name of the model file to write.")
         if problem := path_problem(work):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import is_first_process
 from vrstc_jax.runtime.lock import InUse, holds
 from vrstc_jax.runtime.notices import print_notice, print_warnings
@@ -125,17 +124,6 @@ def load(path: Path | None, *, use: str = "using") -> Model:
     if path is None:
         print_notice(f"{use} the default model, made on made-up walkers alone (`vrstc model show`)")
     return model
-
-
-def require_positive(**values: float | None) -> None:
-    """Checks options by their names; None is an option left out.
-
-    Raises:
-      InputError: one is 0 or less.
-    """
-    for name, value in values.items():
-        if value is not None and value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be more than 0. Got {value}.")
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, require_positive, typed, undone_if_refused
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.cli.footage import Footage, FootageArgument, Input, load, typed, undone_if_refused
+from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.names import printable
 from vrstc_jax.runtime.notices import print_warnings
 from vrstc_jax.runtime.paths import Written, require_apart
@@ -54,7 +54,7 @@ class Judge:
 
         require_apart(self.footage.paths(self.input, truth=self.truth) | {"--model": self.model},
                       {"--output": Written(self.output, "shared")})
-        require_positive(hold_out=self.hold_out)
+        require_range(self, "hold_out")
         model = load(self.model)
         size = self.hold_out
         if size is None and self.model is None and not self.truth:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vrstc_jax.cli.footage import Footage, FootageArgument, Input, require_positive
+from vrstc_jax.cli.footage import Footage, FootageArgument, Input
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable, shortened
 from vrstc_jax.runtime.notices import print_notice, print_warnings
@@ -48,7 +48,6 @@ class Rank:
         query = Path(self.query) if os.path.isdir(self.query) else None  # a name may be too long for a path
         require_apart(self.footage.paths(self.input) | {"--query": query, "--model": self.model},
                       {"--output": Written(self.output, "file")})
-        require_positive(count=self.count)
         if self.output and self.output.suffix != ".png":
             raise InputError(f"--output {self.output}: the picture is a PNG; call it so.")
         model = load_reid(self.model)

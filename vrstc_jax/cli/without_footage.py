@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from vrstc_jax import config as configs
-from vrstc_jax.cli.footage import Input, require_positive, typed
+from vrstc_jax.cli.footage import Input, typed
 from vrstc_jax.runtime.lifecycle import start_jax_for_training
 from vrstc_jax.runtime.names import printable
 
@@ -52,7 +52,6 @@ class Walkers:
         """Writes the walkers."""
         from vrstc_jax.data.walkers import write_walkers
 
-        require_positive(people=self.people, frames=self.frames)
         write_walkers(self.directory, number=self.people, frames=self.frames, seed=self.seed)
         print(f"{printable(self.directory)}: scene/ has a video, its boxes and masks; tracklets/ has folders of "
               "tracklets")

@@ -13,7 +13,6 @@ tracklets.
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -33,6 +32,7 @@ from vrstc_jax.inference.plan import Plan
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, warn
 from vrstc_jax.runtime.names import name_problem, path_problem, shortened
+from vrstc_jax.runtime.notices import print_notice
 from vrstc_jax.runtime.paths import require_name, within
 from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.storage import (
@@ -142,7 +142,7 @@ class ResultsFolder:
             parts = [f"{len(names)} of its {len(recorded)} tracklets {what} {listed(names)}"
                      for names, what in ((changed, "changed since and are completed again"),
                                          (gone, "are gone and their results removed")) if names]
-            print(f"vrstc: {self.path}: {'; '.join(parts)}; {kept} kept", file=sys.stderr, flush=True)
+            print_notice(f"{self.path}: {'; '.join(parts)}; {kept} kept")
         if any(made_from is _UNKNOWN and now.get(name) is not None for name, made_from in recorded.items()):
             warn(f"{self.path}: has results of an earlier version, which did not record what they were made from; "
                  "changes of the input since then cannot be seen, and these results are kept.")
@@ -152,8 +152,8 @@ class ResultsFolder:
         top, found = self.path / "scores", {}
         for file in top.rglob("*.json") if top.exists() else ():
             try:
-                made_from = json.loads(file.read_text()).get("made_from", _UNKNOWN)
-            except (ValueError, AttributeError):
+                made_from = read_record(file).get("made_from", _UNKNOWN)
+            except InputError:
                 made_from = "a damaged file"  # no digest is: the tracklet is completed again
             found[file.relative_to(top).with_suffix("").as_posix()] = made_from
         return {name: found[name] for name in sorted(found, key=natural_key)}
@@ -184,7 +184,7 @@ class ResultsFolder:
         except InputError as error:
             problem = str(error).rpartition(";")[0]
         if problem:
-            print(f"vrstc: warning: {problem}; tracklet {tracklet.name} is completed again", file=sys.stderr)
+            warn(f"{problem}; tracklet {tracklet.name} is completed again")
         return not problem
 
     def read_scores(self, tracklet: Tracklet) -> dict[str, Any]:

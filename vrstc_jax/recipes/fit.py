@@ -5,7 +5,6 @@ its last checkpoint, so the same call ends with the same model after an interrup
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime import distributed, lock
 from vrstc_jax.runtime.errors import InputError, warn
 from vrstc_jax.runtime.notices import print_warnings
+from vrstc_jax.runtime.records import read_record
 from vrstc_jax.runtime.sharded_map import by_shards, progress
 from vrstc_jax.runtime.storage import as_path
 from vrstc_jax.runtime.workdir import Workdir
@@ -173,7 +173,7 @@ def require_unchanged(folder: Workdir, made_from: Mapping[str, str | None]) -> N
     path = folder.path / folder.record
     if not path.exists():
         return
-    before = json.loads(path.read_text()).get("made_from")
+    before = read_record(path).get("made_from")
     if before is None:
         if any(made_from.values()):
             warn(f"{folder.path}: is of an earlier version, which did not record what it was made from; changes of the "

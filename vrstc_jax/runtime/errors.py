@@ -41,8 +41,8 @@ class Preempted(BaseException):
 
 
 def warn(text: str) -> None:
-    """Prints a warning, one sentence, on stderr; one process of a run calls it."""
-    print(f"vrstc: warning: {text}", file=sys.stderr, flush=True)
+    """Prints a warning, one sentence, on stderr, from whichever process calls it."""
+    print(f"vrstc: warning: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def flag(name: str) -> str:

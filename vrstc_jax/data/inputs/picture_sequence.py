@@ -15,6 +15,7 @@ from vrstc_jax.data.images import read_image
 from vrstc_jax.data.inputs.picture_files import natural_key, picture_files
 from vrstc_jax.data.inputs.video import VideoReader
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.names import is_number
 from vrstc_jax.runtime.storage import describe_error
 
 _INFO = "seqinfo.ini"
@@ -58,7 +59,7 @@ class PictureSequence:
             self.notes.append(f"{self.path}: no {_INFO} gives its frame rate; {_ASSUMED_RATE} frames a second are "
                               "assumed.")
         if info.length not in (None, len(files)):
-            numbered = {int(path.stem): path for path in files if path.stem.isascii() and path.stem.isdigit()}
+            numbered = {int(path.stem): path for path in files if is_number(path.stem)}
             if len(numbered) == len(files) and min(numbered) >= 1 and max(numbered) <= (info.length or 0):
                 self._files, self.last_number = numbered, info.length or 0
             else:

@@ -157,7 +157,7 @@ def _made_from(folder: Workdir, step: Step, *parts: Any) -> None:
     """
     def check() -> None:
         path, now = folder.path / _MADE_FROM, digest(parts)
-        record = json.loads(path.read_text()) if path.exists() else {step: now}
+        record = _read_made_from(path) if path.exists() else {step: now}
         if record.get(step, now) != now:
             raise InputError(f"{folder.path / LEFT_BY[step][0]}: was made from other data or results than those that "
                              f"are here now; take the steps again (--from {step}), or choose another directory.")
@@ -165,6 +165,10 @@ def _made_from(folder: Workdir, step: Step, *parts: Any) -> None:
             replace_file(path, json.dumps(record | {step: now}, indent=1).encode())
 
     distributed.run_on_first(check)
+
+
+def _read_made_from(path: Path) -> dict[str, str]:
+    return read_record(path, fits=lambda found: all(isinstance(value, str) for value in found.values()))
 
 
 def _require_current(folder: Workdir, source: DataSource) -> None:
@@ -211,7 +215,7 @@ def _begin_again(folder: Workdir, start: Step, write: Callable[[Path], None]) ->
             _discard(folder, name)
     record = folder.path / _MADE_FROM
     if record.exists():
-        kept = {step: value for step, value in json.loads(record.read_text()).items() if step in STEPS[:again_from]}
+        kept = {step: value for step, value in _read_made_from(record).items() if step in STEPS[:again_from]}
         replace_file(record, json.dumps(kept, indent=1).encode())
     if start == "data":
         if is_remote(folder.path):  # nothing can be renamed in a bucket
