@@ -24,6 +24,8 @@ LARGEST = 2**30
 """Bytes of a text or record that is read as a whole; the largest real ones have some 100 MB."""
 _PATIENCE = 8.0  # seconds that a pipe may be without a writer
 
+_TFDS_FULL = "Not enough disk space"  # of an error of TFDS that has no number
+
 _SCHEMES = ("gs", "s3", "az", "hf")  # those that epath knows
 
 
@@ -190,7 +192,7 @@ def is_full(error: BaseException | None) -> bool:
     while error is not None and error not in seen:
         # An OSError has the number; other libraries raise their own errors with the system's words.
         if any(getattr(error, "errno", None) == code or os.strerror(code) in str(error)
-               for code in (errno.ENOSPC, errno.EDQUOT)):
+               for code in (errno.ENOSPC, errno.EDQUOT)) or _TFDS_FULL in str(error):
             return True
         seen.append(error)
         error = error.__cause__ or error.__context__

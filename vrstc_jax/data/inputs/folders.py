@@ -97,13 +97,14 @@ def open_folder(directory: str | Path, *, pattern: str | None = None, masks: str
         if top is None:
             return [None] * len(groups)
         found = companions_of_frames(Path(top), kind, directory, pictures, sizes)
-        return [LazySequence.over([found[key] for key in group.keys], kind.read) for group in groups]
+        read, form = kind.reader(list(found.values()))
+        return [LazySequence.over([found[key] for key in group.keys], read, form=form) for group in groups]
 
     tracklets = [
         Tracklet(name=group.name, frames=LazySequence.over([pictures[key] for key in group.keys], read_image),
                  frame_names=tuple(key.name for key in group.keys), person=group.person, camera=group.camera,
                  masks=mask, truth=true, made_from=digest([files_content(pictures[key] for key in group.keys),
-                                                           mask and files_content(mask.items)]))
+                                                           mask and [mask.form, *files_content(mask.items)]]))
         for group, mask, true in zip(groups, companions(masks, MASKS), companions(truth, TRUTH))]
     return FolderContents(tracklets, notes, tuple(warnings))
 
