@@ -35,7 +35,7 @@ def run(options: Options) -> None:
     """
     began = time.monotonic()
     require_local(options.output, "the report")
-    folder = options.output.resolve()
+    folder = Path(os.path.realpath(options.output))
     lock.take(folder)
     device = measured("device", "smoke", folder / f".{_RECORD}.measured", _DEVICE_SECONDS)
     for name in (f".{_RECORD}.measured", "device.log"):

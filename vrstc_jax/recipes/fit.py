@@ -173,7 +173,8 @@ def require_unchanged(folder: Workdir, made_from: Mapping[str, str | None]) -> N
     path = folder.path / folder.record
     if not path.exists():
         return
-    before = read_record(path).get("made_from")
+    # Without the record, what is left would be taken for results of this fit.
+    before = read_record(path, remedy=f"remove {folder.path}, or choose another directory").get("made_from")
     if before is None:
         if any(made_from.values()):
             warn(f"{folder.path}: is of an earlier version, which did not record what it was made from; changes of the "

@@ -53,7 +53,7 @@ def take(path: str | os.PathLike, *, beside: bool = False) -> None:
     """
     path = as_path(path)
     hidden = path.with_name(f".{path.name}.lock")
-    name = os.fspath(path) if is_remote(path) else str(path.resolve())
+    name = os.fspath(path) if is_remote(path) else os.path.realpath(path)
     if name in _held:
         return
     if is_remote(path):
@@ -69,7 +69,7 @@ def is_lock(name: str) -> bool:
 
 def holds(path: str | os.PathLike) -> bool:
     """Whether this process has the lock of a local path."""
-    return str(Path(path).resolve()) in _held
+    return os.path.realpath(path) in _held
 
 
 @contextmanager

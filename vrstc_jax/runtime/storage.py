@@ -109,12 +109,22 @@ def replace_file(path: str | os.PathLike, data: bytes) -> None:
       InputError: the file cannot be written.
     """
     path = as_path(path)
+    if not is_remote(path):
+        _require_nothing_in_the_way(path)
     try:
         if not is_remote(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except _errors(path) as error:
         raise InputError(f"{path}: cannot be written ({describe_error(error)}); give another path.") from None
+
+
+def _require_nothing_in_the_way(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        raise InputError(f"{file}: cannot be written, because it is a folder; remove it, or give another path.")
+    above = next((path for path in file.absolute().parents if os.path.lexists(path)), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"{file}: cannot be written, because {above} is no folder; remove that, or give another path.")
 
 
 def remove(path: str | os.PathLike) -> None:
