@@ -1,7 +1,6 @@
 """Damaged records of a run, by commands: one line that names the file and says what to do, or it is done again."""
 
 import dataclasses
-import os
 import shutil
 
 import numpy as np

@@ -104,7 +104,8 @@ class TestSetOnDisk:
 
     def test_what_a_killed_process_left_is_removed(self, tmp_path):
         """With the files that TFDS keeps for itself, and the lock."""
-        code = ("import os, sys\nfrom people import figures, tracklet\nfrom vrstc_jax.data.tracklet_set import write_set\n"
+        code = ("import os, sys\nfrom people import figures, tracklet\n"
+                "from vrstc_jax.data.tracklet_set import write_set\n"
                 "write_set(sys.argv[1], [tracklet(figures(3))], progress=lambda _: os.kill(os.getpid(), 9))")
         top = Path(__file__).resolve().parents[2]
         done = subprocess.run([sys.executable, "-c", code, tmp_path / "set"], env=os.environ | {

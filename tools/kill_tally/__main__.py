@@ -41,6 +41,7 @@ from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.records import read_record
+from vrstc_jax.runtime.storage import replace_file
 from vrstc_jax.runtime.text_tables import text_table
 from vrstc_jax.runtime.workdir import Workdir
 
@@ -69,8 +70,6 @@ class Arguments:
 def main(arguments: Arguments) -> bool:
     """Kills, starts pairs and compares; prints the tally. Returns whether nothing went wrong."""
     require_flags(arguments)
-    require_range(arguments, "times", least=0)
-    require_range(arguments, "pairs", least=0)
     require_range(arguments, "steps", least=4)
     if not arguments.jobs:
         raise InputError("--jobs: name at least one.")
@@ -98,11 +97,8 @@ def _claimed(folder: Workdir, arguments: Arguments) -> int:
 
 
 def _tried(arguments: Arguments, work: Path, seed: int, commands: Commands) -> list[Try]:
-    """The tries of earlier calls, then those that are still to be made; each is kept in a file as soon as it is over."""
-    file, found = work / _TRIES, {}
-    for line in file.read_text().splitlines() if file.exists() else ():
-        number, *rest = json.loads(line)
-        found[rest[0], number] = Try(*rest)
+    """The tries of earlier calls, then those that are still to be made; each is kept in a file at once."""
+    file, found = work / _TRIES, _earlier(work / _TRIES)
     known = jobs(work)
     undisturbed = cache(lambda name: whole(known[name], commands, work))
     killed_alone = cache(lambda: _TwoProcesses(work, arguments.steps))
@@ -128,6 +124,21 @@ def _tried(arguments: Arguments, work: Path, seed: int, commands: Commands) -> l
             if not done.problems:
                 shutil.rmtree(directory)
     return [found[key] for key in sorted(found)]
+
+
+def _earlier(file: Path) -> dict[tuple[str, int], Try]:
+    """The tries in a file, by kind and number; a line that was cut off, and what follows it, is removed."""
+    found, kept = {}, []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            number, *rest = json.loads(line)
+        except ValueError:
+            break
+        found[rest[0], number] = Try(*rest)
+        kept.append(line + "\n")
+    if kept:
+        replace_file(file, "".join(kept).encode())
+    return found
 
 
 class _TwoProcesses:

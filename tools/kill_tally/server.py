@@ -8,6 +8,7 @@ reads requests and writes answers, JSON, one a line. JAX starts in the children,
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -134,14 +135,13 @@ def _run(words: list[str], directory: str, log: str) -> None:
                                   (2, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
             os.dup2(os.open(path, how, 0o666), target)
         os.chdir(directory)
-        import vrstc_jax.cli
         from vrstc_jax.recipes.fit import fit
         from vrstc_jax.training.loop import Intervals
 
         assert fit.__kwdefaults__ is not None
         fit.__kwdefaults__["intervals"] = Intervals(**_INTERVALS)
         sys.argv = ["vrstc", *words]
-        vrstc_jax.cli.main(words)
+        runpy.run_module("vrstc_jax", run_name="__main__", alter_sys=False)
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -157,8 +157,8 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class _Record:
-    """A bucket's record of who writes to an output. Two processes that start within moments of each other may both pass:
-    no write to a bucket is conditional here."""
+    """A bucket's record of who writes to an output. Two processes that start within moments of each other may both
+    pass: no write to a bucket is conditional here."""
 
     def __init__(self, output: Path, file: Path):
         self.output, self.file = output, file

@@ -6,7 +6,6 @@ could otherwise mean that everything is hidden or that nothing is.
 """
 
 from collections.abc import Callable, Collection
-
 from functools import partial
 from pathlib import Path
 
