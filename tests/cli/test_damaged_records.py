@@ -11,8 +11,9 @@ from people import box_mask, figure, random_model
 from vrstc_jax.cli import main
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.tracklet_set import read_set
-from vrstc_jax.models.model_file import save_model
+from vrstc_jax.models.model_file import load_model, save_model
 from vrstc_jax.training import loop, reid, stcnet
+from vrstc_jax.training.metrics_log import MetricsLog
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -75,7 +76,8 @@ class TestComplete:
         "set", "out"])
     def test_one_line_or_done_again(self, top, done, tmp_path, capsys, file):
         expected, refusals = pictures(done), 0
-        for damage in CHOSEN if file in ("out/run.json", "out/scores/t1.json", "out/scores", "set", "out") else CONTENTS:
+        every = file in ("out/run.json", "out/scores/t1.json", "out/scores", "set", "out")
+        for damage in CHOSEN if every else CONTENTS:
             shutil.rmtree(tmp_path)
             shutil.copytree(done, tmp_path)
             damaged(tmp_path / file, damage)
@@ -100,7 +102,8 @@ class TestComplete:
         DAMAGES["a link to its folder"](tmp_path / "out/scores")
         before = sorted(tmp_path.rglob("*"))
         code, (line,) = run(capsys, "complete", *self.words(top, tmp_path))
-        assert code == 2 and line.startswith(f"vrstc: {tmp_path / 'out/scores'}: is not the folder that was here; remove")
+        assert code == 2
+        assert line.startswith(f"vrstc: {tmp_path / 'out/scores'}: is not the folder that was here; remove it")
         assert sorted(tmp_path.rglob("*")) == before
 
     def test_masks_of_the_results_that_somebody_replaced(self, top, done, tmp_path, capsys):
@@ -126,6 +129,9 @@ class TestFit:
         """What else a fit keeps is of the same form, whatever the networks learned."""
         def train(run, state, step, batches):
             model = random_model(identities=("t1", "t2"))
+            if not (run.directory / "metrics.jsonl").exists():
+                with MetricsLog(run.directory) as log:
+                    log.write(2, {"loss": 1.0})
             if run.name == "re-ID network":
                 return dataclasses.make_dataclass("State", ["result"])(model.reid)
             return dataclasses.make_dataclass("State", ["result", "params"])(
@@ -142,7 +148,8 @@ class TestFit:
                 "--output", to / "m2")
 
     @pytest.mark.parametrize("file", [
-        "fit.json", "scores.npz", "tracklets/dataset_info.json", "tracklets/tracklets.json", "tracklets", ""])
+        "fit.json", "scores.npz", "stcnet/metrics.jsonl", "tracklets/dataset_info.json", "tracklets/tracklets.json",
+        "tracklets", ""])
     def test_one_line_or_done_again(self, top, done, tmp_path, capsys, monkeypatch, file):
         self.without_training(monkeypatch)
         refusals = 0
@@ -157,6 +164,27 @@ class TestFit:
                 assert any(word in lines[-1] for word in ("remove", "give", "replace", "write the set again")), lines
             else:
                 assert code == 0, (damage, lines)
-                assert (tmp_path / "m2").read_bytes() == (done / "m2").read_bytes()
+                # The curves in the model come from the metrics; without them it is the same model.
+                assert load_model(tmp_path / "m2").digest == load_model(done / "m2").digest
+                assert "metrics" in file or (tmp_path / "m2").read_bytes() == (done / "m2").read_bytes()
         # A link that leads nowhere is no set, and a new work folder may have other files.
-        assert refusals == {"scores.npz": 0, "tracklets": 5, "": 4}.get(file, 6), file
+        assert refusals == {"scores.npz": 0, "stcnet/metrics.jsonl": 4, "tracklets": 5, "": 4}.get(file, 6), file
+
+    @pytest.mark.slow
+    def test_of_real_trainings(self, top, tmp_path, capsys):
+        """A damaged checkpoint, or a part of one, costs the training; the same model comes of it."""
+        whole = tmp_path / "whole"
+        assert run(capsys, "fit", *self.words(top, whole))[0] == 0
+        expected = load_model(whole / "m2").digest
+        for network in ("reid", "stcnet"):
+            for file in ("metrics.jsonl", "checkpoints/2/digests.json", "checkpoints/2/state/_METADATA",
+                         "checkpoints/2", "checkpoints", ""):
+                for damage in CHOSEN:
+                    shutil.rmtree(tmp_path / "now", ignore_errors=True)
+                    shutil.copytree(whole, tmp_path / "now")
+                    damaged(tmp_path / "now" / self.WORK / network / file, damage)
+                    code, lines = run(capsys, "fit", *self.words(top, tmp_path / "now"))
+                    if code == 2:
+                        assert str(tmp_path / "now" / self.WORK / network) in lines[-1], (file, damage, lines)
+                    else:
+                        assert (code, load_model(tmp_path / "now/m2").digest) == (0, expected), (file, damage, lines)
