@@ -111,7 +111,7 @@ def _tried(arguments: Arguments, work: Path, seed: int, commands: Commands) -> l
         return once(known[name], commands, undisturbed(name), directory, draw)
 
     for kind, times in (("kill", arguments.times), ("pair", arguments.pairs)):
-        # The two processes of a run start from one command; its other half is tested by killing it.
+        # Process 0 alone takes the locks of a run of two, as the single process of the other jobs does.
         names = [name for name in arguments.jobs if kind == "kill" or name != "processes"]
         for number in range(times if names else 0):
             if (kind, number) in found:
