@@ -3,8 +3,8 @@
     python -m tools.memory_tally
 
 Each input is written by this tool: one tracklet of 20,000 frames; 200 people of 100 frames each, by their boxes in a
-video; 3,000 tracklets of 6 frames. Each is completed by the default model in a process, whose largest resident set is
-printed. The exit code is 1 if any is above `--megabytes`.
+video; 3,000 tracklets of 6 frames. Each is completed by the default model in a process, which compiles everything anew,
+as on a new machine, and whose largest resident set is printed. The exit code is 1 if any is above `--megabytes`.
 
 Takes some 30 minutes on two cores. Expected: each at most 700 MB. `--share 0.01` tries it out on small inputs.
 """
@@ -89,7 +89,7 @@ def measured(words: list[str], directory: Path) -> Measured:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.execve(sys.executable, [sys.executable, "-m", "vrstc_jax", *words],
-                  os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"})
+                  os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": "compiled"})
     _, status, usage = os.wait4(process, 0)
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
