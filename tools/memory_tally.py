@@ -70,7 +70,8 @@ def main(arguments: Arguments) -> bool:
         for name in arguments.inputs:
             (work / name).mkdir(parents=True, exist_ok=True)
             words = _INPUTS[name](work / name, arguments.share)
-            done = measured(["complete", *words, "--output", "done"], work / name)
+            with tempfile.TemporaryDirectory(prefix="vrstc-") as cache:
+                done = measured(["complete", *words, "--output", "done"], work / name, cache)
             good = good and not done.code and done.megabytes <= arguments.megabytes
             rows.append((name, f"{done.megabytes:.0f}", f"{done.seconds:.0f}", done.code))
             print(f"{name}: {done.megabytes:.0f} MB, {done.seconds:.0f} s, exit code {done.code}", flush=True)
@@ -78,8 +79,8 @@ def main(arguments: Arguments) -> bool:
     return good
 
 
-def measured(words: list[str], directory: Path) -> Measured:
-    """Runs `vrstc WORDS` in a directory, with its output in the file log there."""
+def measured(words: list[str], directory: Path, cache: str) -> Measured:
+    """Runs `vrstc WORDS` in a directory, with its output in the file log there; `cache` keeps compiled programs."""
     began = time.monotonic()
     path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
     process = os.fork()
@@ -89,7 +90,7 @@ def measured(words: list[str], directory: Path) -> Measured:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.execve(sys.executable, [sys.executable, "-m", "vrstc_jax", *words],
-                  os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": "compiled"})
+                  os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache})
     _, status, usage = os.wait4(process, 0)
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
