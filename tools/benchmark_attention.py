@@ -24,10 +24,11 @@ from tools.attention_forms import Case
 from tools.attention_results import RATIOS, draw, result_of, table
 from tools.attention_timing import ISSUE, SMOKE, Limits, device_memory_limit, measure
 from tools.machine import describe, warn_if_busy
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
-from vrstc_jax.runtime.storage import replace_file, require_writable_directory
+from vrstc_jax.runtime.storage import replace_file
 
 CASES = {
     "smoke": SMOKE,
@@ -72,7 +73,7 @@ def run(options: Options) -> None:
     require_flags(options)
     require_range(options, "repeats", least=1)
     if options.output:
-        require_writable_directory(options.output)
+        lock.take(options.output)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the device too
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else PyTorch's profiler logs each start and stop
     if jax.default_backend() != "cpu":

@@ -30,6 +30,7 @@ import tyro
 
 from tools.machine import load_average
 from vrstc_jax.evaluation import distances, rank
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
@@ -161,6 +162,8 @@ def run(options: Options) -> dict[str, Any]:
     """Measures, prints the table, writes the file, and returns all figures."""
     require_flags(options)
     require_range(options, "rounds", least=1)
+    if options.output:
+        lock.take(options.output, beside=True)
     size = SIZES[options.size]
     features, labels = made_up(size)
     matrix = distances(*features)  # compiles, so that no timed call does

@@ -47,6 +47,7 @@ from tools.training_forms import (
     without_locating,
 )
 from vrstc_jax import config as configs
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command, start_jax_for_training
@@ -80,6 +81,8 @@ def main(options: Options) -> dict[str, Any]:
     """Measures, prints each result, writes the JSON file and returns what it holds."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory of the device too
     config = config_of(options)
+    if options.json:
+        lock.take(options.json, beside=True)
     start_jax_for_training(config.batches)
     about, torch_why = describe(options.torch)
     types = options.compute or (("float32",) if about["platform"] == "cpu" else get_args(configs.Compute))

@@ -21,6 +21,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.data.images import read_image
 from vrstc_jax.models.imagenet import Weights, read_weights, save_backbone
 from vrstc_jax.models.resnet import ResNet, normalise
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.paths import Written, require_apart
@@ -58,6 +59,7 @@ def run(options: Options) -> None:
     if options.output.suffix != ".safetensors":
         raise InputError(f"{options.output}: the name of the output must end in .safetensors.")
     require_apart({"SOURCE": options.source}, {"OUTPUT": Written(options.output, "file")})
+    lock.take(options.output, beside=True)
     weights = read_weights(options.source)
     print(_description(options.source, weights))
     if options.classify and weights.head is None:

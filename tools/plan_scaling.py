@@ -32,6 +32,7 @@ from tools.chips import CHIPS, all_reduce_time
 from tools.example_steps import Task, example_step
 from tools.rates import analysis, copy_rate, matrix_rate
 from vrstc_jax import config as configs
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
@@ -111,6 +112,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     require_flags(arguments)
     require_range(arguments, "reached", most=1)
     require_range(arguments, "batch_per_chip")
+    if arguments.output:
+        lock.take(arguments.output, beside=True)
     config = configs.get(arguments.size)
     networks = NETWORKS if arguments.network == "recipe" else (arguments.network,)
     result: dict[str, Any] = {network: _planned(network, config, arguments) for network in networks}

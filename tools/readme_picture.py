@@ -18,6 +18,7 @@ from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.model_file import load_model
 from vrstc_jax.recipes.demo import test_walkers
 from vrstc_jax.report.figures import completion_rows, stacked
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.storage import require_writable_directory
@@ -47,6 +48,7 @@ def main(arguments: Arguments) -> None:
     if arguments.picture.is_dir():
         raise InputError(f"{arguments.picture}: is a folder; give the name of the PNG to write.")
     require_writable_directory(arguments.picture.absolute().parent)
+    lock.take(arguments.picture, beside=True)
     chosen, groups = [name for name in arguments.tracklets.split(",") if name], []
     walkers = test_walkers(configs.get(completer.model.config.name))
     names = [tracklet.name for tracklet in walkers]

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import tyro
 
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.errors import InputError, require_range
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import run_as_command
 from vrstc_jax.runtime.signals import CODES
@@ -87,6 +87,7 @@ class Job:
 def main(arguments: Arguments) -> bool:
     """Sends the signals and prints the tally; returns whether all ended as they should."""
     require_flags(arguments)
+    require_range(arguments, "times", least=1)
     seed = random.randrange(10 ** 6) if arguments.seed is None else arguments.seed
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,5 +1,6 @@
 """`vrstc rank`: the tracklets of a gallery most like a query."""
 
+import fcntl
 import shutil
 
 import numpy as np
@@ -98,3 +99,18 @@ def test_a_gallery_of_one_has_nothing_to_rank(capsys, tmp_path):
     assert "gallery" in refused(tmp_path, capsys, "--pattern", "frame", "--query", "frames")[-1]
     # Nor by its folder, which is the gallery's.
     assert "has no tracklet besides the query" in refused(tmp_path, capsys, "--query", tmp_path / "frames")[-1]
+
+
+def test_an_output_that_another_process_writes(gallery, capsys, tmp_path):
+    (tmp_path / ".found.png.lock").touch()
+    with open(tmp_path / ".found.png.lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        line, = refused(gallery, capsys, "--query", "a/c1/t1", "--output", tmp_path / "found.png")
+        assert f"{tmp_path / 'found.png'}: another process is writing here" in line
+    rank(gallery, capsys, "--query", "a/c1/t1", "--output", tmp_path / "found.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["found.png"]
+
+
+def test_what_is_refused_creates_no_folder(gallery, capsys, tmp_path):
+    refused(gallery, capsys, "--query", "none", "--output", tmp_path / "new/found.png")
+    assert not (tmp_path / "new").exists()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import absl.logging
 import numpy as np
@@ -90,6 +91,27 @@ class TestSetOnDisk:
         write_set(tmp_path / "set", [tracklet(figures(3))])
         write_set(tmp_path / "set", [tracklet(figures(2))])  # and so is what stands
         assert len(read_set(tmp_path / "set").tracklets[0]) == 2
+        assert os.listdir(tmp_path) == ["set"]
+
+    @pytest.mark.parametrize("make", [
+        lambda path: path.write_text("mine"), lambda path: path.symlink_to("elsewhere"),
+        lambda path: (path.mkdir(), (path / "mine.txt").write_text("mine"))])
+    def test_what_no_killed_process_left_is_not_removed(self, tmp_path, make):
+        make(tmp_path / "set.unfinished")
+        with refused(tmp_path / "set.unfinished", "is not from this command"):
+            write_set(tmp_path / "set", [tracklet(figures(2))])
+        assert os.path.lexists(tmp_path / "set.unfinished") and not (tmp_path / "set").exists()
+
+    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+        """With the files that TFDS keeps for itself, and the lock."""
+        code = ("import os, sys\nfrom people import figures, tracklet\n"
+                "from vrstc_jax.data.tracklet_set import write_set\n"
+                "write_set(sys.argv[1], [tracklet(figures(3))], progress=lambda _: os.kill(os.getpid(), 9))")
+        top = Path(__file__).resolve().parents[2]
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "set"], env=os.environ | {
+            "TMPDIR": str(tmp_path), "PYTHONPATH": f"{top}:{top / 'tests/support'}"})
+        assert done.returncode == -9 and sorted(os.listdir(tmp_path)) == [".set.lock", "set.unfinished"]
+        write_set(tmp_path / "set", [tracklet(figures(2))])
         assert os.listdir(tmp_path) == ["set"]
 
     def test_no_temporary_folder_is_left(self, tmp_path, monkeypatch):

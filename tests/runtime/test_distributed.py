@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-import re
 import shutil
 import signal
 from types import SimpleNamespace
@@ -16,7 +15,6 @@ import pytest
 from refusals import refused
 from training_processes import assert_heard, server  # noqa: F401
 
-from tools import kill_tally
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
 from vrstc_jax.runtime import cluster, distributed
@@ -389,34 +387,3 @@ class TestCompiled:
             assert enable(tmp_path) is None and not any(tmp_path.iterdir())
         finally:
             jax.config.update("jax_enable_compilation_cache", True)
-
-
-class TestTally:
-    def test_moments_are_of_the_seed(self):
-        drawn, other = (kill_tally.moments(40, seed, seconds=60.0, checkpoints=4) for seed in (3, 4))
-        assert drawn == kill_tally.moments(40, 3, seconds=60.0, checkpoints=4) != other
-        assert {which for which, _, _ in drawn} == {0, 1}
-        assert all(12 <= when <= 57 for _, kind, when in drawn if kind == "any")
-        writing = [when for _, kind, when in drawn if kind == "writing"]
-        assert len(writing) == 20 and set(writing) == {1, 2, 3, 4}
-
-    @pytest.mark.slow
-    def test_it_tells_the_truth(self, tmp_path, capsys):
-        """18 kills, which with the two of `test_killed` are 20."""
-        assert kill_tally.main(kill_tally.Arguments(times=18, seed=0, steps=6, workdir=tmp_path))
-        out = capsys.readouterr().out
-        writing, completing = map(int, re.search(
-            r"18 kills, (\d+) of them while a checkpoint was written and (\d+) during a completing job", out).groups())
-        assert writing >= 5 and completing >= 5  # and by chance more, or one that was over when the signal came
-        assert "18 end results are the same bit for bit; 18 times" in out
-        # A result that is not the same is not called so.
-        expected = kill_tally.result(tmp_path / "whole") | {"stcnet": "another"}
-        run = kill_tally.Run(tmp_path / "again", steps=6, cache=tmp_path / "compiled")
-        assert not kill_tally.kill_once(run, (0, "any", 1.0), expected)["same"]
-
-    @pytest.mark.slow
-    def test_moments_of_a_completing_job(self):
-        drawn = kill_tally.moments(60, 3, seconds=60.0, checkpoints=4, tracklets=24)
-        kinds = [kind for _, kind, _ in drawn]
-        assert [kinds.count(kind) for kind in ("any", "writing", "completing")] == [20] * 3
-        assert all(1 <= when <= 23 for _, kind, when in drawn if kind == "completing")

@@ -49,20 +49,18 @@ def test_a_record_that_is_too_large(tmp_path, monkeypatch):
 
 @each
 def test_of_a_work_directory(tmp_path, damage):
-    """A link that leads nowhere counts as no record."""
+    """Also a link that leads nowhere: what is there would otherwise be taken for the results of any job."""
     job = Workdir(tmp_path / "job", "fit.json", "another fit")
     def complete(record):
         return record | {"config": dict(record["config"])}
 
     job.claim({"config": {"a": 1}}, complete=complete)
     damage(tmp_path / "job/fit.json")
-    try:
-        job.claim({"config": {"a": 1}}, complete=complete, shared=True)
-    except InputError as error:
-        one_line(error, tmp_path / "job")
-        assert "remove" in str(error)
-    else:
-        assert json.loads((tmp_path / "job/fit.json").read_text()) == {"config": {"a": 1}}
+    for shared in (True, False):
+        with pytest.raises(InputError) as raised:
+            job.claim({"config": {"a": 1}}, complete=complete, shared=shared)
+        one_line(raised.value, tmp_path / "job")
+        assert "remove" in str(raised.value)
 
 
 def arrays(indices):

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 from bucket import folder  # noqa: F401
 from people import figures, random_reid, tracklet
+from refusals import refused
 
 from vrstc_jax import cli
 from vrstc_jax.data.images import read_image, write_png
@@ -134,3 +135,14 @@ def test_commands_for_local_files_say_so(command, capsys, tmp_path, monkeypatch)
     said = capsys.readouterr().err
     assert ended.value.code == 2 and re.fullmatch(r"vrstc: gs://b/\w+: what `vrstc` reads and writes .*\n", said)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_in_the_way_of_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    for path, blocker in (("file/a/b", "file"), ("loop/a", "loop"), ("folder", "folder")):
+        with refused(f"{tmp_path / path}: cannot be written, because", tmp_path / blocker, "remove"):
+            replace_file(tmp_path / path, b"y")
+    replace_file(tmp_path / "new/a", b"y")
+    assert (tmp_path / "file").read_text() == "x" and (tmp_path / "new/a").read_bytes() == b"y"

@@ -14,8 +14,9 @@ from typing import Any
 from tools.accelerator_report.figures import report_of
 from tools.accelerator_report.page import page
 from tools.accelerator_report.plan import PARTS, Options
+from vrstc_jax.runtime import lock
 from vrstc_jax.runtime.errors import InputError
-from vrstc_jax.runtime.storage import replace_file, require_local, require_writable_directory
+from vrstc_jax.runtime.storage import replace_file, require_local
 from vrstc_jax.runtime.workdir import Workdir
 
 Record = dict[str, Any]
@@ -34,8 +35,8 @@ def run(options: Options) -> None:
     """
     began = time.monotonic()
     require_local(options.output, "the report")
-    folder = options.output.resolve()
-    require_writable_directory(folder)
+    folder = Path(os.path.realpath(options.output))
+    lock.take(folder)
     device = measured("device", "smoke", folder / f".{_RECORD}.measured", _DEVICE_SECONDS)
     for name in (f".{_RECORD}.measured", "device.log"):
         (folder / name).unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vrstc_jax.cli.footage import Footage, FootageArgument, Input
+from vrstc_jax.cli.footage import Footage, FootageArgument, Input, undone_if_refused
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable, shortened
 from vrstc_jax.runtime.notices import print_notice, print_warnings
@@ -43,6 +43,7 @@ class Rank:
         from vrstc_jax.data.images import write_png
         from vrstc_jax.models.model_file import load_reid
         from vrstc_jax.recipes.rank import nearest
+        from vrstc_jax.runtime import lock
         from vrstc_jax.runtime.storage import temporary_folder
 
         query = Path(self.query) if os.path.isdir(self.query) else None  # a name may be too long for a path
@@ -51,7 +52,9 @@ class Rank:
         if self.output and self.output.suffix != ".png":
             raise InputError(f"--output {self.output}: the picture is a PNG; call it so.")
         model = load_reid(self.model)
-        with temporary_folder() as spool:
+        with temporary_folder() as spool, undone_if_refused(*filter(None, [self.output and self.output.parent])):
+            if self.output:
+                lock.take(self.output, beside=True)
             source = self.footage.open(self.input, spool / "spool")
             query, gallery = _query(self.query, source)
             matches, picture = nearest(model, query, gallery, count=self.count)

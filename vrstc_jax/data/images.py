@@ -48,6 +48,19 @@ def read_with_alpha(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     return _rgb(image), np.array(image.convert("RGBA").getchannel("A")) if transparent else None
 
 
+def has_transparency(path: str | Path) -> bool:
+    """Whether a picture file can have transparent pixels, by its header.
+
+    Raises:
+      InputError: no such file, or not a picture.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.has_transparency_data and not image.mode.startswith("I")
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
 def decode_image(data: bytes, *, name: str = "an encoded picture") -> np.ndarray:
     """Decodes the bytes of a picture file: uint8 [H, W, 3], RGB. An `InputError` calls it `name`.
 

@@ -23,19 +23,21 @@ class LazySequence(Sequence[np.ndarray]):
 
     Attributes:
       items: what `over` was given; else empty.
+      form: what `over` was given.
     """
 
     def __init__(self, length: int, read: Callable[[int], np.ndarray]):
         self._length = length
         self._read = read
         self.items: Sequence[Any] = ()
+        self.form = ""
 
     @classmethod
-    def over(cls, items: Sequence[Any], read: Callable[[Any], np.ndarray]) -> Self:
-        """One array for each item, made by `read(item)`."""
+    def over(cls, items: Sequence[Any], read: Callable[[Any], np.ndarray], *, form: str = "") -> Self:
+        """One array for each item, made by `read(item)`; `form` says how, where the items alone do not decide it."""
         # Not a closure, so that a tracklet can be pickled and sent to another process.
         sequence = cls(len(items), partial(_read_item, items, read))
-        sequence.items = items
+        sequence.items, sequence.form = items, form
         return sequence
 
     def __len__(self) -> int:

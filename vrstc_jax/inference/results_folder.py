@@ -118,6 +118,11 @@ class ResultsFolder:
         def claim() -> None:
             Workdir(self.path, "run.json", "the results of another run").claim(
                 run, complete=lambda record: _complete_config(complete(record), run))
+            for part in ("scores", "masks", "work") if not is_remote(self.path) else ():
+                # Through a link, the files of something else would be taken for results, and removed as such.
+                if (entry := self.path / part).is_symlink() or os.path.lexists(entry) and not entry.is_dir():
+                    raise InputError(f"{entry}: is not the folder that was here; remove it, and run the same command "
+                                     "again.")
             require_writable_directory(self.work)
 
         distributed.run_on_first(claim)
@@ -152,7 +157,8 @@ class ResultsFolder:
         top, found = self.path / "scores", {}
         for file in top.rglob("*.json") if top.exists() else ():
             try:
-                made_from = read_record(file).get("made_from", _UNKNOWN)
+                made_from = read_record(file, fits=lambda found: isinstance(found["frames"], list)).get(
+                    "made_from", _UNKNOWN)
             except InputError:
                 made_from = "a damaged file"  # no digest is: the tracklet is completed again
             found[file.relative_to(top).with_suffix("").as_posix()] = made_from

@@ -156,7 +156,9 @@ def _summary(completer: Completer, source: Source, folder: ResultsFolder, summar
         if attends and len(attention) < _ATTENTION_PICTURES and "stcnet" in hows:
             # By the masks used, which the folder has, so that nothing is located again.
             masked = replace(tracklet, masks=folder.completed(tracklet).masks)
-            attention += attention_pictures(completer, masked, completer.plan(masked), hows.index("stcnet"))
+            plan = completer.plan(masked)
+            if plan.visible.any():  # not so where somebody replaced the masks
+                attention += attention_pictures(completer, masked, plan, hows.index("stcnet"))
     metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
                "tau": completer.model.tau, "warnings": len(warnings)}
     metrics |= summary.judgement.metrics() if summary.judgement else {}

@@ -173,7 +173,8 @@ def require_unchanged(folder: Workdir, made_from: Mapping[str, str | None]) -> N
     path = folder.path / folder.record
     if not path.exists():
         return
-    before = read_record(path).get("made_from")
+    # Without the record, what is left would be taken for results of this fit.
+    before = read_record(path, remedy=f"remove {folder.path}, or choose another directory").get("made_from")
     if before is None:
         if any(made_from.values()):
             warn(f"{folder.path}: is of an earlier version, which did not record what it was made from; changes of the "
@@ -197,11 +198,11 @@ def _stored(folder: Workdir, tracklets: Sequence[Tracklet] | TrackletSet) -> Tra
         stored = distributed.run_on_first(lambda: is_complete(folder.path / "tracklets"))
         return read_set(folder.path / "tracklets") if stored else tracklets
 
-    def store(path: Path, _: None) -> None:
+    def store(path: Path) -> None:
         with tqdm(total=sum(map(len, tracklets)), desc="storing frames", unit="frame", dynamic_ncols=True) as bar:
             write_set(path, tracklets, progress=bar.update)
 
-    return folder.get_or_make("tracklets", lambda: None, save=store, load=read_set, exists=is_complete)
+    return folder.get_or_write("tracklets", store, load=read_set, exists=is_complete)
 
 
 def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np.ndarray]:

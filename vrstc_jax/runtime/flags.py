@@ -24,13 +24,13 @@ LIMITS = {
     **dict.fromkeys(("seed", "first_seed"), _SEED),
     **dict.fromkeys(("steps", "reid_steps", "head_steps", "stcnet_steps", "final_steps", "wider_steps"), _STEPS),
     **dict.fromkeys(("count", "people", "frames", "seeds", "batch", "batch_per_chip"), _COUNT),
-    **dict.fromkeys(("times", "repeats", "rounds", "slices", "patience", "lines", "grace"), Limits(1, 10**6)),
-    **dict.fromkeys(("hold_out", "retries"), Limits(0, 10**6)),
-    **dict.fromkeys(("tau_quantile", "discard"), Limits(0, 1, more=True)),
+    **dict.fromkeys(("repeats", "rounds", "slices", "patience", "lines", "grace"), Limits(1, 10**6)),
+    **dict.fromkeys(("hold_out", "retries", "times", "pairs"), Limits(0, 10**6)),
+    **dict.fromkeys(("tau_quantile", "discard", "share"), Limits(0, 1, more=True)),
     "first_frame": Limits(0, 2**31), "minutes": Limits(0, 10**4, more=True),
     "label_smoothing": Limits(0, 1), "triplet": Limits(0, 10**6), "tau": Limits(-1, 1),
     "learning_rate": Limits(0, 10, more=True), "reached": Limits(0, 1, more=True),
-    **dict.fromkeys(("memory_limit", "longest_call"), Limits(0, 10**6, more=True))}
+    **dict.fromkeys(("memory_limit", "longest_call", "megabytes"), Limits(0, 10**6, more=True))}
 """By the names of the arguments, in every command. A command may narrow a range, and says so itself."""
 
 

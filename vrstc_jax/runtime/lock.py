@@ -52,13 +52,14 @@ def take(path: str | os.PathLike, *, beside: bool = False) -> None:
       InputError: the folder cannot be written in.
     """
     path = as_path(path)
-    name = os.fspath(path) if is_remote(path) else str(path.resolve())
+    hidden = path.with_name(f".{path.name}.lock")
+    name = os.fspath(path) if is_remote(path) else os.path.realpath(path)
     if name in _held:
         return
     if is_remote(path):
-        _held[name] = _Record(path).take()
+        _held[name] = _Record(path, hidden if beside else path / LOCK_FILE).take()
     else:
-        _held[name] = _take_file(path.with_name(f".{path.name}.lock"), path) if beside else _take_folder(path)
+        _held[name] = _take_file(hidden, path) if beside else _take_folder(path)
 
 
 def is_lock(name: str) -> bool:
@@ -68,7 +69,7 @@ def is_lock(name: str) -> bool:
 
 def holds(path: str | os.PathLike) -> bool:
     """Whether this process has the lock of a local path."""
-    return str(Path(path).resolve()) in _held
+    return os.path.realpath(path) in _held
 
 
 @contextmanager
@@ -156,16 +157,16 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class _Record:
-    """A bucket's record of who writes to a folder. Two processes that start within moments of each other may both pass:
-    no write to a bucket is conditional here."""
+    """A bucket's record of who writes to an output. Two processes that start within moments of each other may both
+    pass: no write to a bucket is conditional here."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.file = folder, folder / LOCK_FILE
+    def __init__(self, output: Path, file: Path):
+        self.output, self.file = output, file
         self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _STARTED}
         self._ended = threading.Event()
 
     def take(self) -> Callable[[], None]:
-        require_writable_directory(self.folder)
+        require_writable_directory(self.file.parent)
         self._refuse_others()
         self._write()
         self._refuse_others()
@@ -185,7 +186,7 @@ class _Record:
         found = self._read()
         owner, age = found.get("owner", self.owner), time.time() - found.get("time", 0)
         if owner != self.owner and age < FRESH_SECONDS and not self._is_gone(owner):
-            raise InUse(self.folder, f" (process {owner.get('pid')} on {owner.get('host')}, {max(0, age):.0f} s ago; "
+            raise InUse(self.output, f" (process {owner.get('pid')} on {owner.get('host')}, {max(0, age):.0f} s ago; "
                                      f"after {FRESH_SECONDS:.0f} s without a sign of life its lock ends)")
 
     def _is_gone(self, owner: dict) -> bool:

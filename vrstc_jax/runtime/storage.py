@@ -24,6 +24,8 @@ LARGEST = 2**30
 """Bytes of a text or record that is read as a whole; the largest real ones have some 100 MB."""
 _PATIENCE = 8.0  # seconds that a pipe may be without a writer
 
+_TFDS_FULL = "Not enough disk space"  # of an error of TFDS that has no number
+
 _SCHEMES = ("gs", "s3", "az", "hf")  # those that epath knows
 
 
@@ -107,12 +109,22 @@ def replace_file(path: str | os.PathLike, data: bytes) -> None:
       InputError: the file cannot be written.
     """
     path = as_path(path)
+    if not is_remote(path):
+        _require_nothing_in_the_way(path)
     try:
         if not is_remote(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except _errors(path) as error:
         raise InputError(f"{path}: cannot be written ({describe_error(error)}); give another path.") from None
+
+
+def _require_nothing_in_the_way(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        raise InputError(f"{file}: cannot be written, because it is a folder; remove it, or give another path.")
+    above = next((path for path in file.absolute().parents if os.path.lexists(path)), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"{file}: cannot be written, because {above} is no folder; remove that, or give another path.")
 
 
 def remove(path: str | os.PathLike) -> None:
@@ -190,7 +202,7 @@ def is_full(error: BaseException | None) -> bool:
     while error is not None and error not in seen:
         # An OSError has the number; other libraries raise their own errors with the system's words.
         if any(getattr(error, "errno", None) == code or os.strerror(code) in str(error)
-               for code in (errno.ENOSPC, errno.EDQUOT)):
+               for code in (errno.ENOSPC, errno.EDQUOT)) or _TFDS_FULL in str(error):
             return True
         seen.append(error)
         error = error.__cause__ or error.__context__

@@ -1,6 +1,7 @@
 """A job's work directory: a record that identifies the job, and results, each computed only if it is missing."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -52,7 +53,8 @@ class Workdir:
         """
         lock.take(self.path)
         record = self.path / self.record
-        if record.exists():
+        # Also a link that leads nowhere: without its record, what is here would be taken for this job's.
+        if record.exists() or os.path.islink(record):
             remedy = f"remove {self.path}, or choose another directory"
             found = read_record(record, remedy=remedy)
             try:

@@ -121,7 +121,7 @@ def read_metrics(directory: str | os.PathLike) -> list[dict]:
       InputError: the log is a folder, a pipe, or cannot be read.
     """
     path = as_path(directory) / "metrics.jsonl"
-    if not path.exists():
+    if not (path.exists() or os.path.islink(path)):
         return []
     try:
         texts = read_bytes(path).decode("utf-8", "replace").splitlines()

@@ -5,7 +5,7 @@ another video would otherwise be used without a warning.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ import numpy as np
 
 from vrstc_jax.data.images import PICTURE_SUFFIXES, check_picture, read_image
 from vrstc_jax.data.inputs.boxes import Boxes
-from vrstc_jax.data.inputs.masks import MASK_SUFFIXES, mask_size, read_mask
+from vrstc_jax.data.inputs.masks import MASK_SUFFIXES, mask_reader, mask_size
 from vrstc_jax.data.inputs.picture_files import find_pictures, natural_path_key, picture_files
 from vrstc_jax.data.inputs.spool import Spool
 from vrstc_jax.data.tracklets import LazySequence
@@ -29,18 +29,18 @@ class CompanionKind:
     Attributes:
       name: the kind's name in messages.
       suffixes: of its files, in small letters.
-      read: path to array [H, W, …].
+      reader: the paths of all such files of an input to (path to array [H, W, …], `LazySequence.form`).
       size: path to (height, width); also checks that the file is intact.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path], np.ndarray]
+    reader: Callable[[Collection[Path]], tuple[Callable[[Path], np.ndarray], str]]
     size: Callable[[Path], tuple[int, int]]
 
 
-MASKS = CompanionKind("mask", MASK_SUFFIXES, read_mask, mask_size)
-TRUTH = CompanionKind("truth", PICTURE_SUFFIXES, read_image, check_picture)
+MASKS = CompanionKind("mask", MASK_SUFFIXES, mask_reader, mask_size)
+TRUTH = CompanionKind("truth", PICTURE_SUFFIXES, lambda paths: (read_image, ""), check_picture)
 
 
 def companions_of_frames(top: Path, kind: CompanionKind, directory: Path, pictures: dict[PurePosixPath, Path],
@@ -89,10 +89,12 @@ def companions_of_crops(folder: Path, kind: CompanionKind, boxes: Boxes, spool: 
     for name in of_tracks:
         if name not in known:
             raise InputError(f"{folder / name}: {kind.name} pictures of no track in {boxes.path}; take the folder out.")
-    return {name: _of_track(folder / name, kind, boxes, table) for name, table in spool.crops.items()}
+    files = {name: _of_track(folder / name, kind, boxes, table) for name, table in spool.crops.items()}
+    read, form = kind.reader([file for of_track in files.values() for file in of_track])
+    return {name: LazySequence.over(of_track, read, form=form) for name, of_track in files.items()}
 
 
-def _of_track(folder: Path, kind: CompanionKind, boxes: Boxes, crops: np.ndarray) -> LazySequence:
+def _of_track(folder: Path, kind: CompanionKind, boxes: Boxes, crops: np.ndarray) -> list[Path]:
     track = int(folder.name)
     files = picture_files(folder, kind.suffixes) if folder.is_dir() else {}
     listed = set(boxes.frames[boxes.tracks == track].tolist())
@@ -105,7 +107,7 @@ def _of_track(folder: Path, kind: CompanionKind, boxes: Boxes, crops: np.ndarray
     for stem, file in files.items():
         if stem not in allowed:
             raise InputError(f"{file}: belongs to no box of track {track} in {boxes.path}; {counts}.")
-    return LazySequence.over(wanted, kind.read)
+    return wanted
 
 
 def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind,
@@ -121,8 +123,9 @@ def _cut_from_pictures(folder: Path, files: dict[str, Path], kind: CompanionKind
         beyond = number > spool.last_number and not spool.breaks_off
         if stem != f"{number:06d}" or number < 1 or beyond:
             raise InputError(f"{file}: belongs to no frame of the video ({spool.last_number} frames); {counts}.")
+    read, form = kind.reader(list(file_of.values()))
     return {name: LazySequence.over([(file_of[frame], *box) for frame, *box in table.tolist()],
-                                    partial(_read_crop, kind.read))
+                                    partial(_read_crop, read), form=form)
             for name, table in spool.crops.items()}
 
 

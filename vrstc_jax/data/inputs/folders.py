@@ -19,6 +19,7 @@ from vrstc_jax.data.inputs.reid_names import DISTRACTORS, JUNK, origins, several
 from vrstc_jax.data.made_from import digest, files_content
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.paths import resolved
 
 _LEVELS = ("person", "camera", "tracklet", "frame")
 _PATTERN_OF_DEPTH = {1: "frame", 2: "tracklet/frame", 3: "person/tracklet/frame", 4: "person/camera/tracklet/frame"}
@@ -78,7 +79,7 @@ def open_folder(directory: str | Path, *, pattern: str | None = None, masks: str
         missing, too many, or of another size than their frames.
     """
     directory = Path(directory)
-    pictures = find_pictures(directory, skip={Path(other).resolve() for other in (masks, truth) if other is not None})
+    pictures = find_pictures(directory, skip={resolved(Path(other)) for other in (masks, truth) if other is not None})
     levels = _levels(directory, pattern, pictures)
     by_folder: dict[PurePosixPath, dict[PurePosixPath, Path]] = defaultdict(dict)
     for key in sorted(pictures, key=natural_path_key):
@@ -97,13 +98,14 @@ def open_folder(directory: str | Path, *, pattern: str | None = None, masks: str
         if top is None:
             return [None] * len(groups)
         found = companions_of_frames(Path(top), kind, directory, pictures, sizes)
-        return [LazySequence.over([found[key] for key in group.keys], kind.read) for group in groups]
+        read, form = kind.reader(list(found.values()))
+        return [LazySequence.over([found[key] for key in group.keys], read, form=form) for group in groups]
 
     tracklets = [
         Tracklet(name=group.name, frames=LazySequence.over([pictures[key] for key in group.keys], read_image),
                  frame_names=tuple(key.name for key in group.keys), person=group.person, camera=group.camera,
                  masks=mask, truth=true, made_from=digest([files_content(pictures[key] for key in group.keys),
-                                                           mask and files_content(mask.items)]))
+                                                           mask and [mask.form, *files_content(mask.items)]]))
         for group, mask, true in zip(groups, companions(masks, MASKS), companions(truth, TRUTH))]
     return FolderContents(tracklets, notes, tuple(warnings))
 

@@ -136,7 +136,8 @@ def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str |
     def made_from(name: str) -> str:
         of_masks = mask_crops[name]
         # The masks of pictures are shared by tracks: each file is read once.
-        files = of_masks and [[content(item if isinstance(item, Path) else item[0])] for item in of_masks.items]
+        files = of_masks and [of_masks.form, *(
+            [content(item if isinstance(item, Path) else item[0])] for item in of_masks.items)]
         return digest([video, spooled.crops[name].tolist(), files])
 
     tracklets = [

@@ -11,7 +11,13 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from vrstc_jax.data.tracklet_set.layout import DEFAULT_SPLIT, INDEX_FILE, INFO_FILE
+from vrstc_jax.data.tracklet_set.layout import (
+    DEFAULT_SPLIT,
+    INDEX_FILE,
+    INFO_FILE,
+    TEMPORARY_FOLDER,
+    unfinished_set,
+)
 from vrstc_jax.data.tracklet_set.reader import quiet_tfds
 from vrstc_jax.data.tracklet_set.tracklet_set_dataset_builder import Builder
 from vrstc_jax.data.tracklets import Tracklet
@@ -64,12 +70,12 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
     with lock.releasing():
         lock.take(target, beside=True)
         # Renamed at the end: a killed run leaves no half a set where a later one would take it for complete.
-        unfinished = f"{target}.unfinished"
+        unfinished = unfinished_set(target)
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
             with full_disk_as_input_error(target, "make room, or give another path"):
                 built = _build(builder, unfinished, options)
-            shutil.rmtree(target, ignore_errors=True)
+            remove(target)
             os.replace(built, target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -77,7 +83,7 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
 
 def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -> str:
     """The path of the finished set, which is `directory` or a version folder below it."""
-    with quiet_tfds(), _own_temporary_folder():
+    with quiet_tfds(), _temporary_files_in(Path(directory) / TEMPORARY_FOLDER):
         running = builder(data_dir=directory, **options)
         running.download_and_prepare(download_config=tfds.download.DownloadConfig())
     index = Path(running.data_dir) / INDEX_FILE
@@ -89,12 +95,12 @@ def _build(builder: type[Builder], directory: str, options: Mapping[str, Any]) -
 
 
 @contextmanager
-def _own_temporary_folder() -> Iterator[None]:
-    """Gives what runs meanwhile a temporary folder that is removed at the end: TFDS leaves its own behind."""
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="vrstc-") as folder:
-        tempfile.tempdir = folder
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Makes a folder the one for temporary files meanwhile: TFDS leaves some behind, and so does a process that is
+    killed. They are removed with the unfinished set."""
+    folder.mkdir(parents=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before

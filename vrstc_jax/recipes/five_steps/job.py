@@ -101,8 +101,7 @@ def run(work: str | PathLike, config: configs.Config, write: Callable[[Path], No
 def _data(folder: Workdir, write: Callable[[Path], None], options: Options) -> dict[str, TrackletSet]:
     """Step 0's data, checked for what all steps need of them."""
     try:
-        raw = folder.get_or_make("data", lambda: None, save=lambda path, _: write(path), load=read_splits,
-                                 exists=is_complete, label="data")
+        raw = folder.get_or_write("data", write, load=read_splits, exists=is_complete, label="data")
         distributed.barrier("data")  # all processes have read the data before one may remove them
         require_trainable(raw, options)
         return raw

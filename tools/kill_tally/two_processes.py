@@ -1,24 +1,13 @@
-"""Kills one of the processes of a run at random moments, and counts how often the end result is the same.
-
-    python -m tools.kill_tally --times 20
+"""Kills one of the two processes of a run: training, locating and completing, each in its share.
 
 A run has two processes of two CPU devices each (`tools.killed_job`). They train the re-ID network and STCnet, size
 `smoke`, on made-up walkers, write a checkpoint every few steps, and then locate in a data set and complete it with
-these networks. Two undisturbed runs must give the same results. Then, 20 times, it starts in a
-new directory, and one of the two processes is killed as by `kill -9`. The other must end with a message. The same
-command runs again, and its result is compared with the undisturbed one bit for bit: the networks, their optimisers, the
-lines of metrics, the scores and every file of the completed set. A third of the kills are at random moments, a third
-during the writing of a checkpoint, and a third in the middle of completing. The seed is printed; `--seed` repeats its
-moments.
-
-Each kill takes as long as two to three runs. Expected: `20 end results are the same bit for bit; 20 times the other
-process ended by itself`. `--times 1 --steps 4` tries it out.
+these networks. One of the two is killed; the other must end with a message. A third of the kills are at random moments,
+a third during the writing of a checkpoint, and a third in the middle of completing.
 """
 
-import functools
 import hashlib
 import json
-import math
 import os
 import random
 import re
@@ -27,61 +16,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from tools.killed_job import EVERY, PEOPLE
-from vrstc_jax.runtime.errors import InputError, require_range
-from vrstc_jax.runtime.flags import require_flags
-from vrstc_jax.runtime.lifecycle import run_as_command
+from vrstc_jax.runtime.errors import InputError
 
 _PATIENCE = 900  # seconds for a whole run
 Moment = tuple[int, str, float]
 """(process, kind, when) of a kill, see `moments`."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The number of kills, and the directory."""
-
-    times: int = 20
-    """Number of kills."""
-    seed: int | None = None
-    """Seed of the moments; default: a random one, which is printed."""
-    steps: int = 12
-    """Steps of each training in a run."""
-    workdir: Path | None = None
-    """Directory of the runs; default: a temporary one, removed at the end."""
-
-
-def main(arguments: Arguments) -> bool:
-    """Kills and compares; prints the tally. Returns whether all end results were the same."""
-    require_flags(arguments)
-    require_range(arguments, "times", least=1)
-    require_range(arguments, "steps", least=4)
-    seed = random.randrange(10 ** 6) if arguments.seed is None else arguments.seed
-    with tempfile.TemporaryDirectory() as temporary:
-        work = (arguments.workdir or Path(temporary)).absolute()
-        run = functools.partial(Run, steps=arguments.steps, cache=work / "compiled")
-        expected, _ = undisturbed(run(work / "whole"))
-        # Time the second run: as the runs to be killed, it finds the programs that the first one compiled.
-        again, took = undisturbed(run(work / "again"))
-        if again != expected:
-            raise InputError(f"{work}: two undisturbed runs gave different results; there is nothing to compare with.")
-        print(f"undisturbed, twice: the same; {took:.0f} s; seed {seed}", flush=True)
-        drawn = moments(arguments.times, seed, seconds=took, checkpoints=2 * math.ceil(arguments.steps / EVERY),
-                        tracklets=2 * PEOPLE)
-        rows = [kill_once(run(work / f"killed{n}"), moment, expected) for n, moment in enumerate(drawn)]
-    same, alone, writing, completing = (
-        sum(row[kind] for row in rows) for kind in ("same", "ended", "writing", "completing"))
-    print(f"{len(rows)} kills, {writing} of them while a checkpoint was written and {completing} during a completing "
-          f"job: {same} end results are the same bit for bit; {alone} times the other process ended by itself.")
-    return same == alone == len(rows)
 
 
 def undisturbed(run: "Run") -> tuple[dict[Any, Any], float]:
@@ -121,8 +64,7 @@ def kill_once(run: "Run", moment: Moment, expected: dict[Any, Any]) -> dict[str,
 
     Returns:
       {'same': the end result is the expected one, 'ended': the other process ended by itself, with a message,
-      'writing': a checkpoint was half-written at that moment, 'completing': the data set was half-completed}; it is
-      printed too.
+      'writing': a checkpoint was half-written at that moment, 'completing': the data set was half-completed}.
 
     Raises:
       InputError: the run failed before the kill.
@@ -143,11 +85,9 @@ def kill_once(run: "Run", moment: Moment, expected: dict[Any, Any]) -> dict[str,
         re.search("another (task died|process of this run is gone)", run.log(1 - which)))
     again = run.start().wait()
     same = not any(again) and result(run.directory) == expected
-    checkpoints = ", ".join(f"{path.parent.name} {path.name}" for path in sorted(run.directory.glob("*/checkpoints")))
-    what = ", a checkpoint half-written" if writing else ", the data set half-completed" if completing else ""
-    print(f"process {which} killed ({kind} {when:.4g}{what}); the other ended after {waited:.0f} s with "
-          f"{codes[1 - which]}; again: {again}, {'the same' if same else 'ANOTHER RESULT in ' + checkpoints}",
-          flush=True)
+    if not (same and ended):
+        print(f"{run.directory}: process {which} killed ({kind} {when:.4g}); the other ended after {waited:.0f} s with "
+              f"{codes[1 - which]}; again: {again}, {'the same' if same else 'ANOTHER RESULT'}", flush=True)
     return {"same": same, "ended": ended, "writing": writing, "completing": completing}
 
 
@@ -191,7 +131,7 @@ class Run:
         self._words = [sys.executable, "-m", "tools.killed_job",
                        json.dumps({"directory": str(directory), "steps": steps, "heartbeat": 20})]
         self._environment = os.environ | {
-            "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_COMPILATION_CACHE_DIR": str(cache), "VRSTC_PROCESSES": "2"}
 
@@ -247,6 +187,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
-
-if __name__ == "__main__":
-    run_as_command(lambda: sys.exit(0 if main(tyro.cli(Arguments, description=__doc__)) else 1))
