@@ -8,7 +8,9 @@ device, and share what they compile.
 """
 
 import atexit
+import contextlib
 import importlib
+import io
 import itertools
 import json
 import os
@@ -143,6 +145,24 @@ def find(name):
     return pkgutil.resolve_name(path), last
 
 
+def _prepare():
+    """Does what most commands begin with, so that children inherit what it leaves in caches.
+
+    Parsing imports a fifth of a second of tyro. The shapes of a model's tensors, with which its file is checked, take
+    most of a second to trace; that starts no device, which a fork would not survive.
+    """
+    from vrstc_jax import cli, config
+    from vrstc_jax.models.expected import completion_shapes, reid_shapes
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        cli.main(["complete", "--help"])
+    smoke = config.get("smoke")
+    completion_shapes(smoke)
+    reid_shapes(smoke.reid, 3, "ReidNet")  # as many people as `people.random_model` knows
+
+
 if __name__ == "__main__":
-    serve(_run, ("vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
-                 "vrstc_jax.report.render", "tensorboardX"))  # what commands import when they need it
+    _prepare()
+    serve(_run, (  # what commands import when they need it
+        "vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
+        "vrstc_jax.report.render", "vrstc_jax.data.tracklet_set", "PIL.GifImagePlugin", "tensorboardX"))
