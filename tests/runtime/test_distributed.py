@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from refusals import refused
-from training_processes import assert_heard, server  # noqa: F401
+from training_processes import assert_heard
 
 from tools import kill_tally
 from vrstc_jax import config as configs

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from people import figures, tracklet
-from training_processes import server  # noqa: F401
 
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.runtime import distributed

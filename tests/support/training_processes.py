@@ -15,14 +15,6 @@ import time
 from pathlib import Path
 
 import commands
-import pytest
-
-
-@pytest.fixture(scope="module")
-def server(compiled):
-    server = Server(compiled)
-    yield server
-    server.close()
 
 
 class Server(commands.Server):
