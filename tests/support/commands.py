@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import subprocess
 import sys
@@ -101,6 +102,47 @@ class Commands(Server):
         """
         return Done(**self.ask(arguments=[str(a) for a in arguments], kill=kill, intervals=intervals))
 
+    def start(self, words, *, log, stop=None) -> int:
+        """Starts `python -m words…` in the folder of the sources: the process' id, for `code`.
+
+        Args:
+          log: the file for what it prints.
+          stop: ('module:function', n): the process stops itself (SIGSTOP) in the n-th call of that function, from 1.
+        """
+        return self.ask(words=[str(word) for word in words], log=str(log), stop=stop)
+
+    def code(self, pid) -> int | None:
+        """The exit code of a process that `start` started, or minus the signal that killed it; None while it runs."""
+        return self.ask(pid=pid)
+
+
+_CODES: dict[int, int] = {}  # of started processes that have ended
+
+
+def _answer(pid=None, words=None, **request):
+    if pid is None:
+        return _start(words, **request) if words else _run(**request)
+    if pid not in _CODES:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            return None
+        _CODES[pid] = os.waitstatus_to_exitcode(status)
+    return _CODES[pid]
+
+
+def _start(words, log, stop):
+    def module():
+        os.chdir(ROOT)
+        if stop:
+            kill_in(*stop, signal.SIGSTOP)
+        sys.argv = words
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+    if pid := os.fork():
+        return pid
+    file = os.open(log, os.O_WRONLY | os.O_CREAT)
+    end_process_with(module, file, file)
+
 
 def _run(arguments, kill, intervals):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -163,6 +205,6 @@ def _prepare():
 
 if __name__ == "__main__":
     _prepare()
-    serve(_run, (  # what commands import when they need it
+    serve(_answer, (  # what commands import when they need it
         "vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
         "vrstc_jax.report.render", "vrstc_jax.data.tracklet_set", "PIL.GifImagePlugin", "tensorboardX"))
