@@ -102,14 +102,15 @@ class Commands(Server):
         """
         return Done(**self.ask(arguments=[str(a) for a in arguments], kill=kill, intervals=intervals))
 
-    def start(self, words, *, log, stop=None) -> int:
-        """Starts `python -m words…` in the folder of the sources: the process' id, for `code`.
+    def start(self, words, *, log, stop=None, folder=ROOT) -> int:
+        """Starts `python -m words…`, or `python words…` if the first is a file: the process' id, for `code`.
 
         Args:
           log: the file for what it prints.
           stop: ('module:function', n): the process stops itself (SIGSTOP) in the n-th call of that function, from 1.
+          folder: its working directory.
         """
-        return self.ask(words=[str(word) for word in words], log=str(log), stop=stop)
+        return self.ask(words=[str(word) for word in words], log=str(log), stop=stop, folder=str(folder))
 
     def code(self, pid) -> int | None:
         """The exit code of a process that `start` started, or minus the signal that killed it; None while it runs."""
@@ -130,18 +131,22 @@ def _answer(pid=None, words=None, **request):
     return _CODES[pid]
 
 
-def _start(words, log, stop):
-    def module():
-        os.chdir(ROOT)
+def _start(words, log, stop, folder):
+    def run():
+        os.chdir(folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which what starts the tests may ignore
         if stop:
             kill_in(*stop, signal.SIGSTOP)
         sys.argv = words
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        if words[0].endswith(".py"):
+            runpy.run_path(words[0], run_name="__main__")
+        else:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
     if pid := os.fork():
         return pid
     file = os.open(log, os.O_WRONLY | os.O_CREAT)
-    end_process_with(module, file, file)
+    end_process_with(run, file, file)
 
 
 def _run(arguments, kill, intervals):
