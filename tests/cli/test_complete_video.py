@@ -73,7 +73,7 @@ class TestCompleteVideo:
             assert container.streams.video[0].average_rate == 30
 
     def test_a_frame_that_does_not_decode_is_said(self, material, tmp_path):
-        """In an AVI of JPEGs, each of which is a frame of its own."""
+        """In an AVI of JPEGs, each of which decodes alone."""
         with av.open(str(tmp_path / "v.avi"), "w") as target:
             stream = target.add_stream("mjpeg", rate=10)
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"

@@ -77,6 +77,6 @@ class TestJudge:
         done = material.run("judge {tmp}/in --masks {tmp}/masks --truth {tmp}/in --model {model} --output {tmp}/out",
                             tmp_path)
         report = html.unescape((tmp_path / "out/report.html").read_text())
-        for told in ("Tracklet b: Its masks hide nothing in any of its 2 frames", "Tracklet c: Its masks hide 95 %"):
-            assert f"vrstc: warning: {told}" in done.err and f"<li>{told}" in report
+        for message in ("Tracklet b: Its masks hide nothing in any of its 2 frames", "Tracklet c: Its masks hide 95 %"):
+            assert f"vrstc: warning: {message}" in done.err and f"<li>{message}" in report
         assert "Tracklet a" not in done.err

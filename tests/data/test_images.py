@@ -51,7 +51,7 @@ class TestImages:
             picture[..., 3] = 0
             Image.fromarray(picture, "RGBA").save(tmp_path / "n.png")
             assert not read_mask(tmp_path / "n.png").any()
-        # A colour that stands for transparent, in a picture without the channel.
+        # A colour that means transparent, in a picture without the channel.
         Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).save(tmp_path / "n.png", transparency=255)
         np.testing.assert_array_equal(read_mask(tmp_path / "n.png"), mask)
         # The channel alone, opaque everywhere, changes nothing.

@@ -189,7 +189,7 @@ OFTEN = (2, 3)
 
 
 class TestCommand:
-    """`vrstc fit` in processes of its own, and `kill -9`."""
+    """`vrstc fit` in separate processes, and `kill -9`."""
 
     @staticmethod
     def fit(vrstc, crops, place, *more, code=0, **options):

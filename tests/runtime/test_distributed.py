@@ -298,11 +298,11 @@ class TestSeveral:
         assert_heard(codes[0], said[0])
         goes_on_to_the_same(server, tmp_path, undisturbed)
 
-    @pytest.mark.parametrize("told", [[1], pytest.param([0, 1], marks=pytest.mark.slow)])
-    def test_sigterm(self, server, undisturbed, tmp_path, told):
+    @pytest.mark.parametrize("signalled", [[1], pytest.param([0, 1], marks=pytest.mark.slow)])
+    def test_sigterm(self, server, undisturbed, tmp_path, signalled):
         running = server.start("toy", tmp_path, processes=2, pause=0.5, **OFTEN)
         running.wait_for("checkpoints/3/digests.json")
-        for index in told:
+        for index in signalled:
             running.signal(index, signal.SIGTERM)
         assert running.wait() == [75, 75], running.logs()
         newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())

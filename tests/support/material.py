@@ -114,7 +114,7 @@ class Refusals:
 
     FOOTAGE = {"fit": "fit {} --size smoke --output {{tmp}}/new/m.safetensors",
                "complete": "complete {} --model {{model}} --output {{tmp}}/new/out",
-               "judge": "judge {} --model {{model}} --output {{tmp}}/new/verdict"}
+               "judge": "judge {} --model {{model}} --output {{tmp}}/new/judged"}
 
     def __init__(self, material, tmp):
         self.material, self.tmp = material, tmp
