@@ -26,7 +26,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("line, message", [
         ("4,3,ten,5,20,44,1", "'ten'"), ("25,3,5,5,20,44,1", "frame 25"), *(
-            pytest.param(*each, marks=pytest.mark.slow) for each in (  # one file in each command; see test_sources.py
+            pytest.param(*each, marks=pytest.mark.slow) for each in (  # one file in each command; see test_boxes.py
                 ("4,3,nan,5,20,44,1", "'nan'"), ("4,3,5,5", "4 fields"), ("4,30,5,5,0,44,1", "0 wide"),
                 ("4,30,5,5,20,-4,1", "-4 high"), ("4,3,5,5,20,44,1", "track 3 already"),
                 ("0,3,5,5,20,44,1", "frame 0")))])
