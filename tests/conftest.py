@@ -74,14 +74,24 @@ def compiled():
     return os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def vrstc(compiled):
-    """Runs `vrstc` commands in processes of their own, `commands.py`."""
+    """Runs `vrstc` commands in separate processes, `commands.py`. Its start takes seconds: all test files share it."""
     from commands import Commands
 
     commands = Commands(compiled)
     yield commands
     commands.close()
+
+
+@pytest.fixture(scope="session")
+def server(compiled):
+    """Starts trainings by several processes, `training_processes.py`."""
+    from training_processes import Server
+
+    server = Server(compiled)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

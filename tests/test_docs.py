@@ -18,13 +18,13 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def run(block, names):
-    """Runs a block; each result whose shape is told behind it, `out = …  # [16, 8, 32]`, must have it."""
+    """Runs a block; each result whose shape is in a comment behind it, `out = …  # [16, 8, 32]`, must have it."""
     for statement in re.split(r"\n(?=\S)", block):  # statements begin where lines do
         exec(compile(statement, "docs/attention.md", "exec"), names)
-        told = re.match(r"(\w+) = .*# \[([\d, ]+)\]$", statement.rstrip())
-        if told:
-            assert list(names[told[1]].shape) == [int(n) for n in told[2].split(",")], statement
-            jax.block_until_ready(names[told[1]])
+        declared = re.match(r"(\w+) = .*# \[([\d, ]+)\]$", statement.rstrip())
+        if declared:
+            assert list(names[declared[1]].shape) == [int(n) for n in declared[2].split(",")], statement
+            jax.block_until_ready(names[declared[1]])
 
 
 @pytest.fixture(scope="module")

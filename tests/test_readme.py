@@ -40,7 +40,7 @@ def test_every_command_is_one_that_the_program_takes():
 
 def scripts():
     """(module, words) of every experiment and tool in the bash blocks and inline code of README and docs; the launcher
-    has a test of its own."""
+    has a separate test."""
     command = re.compile(r"(?:[A-Z_]+=\S+ )*python (?:-m )?((?:experiments|tools)[./][a-z_0-9]+)(?:\.py)?(?= |\n|$)")
     for page in (README, *sorted((README.parent / "docs").glob("*.md"))):
         text = page.read_text(encoding="utf-8")

@@ -1,6 +1,8 @@
 """The same command after its input changed: what changed is done again and said, what did not is not touched."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -14,9 +16,11 @@ import numpy as np
 import pytest
 from people import box_mask, figure, random_model
 
+from vrstc_jax.cli import main
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.tracklet_set import read_set
 from vrstc_jax.models.model_file import save_model
+from vrstc_jax.runtime import lock
 
 FRAMES, SIZE = 6, (48, 64)
 CASE = Path(__file__).resolve().parents[3] / "shared/cases/folder-and-masks"
@@ -254,7 +258,24 @@ class TestVideo:
             writer.join()
             assert done.code == 0 and line in done.err and bool(said(done)) == bool(line), done
 
+    def test_boxes_through_an_unnamed_pipe(self, here, monkeypatch):
+        """As the shell makes of `<(…)`; in this process, as pipes cannot be handed to the server's commands."""
+        monkeypatch.chdir(here)
+        for left, line in ((4, ""), (5, "1 of its 2 tracklets changed since")):
+            read, write = os.pipe()
+            numbered = left + 60  # another number of the pipe each time
+            os.dup2(read, numbered)
+            os.write(write, boxes({1: left, 2: 34}).encode())
+            os.close(write)
+            with lock.releasing(), contextlib.redirect_stderr(io.StringIO()) as err:
+                main(["complete", "v.mkv", "--boxes", f"/dev/fd/{numbered}", "--model", "m", "--output", "s"])
+            os.close(read)
+            os.close(numbered)
+            assert line in err.getvalue() and ("changed" in err.getvalue()) == bool(line)
+
+    @pytest.mark.slow
     def test_boxes_through_a_pipe_of_the_shell(self, here, compiled):
+        """The same by a real shell."""
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHON": sys.executable,
                                     "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": compiled}
         for left, code in ((4, ""), (5, "1 of its 2 tracklets changed since")):

@@ -29,22 +29,22 @@ def tree(path):
     return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def refused(words, compiled, path):
-    done = Stopping(words, cache=compiled)
+def refused(vrstc, words, path):
+    done = Stopping(vrstc, words)
     assert done.end() == 2
     line = done.said.splitlines()[-1]
     assert line.startswith(f"vrstc: {path}: another process is writing here"), done.said
 
 
-def test_complete(material, tmp_path, compiled):
+def test_complete(material, tmp_path, vrstc):
     words = material(COMPLETE)
-    with stopped(words, at=WRITING, call=9, cache=compiled) as first:
+    with stopped(vrstc, words, at=WRITING, call=9) as first:
         before = tree(tmp_path)
-        refused(words, compiled, tmp_path / "out")
+        refused(vrstc, words, tmp_path / "out")
         assert tree(tmp_path) == before
         assert first.go_on() == 0
     assert {"t1/5.png", "t2/5.png", "report.html"} <= {str(file) for file in tree(tmp_path / "out")}
-    alone = Stopping(material([*COMPLETE[:-1], "out2"]), cache=compiled)
+    alone = Stopping(vrstc, material([*COMPLETE[:-1], "out2"]))
     assert alone.end() == 0
     pictures = [{file: data for file, data in tree(tmp_path / name).items() if file.suffix == ".png"}
                 for name in ("out", "out2")]
@@ -53,20 +53,20 @@ def test_complete(material, tmp_path, compiled):
 
 
 @pytest.mark.slow
-def test_complete_killed_and_started_again(material, tmp_path, compiled):
+def test_complete_killed_and_started_again(material, tmp_path, vrstc):
     words = material(COMPLETE)
     for call in (3, 9):
-        with stopped(words, at=WRITING, call=call, cache=compiled):
+        with stopped(vrstc, words, at=WRITING, call=call):
             pass
-    assert Stopping(words, cache=compiled).end() == 0
+    assert Stopping(vrstc, words).end() == 0
 
 
 @pytest.mark.slow
-def test_another_output_but_one_data_set(material, tmp_path, compiled):
-    """The second leaves no output of its own."""
+def test_another_output_but_one_data_set(material, tmp_path, vrstc):
+    """The second leaves no output."""
     words = material([*COMPLETE, "--dataset", "set"])
-    with stopped(words, at=WRITING, call=2, cache=compiled) as first:
-        refused(material([*COMPLETE[:-1], "out2", "--dataset", "set"]), compiled, tmp_path / "set")
+    with stopped(vrstc, words, at=WRITING, call=2) as first:
+        refused(vrstc, material([*COMPLETE[:-1], "out2", "--dataset", "set"]), tmp_path / "set")
         assert not (tmp_path / "out2").exists() and (tmp_path / "out/run.json").exists()
         assert first.go_on() == 0
     assert {path.name for path in tmp_path.iterdir()} == {"frames", "masks", "m.safetensors", "out", "set"}
@@ -84,19 +84,19 @@ def test_another_output_but_one_data_set(material, tmp_path, compiled):
         (["experiments.ablation", "--size", "smoke", "--workdir", "work"],
          "vrstc_jax.recipes.five_steps:first_network", "work")))],
     ids=lambda value: value[0] if isinstance(value, list) else "")
-def test_trainings(material, tmp_path, compiled, words, at, output):
-    with stopped(material(words), at=at, cache=compiled):
+def test_trainings(material, tmp_path, vrstc, words, at, output):
+    with stopped(vrstc, material(words), at=at):
         before = tree(tmp_path)
-        refused(material(words), compiled, tmp_path / output)
+        refused(vrstc, material(words), tmp_path / output)
         assert tree(tmp_path) == before
-    with stopped(material(words), at=at, cache=compiled):  # killed, and started again
+    with stopped(vrstc, material(words), at=at):  # killed, and started again
         pass
 
 
-def test_judge(material, tmp_path, compiled):
+def test_judge(material, tmp_path, vrstc):
     words = material(["vrstc_jax", "judge", "frames", "--masks", "masks", "--truth", "frames", "--model",
                       "m.safetensors", "--output", "out"])
-    with stopped(words, at="vrstc_jax.recipes.judge:judge_truth", cache=compiled) as first:
-        refused(words, compiled, tmp_path / "out")
+    with stopped(vrstc, words, at="vrstc_jax.recipes.judge:judge_truth") as first:
+        refused(vrstc, words, tmp_path / "out")
         assert first.go_on() == 0
     assert {str(file) for file in tree(tmp_path / "out")} == {"report.html", "metrics.json"}

@@ -124,7 +124,7 @@ class TestBatches:
         assert {last - first + 1 for first, last, _ in runs} == set(range(1, 10))
 
     def test_neighbours_are_the_most_alike_within_the_reach(self, grey, usable, runs, monkeypatch):
-        # What stands in the pictures is their number; how alike they are is another matter.
+        # The pictures show their number; how alike they are is another matter.
         alike = np.random.default_rng(0).permutation(2 * COUNT)
         for record, level in enumerate(alike):
             monkeypatch.setitem(grey.thumbnails, record, np.full((16, 8, 3), level, np.uint8))

@@ -10,36 +10,36 @@ from vrstc_jax.data.neighbours import choose_sides, nearest_sources, unlikeness
 
 class TestNeighbours:
     @hypothesis.given(st.lists(st.booleans(), max_size=12))
-    def test_sources_against_loops(self, usable):
-        found = nearest_sources(usable)
-        assert found.shape == (len(usable), 2)
-        for t in range(len(usable)):
-            before = [i for i in range(t) if usable[i]]
-            after = [i for i in range(t + 1, len(usable)) if usable[i]]
+    def test_sources_against_loops(self, visible):
+        found = nearest_sources(visible)
+        assert found.shape == (len(visible), 2)
+        for t in range(len(visible)):
+            before = [i for i in range(t) if visible[i]]
+            after = [i for i in range(t + 1, len(visible)) if visible[i]]
             assert found[t].tolist() == [before[-1] if before else -1, after[0] if after else -1]
 
-    @hypothesis.given(usable=st.sets(st.integers(0, 15)), first=st.integers(0, 15), run=st.integers(1, 6),
+    @hypothesis.given(visible=st.sets(st.integers(0, 15)), first=st.integers(0, 15), run=st.integers(1, 6),
                       count=st.integers(1, 3), step=st.integers(1, 3))
     @hypothesis.settings(max_examples=60)
-    def test_sides_against_loops(self, usable, first, run, count, step):
+    def test_sides_against_loops(self, visible, first, run, count, step):
         last = first + run - 1
-        found = choose_sides(np.array(sorted(usable), int), first, last, count=count, step=step)
-        before = sorted((i for i in usable if i < first), reverse=True)
-        after = sorted(i for i in usable if i > last)
+        found = choose_sides(np.array(sorted(visible), int), first, last, count=count, step=step)
+        before = sorted((i for i in visible if i < first), reverse=True)
+        after = sorted(i for i in visible if i > last)
         if not before and not after:
             assert found is None
             return
         for side, picked in zip((before or after, after or before), found, strict=True):
             assert picked == [side[min(k * step, len(side) - 1)] for k in range(count)]
 
-    @hypothesis.given(usable=st.sets(st.integers(0, 15)), at=st.integers(0, 15), count=st.integers(1, 3),
+    @hypothesis.given(visible=st.sets(st.integers(0, 15)), at=st.integers(0, 15), count=st.integers(1, 3),
                       reach=st.integers(2, 4), unlike=st.lists(st.integers(0, 3), min_size=16, max_size=16))
     @hypothesis.settings(max_examples=60)
-    def test_sides_within_a_reach_are_the_most_alike(self, usable, at, count, reach, unlike):
-        found = choose_sides(np.array(sorted(usable), int), at, at, count=count, reach=reach,
+    def test_sides_within_a_reach_are_the_most_alike(self, visible, at, count, reach, unlike):
+        found = choose_sides(np.array(sorted(visible), int), at, at, count=count, reach=reach,
                       unlike=lambda indices: np.array([unlike[i] for i in indices]))
-        before = sorted((i for i in usable if i < at), reverse=True)[:reach]
-        after = sorted(i for i in usable if i > at)[:reach]
+        before = sorted((i for i in visible if i < at), reverse=True)[:reach]
+        after = sorted(i for i in visible if i > at)[:reach]
         if not before and not after:
             assert found is None
             return

@@ -34,9 +34,9 @@ def stored(tmp_path_factory):
         tracklet(masked, masks_at(masked, (1, 4)), name="10", person="10"),
         tracklet(figures(1, seed=2), name="9"))
     directory = tmp_path_factory.mktemp("set") / "deep" / "tracklets"
-    told = []
-    write_set(directory, given, progress=told.append)
-    assert told == [9, 6, 1]
+    reported = []
+    write_set(directory, given, progress=reported.append)
+    assert reported == [9, 6, 1]
     return given, directory
 
 
@@ -89,7 +89,7 @@ class TestSetOnDisk:
         unfinished.mkdir(parents=True)
         (unfinished / "junk").write_text("x")
         write_set(tmp_path / "set", [tracklet(figures(3))])
-        write_set(tmp_path / "set", [tracklet(figures(2))])  # and so is what stands
+        write_set(tmp_path / "set", [tracklet(figures(2))])  # and so is a set that exists
         assert len(read_set(tmp_path / "set").tracklets[0]) == 2
         assert os.listdir(tmp_path) == ["set"]
 

@@ -438,10 +438,10 @@ def test_rerank_makes_no_matrix_of_all_pairs():
 def test_benchmark(tmp_path, capsys):
     output = tmp_path / "figures.json"
     benchmark_evaluation.main(["--size", "smoke", "--rounds", "1", "--output", str(output)])
-    told, written = capsys.readouterr().out, json.loads(output.read_text())
+    printed, written = capsys.readouterr().out, json.loads(output.read_text())
     assert list(written["rows"]) == list(benchmark_evaluation.EVALUATORS)
     for name, row in written["rows"].items():
-        assert name in told
+        assert name in printed
         seconds = row["seconds"]
         assert seconds["both"] == pytest.approx(seconds["distances"] + seconds["ranking"])
     with pytest.raises(SystemExit, match="2"):

@@ -1,15 +1,9 @@
 """Completing tracklets: what comes back, what it was made from, and what it costs.
 
-The networks have random weights: how well they complete is no matter here. The oracle completes one frame
-at a time with `Generators.__call__` itself and neighbours found by plain loops.
+The networks have random weights: how well they complete is no matter here. The oracle is in
+`completing.py`.
 """
 
-import dataclasses
-import tracemalloc
-import weakref
-from collections import deque
-from contextlib import contextmanager
-from functools import cache
 
 import cv2
 import hypothesis
@@ -17,108 +11,30 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from people import SMOKE, box_mask, figure, figures, masks_at, random_model, tracklet
+from completing import (
+    ROUNDING,
+    SIZE,
+    Counted,
+    by_hand,
+    compilations,
+    complete,
+    lazy_masks,
+    nearest,
+    off_by,
+    random_model_with,
+    run,
+    visible_is_untouched,
+)
+from people import figures, masks_at, tracklet
 from refusals import refused
 
-import vrstc_jax
 from vrstc_jax.config import STCnet
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.plan import Plan
-from vrstc_jax.models.generators import Generators
 from vrstc_jax.ops.regions import bands_mask
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-SIZE = SMOKE.stcnet.height, SMOKE.stcnet.width
-# Grey levels: float32 sums in another order, at another batch size, may round to the next level.
-ROUNDING = 1
-
-
-@pytest.fixture(scope="module")
-def completer(quick_compilation):
-    return Completer(random_model())
-
-
-def run(completer, frames, masks):
-    return list(completer.stream(tracklet(frames, masks)))
-
-
-def complete(frames, masks=None, **changes):
-    return vrstc_jax.complete_tracklet(dataclasses.replace(random_model(), **changes), frames, masks)
-
-
-def random_model_with(**changes):
-    """A random model whose networks differ from the smoke config's in `changes`."""
-    return random_model(dataclasses.replace(SMOKE, stcnet=dataclasses.replace(SMOKE.stcnet, **changes)))
-
-
-def visible_is_untouched(frames, result_frames, masks):
-    for before, after, mask in zip(frames, result_frames, masks, strict=True):
-        assert after.dtype == np.uint8 and after.shape == before.shape
-        np.testing.assert_array_equal(after[~mask], before[~mask])
-
-
-def floats(frames):
-    """uint8 frames of one size as float32 [T, H, W, 3] in [−1, 1]."""
-    return np.stack(frames).astype(np.float32) / 127.5 - 1
-
-
-def off_by(frame, picture, mask):
-    """Differences in grey levels of hidden pixels from a network's picture in [−1, 1]."""
-    return np.abs(frame - np.clip(np.round((picture + 1) * 127.5), 0, 255).astype(int))[mask]
-
-
-@cache
-def oracle(config):
-    """`Generators.__call__` of one batch, which encodes the neighbours it is given."""
-    return jax.jit(lambda params, *given: Generators(config).apply({"params": params}, *given))
-
-
-def small(image):
-    area = image.shape[0] > SIZE[0] or image.shape[1] > SIZE[1]
-    return cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
-
-
-def nearest(masks, index):
-    """The nearest visible frame on each side, -1 where a side has none."""
-    clean = [i for i, mask in enumerate(masks) if not mask.any()]
-    return max((i for i in clean if i < index), default=-1), min((i for i in clean if i > index), default=-1)
-
-
-def by_hand(frames, masks, index, sides=None, model=None):
-    """x̂1 and x̂2 of one frame at the network's size; no batches, nothing kept.
-
-    `sides`: the neighbours before and after, each nearest first; else the nearest of each side, or the other's.
-    """
-    if sides is None:
-        before, after = nearest(masks, index)
-        sides = [before if before >= 0 else after], [after if after >= 0 else before]
-    model = model or random_model()
-    mask = small(masks[index].astype(np.float32)) > 1e-4
-    frame, *neighbours = (floats([small(frames[i]) for i in chosen]) for chosen in ([index], *sides))
-    pictures = oracle(model.config.stcnet)(model.generators, frame, mask[None, ..., None].astype(np.float32),
-                                           *(side[None] for side in neighbours))
-    return [np.asarray(picture[0]) for picture in pictures]
-
-
-class Counted:
-    """Up to 300 frames of a figure: how often each is read, and how many exist at most at a time."""
-
-    def __init__(self):
-        self.reads, self.most, self._alive = np.zeros(300, int), 0, set()
-
-    def read(self, index):
-        frame = figure(index % 40)
-        self._alive.add(key := (index, self.reads[index]))
-        weakref.finalize(frame, self._alive.discard, key)
-        self.reads[index] += 1
-        self.most = max(self.most, len(self._alive))
-        return frame
-
-
-def lazy_masks(count, height, width, hides):
-    return LazySequence(count, lambda i: box_mask(height, width) if hides(i) else np.zeros((height, width), bool))
 
 
 class TestForms:
@@ -350,101 +266,6 @@ class TestOddTracklets:
         assert masked.how == ("spatial",) and masked.sources.tolist() == [[-1, -1]]
 
 
-class TestLongTracklets:
-    COUNT = 150
-
-    @pytest.fixture(scope="class")
-    def long(self):
-        frames = figures(self.COUNT, sizes=((40, 20), (33, 17)))
-        rng = np.random.default_rng(3)
-        hidden = [i for i in range(self.COUNT) if rng.random() < 0.4 or 60 <= i < 100]
-        return frames, masks_at(frames, hidden), hidden
-
-    def test_frame_by_frame_gives_the_same(self, completer, long):
-        frames, masks, hidden = long
-        whole = run(completer, frames, masks)
-        assert [d.index for d in whole] == list(range(self.COUNT))
-        given = tracklet(frames, masks)
-        plan = completer.plan(given)
-        for index in hidden[::5]:
-            alone, = completer.select(given, plan, [index])
-            assert (alone.sources, alone.how) == (whole[index].sources, whole[index].how)
-            np.testing.assert_array_equal(alone.frame, whole[index].frame)
-
-    @pytest.mark.parametrize("batch", [1, 3])
-    def test_other_batches_give_the_same(self, completer, long, batch):
-        frames, masks, hidden = (part[:50] for part in long)
-        for a, b in zip(run(completer, frames, masks), run(Completer(random_model(), batch=batch), frames, masks),
-                        strict=True):
-            assert (a.index, a.sources, a.how) == (b.index, b.sources, b.how)
-            assert np.abs(a.frame.astype(int) - b.frame).max() <= ROUNDING
-
-    def test_each_neighbour_is_encoded_once(self, completer):
-        """A frame is read as itself, and once more if it is a neighbour: none is encoded twice, none for nothing."""
-        reads, frames = np.zeros(self.COUNT, int), figures(self.COUNT)
-
-        def read(index):
-            reads[index] += 1
-            return frames[index]
-
-        rng = np.random.default_rng(0)
-        masks = masks_at(frames, {i for i in range(self.COUNT) if rng.random() < 0.5})
-        done = run(completer, LazySequence(self.COUNT, read), masks)
-        used = {i for d in done for i in d.sources if i >= 0}
-        assert reads.tolist() == [1 + (i in used) for i in range(self.COUNT)] and 1 < len(used) < self.COUNT
-
-    def test_a_fixed_set_of_compiled_shapes(self, completer):
-        def all_kinds(count):
-            frames = figures(count, sizes=((40, 20), (5, 3), (90, 61)))
-            run(completer, frames, masks_at(frames, range(1, count, 3)))
-            run(completer, frames, masks_at(frames, range(count)))
-            completer.plan(tracklet(frames))
-
-        all_kinds(7)
-        with compilations() as seen:
-            for count in (1, 7, 40, 150):
-                all_kinds(count)
-        assert seen == []
-
-    def test_frames_are_read_when_needed_and_not_kept(self, completer):
-        def most_alive(count):
-            frames = Counted()
-            lazy = LazySequence(count, frames.read)
-            given = tracklet(lazy, lazy_masks(count, 40, 20, lambda i: i % 3 == 1))
-            plan = completer.plan(given)
-            assert frames.reads.sum() == 0  # masks say it all
-            deque(completer.stream(given, plan), maxlen=0)
-            assert frames.reads.max() <= 2  # as itself, and as a neighbour
-            completer.plan(tracklet(lazy))
-            assert frames.reads.max() <= 3
-            return frames.most
-
-        assert most_alive(300) == most_alive(150) < 100
-
-    @pytest.mark.parametrize("hidden", [2, 40])  # every second frame; runs of 40
-    def test_memory_does_not_grow_with_the_length(self, completer, hidden):
-        """All that may grow is lists of indices; of a frame once encoded there is more than 2 KB to keep."""
-        def peak(count):
-            lazy = LazySequence(count, lambda i: figure(i % 40, 6, 4))
-            given = tracklet(lazy, lazy_masks(count, 6, 4, lambda i: i // hidden % 2))
-            plan = completer.plan(given)
-            tracemalloc.start()
-            deque(completer.stream(given, plan), maxlen=0)
-            held = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            return held
-
-        peak(50)
-        assert peak(800) - peak(200) < 600 * 200
-
-    def test_results_come_before_the_tracklet_has_been_read(self, completer):
-        read = []
-        lazy = LazySequence(500, lambda i: read.append(i) or figure(i % 40))
-        plan = Plan.from_scores(np.ones((500, 3)), 0.5)
-        next(completer.stream(tracklet(lazy), plan))
-        assert len(read) < 100
-
-
 class TestAttention:
     def test_weights_are_a_distribution_over_each_side(self, completer):
         frames = figures(9)
@@ -461,22 +282,6 @@ class TestAttention:
         given = tracklet(frames, masks_at(frames, (0, 1)))
         with pytest.raises(ValueError, match="tracklet 1 has no visible frame that frame 1 could attend to"):
             completer.attention(given, completer.plan(given), 1)
-
-
-@contextmanager
-def compilations():
-    """Names of what XLA compiles in a `with` block."""
-    seen = []
-
-    def note(name, seconds, **of):
-        if name == "/jax/core/compile/backend_compile_duration":
-            seen.append(of.get("fun_name", name))
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
 
 
 def test_compilations_are_seen():

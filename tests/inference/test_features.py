@@ -124,7 +124,7 @@ def test_what_is_refused(entry, keep, message):
 
 
 def test_pairs_are_those_of_the_scorer_one_by_one():
-    """Each pair by `PairScorer` itself, whole tracklets of their own lengths, nothing padded."""
+    """Each pair by `PairScorer` itself, whole tracklets of various lengths, nothing padded."""
     model = random_reid(dataclasses.replace(AVERAGE, blocks=(1,)), network=PairScorer)
     network = PairScorer(model.config, 3)
     one = jax.jit(lambda first, second: network.apply(model.variables, first[None], second[None])[0][0])

@@ -39,14 +39,14 @@ def test_from_masks():
         np.testing.assert_array_equal(plan.mask(index, FRAME), mask)
 
 
-@pytest.mark.parametrize("hidden, told", [
+@pytest.mark.parametrize("hidden, message", [
     ([[0, 0, 0], [0, 0, 0]], "hide nothing in any of its 2 frames"),
     ([[1, 1, 1], [1, 1, 0]], "hide 83 % of its pixels"),
     ([[0, 0, 0], [1, 0, 0]], None), ([[1, 1, 0], [1, 1, 0]], None), ([], None)])
-def test_masks_that_seem_wrong_are_warned_of(hidden, told):
+def test_masks_that_seem_wrong_are_warned_of(hidden, message):
     warnings = Plan.from_masks([bands_mask(each, 12, 5) for each in hidden]).warnings
-    assert len(warnings) == (told is not None)
-    assert all(told in warning and "white" in warning for warning in warnings)
+    assert len(warnings) == (message is not None)
+    assert all(message in warning and "white" in warning for warning in warnings)
 
 
 def test_hiding_a_run(scores):

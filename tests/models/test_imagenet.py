@@ -141,7 +141,7 @@ def test_keras_weights_take_our_pictures(foreign, keras, package):
     seen = photos(5, 2, 64, 48, 3)
     got = outputs(weights, normalise(jnp.asarray(seen, jnp.float32) / 127.5 - 1), last_stride=2)
 
-    # Padded with our mean colour in place of its own, Keras' network is ours, at every place.
+    # Padded with our mean colour instead of zero, Keras' network is ours, at every place.
     ours = 255 * np.array([0.406, 0.456, 0.485]) - foreign.MEAN_BGR
     wanted = foreign.keras_outputs(keras, seen, border=ours)
     assert got.keys() == wanted.keys() and len(wanted) == 18
@@ -239,15 +239,15 @@ def test_a_reid_network_begins_with_a_backbone(backbone, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("changes, told", [
+@pytest.mark.parametrize("changes, message", [
     ({"blocks": (2, 2, 3, 2)}, "has blocks=(2, 2, 3, 2); set blocks=(2, 2, 2, 2)."),
     ({"base_width": 8}, "has base_width=8; set base_width=4."), ({"bottleneck": True}, "set bottleneck=False."),
     ({"stride_on": "1x1", "norm_epsilon": 1e-3},
      "has stride_on='1x1', norm_epsilon=0.001; set stride_on='3x3', norm_epsilon=1e-05."),
 ])
-def test_a_config_of_another_network_is_told_what_to_set(backbone, changes, told):
+def test_a_config_of_another_network_is_told_what_to_set(backbone, changes, message):
     fields, _ = imagenet.load_backbone(backbone[0])
-    with refused(told):
+    with refused(message):
         imagenet.require_config(small_reid(**changes), fields)
     # What weights do not depend on may be as one likes.
     imagenet.require_config(small_reid(last_stride=2, height=64), fields)
@@ -258,15 +258,15 @@ def test_files_that_are_no_backbone_are_refused(backbone, small, tmp_path):
     data = bytearray(backbone[0].read_bytes())
     data[-3] ^= 1
     (tmp_path / "flipped.safetensors").write_bytes(data)
-    for name, told in (("none", "no such"), ("raw", "import_resnet50.py"), ("flipped", "damaged")):
-        with refused(told):
+    for name, message in (("none", "no such"), ("raw", "import_resnet50.py"), ("flipped", "damaged")):
+        with refused(message):
             imagenet.load_backbone(tmp_path / f"{name}.safetensors")
 
 
 # Files that do not fit.
 
 
-@pytest.mark.parametrize("change, told", [
+@pytest.mark.parametrize("change, message", [
     (lambda s: s.pop("layer3.1.bn2.running_var"), r"layer3\.1\.bn2\.running_var of .*ResNet-18.* is missing"),
     (lambda s: s.pop("fc.bias"), r"fc\.bias .* is missing"),
     (lambda s: s.update({"layer1.0.se.weight": s["fc.weight"]}), r"layer1\.0\.se\.weight is not a tensor of .*ResNet-"),
@@ -281,10 +281,10 @@ def test_files_that_are_no_backbone_are_refused(backbone, small, tmp_path):
     (lambda s: s.update({"conv1.weight": np.zeros(3, np.float32)}), r"\[4\], and .* width 64 wants \[64\]"),
     (lambda s: s.update({"fc.weight": np.float32(1)}), r"fc\.weight is \[\], and .* wants \[0, 32\]"),
 ])
-def test_a_state_dict_that_does_not_fit_is_refused(small, change, told):
+def test_a_state_dict_that_does_not_fit_is_refused(small, change, message):
     state = dict(small)
     change(state)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         imagenet.from_torchvision(state, source="some.pth")
     assert str(caught.value).startswith("some.pth: ") and "\n" not in str(caught.value)
 
@@ -314,11 +314,11 @@ def test_files_of_other_things_are_refused(torch, monkeypatch, tmp_path):
     for name in ("junk.pt", "junk.safetensors", "junk.tgz", "weights.h5"):
         (tmp_path / name).write_bytes(b"junk" * 9)
     (tmp_path / "empty").mkdir()
-    for name, told in (("checkpoint.pth", "'epoch'"), ("list.pth", "a list"), ("short.pth", "short.pth"),
+    for name, message in (("checkpoint.pth", "'epoch'"), ("list.pth", "a list"), ("short.pth", "short.pth"),
                        ("junk.pt", "junk.pt"), ("junk.safetensors", "whole safetensors"),
                        ("junk.tgz", "damaged"), ("weights.h5", "come as .pth"), ("gone.pth", "no such file"),
                        ("gone.tgz", "no such file"), ("empty", "one model.json is needed")):
-        with refused(name, told):
+        with refused(name, message):
             imagenet.read_weights(tmp_path / name)
     monkeypatch.setitem(sys.modules, "torch", None)
     with refused("pip install torch"):
@@ -334,7 +334,7 @@ def edit_model(folder, change):
     path.write_text(json.dumps(model))
 
 
-@pytest.mark.parametrize("change, told", [
+@pytest.mark.parametrize("change, message", [
     (lambda f: cut(shard(f, 3), 99_000), r"group1-shard3of\d+.bin \(99000 bytes\) looks cut short"),
     (lambda f: cut(shard(f, -1), 100), r"group1-shard(\d+)of\1.bin \(100 bytes\) looks cut short"),
     (lambda f: shard(f, 2).unlink(), r"group1-shard2of\d+.bin is missing"),
@@ -351,10 +351,10 @@ def edit_model(folder, change):
     (lambda f: edit_model(f, lambda _, c: c["res4a_branch2a"].pop("strides")), "lacks strides"),
     (lambda f: edit_model(f, lambda _, c: c["bn3a_branch1"].update(epsilon=1e-5)), "epsilons"),
 ])
-def test_a_package_that_does_not_fit_is_refused(package, tmp_path, change, told):
+def test_a_package_that_does_not_fit_is_refused(package, tmp_path, change, message):
     folder = shutil.copytree(package, tmp_path / "package")
     change(folder)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         imagenet.read_weights(folder)
     assert "\n" not in str(caught.value)
 
@@ -398,8 +398,8 @@ def test_the_command_imports_and_classifies(tool, foreign, keras, package, tmp_p
     write_png(tmp_path / "photo.png", seen)
     output = tmp_path / "backbone.safetensors"
     tool.main([str(package), str(output), "--classify", str(tmp_path / "photo.png")])
-    told, border, written, classes = capsys.readouterr().out.splitlines()
-    assert all(part in told for part in ("Keras' ResNet-50", "1×1", "0.001", "10 classes")) and "border" in border
+    summary, border, written, classes = capsys.readouterr().out.splitlines()
+    assert all(part in summary for part in ("Keras' ResNet-50", "1×1", "0.001", "10 classes")) and "border" in border
     assert "stride_on='1x1', norm_epsilon=0.001" in written
     assert_trees_close(imagenet.load_backbone(output)[1], imagenet.read_weights(package).variables, 0)
 
@@ -427,13 +427,13 @@ def test_the_command_refuses_in_one_line(tool, small, tmp_path, capsys):
     safetensors.numpy.save_file(headless, tmp_path / "headless.safetensors")
     source, output = str(tmp_path / "headless.safetensors"), str(tmp_path / "out.safetensors")
     write_png(tmp_path / "photo.png", photos(1, 8, 8, 3))
-    for arguments, told in (([source, output, "--classify", str(tmp_path / "photo.png")], "no classifier"),
+    for arguments, message in (([source, output, "--classify", str(tmp_path / "photo.png")], "no classifier"),
                             ([str(tmp_path / "gone.pth"), output], "no such file"),
                             ([source, str(tmp_path / "out.npz")], "must end in .safetensors")):
         with pytest.raises(SystemExit) as stopped:
             tool.main(arguments)
         error = capsys.readouterr().err.strip()
-        assert stopped.value.code == 2 and told in error and "\n" not in error
+        assert stopped.value.code == 2 and message in error and "\n" not in error
     assert not Path(output).exists()
     tool.main([source, output])
     assert "no head" in capsys.readouterr().out and Path(output).exists()

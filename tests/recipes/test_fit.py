@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from people import SMOKE, figures, masks_at, random_model, tracklet
+from people import SMOKE, figures, masks_at, random_model, random_reid, tracklet
 
 from vrstc_jax.cli import main
 from vrstc_jax.data.held_out import hold_out_runs
@@ -144,8 +144,9 @@ class TestFit:
         with pytest.raises(InputError, match="other input or settings"):
             claim(dataclasses.replace(SMOKE, compute="bfloat16"))
 
-    def test_masks_that_seem_wrong_are_warned_of(self, tmp_path, capsys):
-        """Before what is learned from them."""
+    def test_masks_that_seem_wrong_are_warned_of(self, tmp_path, capsys, monkeypatch):
+        """Before STCnet learns from them; the re-ID network, which comes first, is a random one."""
+        monkeypatch.setattr(fitting, "train_reid", lambda *_, **__: random_reid(identities=("a",)).variables)
         all_hidden = [np.ones(frame.shape[:2], bool) for frame in figures(3)]
         with pytest.raises(InputError, match="frame"):
             fit([tracklet(figures(3), all_hidden, "a")], tmp_path / "work", config=SMOKE)
@@ -189,7 +190,7 @@ OFTEN = (2, 3)
 
 
 class TestCommand:
-    """`vrstc fit` in processes of its own, and `kill -9`."""
+    """`vrstc fit` in separate processes, and `kill -9`."""
 
     @staticmethod
     def fit(vrstc, crops, place, *more, code=0, **options):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from refusals import refused
-from training_processes import assert_heard, server  # noqa: F401
+from training_processes import assert_heard
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames, reid_batches, stcnet_batches
@@ -296,11 +296,11 @@ class TestSeveral:
         assert_heard(codes[0], said[0])
         goes_on_to_the_same(server, tmp_path, undisturbed)
 
-    @pytest.mark.parametrize("told", [[1], pytest.param([0, 1], marks=pytest.mark.slow)])
-    def test_sigterm(self, server, undisturbed, tmp_path, told):
+    @pytest.mark.parametrize("signalled", [[1], pytest.param([0, 1], marks=pytest.mark.slow)])
+    def test_sigterm(self, server, undisturbed, tmp_path, signalled):
         running = server.start("toy", tmp_path, processes=2, pause=0.5, **OFTEN)
         running.wait_for("checkpoints/3/digests.json")
-        for index in told:
+        for index in signalled:
             running.signal(index, signal.SIGTERM)
         assert running.wait() == [75, 75], running.logs()
         newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from people import figures, tracklet
-from training_processes import server  # noqa: F401
 
 from vrstc_jax.data.tracklet_set import write_set
 from vrstc_jax.runtime import distributed
@@ -85,8 +84,8 @@ class TestBulkJobs:
 
     def leaves(self, server, place, processes, **options):
         for index, text in enumerate(server.run("bulk", place, processes=processes, **options)):
-            told = "rank: done in" in text or "results.json: exists already" in text
-            assert told == ("completing: " in text) == (index == 0), text
+            reports = "rank: done in" in text or "results.json: exists already" in text
+            assert reports == ("completing: " in text) == (index == 0), text
         assert {path.name for path in place.iterdir()} - {"log0", "log1"} == {"work", "queries"}
         left = files(place / "work", place / "queries")
         assert {"work/features.npz", "work/completed/tracklets.json", "work/scores/train.npz", "work/results.json",

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -119,11 +120,15 @@ def ends(program, number, cwd, **environment):
 @pytest.mark.parametrize("place, number", [
     *((place, signal.SIGINT) for place in PLACES),
     *((place, signal.SIGTERM) for place in ("callback of the garbage collector", "broad except", "import"))])
-def test_dropped_by_the_code_it_arrives_in(tmp_path, place, number):
-    import textwrap
-
-    program = PROGRAM.format(place=textwrap.indent(textwrap.dedent(PLACES[place]), "    "), number=int(number))
-    ends([sys.executable, "-c", program], number, tmp_path)
+def test_dropped_by_the_code_it_arrives_in(vrstc, tmp_path, place, number):
+    (tmp_path / "program.py").write_text(
+        PROGRAM.format(place=textwrap.indent(textwrap.dedent(PLACES[place]), "    "), number=int(number)))
+    pid = vrstc.start([tmp_path / "program.py"], log=tmp_path / "log", folder=tmp_path)
+    end = time.monotonic() + 120
+    while (code := vrstc.code(pid)) is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert (code, (tmp_path / "log").read_text()) == ENDS[number]
 
 
 @BOTH

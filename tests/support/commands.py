@@ -8,11 +8,14 @@ device, and share what they compile.
 """
 
 import atexit
+import contextlib
 import importlib
+import io
 import itertools
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import subprocess
 import sys
@@ -99,6 +102,52 @@ class Commands(Server):
         """
         return Done(**self.ask(arguments=[str(a) for a in arguments], kill=kill, intervals=intervals))
 
+    def start(self, words, *, log, stop=None, folder=ROOT) -> int:
+        """Starts `python -m words…`, or `python words…` if the first is a file: the process' id, for `code`.
+
+        Args:
+          log: the file for what it prints.
+          stop: ('module:function', n): the process stops itself (SIGSTOP) in the n-th call of that function, from 1.
+          folder: its working directory.
+        """
+        return self.ask(words=[str(word) for word in words], log=str(log), stop=stop, folder=str(folder))
+
+    def code(self, pid) -> int | None:
+        """The exit code of a process that `start` started, or minus the signal that killed it; None while it runs."""
+        return self.ask(pid=pid)
+
+
+_CODES: dict[int, int] = {}  # of started processes that have ended
+
+
+def _answer(pid=None, words=None, **request):
+    if pid is None:
+        return _start(words, **request) if words else _run(**request)
+    if pid not in _CODES:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            return None
+        _CODES[pid] = os.waitstatus_to_exitcode(status)
+    return _CODES[pid]
+
+
+def _start(words, log, stop, folder):
+    def run():
+        os.chdir(folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which what starts the tests may ignore
+        if stop:
+            kill_in(*stop, signal.SIGSTOP)
+        sys.argv = words
+        if words[0].endswith(".py"):
+            runpy.run_path(words[0], run_name="__main__")
+        else:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+    if pid := os.fork():
+        return pid
+    file = os.open(log, os.O_WRONLY | os.O_CREAT)
+    end_process_with(run, file, file)
+
 
 def _run(arguments, kill, intervals):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -143,6 +192,24 @@ def find(name):
     return pkgutil.resolve_name(path), last
 
 
+def _prepare():
+    """Does what most commands begin with, so that children inherit what it leaves in caches.
+
+    Parsing imports a fifth of a second of tyro. The shapes of a model's tensors, with which its file is checked, take
+    most of a second to trace; that starts no device, which a fork would not survive.
+    """
+    from vrstc_jax import cli, config
+    from vrstc_jax.models.expected import completion_shapes, reid_shapes
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        cli.main(["complete", "--help"])
+    smoke = config.get("smoke")
+    completion_shapes(smoke)
+    reid_shapes(smoke.reid, 3, "ReidNet")  # as many people as `people.random_model` knows
+
+
 if __name__ == "__main__":
-    serve(_run, ("vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
-                 "vrstc_jax.report.render", "tensorboardX"))  # what commands import when they need it
+    _prepare()
+    serve(_answer, (  # what commands import when they need it
+        "vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
+        "vrstc_jax.report.render", "vrstc_jax.data.tracklet_set", "PIL.GifImagePlugin", "tensorboardX"))

@@ -40,20 +40,20 @@ class StandIns:
         seed = _seed(data, seen, task, identities, start_from)
         return random_reid(task.network, identities=tuple(map(str, range(identities))), seed=seed).variables
 
-    def stcnet(self, data, usable, task, guider, identities, directory):
-        self.calls.append(SimpleNamespace(name="STCnet", task=task, seen=usable))
+    def stcnet(self, data, chosen, task, guider, identities, directory):
+        self.calls.append(SimpleNamespace(name="STCnet", task=task, seen=chosen))
         config = dataclasses.replace(CONFIG, stcnet=task.stcnet, discriminators=task.discriminators, reid=task.guider)
-        model = random_model(config, seed=_seed(data, usable, task, identities, guider))
+        model = random_model(config, seed=_seed(data, chosen, task, identities, guider))
         return model.generators, model.discriminators
 
     def names(self):
         return [call.name for call in self.calls]
 
 
-def _seed(data, usable, task, identities, variables):
+def _seed(data, chosen, task, identities, variables):
     """A number that changes with every frame, label, setting and weight."""
     digest = hashlib.sha256(repr((task, identities)).encode())
-    for each in usable:
+    for each in chosen:
         digest.update(repr((each.label, [int(i) for i in each.frames])).encode())
         for i in each.frames:
             digest.update(data.frame(each.first + int(i)).tobytes())

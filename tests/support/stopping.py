@@ -1,46 +1,40 @@
-"""Runs a command that stops itself (SIGSTOP) in a call of a function, for tests of what others do meanwhile.
-
-    python tests/support/stopping.py MODULE:FUNCTION CALL MODULE [ARGUMENT …]
-
-runs `python -m MODULE ARGUMENT …`.
-"""
+"""Runs a command that stops itself (SIGSTOP) in a call of a function, for tests of what others do meanwhile."""
 
 import os
-import runpy
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stopping:
     """A started command.
 
     Args:
-      words: MODULE and its arguments.
+      vrstc: the server that forks it, `commands.Commands`.
+      words: MODULE and its arguments, as of `python -m`.
       at: 'package.module:function', in whose call it stops; '' for nowhere.
       call: which of its calls, from 1.
     """
 
-    def __init__(self, words, *, at="", call=1, cache=None):
-        environment = os.environ | {
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/support'}", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {})}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, at, str(call), *map(str, words)], stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT)
+    def __init__(self, vrstc, words, *, at="", call=1):
+        self._vrstc, self._folder = vrstc, tempfile.TemporaryDirectory()
+        self._log = Path(self._folder.name) / "log"
+        self._pid = vrstc.start(words, log=self._log, stop=(at, call) if at else None)
+
+    @property
+    def said(self):
+        """What it has printed."""
+        return self._log.read_text()
 
     def wait_until_stopped(self, seconds=240):
         """Returns when it has stopped itself."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode}:\n{self.process.stdout.read()}")
-            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if (code := self._vrstc.code(self._pid)) is not None:
+                raise AssertionError(f"ended with {code}:\n{self.said}")
+            state = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[0]
             if state == "T":
                 return self
             time.sleep(0.02)
@@ -48,38 +42,29 @@ class Stopping:
 
     def go_on(self):
         """Lets it go on; its exit code."""
-        self.process.send_signal(signal.SIGCONT)
+        os.kill(self._pid, signal.SIGCONT)
         return self.end()
 
     def end(self, seconds=240):
-        """Its exit code, when it has ended; `said` is what it printed."""
-        self.said, _ = self.process.communicate(timeout=seconds)
-        return self.process.returncode
+        """Its exit code, when it has ended."""
+        deadline = time.monotonic() + seconds
+        while (code := self._vrstc.code(self._pid)) is None:
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+        return code
 
     def kill(self):
-        """`kill -9`."""
-        self.process.kill()
-        self.process.communicate()
+        """`kill -9`, unless it has ended."""
+        if self._vrstc.code(self._pid) is None:
+            os.kill(self._pid, signal.SIGKILL)
+            self.end()
 
 
 @contextmanager
-def stopped(words, **options):
+def stopped(vrstc, words, **options):
     """A command that has stopped itself; it is killed in the end."""
-    command = Stopping(words, **options)
+    command = Stopping(vrstc, words, **options)
     try:
         yield command.wait_until_stopped()
     finally:
         command.kill()
-
-
-def main(at, call, module, *arguments):
-    from commands import kill_in
-
-    if at:
-        kill_in(at, int(call), signal.SIGSTOP)
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -115,7 +115,7 @@ class TemporalGenerator(nn.Module):
             features = encoder(side.flatten(0, 1)).unflatten(0, side.shape[:2])
             attended.append(self._attend(current, features, features))
             if c.transport:
-                # pixel_unshuffle and pixel_shuffle agree on an order of their own; any order will do.
+                # pixel_unshuffle and pixel_shuffle agree on an order; any order will do.
                 block = side.shape[-1] // features.shape[-1]
                 pixels = F.pixel_unshuffle(side, block)
                 carried.append(F.pixel_shuffle(self._attend(current, features, pixels), block))
@@ -362,8 +362,9 @@ def reconstruction_loss(frames, first, second, kind="l1"):
 # One training step, in the way PyTorch code usually has it: the discriminators' loss on detached pictures.
 
 
-def stcnet_backward(config, generators, players, guider, batch, dtype=torch.float64, device="cpu") -> dict[str, float]:
-    """Leaves both players' gradients in their parameters; returns the metrics.
+def stcnet_backward(config, generators, discriminators, guider, batch, dtype=torch.float64,
+                    device="cpu") -> dict[str, float]:
+    """Leaves the gradients of generators and discriminators in their parameters; returns the metrics.
 
     `batch` is as the trainer takes it: uint8 pictures [B, H, W, 3] or [B, T, H, W, 3], bool masks, labels.
     """
@@ -375,7 +376,7 @@ def stcnet_backward(config, generators, players, guider, batch, dtype=torch.floa
     masks, labels, weights = placed(batch["masks"]), torch.as_tensor(batch["labels"]).long().to(device), config.losses
     first, second = generators(frames, masks, previous, following)
 
-    fake_global, fake_local = players(second, masks)
+    fake_global, fake_local = discriminators(second, masks)
     parts = {"reconstruction": reconstruction_loss(frames, first, second, weights.reconstruction),
              "adversarial_global": adversarial_loss(fake_global),
              "adversarial_local": adversarial_loss(fake_local)}
@@ -386,12 +387,12 @@ def stcnet_backward(config, generators, players, guider, batch, dtype=torch.floa
         total = total + weights.identity * parts["identity"]
     _leave(generators, total)
 
-    real_global, real_local = players(frames, masks)
-    fake_global, fake_local = players(second.detach(), masks)
+    real_global, real_local = discriminators(frames, masks)
+    fake_global, fake_local = discriminators(second.detach(), masks)
     parts["discriminator_global"] = discriminator_loss(real_global, fake_global)
     parts["discriminator_local"] = discriminator_loss(real_local, fake_local)
     against = parts["discriminator_global"] + parts["discriminator_local"]
-    _leave(players, against)
+    _leave(discriminators, against)
 
     parts |= {"generators": total, "discriminators": against,
               "psnr_spatial": psnr(first, frames, masks), "psnr_stcnet": psnr(second, frames, masks)}

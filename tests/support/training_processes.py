@@ -15,14 +15,6 @@ import time
 from pathlib import Path
 
 import commands
-import pytest
-
-
-@pytest.fixture(scope="module")
-def server(compiled):
-    server = Server(compiled)
-    yield server
-    server.close()
 
 
 class Server(commands.Server):
@@ -202,11 +194,11 @@ def networks(directory, *, steps, heartbeat=30, **options):
     seen = {}
 
     def watch(network, state, metrics):
-        players = {"reid": ("adam",), "stcnet": ("generators_adam", "discriminators_adam")}[network]
-        for player in players:
-            (moments,) = [part.mu for part in state.saved()[player] if hasattr(part, "mu")]
+        optimizers = {"reid": ("adam",), "stcnet": ("generators_adam", "discriminators_adam")}[network]
+        for optimizer in optimizers:
+            (moments,) = [part.mu for part in state.saved()[optimizer] if hasattr(part, "mu")]
             flat = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(moments)])
-            seen.setdefault(f"{network} {player}", []).append(flat)
+            seen.setdefault(f"{network} {optimizer}", []).append(flat)
         for name, value in metrics.items():
             seen.setdefault(f"{network} metric {name}", []).append(np.asarray(value))
 

@@ -29,8 +29,8 @@ LOSSES = 0.01
 # Of all of a network's gradients laid end to end, and of the array that is worst off.
 COSINE, LEAST_COSINE = 0.998, 0.99
 
-# The paper's options at as few layers as show them: both players and a guider; a re-ID network with a non-local
-# block.
+# The paper's options at as few layers as show them: generators, discriminators and a guider; a re-ID network with a
+# non-local block.
 CONFIG = dataclasses.replace(
     SMOKE, stcnet=configs.STCnet(height=32, width=16, spatial=SMOKE.stcnet.spatial, temporal=SMOKE.stcnet.temporal),
     discriminators=configs.Discriminators(widths=(4, 8)),

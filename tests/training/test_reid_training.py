@@ -215,9 +215,9 @@ class TestPeopleInBatches:
         write_set(directory, [Tracklet(name=f"t{k}", frames=[np.full((16, 8, 3), 20 * k, np.uint8)] * 5,
                                        frame_names=tuple("abcde")) for k in range(len(self.PERSON))])
         data = read_set(directory)
-        usable = [TrainingFrames(first, np.arange(5), person) for first, person in zip(data.first, self.PERSON)]
-        usable[8] = dataclasses.replace(usable[8], frames=np.zeros(0, int))  # nothing of person 4 is left
-        return data, usable
+        given = [TrainingFrames(first, np.arange(5), person) for first, person in zip(data.first, self.PERSON)]
+        given[8] = dataclasses.replace(given[8], frames=np.zeros(0, int))  # nothing of person 4 is left
+        return data, given
 
     def drawn(self, stored, count, start=0, **changes):
         training = dataclasses.replace(task().training, shift=0.1, clips_per_identity=count, **changes)
