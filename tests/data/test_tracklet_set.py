@@ -11,6 +11,7 @@ import absl.logging
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from damage import DAMAGES
 from dataset_trees import picture, put
 from people import figure, figures, masks_at, tracklet
 from refusals import refused
@@ -91,6 +92,13 @@ class TestSetOnDisk:
         write_set(tmp_path / "set", [tracklet(figures(2))])  # and so is what stands
         assert len(read_set(tmp_path / "set").tracklets[0]) == 2
         assert os.listdir(tmp_path) == ["set"]
+
+    def test_a_file_that_is_a_link_to_itself(self, tmp_path):
+        write_set(tmp_path / "set", [tracklet(figures(2))])
+        features = tmp_path / "set/features.json"
+        DAMAGES["a link to itself"](features)
+        with refused(features, "is no file"):
+            read_set(tmp_path / "set")
 
     def test_no_temporary_folder_is_left(self, tmp_path, monkeypatch):
         def fails(_):
