@@ -208,6 +208,15 @@ def test_lists_that_are_no_files(tmp_path, name, path, damage):
         read(tmp_path, check_counts=False)
 
 
+@pytest.mark.parametrize("damage", ["a pipe", "a folder"])
+def test_a_picture_that_is_none(tmp_path, damage):
+    """Nobody writes to the pipe."""
+    path = ls_vid(tmp_path / "in") / "tracklet_train/0005/0005_2_1_0001.jpg"
+    DAMAGES[damage](path)
+    with refused(path, "cannot be read"):
+        build("ls_vid", tmp_path / "set", manual_dir=tmp_path / "in", check_counts=False, progress=lambda _: None)
+
+
 def test_names_that_are_not_utf8(tmp_path):
     put(ilids(tmp_path) / "i-LIDS-VID/sequences/cam2/person005/\udcff.png")
     with refused("tracklet person005/cam2: the name \\udcff is not UTF-8; rename it"):

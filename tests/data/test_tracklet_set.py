@@ -93,6 +93,14 @@ class TestSetOnDisk:
         assert len(read_set(tmp_path / "set").tracklets[0]) == 2
         assert os.listdir(tmp_path) == ["set"]
 
+    @pytest.mark.parametrize("target", ["set", "nowhere", "old"])
+    def test_a_link_is_replaced_and_what_it_leads_to_is_kept(self, tmp_path, target):
+        write_set(tmp_path / "old", [tracklet(figures(3))])
+        (tmp_path / "set").symlink_to(target)
+        write_set(tmp_path / "set", [tracklet(figures(2))])
+        assert [len(read_set(tmp_path / name).tracklets[0]) for name in ("old", "set")] == [3, 2]
+        assert sorted(os.listdir(tmp_path)) == ["old", "set"] and not (tmp_path / "set").is_symlink()
+
     def test_a_file_that_is_a_link_to_itself(self, tmp_path):
         write_set(tmp_path / "set", [tracklet(figures(2))])
         features = tmp_path / "set/features.json"

