@@ -131,3 +131,12 @@ def test_an_error_before_the_first_result_leaves_nothing(tmp_path):
             raise error
         assert new.exists() == kept and (tmp_path / "mine").exists()
         shutil.rmtree(tmp_path / "new", ignore_errors=True)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "link"])
+def test_an_error_leaves_a_link_that_leads_nowhere(tmp_path, target):
+    """It was there before; it only does not exist for who follows it."""
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(RuntimeError), undone_if_refused(tmp_path / "link", tmp_path / "link/new"):
+        raise RuntimeError
+    assert os.readlink(tmp_path / "link") == target

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from damage import DAMAGES
 from dataset_trees import HEIGHT, ILIDS_PEOPLE, ILIDS_ROWS, MARS_TEST, MARS_TRAIN, WIDTH, ilids, mars, picture, put
 from PIL import Image
 from refusals import refused
@@ -195,6 +196,25 @@ def test_files_that_do_not_fit(tmp_path, name, path, change, parts):
     change(make(tmp_path) / path)
     with refused(tmp_path, *parts):
         read(tmp_path, check_counts=False)
+
+
+@pytest.mark.parametrize("name, path", [
+    ("mars", "info/train_name.txt"), ("mars", "info/query_IDX.mat"), ("ls_vid", "list_sequence/list_seq_test.txt")])
+@pytest.mark.parametrize("damage", ["a folder", "a pipe"])
+def test_lists_that_are_no_files(tmp_path, name, path, damage):
+    read, make = SETS[name]
+    DAMAGES[damage](make(tmp_path) / path)
+    with refused(tmp_path / path, "cannot be read"):
+        read(tmp_path, check_counts=False)
+
+
+@pytest.mark.parametrize("damage", ["a pipe", "a folder"])
+def test_a_picture_that_is_none(tmp_path, damage):
+    """Nobody writes to the pipe."""
+    path = ls_vid(tmp_path / "in") / "tracklet_train/0005/0005_2_1_0001.jpg"
+    DAMAGES[damage](path)
+    with refused(path, "cannot be read"):
+        build("ls_vid", tmp_path / "set", manual_dir=tmp_path / "in", check_counts=False, progress=lambda _: None)
 
 
 def test_names_that_are_not_utf8(tmp_path):

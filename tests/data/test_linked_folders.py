@@ -5,6 +5,7 @@ import time
 from people import figures
 from refusals import refused
 
+from vrstc_jax.data.datasets.base import folders_in
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.inputs import picture_files
 from vrstc_jax.data.inputs.folders import read_folder
@@ -43,3 +44,21 @@ def test_folders_linked_into_each_other(tmp_path, monkeypatch):
             (tmp_path / f"folder{one}/to{other}").symlink_to(tmp_path / f"folder{other}")
     with refused(tmp_path, "linked into each other too many times; remove links such as"):
         picture_files.find_pictures(tmp_path)
+
+
+def test_a_link_out_to_a_folder_above_is_not_searched(tmp_path):
+    """Below it are the folder itself again and whatever lies beside it, such as the results of a run."""
+    for place in ("in/a", "o/a"):
+        for number, frame in enumerate(figures(2, sizes=((12, 8),))):
+            write_png(tmp_path / f"{place}/{number}.png", frame)
+    (tmp_path / "in/up").symlink_to("..")
+    assert {str(key) for key in picture_files.find_pictures(tmp_path / "in")} == {"a/0", "a/1"}
+
+
+def test_pictures_and_folders_that_are_links_to_themselves(tmp_path):
+    """They are passed over, as broken links are."""
+    write_png(tmp_path / "a/0.png", figures(1, sizes=((12, 8),))[0])
+    (tmp_path / "a/1.png").symlink_to("1.png")
+    (tmp_path / "b").symlink_to("b")
+    assert list(picture_files.picture_files(tmp_path / "a")) == ["0"]
+    assert folders_in(tmp_path) == ["a"]

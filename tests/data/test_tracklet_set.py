@@ -12,6 +12,7 @@ import absl.logging
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from damage import DAMAGES
 from dataset_trees import picture, put
 from people import figure, figures, masks_at, tracklet
 from refusals import refused
@@ -113,6 +114,21 @@ class TestSetOnDisk:
         assert done.returncode == -9 and sorted(os.listdir(tmp_path)) == [".set.lock", "set.unfinished"]
         write_set(tmp_path / "set", [tracklet(figures(2))])
         assert os.listdir(tmp_path) == ["set"]
+
+    @pytest.mark.parametrize("target", ["set", "nowhere", "old"])
+    def test_a_link_is_replaced_and_what_it_leads_to_is_kept(self, tmp_path, target):
+        write_set(tmp_path / "old", [tracklet(figures(3))])
+        (tmp_path / "set").symlink_to(target)
+        write_set(tmp_path / "set", [tracklet(figures(2))])
+        assert [len(read_set(tmp_path / name).tracklets[0]) for name in ("old", "set")] == [3, 2]
+        assert sorted(os.listdir(tmp_path)) == ["old", "set"] and not (tmp_path / "set").is_symlink()
+
+    def test_a_file_that_is_a_link_to_itself(self, tmp_path):
+        write_set(tmp_path / "set", [tracklet(figures(2))])
+        features = tmp_path / "set/features.json"
+        DAMAGES["a link to itself"](features)
+        with refused(features, "is no file"):
+            read_set(tmp_path / "set")
 
     def test_no_temporary_folder_is_left(self, tmp_path, monkeypatch):
         def fails(_):

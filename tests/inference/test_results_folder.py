@@ -7,6 +7,7 @@ from refusals import refused
 from vrstc_jax.inference.completer import CompletedFrame
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder, require_names
+from vrstc_jax.runtime.storage import remove
 
 
 def written(folder, name, frame="0"):
@@ -52,3 +53,22 @@ def test_a_link_that_leads_out(tmp_path):
         written(folder, "a/t")
     written(folder, "b/t")
     assert (tmp_path / "theirs/t/kept.png").read_text() == "x" and (tmp_path / "out/b/t/0.png").exists()
+
+
+def test_a_tracklet_in_a_folder_called_as_a_file_of_scores(tmp_path, capsys):
+    folder = ResultsFolder(tmp_path / "out", {})
+    written(folder, "x.json/a")
+    folder.review([tracklet(figures(1), name="x.json/a")])
+    assert (folder.path / "scores/x.json/a.json").exists() and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["masks", "scores", "work"])
+def test_a_link_in_place_of_a_folder_of_results(tmp_path, name):
+    """Through one, files that are no results would pass for those of tracklets that are gone, and be removed."""
+    folder = ResultsFolder(tmp_path / "out", {})
+    written(folder, "a")
+    remove(folder.path / name)
+    (folder.path / name).symlink_to(".")
+    with refused(folder.path / name, "is a link"):
+        ResultsFolder(tmp_path / "out", {})
+    assert (folder.path / "run.json").exists() and (folder.path / "a/0.png").exists()

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -103,6 +104,12 @@ class TestPipes:
                 read(pipe)
         assert time.monotonic() - began < 5
 
+    @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/full"])
+    def test_a_device_is_no_pipe(self, device):
+        """Some have no end, and would fill the memory before they are refused."""
+        with refused(device, "it is a device"):
+            read_boxes(device)
+
     def test_with_a_writer_who_takes_his_time(self, pipe, monkeypatch):
         monkeypatch.setattr(storage, "_PATIENCE", 0.3)
 
@@ -119,10 +126,19 @@ class TestPipes:
         assert read_boxes(pipe).frames.tolist() == [1, 2]
         writer.join()
 
-    def test_that_never_ends(self, monkeypatch):
+    def test_that_never_ends(self, pipe, monkeypatch):
         monkeypatch.setattr(storage, "LARGEST", 10 ** 6)
-        with refused("/dev/zero", "more than 1,000,000 bytes"):
-            read_boxes("/dev/zero")
+
+        def write():
+            with suppress(BrokenPipeError), open(pipe, "wb", 0) as file:
+                while True:
+                    file.write(bytes(2 ** 16))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        with refused(pipe, "more than 1,000,000 bytes"):
+            read_boxes(pipe)
+        writer.join()
 
     def test_beside_pictures(self, tmp_path, pipe):
         """They are no pictures, whatever they are called."""

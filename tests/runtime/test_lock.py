@@ -51,6 +51,16 @@ class TestLocal:
             lock.take(path, beside=beside)  # which this process has already
         assert [entry.name for entry in tmp_path.rglob("*")] == ([] if beside else ["out"])
 
+    def test_a_link_to_itself(self, tmp_path, kind):
+        (tmp_path / "out").symlink_to("out")
+        if kind == "folder":
+            with refused(tmp_path / "out", "cannot be written in"):
+                lock.take(tmp_path / "out")
+        else:  # whoever replaces what is there looks at it
+            with lock.releasing():
+                lock.take(tmp_path / "out", beside=True)
+                assert lock.holds(tmp_path / "out")
+
     def test_a_worker_that_outlives_a_killed_run_holds_nothing(self, tmp_path, kind):
         with another(tmp_path / "out", kind, fork=True) as process:
             process.kill()  # and not the child

@@ -36,6 +36,7 @@ def test_names_that_can_be_files():
     assert "255 bytes" not in (name_problem("x" * 251, suffix=".png") or "")
     assert "256 bytes with .png" in name_problem("x" * 252, suffix=".png")
     assert "not UTF-8" in name_problem(BYTES)
+    assert "NUL" in name_problem("a\0b") and "NUL" in path_problem("top/a\0b")
     assert "run.json, work" in name_problem("work", reserved=("run.json", "work"))
     assert "has a part, caf\\udce9, that is not UTF-8" in path_problem(f"top/{BYTES}/below")
     assert "5000 bytes, and a path" in path_problem("/".join(["x" * 49] * 100) + "/")

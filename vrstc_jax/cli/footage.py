@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -135,7 +136,9 @@ def undone_if_refused(*paths: Path, unless: Callable[[], bool] = lambda: False) 
     Args:
       unless: says, when the error comes, whether there is a result already that is worth keeping.
     """
-    new = {_highest_missing(path.absolute()) for path in paths if not path.exists()} if is_first_process() else set()
+    # A link that leads nowhere is the user's, and was there.
+    missing = [path.absolute() for path in paths if not os.path.lexists(path)] if is_first_process() else []
+    new = set(map(_highest_missing, missing))
     try:
         yield
     except Exception as error:
@@ -149,6 +152,6 @@ def undone_if_refused(*paths: Path, unless: Callable[[], bool] = lambda: False) 
 
 
 def _highest_missing(path: Path) -> Path:
-    while not path.parent.exists():
+    while not os.path.lexists(path.parent):
         path = path.parent
     return path

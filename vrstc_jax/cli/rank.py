@@ -11,7 +11,7 @@ from vrstc_jax.cli.footage import Footage, FootageArgument, Input, undone_if_ref
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable, shortened
 from vrstc_jax.runtime.notices import print_notice, print_warnings
-from vrstc_jax.runtime.paths import Written, require_apart
+from vrstc_jax.runtime.paths import Written, require_apart, resolved
 
 if TYPE_CHECKING:
     from vrstc_jax.data.inputs.sources import Source
@@ -74,7 +74,7 @@ def _query(name: str, source: Source) -> tuple[Tracklet, list[Tracklet]]:
     tracklets = source.tracklets
     found = [tracklet for tracklet in tracklets if tracklet.name == name]
     if not found and source.kind == "folder":
-        found = [tracklet for tracklet in tracklets if _folder(source, tracklet) == Path(name).resolve()]
+        found = [tracklet for tracklet in tracklets if _folder(source, tracklet) == resolved(Path(name))]
         if found:
             print_notice(f"--query {name}: is the tracklet {found[0].name} of the gallery, which is left out of it")
     if found:

@@ -7,6 +7,7 @@ that cannot be read or written raises `InputError` with one line that names it.
 
 import io
 import os
+import stat
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
       InputError: as `read_image`. Damage inside a JPEG's data is not always detected, here or by decoders.
     """
     try:
+        _require_no_pipe(path)
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if image.format in ("JPEG", "MPO") and _ends_as_jpeg(path):
@@ -127,12 +129,21 @@ def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:
         file = source
         if not isinstance(source, io.BytesIO) and is_remote(source):
             file = io.BytesIO(as_path(source).read_bytes())
+        elif not isinstance(source, io.BytesIO):
+            _require_no_pipe(source)
         with Image.open(file, formats=_FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image.copy()
     # On damaged files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
     except Exception as error:
         raise _unreadable(name or source, error) from None
+
+
+def _require_no_pipe(path: str | Path) -> None:
+    """Raises an OSError for a pipe or a device: to open one may wait for a writer, and to read it never end."""
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError("it is no regular file")
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -116,6 +116,8 @@ class ResultsFolder:
         self.work = self.path / "work"
 
         def claim() -> None:
+            if not is_remote(self.path):
+                _require_no_links(self.path)
             Workdir(self.path, "run.json", "the results of another run").claim(
                 run, complete=lambda record: _complete_config(complete(record), run))
             for part in ("scores", "masks", "work") if not is_remote(self.path) else ():
@@ -156,6 +158,8 @@ class ResultsFolder:
         """What each complete tracklet was made from, in natural order; `_UNKNOWN` in files of earlier versions."""
         top, found = self.path / "scores", {}
         for file in top.rglob("*.json") if top.exists() else ():
+            if file.is_dir():  # of tracklets that are called so
+                continue
             try:
                 made_from = read_record(file, fits=lambda found: isinstance(found["frames"], list)).get(
                     "made_from", _UNKNOWN)
@@ -269,6 +273,14 @@ class ResultsFolder:
 
     def _scores(self, tracklet: Tracklet) -> Path:
         return self.path / "scores" / f"{tracklet.name}.json"
+
+
+def _require_no_links(path: Path) -> None:
+    """Checks that the folders of results are no links: through one, results of gone tracklets are other files."""
+    for name in ("masks", "scores", "work"):
+        if (path / name).is_symlink():
+            raise InputError(f"{path / name}: is a link, and should be a folder of results; remove it, and run the "
+                             "same command again.")
 
 
 def _is_row(row: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vrstc_jax.runtime.errors import InputError, warn
+from vrstc_jax.runtime.paths import resolved
 from vrstc_jax.runtime.storage import as_path, is_remote, require_writable_directory
 
 LOCK_FILE = ".vrstc.lock"  # in a folder that cannot be locked itself, and in buckets
@@ -53,7 +54,7 @@ def take(path: str | os.PathLike, *, beside: bool = False) -> None:
     """
     path = as_path(path)
     hidden = path.with_name(f".{path.name}.lock")
-    name = os.fspath(path) if is_remote(path) else os.path.realpath(path)
+    name = os.fspath(path) if is_remote(path) else str(resolved(path))
     if name in _held:
         return
     if is_remote(path):
@@ -69,7 +70,7 @@ def is_lock(name: str) -> bool:
 
 def holds(path: str | os.PathLike) -> bool:
     """Whether this process has the lock of a local path."""
-    return os.path.realpath(path) in _held
+    return str(resolved(Path(path))) in _held
 
 
 @contextmanager

@@ -37,6 +37,8 @@ def name_problem(name: str, *, suffix: str = "", reserved: Iterable[str] = ()) -
     Returns:
       The end of a sentence that begins with the name and ends with the remedy, without a full stop.
     """
+    if "\0" in name:
+        return "has a character that no name has (NUL); rename it"
     if not is_utf8(name):
         return "is not UTF-8; rename it"
     size = len(os.fsencode(name + suffix))

@@ -159,11 +159,14 @@ def read_stream(path: str | os.PathLike) -> bytes:
 
     Raises:
       OSError: there is no such file, or it cannot be read.
-      ValueError: it has more than `LARGEST` bytes, or is a pipe that nobody writes to.
+      ValueError: it has more than `LARGEST` bytes, is a device, which may have no end, or a pipe that nobody writes to.
     """
-    if stat.S_ISREG(os.stat(path).st_mode):
+    kind = os.stat(path).st_mode
+    if stat.S_ISREG(kind):
         with open(path, "rb") as file:
             return _at_most(file.read(LARGEST + 1))
+    if stat.S_ISCHR(kind):
+        raise ValueError("it is a device")
     # To open a pipe waits for a writer, unless it does not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:

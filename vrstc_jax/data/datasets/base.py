@@ -23,6 +23,8 @@ from vrstc_jax.data.tracklet_set import Builder
 from vrstc_jax.data.tracklets import EncodedFrames, Tracklet
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.paths import require_name
+from vrstc_jax.runtime.records import read_bytes
+from vrstc_jax.runtime.storage import describe_error
 
 _NOT_PEOPLE = {"-1", "0"}  # junk and distractors of MARS; not identities
 _SHOWN = 5  # names in a message
@@ -103,6 +105,18 @@ def find_root(manual_dir: str | Path, title: str, *, names: Iterable[str], neede
     return root
 
 
+def read_text(path: Path) -> str:
+    """The text of a list that comes with a data set; what is no UTF-8 in it becomes the replacement character.
+
+    Raises:
+      InputError: it is no file, or cannot be read.
+    """
+    try:
+        return read_bytes(path).decode("utf-8", "replace")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({describe_error(error)}); unpack it again.") from None
+
+
 def first_few(names: Iterable[str]) -> str:
     """The first five of some names in sorted order, for a message."""
     names = sorted(names)
@@ -118,7 +132,8 @@ def folders_in(directory: Path) -> list[str]:
     """
     try:
         # Hidden folders are those of version control and of file managers.
-        found = [entry.name for entry in os.scandir(directory) if not entry.name.startswith(".") and entry.is_dir()]
+        found = [name for name in os.listdir(directory)
+                 if not name.startswith(".") and os.path.isdir(os.path.join(directory, name))]
     except OSError as error:
         raise InputError(f"{directory}: cannot be read ({error.strerror}); give a folder that can be.") from None
     return sorted(found, key=natural_key)

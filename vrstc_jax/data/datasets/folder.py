@@ -81,7 +81,7 @@ def read_folder_with_splits(manual_dir: str | Path, *, split_file: str | Path | 
 def _lines(split_file: Path) -> dict[PurePosixPath, tuple[str, str]]:
     """By path, (split, the line's name in messages)."""
     lines: dict[PurePosixPath, tuple[str, str]] = {}
-    for number, text in enumerate(split_file.read_text(errors="replace").splitlines(), start=1):
+    for number, text in enumerate(base.read_text(split_file).splitlines(), start=1):
         words = text.partition("#")[0].split(maxsplit=1)
         if not words:
             continue

@@ -49,7 +49,7 @@ def read_ls_vid(manual_dir: str | Path, *, check_counts: bool = True) -> base.Sp
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
     """(the line's name in messages, prefix of the files, identity) for each line."""
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+    for number, line in enumerate(base.read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         prefix, _, person = line.strip().rpartition(" ")

@@ -51,7 +51,7 @@ def read_mars(manual_dir: str | Path, *, check_counts: bool = True) -> base.Spli
 
 
 def _lines(path: Path) -> list[str]:
-    names = path.read_text(encoding="utf-8", errors="replace").split()
+    names = base.read_text(path).split()
     for number, name in enumerate(names, start=1):
         if "/" in name:
             raise InputError(f"{path}: name {number}, {name!r}, must be that of a file without a folder; unpack the "

@@ -1,5 +1,6 @@
 """Reads tables of whole numbers from MATLAB's .mat files."""
 
+import io
 from pathlib import Path
 
 import h5py
@@ -7,6 +8,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.records import read_bytes
 
 
 def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.ndarray:
@@ -19,10 +21,12 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
       InputError: the file cannot be read, lacks the variable, or it is not a table of whole numbers with these columns.
     """
     try:
+        # Read here, because of a pipe SciPy would wait for the writer.
+        file = io.BytesIO(read_bytes(path))
         try:
-            found = loadmat(path)
+            found = loadmat(file)
         except NotImplementedError:  # SciPy does not read version 7.3
-            found = _read_hdf5(path)
+            found = _read_hdf5(file)
     # On damaged files SciPy raises ValueError, OSError, TypeError, zlib.error and others, h5py OSError, RuntimeError,
     # KeyError and ValueError.
     except Exception as error:
@@ -42,7 +46,7 @@ def read_mat(path: Path, variable: str, *, columns: int | None = None) -> np.nda
     return table.astype(np.int64)
 
 
-def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    with h5py.File(path, "r") as file:
+def _read_hdf5(data: io.BytesIO) -> dict[str, np.ndarray]:
+    with h5py.File(data, "r") as file:
         # HDF5 holds MATLAB's columns as rows.
         return {name: np.asarray(item).T for name, item in file.items() if isinstance(item, h5py.Dataset)}

@@ -79,7 +79,7 @@ def companions_of_crops(folder: Path, kind: CompanionKind, boxes: Boxes, spool: 
     known = {str(track) for track in boxes.tracks} | {str(track) for track, _ in boxes.ignored}
     # Either layout alone is unambiguous; of both, it would be a guess which one is meant.
     of_pictures = picture_files(folder, kind.suffixes)
-    of_tracks = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    of_tracks = sorted(name for name in os.listdir(folder) if (folder / name).is_dir() and not name.startswith("."))
     if bool(of_pictures) == bool(of_tracks):
         what = "both pictures and folders" if of_pictures else "neither pictures nor folders"
         raise InputError(f"{folder}: holds {what}; {kind.name} pictures are either <track>/<frame, 6 digits>.png "

@@ -29,11 +29,15 @@ def picture_files(directory: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES)
     Results and companions (masks, truth) match frames by stem, so a stem must be unique.
 
     Raises:
-      InputError: two pictures have the same stem.
+      InputError: the folder cannot be read, or two pictures have the same stem.
     """
     found = {}
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):  # file systems list in any order
-        if entry.name.startswith(".") or not entry.name.lower().endswith(suffixes) or not entry.is_file():
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)  # file systems list in any order
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be read ({error.strerror}); make it readable.") from None
+    for entry in entries:
+        if entry.name.startswith(".") or not entry.name.lower().endswith(suffixes) or not _is_file(entry):
             continue
         path = Path(entry.path)
         if path.stem in found:
@@ -57,15 +61,16 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
         what = "a file, not a folder" if top.exists() else "no such folder"
         raise InputError(f"{top}: {what}; give a folder of pictures.")
     found = {}
-    # Each with the folders that it is in, by device and inode, so that a link to one of them leads nowhere.
-    waiting: list[tuple[PurePosixPath, frozenset[tuple[int, int]]]] = [(PurePosixPath(), frozenset())]
+    # Each with the folders that it is in, by device and inode, so that a link to one of them leads nowhere; those that
+    # `top` is in too, since below them is all of `top` again, and maybe an output beside it.
+    around = frozenset(_identity(parent) for parent in top.resolve().parents)
+    waiting: list[tuple[PurePosixPath, frozenset[tuple[int, int]]]] = [(PurePosixPath(), around)]
     seen: set[tuple[int, int]] = set()
     again = 0
     while waiting:
         folder, above = waiting.pop()
         try:
-            status = os.stat(top / folder)
-            known = status.st_dev, status.st_ino
+            known = _identity(top / folder)
             again += known in seen
             if again > _MOST_LINKED:
                 raise InputError(f"{top}: the folders in it are linked into each other too many times; remove links "
@@ -84,6 +89,19 @@ def find_pictures(top: Path, *, skip: Set[Path] = frozenset(),
     if not found:
         raise InputError(f"{top}: no pictures in this folder or below it; pictures end in {', '.join(suffixes)}.")
     return found
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Device and inode."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _pieces(text: str) -> list[str | int]:

@@ -203,9 +203,10 @@ def _damage_as_input_error(directory: str | Path) -> Iterator[None]:
 
 def _read_only_builder(directory: str | Path) -> Any:
     if not is_remote(directory):
-        for entry in os.scandir(directory):
-            if not entry.is_file() and not entry.is_dir():  # TFDS would wait for a pipe's writer
-                raise InputError(f"{entry.path}: is no file, and this folder should be a data set; {_REMEDY}.")
+        for name in os.listdir(directory):
+            path = os.path.join(directory, name)
+            if not os.path.isfile(path) and not os.path.isdir(path):  # TFDS would wait for a pipe's writer
+                raise InputError(f"{path}: is no file, and this folder should be a data set; {_REMEDY}.")
     with _damage_as_input_error(directory), quiet_tfds():
         return tfds.builder_from_directory(os.fspath(as_path(directory)))
 

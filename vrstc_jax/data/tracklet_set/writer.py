@@ -75,7 +75,7 @@ def prepare_set(directory: str | Path, builder: type[Builder], **options: Any) -
         try:
             with full_disk_as_input_error(target, "make room, or give another path"):
                 built = _build(builder, unfinished, options)
-            remove(target)
+            remove(target)  # a link that leads nowhere too
             os.replace(built, target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
