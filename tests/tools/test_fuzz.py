@@ -1,6 +1,7 @@
 """The fuzzer: its tries with one seed find nothing, and it finds each kind of fault that it looks for."""
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tools.fuzz.kinds import KINDS
 from tools.fuzz.session import Arguments, empty, main
 from tools.fuzz.tries import Try, command, draw
 from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.runtime.lifecycle import run_as_command
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -45,6 +47,18 @@ def test_it_goes_on_where_it_stopped(tmp_path, capsys):
     assert "the process ended in it" in printed and f"--seed 1 --only sets:2 --output {tmp_path}" in printed
     with refused("holds the tries of another seed"):
         main(Arguments(seed=2, count=6, kinds=("records", "sets"), output=tmp_path))
+
+
+def test_an_interruption_is_no_crash(tmp_path, monkeypatch, capsys):
+    """Inside a command too, which takes the signal for its own."""
+    arguments = Arguments(count=2, kinds=("sets", "flags"), output=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(KINDS, "flags", lambda *_: Try(
+            lambda: run_as_command(lambda: signal.raise_signal(signal.SIGINT)), ""))
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments)
+    assert len((tmp_path / "tries.jsonl").read_text().splitlines()) == 1
+    assert main(arguments) and "2 tries" in capsys.readouterr().out
 
 
 def test_a_single_try_again(tmp_path, capsys):

@@ -97,8 +97,12 @@ def session(arguments: Arguments, folder: Path) -> list[dict]:
             crashed = started.exists() and started.read_text() == f"{kind}:{number}"
             started.write_text(f"{kind}:{number}")
             began = time.monotonic()
-            words, ended = ("", Ended("traceback", _CRASHED)) if crashed else _try(
-                arguments.seed, kind, number, folder, good)
+            try:
+                words, ended = ("", Ended("traceback", _CRASHED)) if crashed else _try(
+                    arguments.seed, kind, number, folder, good)
+            except BaseException:  # Ctrl-C is no crash of the try
+                started.unlink()
+                raise
             rows[kind, number] = row = {
                 "kind": kind, "number": number, "outcome": ended.outcome, "why": ended.why[:2000], "words": words,
                 "seconds": round(time.monotonic() - began, 3)}
