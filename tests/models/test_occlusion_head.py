@@ -163,7 +163,7 @@ class TestHead:
     def test_scores_are_the_head_s_by_hand(self, count):
         network = random_reid(HEAD)
         frames = figures(count, sizes=((32, 16),))
-        maps = ReidNet(HEAD, 3).apply(network.variables, to_float(np.stack(frames)), method="maps")
+        maps = jax.jit(partial(ReidNet(HEAD, 3).apply, method="maps"))(network.variables, to_float(np.stack(frames)))
         wanted = head_by_hand(np.asarray(maps), network.variables["params"]["hidden_bands"])
         got = Locator(HEAD, network.variables, 3).scores(frames)
         assert np.ptp(wanted) > 0.01 and got.dtype == np.float32
@@ -171,8 +171,8 @@ class TestHead:
 
     def test_training_scores_a_clip_as_locating_scores_a_tracklet(self):
         network, frames = random_reid(HEAD), figures(4, sizes=((32, 16),))
-        *_, logits, _ = ReidNet(HEAD, 3).apply(network.variables, to_float(np.stack(frames))[None],
-                                            method="located_outputs")
+        outputs = jax.jit(partial(ReidNet(HEAD, 3).apply, method="located_outputs"))
+        *_, logits, _ = outputs(network.variables, to_float(np.stack(frames))[None])
         scores = Locator(HEAD, network.variables, 3).scores(frames)
         np.testing.assert_allclose(1 - 2 * jax.nn.sigmoid(logits[0]), scores, atol=1e-5)
 
@@ -227,9 +227,10 @@ class TestStages:
     def test_cells_are_the_head_s_by_hand(self, count):
         network, frames = random_reid(STAGES), figures(count, sizes=((32, 16),))
         clip = to_float(np.stack(frames))
-        *_, bands, cells = ReidNet(STAGES, 3).apply(network.variables, clip[None], method="located_outputs")
-        stages = ReidNet(STAGES, 3).apply(
-            network.variables, clip, method=lambda net, x: net.backbone(normalise(x), every_stage=True))
+        outputs, maps = (jax.jit(partial(ReidNet(STAGES, 3).apply, method=method)) for method in (
+            "located_outputs", lambda net, x: net.backbone(normalise(x), every_stage=True)))
+        *_, bands, cells = outputs(network.variables, clip[None])
+        stages = maps(network.variables, clip)
         stages = [np.asarray(maps, np.float64) for maps in stages]
         assert [maps.shape[1:3] for maps in stages] == [(16, 8), (8, 4), (4, 2), (4, 2)]
         wanted = stages_by_hand(stages, network.variables["params"]["hidden_bands"])
