@@ -97,6 +97,18 @@ def test_released_at_the_end_of_a_command(tmp_path):
         assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_current_folder(tmp_path, monkeypatch, beside):
+    """`--output .` and `--output ''`; '.' has no name."""
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    with lock.releasing():
+        lock.take("", beside=beside)
+        assert lock.holds(".") and lock.holds(tmp_path / "out")
+        assert sorted(os.listdir(tmp_path)) == ([".out.lock", "out"] if beside else ["out"])
+    assert not lock.holds(".") and os.listdir(tmp_path) == ["out"]
+
+
 class TestFileSystemsWithoutLocks:
     def test_of_folders(self, tmp_path, monkeypatch):
         """NFS locks only what is open for writing: then a file in the folder."""

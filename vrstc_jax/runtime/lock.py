@@ -53,10 +53,12 @@ def take(path: str | os.PathLike, *, beside: bool = False) -> None:
       InputError: the folder cannot be written in.
     """
     path = as_path(path)
-    hidden = path.with_name(f".{path.name}.lock")
     name = os.fspath(path) if is_remote(path) else str(resolved(path))
     if name in _held:
         return
+    # The current folder and the root have no name that `with_name` could replace.
+    whole = path if is_remote(path) else path.absolute()
+    hidden = whole.parent / f".{whole.name}.lock"
     if is_remote(path):
         _held[name] = _Record(path, hidden if beside else path / LOCK_FILE).take()
     else:
