@@ -122,9 +122,14 @@ def replace_file(path: str | os.PathLike, data: bytes) -> None:
 def _require_nothing_in_the_way(file: Path) -> None:
     if file.is_dir() and not file.is_symlink():
         raise InputError(f"{file}: cannot be written, because it is a folder; remove it, or give another path.")
-    above = next((path for path in file.absolute().parents if os.path.lexists(path)), None)
-    if above is not None and not above.is_dir():
+    if above := _no_folder(file.absolute().parent):
         raise InputError(f"{file}: cannot be written, because {above} is no folder; remove that, or give another path.")
+
+
+def _no_folder(path: Path) -> Path | None:
+    """What is there in place of a folder or of one above it; None if nothing is, or folders."""
+    found = next((each for each in (path, *path.parents) if os.path.lexists(each)), None)
+    return None if found is None or found.is_dir() else found
 
 
 def remove(path: str | os.PathLike) -> None:
@@ -278,6 +283,9 @@ def require_writable_directory(path: str | os.PathLike) -> None:
             probe.write_bytes(b"x")
             probe.unlink()
             return
+        if found := _no_folder(path):
+            raise InputError(f"{path}: this folder cannot be written in, because {found} is no folder; remove that, or "
+                             "give another one.")
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"x")

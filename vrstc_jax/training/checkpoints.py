@@ -31,6 +31,7 @@ from vrstc_jax.config import ReidTask, STCnetTask
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
 from vrstc_jax.runtime.records import read_record
+from vrstc_jax.runtime.storage import is_remote, require_writable_directory
 from vrstc_jax.training import checkpoint_files as files
 from vrstc_jax.training.state import TrainState
 
@@ -61,6 +62,8 @@ class Checkpoints:
         self._task, self._silent = task, _SilentOrbax()
         self._digesting: threading.Thread | None = None
         self._failure: BaseException | None = None
+        if not is_remote(directory):
+            distributed.run_on_first(lambda: require_writable_directory(directory))
         distributed.run_on_first(lambda: files.remove_damaged(self.directory))
         # At least two, because the newest may have no digests yet.
         preserved: list[policies.PreservationPolicy] = [policies.LatestN(n=max(keep, 2))]
