@@ -149,7 +149,7 @@ def masks(rng: random.Random, folder: Path, good: Good) -> Try:
         case "missing":
             path.unlink()
         case "more":
-            Image.fromarray(given[chosen]).save(path.with_name(f"{mutation.name(rng)[:60]}.png"))
+            Image.fromarray(given[chosen]).save(path.with_name(f"{mutation.name(rng)[:60]}.png"), "PNG")
         case "replaced":
             mutation.replace(rng, rng.choice((path, path.parent, folder / "m")))
         case "all":
