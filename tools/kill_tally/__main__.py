@@ -13,8 +13,8 @@ With `--workdir` the tally goes on where it was interrupted, and a larger `--tim
 `--seed` repeats its moments. A directory of a try that went wrong is kept there. The exit code is 1 if any did.
 
 On two cores a kill takes some 10 to 20 seconds, of the run of two processes one to three minutes, and a pair 10.
-Expected: `20 kills: 20 end results are the same; 10 pairs: in 10 one ended and the other was refused`. `--times 4 --pairs
-2` tries it out.
+Expected: `20 kills: 20 end results are the same; 10 pairs: in 10 one ended and the other was refused`.
+`--times 4 --pairs 2` tries it out.
 """
 
 import dataclasses
