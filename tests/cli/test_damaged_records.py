@@ -179,7 +179,7 @@ class TestFit:
         for network in ("reid", "stcnet"):
             for file in ("metrics.jsonl", "checkpoints/2/digests.json", "checkpoints/2/state/_METADATA",
                          "checkpoints/2", "checkpoints", ""):
-                for damage in CHOSEN:
+                for damage in (*CONTENTS, "a link to itself"):
                     shutil.rmtree(tmp_path / "now", ignore_errors=True)
                     shutil.copytree(whole, tmp_path / "now")
                     damaged(tmp_path / "now" / self.WORK / network / file, damage)

@@ -21,7 +21,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _IMPORTS = ("vrstc_jax.cli", "vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
             "vrstc_jax.recipes.demo", "vrstc_jax.report.render", "vrstc_jax.data.tracklet_set", "tensorboardX")
 _INTERVALS = {"log": 1, "checkpoint": 2, "pictures": 4}  # of trainings, so that short ones write checkpoints too
-_PATIENCE = 600  # seconds for a command
+_PATIENCE, _POLL = 600, 0.01  # seconds for a command, and between two looks at it
 
 
 class Commands:
@@ -70,14 +70,11 @@ class Child:
     def __init__(self, commands: Commands, process: int, log: Path):
         self._commands, self._process, self._log = commands, process, log
         self._code: int | None = None
-        self.ended: float | None = None
-        """When it was found to have ended, as `time.monotonic`."""
 
     def code(self) -> int | None:
         """Its exit code, or minus the signal that killed it; None while it runs."""
         if self._code is None:
             self._code = self._commands.code(self._process)
-            self.ended = None if self._code is None else time.monotonic()
         return self._code
 
     def kill(self) -> int:
@@ -88,12 +85,12 @@ class Child:
 
     def wait(self) -> int:
         """Waits for its end; one that takes too long is killed."""
-        end = time.monotonic() + _PATIENCE
-        while (code := self.code()) is None:
-            if time.monotonic() > end:
-                return self.kill()
-            time.sleep(0.01)
-        return code
+        # Counted, not by the clock: whoever stops the tally for a while (SIGSTOP) stops its patience, too.
+        for _ in range(round(_PATIENCE / _POLL)):
+            if (code := self.code()) is not None:
+                return code
+            time.sleep(_POLL)
+        return self.kill()
 
     def said(self) -> str:
         """What it wrote to stderr."""
