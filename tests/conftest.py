@@ -1,6 +1,7 @@
 """The whole test session runs on CPU, as eight devices, in float32."""
 
 import os
+import signal
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,7 +9,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import hypothesis
 import jax
 import pytest
-from jax._src import compiler
 
 # Before anything asks JAX for its devices, which fixes their number.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -20,6 +20,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# A shell starts what runs in the background with SIGINT ignored, and so would be what the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same few examples every time: a test that fails does so for whoever runs it.
 hypothesis.settings.register_profile("vrstc", max_examples=10, deadline=None, derandomize=True, database=None)
@@ -95,34 +99,17 @@ def server(compiled):
     server.close()
 
 
-_COMPILE_OPTIONS = compiler.get_compile_options
-
-
-def _options_without_fusion_emitters(*args, **kwargs):
-    overrides = {**(kwargs.pop("env_options_overrides", None) or {}), "xla_cpu_use_fusion_emitters": False}
-    return _COMPILE_OPTIONS(*args, **kwargs, env_options_overrides=overrides)
-
-
-def _compile_quickly(quickly):
-    """Switches LLVM's optimisation off, and XLA's fusion emitters, with which the XLA for CPU of JAX 0.10 takes twice
-    as long, to the same numbers but for rounding. JAX has no setting for options of XLA that holds for every program;
-    later versions have no such option."""
-    jax.config.update("jax_disable_most_optimizations", quickly)
-    if jax.__version_info__ < (0, 11):
-        compiler.get_compile_options = _options_without_fusion_emitters if quickly else _COMPILE_OPTIONS
-
-
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Compiles without what optimises, which for small shapes is most of a test's time."""
-    _compile_quickly(True)
+    """Compiles without LLVM's optimisation, which for small shapes is most of a test's time."""
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    _compile_quickly(False)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
 def full_compilation():
     """Compiles as users do, within a module that uses `quick_compilation`."""
-    _compile_quickly(False)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
-    _compile_quickly(True)
+    jax.config.update("jax_disable_most_optimizations", True)

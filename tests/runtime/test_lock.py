@@ -65,7 +65,14 @@ class TestLocal:
         with another(tmp_path / "out", kind, fork=True) as process:
             process.kill()  # and not the child
             process.wait()
-            lock.take(tmp_path / "out", beside=kind == "beside")
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    lock.take(tmp_path / "out", beside=kind == "beside")
+                    break
+                except lock.InUse:  # until the child has run for the first time, and closed what it inherited
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
 
     def test_no_two_of_many_have_it_at_once(self, tmp_path, kind):
         """Each writes its number, waits, and must find it there."""

@@ -117,14 +117,9 @@ class ResultsFolder:
 
         def claim() -> None:
             if not is_remote(self.path):
-                _require_no_links(self.path)
+                _require_own_folders(self.path)
             Workdir(self.path, "run.json", "the results of another run").claim(
                 run, complete=lambda record: _complete_config(complete(record), run))
-            for part in ("scores", "masks", "work") if not is_remote(self.path) else ():
-                # Through a link, the files of something else would be taken for results, and removed as such.
-                if (entry := self.path / part).is_symlink() or os.path.lexists(entry) and not entry.is_dir():
-                    raise InputError(f"{entry}: is not the folder that was here; remove it, and run the same command "
-                                     "again.")
             require_writable_directory(self.work)
 
         distributed.run_on_first(claim)
@@ -275,12 +270,17 @@ class ResultsFolder:
         return self.path / "scores" / f"{tracklet.name}.json"
 
 
-def _require_no_links(path: Path) -> None:
-    """Checks that the folders of results are no links: through one, results of gone tracklets are other files."""
-    for name in ("masks", "scores", "work"):
-        if (path / name).is_symlink():
-            raise InputError(f"{path / name}: is a link, and should be a folder of results; remove it, and run the "
-                             "same command again.")
+def _require_own_folders(path: Path) -> None:
+    """Checks that the parts of a folder of results are folders in it.
+
+    Through a link, the files of something else would be taken for results, and removed as those of tracklets that are
+    gone.
+    """
+    for entry in (path / name for name in ("masks", "scores", "work")):
+        if entry.is_symlink() or os.path.lexists(entry) and not entry.is_dir():
+            kind = "a link" if entry.is_symlink() else "a file"
+            raise InputError(f"{entry}: is {kind}, and should be a folder of results; remove it, and run the same "
+                             "command again.")
 
 
 def _is_row(row: dict[str, Any]) -> bool:
