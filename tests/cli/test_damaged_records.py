@@ -103,7 +103,7 @@ class TestComplete:
         before = sorted(tmp_path.rglob("*"))
         code, (line,) = run(capsys, "complete", *self.words(top, tmp_path))
         assert code == 2
-        assert line.startswith(f"vrstc: {tmp_path / 'out/scores'}: is a link, and should be a folder of results; remove it")
+        assert line.startswith(f"vrstc: {tmp_path / 'out/scores'}: is a link, and should be a folder of results")
         assert sorted(tmp_path.rglob("*")) == before
 
     def test_masks_of_the_results_that_somebody_replaced(self, top, done, tmp_path, capsys):
