@@ -24,11 +24,11 @@ CONTAINERS = ("3g2", "3gp", "asf", "avi", "f4v", "flv", "ipod", "matroska", "mov
 STARTS_BEFORE_ZERO = ("3g2", "3gp", "f4v", "ipod", "mov", "mp4")
 """Those of them that can hold what is decoded before the first time shown; others move all times."""
 
-# Macroblock-tree rate control reads padding that was never written, so bytes would differ from run to run. By default
-# the number of threads, which also changes the bytes, is that of the cores. By default, too, colours are stored more
+# Bytes would differ from run to run with macroblock-tree rate control, which reads padding that was never written, and
+# with several threads, of which one in some hundred videos shows which was faster. By default colours are stored more
 # coarsely than brightness, and differ by some levels.
-_X264 = {"crf": "18", "preset": "veryfast",
-         "x264-params": "mbtree=0:threads=4:lookahead-threads=1:chroma-qp-offset=-6"}
+_X264 = {"crf": "18", "preset": "veryfast", "threads": "1",
+         "x264-params": "mbtree=0:threads=1:lookahead-threads=1:chroma-qp-offset=-6"}
 _MPEG4 = {"flags": "+qscale", "global_quality": str(2 * 118), "threads": "1"}  # 118: FFmpeg's unit of this scale
 _MPEG4_FINEST = 65535  # steps of time in a second that MPEG-4 can count
 _AVI_FINEST = 1000  # an AVI has a chunk of 24 bytes for every step of time
