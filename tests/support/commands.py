@@ -2,79 +2,24 @@
 
     python tests/support/commands.py
 
-is a server that has the libraries imported, without having started JAX: it forks a child for each command,
-which saves the seconds that every start costs. Requests and answers are JSON, one a line. Children see one
-device, and share what they compile.
+is a `tools.fork_server`. Children see one device, and share what they compile.
 """
 
-import atexit
 import contextlib
-import importlib
 import io
 import itertools
-import json
 import os
 import pkgutil
 import runpy
 import signal
-import subprocess
 import sys
 import tempfile
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import fork_server
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Server:
-    """A running script that calls `serve`."""
-
-    def __init__(self, script, cache, **environment):
-        environment = os.environ | environment | {
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",  # this package, installed or not
-            "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            # What one child compiled, the others read.
-            "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-        self._server = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment)
-
-    def ask(self, **request):
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-    def close(self):
-        self._server.stdin.close()
-        self._server.wait(30)
-
-
-def serve(answer, modules):
-    """Imports modules, and answers each request by a function of its fields."""
-    for module in modules:
-        importlib.import_module(module)
-    for line in sys.stdin:
-        print(json.dumps(answer(**json.loads(line))), flush=True)
-
-
-def end_process_with(function, out, err):
-    """In a forked child: calls a function whose output goes to two file descriptors, and exits as a program does."""
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    code = 70
-    try:
-        function()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 @dataclass(frozen=True)
@@ -84,6 +29,13 @@ class Done:
     code: int
     out: str
     err: str
+
+
+class Server(fork_server.Server):
+    """A running script of this folder."""
+
+    def __init__(self, script, cache, **environment):
+        super().__init__([script], cache, environment=environment, paths=[ROOT / "tests"])
 
 
 class Commands(Server):
@@ -117,18 +69,13 @@ class Commands(Server):
         return self.ask(pid=pid)
 
 
-_CODES: dict[int, int] = {}  # of started processes that have ended
+_CHILDREN = fork_server.Children()
 
 
 def _answer(pid=None, words=None, **request):
-    if pid is None:
-        return _start(words, **request) if words else _run(**request)
-    if pid not in _CODES:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if not ended:
-            return None
-        _CODES[pid] = os.waitstatus_to_exitcode(status)
-    return _CODES[pid]
+    if pid is not None:
+        return _CHILDREN.code(pid)
+    return _start(words, **request) if words else _run(**request)
 
 
 def _start(words, log, stop, folder):
@@ -143,17 +90,14 @@ def _start(words, log, stop, folder):
         else:
             runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
-    if pid := os.fork():
-        return pid
-    file = os.open(log, os.O_WRONLY | os.O_CREAT)
-    end_process_with(run, file, file)
+    return _CHILDREN.start(run, out=log)
 
 
 def _run(arguments, kill, intervals):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if not child:
-            end_process_with(lambda: _command(arguments, kill, intervals), out.fileno(), err.fileno())
+            fork_server.end_process_with(lambda: _command(arguments, kill, intervals), out.fileno(), err.fileno())
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for file in (out, err):
             file.seek(0)
@@ -210,6 +154,6 @@ def _prepare():
 
 if __name__ == "__main__":
     _prepare()
-    serve(_answer, (  # what commands import when they need it
+    fork_server.serve(_answer, (  # what commands import when they need it
         "vrstc_jax.inference.complete", "vrstc_jax.recipes.fit", "vrstc_jax.recipes.complete",
         "vrstc_jax.report.render", "vrstc_jax.data.tracklet_set", "PIL.GifImagePlugin", "tensorboardX"))

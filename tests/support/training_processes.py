@@ -2,9 +2,7 @@
 
     python tests/support/training_processes.py
 
-is a server that has the libraries imported, without having started JAX: it forks the processes of a training, which
-saves the seconds that every start costs. Requests and answers are JSON, one a line. Each process ends as a program
-does, and its output goes to a separate file.
+is a `tools.fork_server` of the processes of a training. The output of each goes to a separate file.
 """
 
 import os
@@ -15,6 +13,8 @@ import time
 from pathlib import Path
 
 import commands
+
+from tools import fork_server
 
 
 class Server(commands.Server):
@@ -110,23 +110,22 @@ class Running:
         return list(self._codes.values())
 
 
-def _answer(pid=None, **process):
+_CHILDREN = fork_server.Children()
+
+
+def _answer(pid=None, log=None, **process):
     """The exit code of a process that was started, None while it runs; or starts one, and returns its id."""
-    if pid is not None:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if ended else None
-    return os.fork() or _process(**process)
+    return _CHILDREN.start(lambda: _process(**process), out=log) if pid is None else _CHILDREN.code(pid)
 
 
-def _process(what, devices, environment, log, options):
+def _process(what, devices, environment, options):
     import jax
 
     from vrstc_jax.runtime.lifecycle import run_as_command
 
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.environ |= environment
     jax.config.update("jax_num_cpu_devices", devices)
-    commands.end_process_with(lambda: run_as_command(lambda: globals()[what](**options)), file, file)
+    run_as_command(lambda: globals()[what](**options))
 
 
 def toy(directory, *, steps=20, pause=0.0, heartbeat=20, seed=0, size=1000, kill=None, fail=None, log_every=20,
@@ -313,7 +312,7 @@ def _failing(*_, **__):
 
 
 if __name__ == "__main__":
-    commands.serve(_answer, (
+    fork_server.serve(_answer, (
         "vrstc_jax.training.pair_scorer", "vrstc_jax.recipes.five_steps", "tools.killed_job", "vrstc_jax.data.walkers",
         "vrstc_jax.data.batches", "orbax.checkpoint.multihost", "tensorboardX.summary",
         "tensorboardX.event_file_writer"))

@@ -14,8 +14,6 @@ from vrstc_jax.runtime.storage import as_path, is_remote, require_local
 DEFAULT_SPLIT = "train"
 INDEX_FILE = "tracklets.json"
 INFO_FILE = "dataset_info.json"  # TFDS's. In a bucket it is written last, and its presence marks a complete set.
-
-
 TEMPORARY_FOLDER = "vrstc-temporary"  # in an unfinished set, for temporary files
 
 
