@@ -21,7 +21,7 @@ from tools.fuzz.good import Good
 from tools.fuzz.judging import BAD, GOOD, SECONDS, Ended
 from tools.fuzz.kinds import KINDS
 from tools.fuzz.tries import draw
-from vrstc_jax.runtime.errors import InputError, require_range
+from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.flags import require_flags
 from vrstc_jax.runtime.lifecycle import start_jax
 from vrstc_jax.runtime.names import is_number, printable
@@ -54,7 +54,6 @@ def main(arguments: Arguments) -> bool:
       InputError: there is no such kind or try, or the output is another session's.
     """
     require_flags(arguments)
-    require_range(arguments, "count", least=1)
     for kind in arguments.kinds:
         if kind not in KINDS:
             raise InputError(f"--kinds {kind}: is no kind; choose some of {', '.join(KINDS)}.")
@@ -86,7 +85,8 @@ def session(arguments: Arguments, folder: Path) -> list[dict]:
         {"seed": arguments.seed, "kinds": list(kinds)}, shared=True)
     rows = _read(folder)
     todo = [(kinds[n % len(kinds)], n // len(kinds)) for n in range(arguments.count)]
-    rows = {key: row for key, row in rows.items() if key in todo}
+    rows = {key: rows[key] for key in todo if key in rows}
+    bad = sum(row["outcome"] in BAD for row in rows.values())
     good, started = Good(folder / "good"), folder / "started"
     good.folder.mkdir(exist_ok=True)
     with (open(folder / "tries.jsonl", "a", encoding="utf-8") as log,
@@ -110,7 +110,7 @@ def session(arguments: Arguments, folder: Path) -> list[dict]:
             log.flush()
             started.unlink()
             bar.update()
-            bad = sum(row["outcome"] in BAD for row in rows.values())
+            bad += ended.outcome in BAD
             bar.set_postfix(bad=bad, refresh=False)
     return list(rows.values())
 
