@@ -66,8 +66,9 @@ def _clutter(rng: random.Random, place: Path, top: Path) -> None:
         case "broken":
             path.symlink_to("nowhere")
         case "many":
-            for index in range(3):
-                (place / f"loop{index}").symlink_to(".")
+            for loop in (place / f"loop{index}" for index in range(3)):
+                if not os.path.lexists(loop):
+                    loop.symlink_to(".")
         case "closed":
             path.mkdir(mode=0)
 
