@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -104,6 +105,7 @@ def paths(rng: random.Random, folder: Path, good: Good) -> Try:
         given.insert(0, "--")
     written = [word.partition("=")[2] for word in flags if word.startswith(("--output", "--render", "--dataset"))]
     allowed = tuple(path for path in written if path and not Path(path).is_absolute() and "\0" not in path)
+    allowed = tuple(re.sub("^link/", "in/", path) for path in allowed)  # where the link leads
     plain = given == ["in"] and output == "o"
     return command("complete", *given, *flags, outputs=allowed,
                    check=checking.completed(folder / "o", expected) if plain else None)
