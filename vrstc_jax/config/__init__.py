@@ -22,6 +22,8 @@ from vrstc_jax.config.method import (
     Config,
     Discriminators,
     GeneratorForm,
+    Locating,
+    LocatingTask,
     Losses,
     Masks,
     Parallel,
@@ -41,5 +43,6 @@ from vrstc_jax.config.sizes import SIZES, SizeName, get
 
 __all__ = [
     "GENERATOR_FORMS", "LARGEST_TAU", "SIZES", "Autoencoder", "Compute", "Config", "Discriminators", "GeneratorForm",
-    "Losses", "Masks", "Parallel", "Pooling", "Reconstruction", "Reid", "ReidLosses", "ReidTask", "STCnet",
-    "STCnetTask", "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict", "get", "to_dict", "with_defaults"]
+    "Locating", "LocatingTask", "Losses", "Masks", "Parallel", "Pooling", "Reconstruction", "Reid", "ReidLosses",
+    "ReidTask", "STCnet", "STCnetTask", "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict", "get",
+    "to_dict", "with_defaults"]

@@ -157,6 +157,50 @@ class Reid(Checked):
 
 
 @dataclass(frozen=True)
+class Locating(Checked):
+    """The network that finds what hides people, pixel by pixel (`models.locating`); not the paper's."""
+
+    height: int = 128  # of the frames it takes; its maps have half of this
+    width: int = 64
+    # The frozen stages of an ImageNet ResNet: residual blocks of each, channels of the first.
+    blocks: tuple[int, ...] = (3, 4)
+    base_width: int = 64
+    stride_on: StrideOn = "1x1"
+    edge_width: int = 16  # channels of the maps at half the resolution
+    maps_width: int = 64  # and of those at a quarter and an eighth
+    match_width: int = 64  # of each stage's vectors by which cells of different frames are compared
+    hidden: int = 96  # units of each comparison
+    passes: int = 2  # comparisons; from the second on, it is known which frames are hidden
+    window: int = 16  # neighbouring frames that are compared at once,
+    margin: int = 3  # with so many before and after these,
+    context: int = 8  # and so many from all over the tracklet
+    # What it takes to call something hidden. Repainting a pixel in vain costs `cost` times what leaving a hidden one
+    # costs, so it is called hidden from the probability cost / (1 + cost) on; at the edge of what is repainted, so much
+    # less of that is enough, as a share; and of the person, the shares that must be hidden for a frame to be repainted
+    # at all, and for one beside such a frame.
+    cost: float = 1.0
+    edge: float = 0.4
+    least: float = 0.04
+    least_beside: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.cost > 0 and 0 <= self.edge < 1 and 0 <= self.least_beside <= self.least <= 1):
+            raise InputError("Locating needs a cost above 0, an edge from 0 to below 1, and shares from 0 to 1 with "
+                             f"least_beside at most least. Got {self.cost}, {self.edge}, {self.least_beside}, "
+                             f"{self.least}.")
+
+        if self.height % 8 or self.width % 16:
+            raise InputError("Locating takes frames whose height divides by 8 and whose width divides by 16. Got "
+                             f"{self.height}, {self.width}.")
+
+    @property
+    def probability(self) -> float:
+        """From which a pixel is called hidden."""
+        return self.cost / (1 + self.cost)
+
+
+@dataclass(frozen=True)
 class ReidLosses:
     """Losses beside the re-ID network's cross-entropy; by default, as in the paper, there are none."""
 
@@ -227,6 +271,19 @@ class STCnetTask:
 
 
 @dataclass(frozen=True)
+class LocatingTask:
+    """All that training the network that locates depends on, besides the data and the ImageNet stages."""
+
+    name: str  # of the size
+    network: Locating
+    training: Training
+    clip: int  # frames
+    compute: Compute
+    seed: int
+    parallel: Parallel = "pmap"  # as `Config.parallel`
+
+
+@dataclass(frozen=True)
 class Config(Checked):
     """The whole method.
 
@@ -244,6 +301,8 @@ class Config(Checked):
     reid_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",
                                        weight_decay=5e-4, each_once=True)
     reid_losses: ReidLosses = ReidLosses()
+    # What hides people is found by this network; None: by the bands' scores, as in the paper.
+    locating: Locating | None = None
     final: Reid = Reid(non_local=(0, 2, 3, 0))
     final_from_first: bool = False  # it starts from the first network's backbone, where ImageNet's does not fit
     final_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",

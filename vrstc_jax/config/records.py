@@ -20,7 +20,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "neighbour_reach": _COUNT, "frame_step": _COUNT, "blend_width": _CHANNELS, "blocks": (0, 256),
     "base_width": _CHANNELS, "last_stride": (1, 16), "norm_epsilon": (0, 1), "clip": _COUNT, "test_clip": _COUNT,
     "non_local": (0, 256), "attention_maps": _CHANNELS, "attention_width": _CHANNELS, "embedding": _CHANNELS,
-    "pyramid": (1, 256), "locating_width": (0, 65536), "tau": (-LARGEST_TAU, LARGEST_TAU), "tau_quantile": (0, 1)}
+    "pyramid": (1, 256), "locating_width": (0, 65536),
+    "edge_width": _CHANNELS, "maps_width": _CHANNELS, "match_width": _CHANNELS, "hidden": _CHANNELS, "passes": (1, 64),
+    "window": (1, 4096), "margin": (0, 4096), "context": (0, 4096),
+    "tau": (-LARGEST_TAU, LARGEST_TAU), "tau_quantile": (0, 1)}
 
 
 def to_dict(config: Any) -> dict:
@@ -59,6 +62,8 @@ def _build(kind: type, values: Any, path: str) -> Any:
     hints, arguments = _hints(kind), {}
     for name, value in values.items():
         hint = hints[name]
+        if part := next((one for one in get_args(hint) if dataclasses.is_dataclass(one)), None):  # a part, or None
+            hint = type(None) if value is None else part
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             value = _build(hint, value, f"{path}.{name}")
         else:

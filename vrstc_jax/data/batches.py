@@ -200,7 +200,7 @@ def _batches(items: Sequence | np.ndarray, example: _Example, seed: int, batch: 
     # Starting an epoch costs grain a tenth of a second, so few items are repeated to make a long one.
     length = len(items) * max(1, _SHORTEST_EPOCH // len(items))
     order = grain.MapDataset.range(length).seed(seed).shuffle().repeat().random_map(build)
-    return _rows(order, batch, start)
+    return own_rows(order, batch, start)
 
 
 def _batches_in_epochs(items: Sequence | np.ndarray, example: _Example, seed: int, batch: int,
@@ -215,10 +215,16 @@ def _batches_in_epochs(items: Sequence | np.ndarray, example: _Example, seed: in
         return example(items[int(order_of(epoch)[index])], rng)
 
     order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(build)
-    return _rows(order, batch, start)
+    return own_rows(order, batch, start)
 
 
-def _rows(order: grain.MapDataset, batch: int, start: int) -> Iterator[dict]:
+def made_up_batches(make: Callable[[np.random.Generator], dict], seed: int, batch: int, start: int) -> Iterator[dict]:
+    """Batches of examples that `make` draws, each from a random generator of its own; `start` as of `own_rows`."""
+    order = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(lambda _, rng: make(rng))
+    return own_rows(order, batch, start)
+
+
+def own_rows(order: grain.MapDataset, batch: int, start: int) -> Iterator[dict]:
     """This process' rows of the batches that an order of examples is cut into, from batch `start` on.
 
     A process' rows are consecutive, so that devices hold the same rows for any number of processes.

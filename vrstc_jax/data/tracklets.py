@@ -80,6 +80,8 @@ class Tracklet:
       silhouettes: T masks of the whole person, its hidden parts included; None: unknown.
       boxes: float [T, 5] for crops of a video: frame number from 1, left, top, width, height in pixels
         of the picture, clipped to it.
+      nearer: T maps, bool or float [h_t, w_t] over the whole crop, of any size: where boxes of people who stand nearer
+        to the camera cover it; None: nobody's boxes are known.
       warnings: irregularities of the source, one sentence each.
       made_from: a digest of the files of `frames` and `masks`, which changes when these do; None: unknown.
 
@@ -97,6 +99,7 @@ class Tracklet:
     truth: Sequence[np.ndarray] | None = None
     silhouettes: Sequence[np.ndarray] | None = None
     boxes: np.ndarray | None = None
+    nearer: Sequence[np.ndarray] | None = None
     warnings: tuple[str, ...] = ()
     made_from: str | None = None
 
@@ -104,7 +107,7 @@ class Tracklet:
         for name in (self.name, *self.frame_names):
             if not is_utf8(name):
                 raise InputError(f"tracklet {self.name}: the name {shortened(name)} is not UTF-8; rename it.")
-        for field in ("frame_names", "masks", "truth", "silhouettes", "boxes"):
+        for field in ("frame_names", "masks", "truth", "silhouettes", "boxes", "nearer"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.frames):
                 raise ValueError(f"tracklet {self.name}: {field} must have one item for each of the "

@@ -34,6 +34,9 @@ class CompletedTracklet:
       sources: int [T, 2], indices of the previous and of the next frame used, −1 for none.
       how: for each frame 'visible', 'stcnet', 'spatial' or 'left' (see `completer.CompletedFrame`).
       warnings: irregularities of the tracklet, one sentence each.
+      amodal: bool, in the form of masks: the whole person, hidden parts too; None where masks were given, or where
+        the model locates by bands.
+      modal: the same, what is seen of the person; amodal without modal is what is hidden.
     """
 
     frames: np.ndarray | list[np.ndarray]
@@ -42,39 +45,50 @@ class CompletedTracklet:
     sources: np.ndarray
     how: tuple[How, ...]
     warnings: tuple[str, ...]
+    amodal: np.ndarray | list[np.ndarray] | None = None
+    modal: np.ndarray | list[np.ndarray] | None = None
 
 
 def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],
-                      masks: np.ndarray | Sequence[np.ndarray] | None = None) -> CompletedTracklet:
+                      masks: np.ndarray | Sequence[np.ndarray] | None = None, *,
+                      nearer: np.ndarray | Sequence[np.ndarray] | None = None) -> CompletedTracklet:
     """Paints in the hidden parts of a person.
 
     Args:
       model: from `load_model`.
       frames: uint8 [T, H, W, 3], RGB, or a sequence of [H_t, W_t, 3].
-      masks: bool, the same without channels, true = hidden; None: hidden bands are located.
+      masks: bool, the same without channels, true = hidden; None: hidden parts are located.
+      nearer: bool, in the same form as masks, where boxes of people who stand nearer to the camera cover the frames:
+        evidence for locating; None: nobody's boxes are known.
 
     Raises:
       InputError: frames or masks of another type, or shapes that do not fit each other.
     """
     # Before any work: the type of a late frame would otherwise fail after minutes.
-    _check(frames, masks)
+    _check(frames, masks, nearer)
     count = len(frames)
     tracklet = Tracklet(name="tracklet", frames=list(frames) if isinstance(frames, np.ndarray) else frames,
                         frame_names=tuple(f"{i:06d}" for i in range(count)),
-                        masks=None if masks is None else LazySequence(count, lambda i: np.asarray(masks[i])))
+                        masks=None if masks is None else LazySequence(count, lambda i: np.asarray(masks[i])),
+                        nearer=None if nearer is None else LazySequence(count, lambda i: np.asarray(nearer[i])))
     completer = _completer(model)
     plan = completer.plan(tracklet)
     done = list(completer.stream(tracklet, plan))
-    completed, hidden = [d.frame for d in done], [d.mask for d in done]
+    completed, hidden, parts = [d.frame for d in done], [d.mask for d in done], plan.parts
+    amodal, modal = ([], []) if parts is None else ([find(i, *d.mask.shape) for i, d in enumerate(done)]
+                                                    for find in (parts.amodal, parts.modal))
     how: tuple[How, ...] = tuple(d.how for d in done)
     if isinstance(frames, np.ndarray):
         # Reshaped for tracklets without frames, whose array would have one axis.
         completed = np.array(completed, np.uint8).reshape(frames.shape)
         hidden = np.array(hidden, bool).reshape(frames.shape[:3])
+        if parts is not None:
+            amodal, modal = (np.array(found, bool).reshape(frames.shape[:3]) for found in (amodal, modal))
     return CompletedTracklet(
         frames=completed, masks=hidden, scores=plan.scores,
         sources=np.array([d.sources for d in done], int).reshape(count, 2), how=how,
-        warnings=(*plan.warnings, *left_warnings(how)))
+        warnings=(*plan.warnings, *left_warnings(how)),
+        amodal=None if parts is None else amodal, modal=None if parts is None else modal)
 
 
 @lru_cache(maxsize=1)
@@ -89,15 +103,18 @@ def left_warnings(how: Sequence[str]) -> list[str]:
     return [f"{left} of its frames are hidden entirely and were left as they were."] if left else []
 
 
-def _check(frames: np.ndarray | Sequence[np.ndarray], masks: np.ndarray | Sequence[np.ndarray] | None) -> None:
+def _check(frames: np.ndarray | Sequence[np.ndarray], *maps: np.ndarray | Sequence[np.ndarray] | None) -> None:
+    """Checks the frames, and masks and nearer boxes, which may be None."""
     if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[-1] != 3):
         raise InputError(f"frames must be [T, H, W, 3] or a sequence of [H, W, 3]. Got shape {frames.shape}.")
-    if masks is not None and len(masks) != len(frames):
-        raise InputError(f"There must be a mask for each frame. Got {len(masks)} masks, {len(frames)} frames.")
+    given = {name: each for name, each in zip(("mask", "map of nearer boxes"), maps) if each is not None}
+    for name, each in given.items():
+        if len(each) != len(frames):
+            raise InputError(f"There must be a {name} for each frame. Got {len(each)}, and {len(frames)} frames.")
     for i, frame in enumerate(frames):
         checked_frame(frame, f"frame {i}")
-        if masks is None:
-            continue
-        mask = np.asarray(masks[i])
-        if mask.dtype != bool or mask.shape != frame.shape[:2]:
-            raise InputError(f"mask {i} must be bool {frame.shape[:2]}, as its frame. Got {mask.dtype} {mask.shape}.")
+        for name, each in given.items():
+            mask = np.asarray(each[i])
+            if mask.dtype != bool or mask.shape != frame.shape[:2]:
+                raise InputError(f"{name} {i} must be bool {frame.shape[:2]}, as its frame. Got {mask.dtype} "
+                                 f"{mask.shape}.")

@@ -20,6 +20,7 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.padding import padded
+from vrstc_jax.inference.pixel_locator import PixelLocator, located
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
@@ -66,12 +67,15 @@ class Completer:
     def __init__(self, model: Model, *, batch: int = 16):
         self.model, self.batch = model, batch
         self.locator = Locator(model.config.reid, model.reid, len(model.identities))
+        locating = model.config.locating
+        self._pixel_locator = None if locating is None or model.locator is None else PixelLocator(
+            locating, model.locator)
         self._config = model.config.stcnet
         self._params = jax.device_put(model.generators)
         self._generate, self._encode, self._attend = _compiled(self._config)
-        # Judging, completing and drawing plan the same tracklets. Three numbers per frame are cached.
+        # Judging, completing and drawing plan the same tracklets. Three numbers, or a kilobyte, per frame are cached.
         self.warnings: dict[str, dict[str, None]] = {}
-        self._scores: WeakKeyDictionary[Tracklet, np.ndarray] = WeakKeyDictionary()
+        self._located: WeakKeyDictionary[Tracklet, Plan] = WeakKeyDictionary()
 
     def plan(self, tracklet: Tracklet) -> Plan:
         """Finds what is hidden in a tracklet: by its masks if it has them, else by locating."""
@@ -80,9 +84,9 @@ class Completer:
             plan = Plan.from_masks(tracklet.masks)
             warnings += plan.warnings
         else:
-            if tracklet not in self._scores:
-                self._scores[tracklet] = self.locator.scores(tracklet.frames)
-            plan = Plan.from_scores(self._scores[tracklet], self.model.tau)
+            if tracklet not in self._located:
+                self._located[tracklet] = self._locate(tracklet)
+            plan = self._located[tracklet]
             if count == 1:
                 warnings.append("It has one frame, which cannot disagree with others: nothing is located.")
         if count and not plan.visible.any():
@@ -90,6 +94,11 @@ class Completer:
                             "from the frame itself (spatial).")
         self.warnings.setdefault(tracklet.name, {}).update(dict.fromkeys(warnings))
         return replace(plan, warnings=tuple(warnings))
+
+    def _locate(self, tracklet: Tracklet) -> Plan:
+        if self._pixel_locator is None:
+            return Plan.from_scores(self.locator.scores(tracklet.frames), self.model.tau)
+        return Plan.from_parts(located(self._pixel_locator, tracklet.frames, tracklet.nearer))
 
     def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:
         """Completes all frames of a tracklet, in order."""

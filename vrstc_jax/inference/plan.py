@@ -1,7 +1,7 @@
 """Decides which parts of a tracklet are hidden, and which frames are visible (section 3.2 of the paper).
 
 τ is applied here and nowhere else: a band is hidden if its score is below τ, and a frame is visible if none of its
-bands is hidden. With masks, a frame is visible if its mask hides no pixel.
+bands is hidden. With masks, those given or those located pixel by pixel, a frame is visible if its mask hides no pixel.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vrstc_jax.inference.hidden_parts import HiddenParts
 from vrstc_jax.ops.regions import BANDS, bands_mask
 from vrstc_jax.runtime.errors import InputError
 
@@ -41,12 +42,19 @@ class Plan:
       scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
       mask: (index, frame [H_t, W_t, 3]) to bool [H_t, W_t], true = hidden.
       warnings: irregularities of the tracklet, one sentence each.
+      parts: where hidden parts were located pixel by pixel, all that was found; else None.
     """
 
     visible: np.ndarray
     scores: np.ndarray
     mask: Callable[[int, np.ndarray], np.ndarray]
     warnings: tuple[str, ...] = ()
+    parts: HiddenParts | None = None
+
+    @classmethod
+    def from_parts(cls, parts: HiddenParts) -> "Plan":
+        """Hides what covers the person (`hidden_parts.hidden_parts`)."""
+        return cls(~parts.touched, parts.scores, lambda index, frame: parts.mask(index, *frame.shape[:2]), parts=parts)
 
     @classmethod
     def from_scores(cls, scores: np.ndarray, tau: float) -> "Plan":

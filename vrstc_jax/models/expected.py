@@ -11,6 +11,7 @@ from flax import traverse_util
 from vrstc_jax import config as configs
 from vrstc_jax.models.discriminators import DiscriminatorPair
 from vrstc_jax.models.generators import Generators
+from vrstc_jax.models.locating import initial_parameters
 from vrstc_jax.models.reid import PairScorer, initial_variables
 from vrstc_jax.runtime.errors import InputError
 
@@ -49,6 +50,12 @@ def reid_shapes(config: configs.Reid, identities: int, network: str) -> Shapes:
         return initial_variables(config, identities, key)
 
     return _shapes(jax.eval_shape(init))
+
+
+@lru_cache(maxsize=8)
+def locating_shapes(config: configs.Locating) -> Shapes:
+    """{name: shape} of the parameters of a `LocatingNet`; raises as `completion_shapes`."""
+    return _shapes(jax.eval_shape(lambda: initial_parameters(config, jax.random.key(0))))
 
 
 def require_tensors(tree: Any, shapes: Shapes, part: str) -> None:

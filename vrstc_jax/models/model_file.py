@@ -16,12 +16,13 @@ import jax
 import numpy as np
 
 from vrstc_jax import config as configs
-from vrstc_jax.models.expected import completion_shapes, reid_shapes, require_tensors
+from vrstc_jax.models.expected import completion_shapes, locating_shapes, reid_shapes, require_tensors
 from vrstc_jax.models.tensor_file import read_tensors, write_tensors
 from vrstc_jax.runtime.errors import InputError
 
 FORMAT = REID_FORMAT = 1
 _PARTS = ("generators", "discriminators", "reid")
+_LOCATOR = "locator"  # a part of models whose config has `locating`
 _KIND, _REID_KIND = "vrstc", "vrstc_reid"
 _NETWORKS = ("ReidNet", "PairScorer")
 
@@ -34,12 +35,13 @@ class Model:
       config: the one it was trained with.
       generators: parameters of `generators.Generators`.
       discriminators: parameters of `discriminators.DiscriminatorPair`.
-      reid: variables of `reid.ReidNet`, which locates and guides.
+      reid: variables of `reid.ReidNet`, which guides, and locates where there is no `locator`.
       identities: the training identities, in the classifier's order.
       tau: a band is occluded where its score is below this.
       provenance: how it was made: command, steps, data, figures, and under 'held_out' the frames that
         were kept from training, {tracklet: [[frame names of a run], …]}.
       digest: SHA-256 of the tensors, as in the file; '' before it is saved.
+      locator: parameters of `locating.LocatingNet`, where the config has `locating`; else None.
     """
 
     config: configs.Config
@@ -50,6 +52,7 @@ class Model:
     tau: float
     provenance: dict = field(default_factory=dict)
     digest: str = ""
+    locator: dict | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,7 @@ def save_model(path: str | os.PathLike, model: Model, *, half: bool = False) -> 
     description = {"config": configs.to_dict(model.config), "tau": model.tau,
                    "identities": list(model.identities), "provenance": model.provenance}
     parts = {part: getattr(model, part) for part in _PARTS}
+    parts |= {} if model.locator is None else {_LOCATOR: model.locator}
     write_tensors(path, _cast(parts, np.float32, np.float16) if half else parts, description, kind=_KIND,
                   version=FORMAT)
 
@@ -156,11 +160,13 @@ def _cast(parts: dict, source: type, target: type) -> dict:
 
 def _model(path: str | os.PathLike, parts: dict, description: dict, digest: str) -> Model:
     with _errors_naming(path):
-        if unknown := parts.keys() - set(_PARTS):
+        config = configs.from_dict(description["config"])
+        expected = (*_PARTS, *([] if config.locating is None else [_LOCATOR]))
+        if unknown := parts.keys() - set(expected):
             raise InputError(f"the tensors of {min(unknown)!r} are of no part of a model; make it again.")
-        return Model(config=configs.from_dict(description["config"]), identities=_identities(description),
-                     tau=_tau(description), provenance=_provenance(description), digest=digest,
-                     **_cast({part: parts[part] for part in _PARTS}, np.float16, np.float32))
+        return Model(config=config, identities=_identities(description), tau=_tau(description),
+                     provenance=_provenance(description), digest=digest,
+                     **_cast({part: parts[part] for part in expected}, np.float16, np.float32))
 
 
 def _tau(description: dict) -> float:
@@ -204,6 +210,10 @@ def _require_networks(model: Model) -> None:
         shapes = completion_shapes(model.config)
     for part in ("generators", "discriminators"):
         require_tensors(getattr(model, part), shapes[part], part)
+    if model.config.locating is not None:
+        with _a_network():
+            expected = locating_shapes(model.config.locating)
+        require_tensors(model.locator, expected, _LOCATOR)
     _require_reid(model.config.reid, model.reid, model.identities, "ReidNet")
 
 

@@ -27,7 +27,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vrstc_jax import config as configs
-from vrstc_jax.config import ReidTask, STCnetTask
+from vrstc_jax.config import LocatingTask, ReidTask, STCnetTask
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, TrainingDiverged
 from vrstc_jax.runtime.records import read_record
@@ -57,7 +57,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike, *, keep: int = 2, best: str | None = None,
-                 task: ReidTask | STCnetTask | None = None):
+                 task: ReidTask | STCnetTask | LocatingTask | None = None):
         self.directory = epath.Path(os.path.abspath(directory) if "://" not in str(directory) else directory)
         self._task, self._silent = task, _SilentOrbax()
         self._digesting: threading.Thread | None = None
@@ -234,7 +234,8 @@ def _tree(state: Any) -> Any:
     return state.saved() if isinstance(state, TrainState) else state
 
 
-def _task(values: dict, kind: type[ReidTask] | type[STCnetTask]) -> ReidTask | STCnetTask:
+def _task(values: dict, kind: type[ReidTask] | type[STCnetTask] | type[LocatingTask],
+          ) -> ReidTask | STCnetTask | LocatingTask:
     """The task that a checkpoint has; it has a whole `Config` if version 0.1 wrote it, where a re-ID network's training
     was always that of `reid`."""
     if "stcnet_training" not in values:

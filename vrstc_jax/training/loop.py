@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from vrstc_jax.config import ReidTask, STCnetTask
+from vrstc_jax.config import LocatingTask, ReidTask, STCnetTask
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import Preempted, TrainingDiverged
 from vrstc_jax.runtime.storage import as_path
@@ -51,7 +51,7 @@ class TrainingRun:
     steps: int
     directory: str | os.PathLike
     devices: Sequence[Device] | None = None
-    task: ReidTask | STCnetTask | None = None
+    task: ReidTask | STCnetTask | LocatingTask | None = None
     best: str | None = None
     intervals: Intervals = Intervals()
     pictures: Callable[[Any, dict], np.ndarray] | None = None

@@ -20,6 +20,7 @@ from vrstc_jax.data.inputs.picture_files import picture_files
 from vrstc_jax.data.inputs.picture_sequence import is_sequence
 from vrstc_jax.data.inputs.spool import open_spool
 from vrstc_jax.data.made_from import digest, file_content, file_time
+from vrstc_jax.data.nearer_boxes import with_nearer_boxes
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.runtime.errors import InputError
 
@@ -145,6 +146,7 @@ def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str |
                  frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]), masks=mask_crops[name],
                  truth=truth_crops[name], warnings=spooled.track_warnings[name], made_from=made_from(name))
         for name, table in spooled.crops.items()]
+    tracklets = with_nearer_boxes(tracklets)
     _look_at_masks(tracklets)
     warnings = (*boxes.warnings, *picture_warnings(boxes, spooled.picture_size), *spooled.warnings)
     return Source(tracklets, "video", path, warnings, spooled.picture_size, spooled.frame_rate,

@@ -1,0 +1,164 @@
+"""The network that locates pixel by pixel: its parts against loops and layers of others, and what it must not mix."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from locating import TINY, random_parameters
+
+from vrstc_jax import config as configs
+from vrstc_jax.models.imagenet.layouts import Weights
+from vrstc_jax.models.locating import LocatingNet, calibrated, folded_stages
+from vrstc_jax.models.locating.maps import Conv3x3, coarser, coarser_mean, expanded, to_grid
+from vrstc_jax.models.locating.network import _agreement
+from vrstc_jax.models.locating.stages import Stages
+from vrstc_jax.models.resnet import ResNet, normalise
+from vrstc_jax.ops.pixel_values import to_float
+from vrstc_jax.runtime.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+COUNT = 5
+
+
+def inputs(seed=0, count=COUNT):
+    """(frames, nearer, offsets, seen) of a clip."""
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.choice(20, count, replace=False)).astype(np.float32)
+    return (rng.integers(0, 256, (count, 32, 16, 3)).astype(np.uint8), rng.random((count, 8, 4, 2), np.float32),
+            times[None] - times[:, None], ~np.eye(count, dtype=bool))
+
+
+def logits(frames, nearer, offsets, seen, parameters=None):
+    return LocatingNet(TINY).apply({"params": parameters or random_parameters()}, frames, nearer, offsets, seen)
+
+
+class TestMaps:
+    def test_coarser_takes_blocks_apart_and_expanded_puts_them_together(self):
+        maps = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+        found = np.asarray(coarser(maps))
+        for row in range(2):
+            for column in range(3):
+                block = maps[:, 2 * row:2 * row + 2, 2 * column:2 * column + 2]
+                np.testing.assert_array_equal(found[:, row, column], block.reshape(2, -1))
+        np.testing.assert_array_equal(expanded(found), maps)
+        np.testing.assert_allclose(coarser_mean(maps)[0, 1, 2], maps[0, 2:4, 4:6].mean((0, 1)))
+
+    def test_a_grid_is_reached_from_both_sides(self):
+        maps = np.random.default_rng(0).normal(size=(1, 4, 2, 3)).astype(np.float32)
+        np.testing.assert_array_equal(to_grid(maps, (8, 4)), maps.repeat(2, 1).repeat(2, 2))
+        assert to_grid(maps, (2, 1)).shape == (1, 2, 1, 12)
+
+    @pytest.mark.parametrize("dilation", [1, 2])
+    def test_conv3x3_is_a_convolution(self, dilation):
+        maps = np.random.default_rng(0).normal(size=(2, 6, 5, 3)).astype(np.float32)
+        layer = Conv3x3(4, dilation=dilation)
+        variables = layer.init(jax.random.key(0), maps)
+        taps = variables["params"]["taps"]
+        conv = nn.Conv(4, (3, 3), padding=dilation, kernel_dilation=dilation)
+        wanted = conv.apply({"params": {"kernel": taps["kernel"].reshape(3, 3, 3, 4), "bias": taps["bias"]}}, maps)
+        # float32 sums of 27 products of numbers about 1, in another order.
+        np.testing.assert_allclose(layer.apply(variables, maps), wanted, atol=1e-5)
+
+
+class TestStages:
+    @pytest.mark.parametrize("stride_on", ["1x1", "3x3"])
+    def test_they_are_the_resnet_with_batch_norm_folded_in(self, stride_on):
+        reid = configs.Reid(blocks=(1, 2), base_width=4, stride_on=stride_on, last_stride=2, norm_epsilon=1e-3)
+        frames = np.random.default_rng(0).integers(0, 256, (2, 32, 16, 3)).astype(np.uint8)
+        network, rng = ResNet(reid), np.random.default_rng(1)
+        x = normalise(to_float(jnp.asarray(frames)))
+        variables = jax.tree.map(lambda leaf: rng.uniform(0.2, 1, leaf.shape).astype(np.float32) * np.sign(
+            rng.normal(size=leaf.shape) + 1.5).astype(np.float32), network.init(jax.random.key(0), x))
+        variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+        fields = {"blocks": (1, 2, 3), "base_width": 4, "stride_on": stride_on, "bottleneck": True,
+                  "stem_pool": True, "norm_epsilon": 1e-3}
+        weights = Weights(fields, variables, None, None, "torchvision", 50, 0, 0)
+        config = configs.Locating(blocks=(1, 2), base_width=4, stride_on=stride_on)
+        folded = folded_stages(weights, config)
+        found = Stages(config).apply({"params": folded}, frames)
+        wanted = network.apply(variables, x, every_stage=True)
+        assert [maps.shape for maps in found] == [(2, 8, 4, 16), (2, 4, 2, 32)]
+        for mine, theirs in zip(found, wanted, strict=True):
+            # Folding changes the order of float32 products; the maps grow with each layer of positive weights.
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * float(np.abs(theirs).max()))
+
+    @pytest.mark.parametrize("change", [{"blocks": (2, 2)}, {"base_width": 8}, {"stride_on": "3x3"}])
+    def test_weights_of_another_network_are_refused(self, change):
+        fields = {"blocks": (1, 2, 3), "base_width": 4, "stride_on": "1x1", "bottleneck": True, "norm_epsilon": 1e-3}
+        weights = Weights(fields, {"params": {}, "batch_stats": {}}, None, None, "torchvision", 50, 0, 0)
+        config = dataclasses.replace(configs.Locating(blocks=(1, 2), base_width=4), **change)
+        with pytest.raises(InputError, match="another network"):
+            folded_stages(weights, config)
+
+    def test_training_leaves_them_as_they_are(self):
+        frames, nearer, offsets, seen = inputs()
+        grads = jax.grad(lambda p: logits(frames, nearer, offsets, seen, p)[-1].sum())(random_parameters())
+        assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["stages"]))
+        assert all(np.any(leaf) for leaf in jax.tree.leaves(grads["frame"]))
+
+
+class TestClip:
+    def test_a_cell_is_compared_with_its_surroundings_in_every_frame(self):
+        match = np.random.default_rng(0).normal(size=(3, 4, 2, 2, 5)).astype(np.float32)
+        match /= np.linalg.norm(match, axis=-1, keepdims=True)
+        found = np.asarray(_agreement(match)).reshape(2, 4, 2, 3, 3)
+        for stage, row, column, one, other in np.ndindex(2, 4, 2, 3, 3):
+            cosines = [match[one, row, column, stage] @ match[other, y, x, stage] if 0 <= y < 4 and 0 <= x < 2 else 0.0
+                       for y in range(row - 1, row + 2) for x in range(column - 1, column + 2)]
+            assert found[stage, row, column, one, other] == pytest.approx(max(cosines), abs=1e-6)
+
+    def test_every_resolution_up_to_half_has_three_maps(self):
+        assert [x.shape for x in logits(*inputs())] == [(COUNT, 4, 2, 3)] * 2 + [(COUNT, 8, 4, 3), (COUNT, 16, 8, 3)]
+
+    def test_the_order_of_frames_does_not_matter(self):
+        frames, nearer, offsets, seen = inputs()
+        order = np.array([3, 0, 4, 1, 2])
+        seen[1, 3] = False
+        wanted = logits(frames, nearer, offsets, seen)[-1][order]
+        found = logits(frames[order], nearer[order], offsets[order][:, order], seen[order][:, order])[-1]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)  # sums of float32 in another order
+
+    def test_a_frame_that_is_not_looked_at_changes_nothing(self):
+        frames, nearer, offsets, seen = inputs()
+        seen[:, 2] = False
+        before = np.asarray(logits(frames, nearer, offsets, seen)[-1])
+        frames[2], nearer[2] = 255 - frames[2], 1 - nearer[2]
+        after = np.asarray(logits(frames, nearer, offsets, seen)[-1])
+        others = [0, 1, 3, 4]
+        np.testing.assert_array_equal(after[others], before[others])
+        assert not np.allclose(after[2], before[2])
+
+    def test_frames_look_back_alone_where_they_are_told_to(self):
+        """So a live run and one over the whole file agree."""
+        frames, nearer, offsets, _ = inputs()
+        back = offsets < 0
+        whole = logits(frames, nearer, offsets, back)[-1]
+        for count in range(1, COUNT + 1):
+            part = logits(frames[:count], nearer[:count], offsets[:count, :count], back[:count, :count])[-1]
+            np.testing.assert_allclose(part[-1], whole[count - 1], atol=1e-5)
+
+    def test_finer_maps_of_the_first_frames_alone_are_the_same(self):
+        frames, nearer, offsets, seen = inputs()
+        network, variables = LocatingNet(TINY), {"params": random_parameters()}
+        maps = network.apply(variables, frames, method="maps")
+        whole = network.apply(variables, maps, nearer, offsets, seen, method="logits")
+        part = network.apply(variables, maps, nearer, offsets, seen, 2, method="logits")
+        assert [len(x) for x in part] == [COUNT, COUNT, 2, 2]
+        np.testing.assert_allclose(part[-1], whole[-1][:2], atol=1e-5)
+
+    def test_boxes_matter(self):
+        frames, nearer, offsets, seen = inputs()
+        assert not np.allclose(logits(frames, nearer, offsets, seen)[-1], logits(frames, 0 * nearer, offsets, seen)[-1])
+
+
+class TestCalibrated:
+    def test_the_finest_logits_are_scaled_and_shifted(self):
+        clip = inputs()
+        before = logits(*clip)
+        after = logits(*clip, calibrated(random_parameters(), [0.5, 2.0, 1.0], [0.1, -0.3, 0.0]))
+        np.testing.assert_allclose(after[-1], np.asarray(before[-1]) * [0.5, 2.0, 1.0] + [0.1, -0.3, 0.0], atol=1e-5)
+        np.testing.assert_array_equal(after[0], before[0])

@@ -1,0 +1,269 @@
+"""Finds, for every frame of a clip, the person and what hides them, by comparing the frame with the others.
+
+Each frame becomes maps at an eighth, a quarter and half of its resolution (`FrameMaps`). A cell of the coarsest map
+looks for itself at the same place of all other frames, one cell farther at most; what most frames that agree show is
+the person, and what differs from it hides them. That is done twice: after the first time it is known which frames are
+hidden there, and they count less in the second (`_Pass`). The finer maps then draw the edges.
+
+No layer mixes frames but by attention, so that a clip may have any number of frames in any order of time; which frames
+a frame may look at is an argument, so that the same network looks back alone (causal) or both ways.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vrstc_jax import config as configs
+from vrstc_jax.models.locating.maps import (
+    Conv3x3,
+    coarser,
+    coarser_mean,
+    expanded,
+    normalised,
+    repeated,
+    shifted,
+    to_grid,
+    unit,
+)
+from vrstc_jax.models.locating.stages import Stages
+from vrstc_jax.ops.pixel_values import to_float
+
+AMODAL, OCCLUDER, HIDDEN = range(3)
+"""The channels of the logits: the whole person, what is in front of their place, and the person behind it."""
+_NEAR = (1.5, 6.0)  # frames: how far apart in time two frames may be to be near, in two senses
+_BEST = 4  # frames that agree best with a cell, whose cosines are told
+_UNSEEN = -1e9  # a logit
+_LEAST = 1e-6  # a weight, so that means of far frames are means too
+
+
+class FrameMaps(NamedTuple):
+    """What the network keeps of a frame, or of several: maps […, h, w, C].
+
+    Attributes:
+      edges: at half of the frame's resolution.
+      middle: at a quarter.
+      cells: at an eighth, as `match`.
+      match: unit vectors […, h, w, S, G], one of each ImageNet stage, by which cells of frames are compared.
+    """
+
+    edges: jax.Array
+    middle: jax.Array
+    cells: jax.Array
+    match: jax.Array
+
+
+class LocatingNet(nn.Module):
+    """Frames to maps, one by one, and the maps of a clip to logits."""
+
+    config: configs.Locating
+
+    def setup(self):
+        self.stages = Stages(self.config)
+        self.frame = _Frame(self.config)
+        self.clip = _Clip(self.config)
+
+    def __call__(self, frames: jax.Array, nearer: jax.Array, offsets: jax.Array, seen: jax.Array) -> list[jax.Array]:
+        """`maps` and `logits` of one clip."""
+        return self.logits(self.maps(frames), nearer, offsets, seen)
+
+    def maps(self, frames: jax.Array) -> FrameMaps:
+        """Maps of frames uint8 [B, H, W, 3]."""
+        return self.frame(jax.lax.stop_gradient(self.stages(frames)), to_float(frames))
+
+    def stage_cells(self, frames: jax.Array) -> list[jax.Array]:
+        """What `match` is made of: each stage's normalised maps on the grid of cells."""
+        grid = self.config.height // 8, self.config.width // 8
+        return [to_grid(normalised(maps), grid) for maps in self.stages(frames)]
+
+    def logits(self, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array, seen: jax.Array,
+               first: int | None = None) -> list[jax.Array]:
+        """Logits of AMODAL, OCCLUDER and HIDDEN for the frames of one clip.
+
+        Args:
+          maps: of T frames.
+          nearer: float [T, H/4, W/4, 2]: the share of each cell that boxes of nearer people cover, and 1 where these
+            boxes are known, 0 where not.
+          offsets: float [T, T]: of frame t (row) and s, the time of s minus that of t, in frames.
+          seen: bool [T, T]: whether frame t looks at frame s.
+          first: the finer logits are of so many first frames alone; None: of all.
+
+        Returns:
+          Of the same maps at rising resolutions, float [T, h, w, 3], the last at H/2, W/2.
+        """
+        return self.clip(maps, nearer, offsets, seen, first)
+
+
+def initial_parameters(config: configs.Locating, key: jax.Array) -> dict:
+    """Fresh parameters of a `LocatingNet`, those of its ImageNet stages among them."""
+    count, height, width = 2, config.height, config.width
+    square = jnp.zeros((count, count))
+    variables = LocatingNet(config).init(key, jnp.zeros((count, height, width, 3), jnp.uint8),
+                                         jnp.zeros((count, height // 4, width // 4, 2)), square, square > 0)
+    return dict(variables["params"])
+
+
+class _Frame(nn.Module):
+    """A frame's maps, from the ImageNet stages and, for its edges, from its own pixels."""
+
+    config: configs.Locating
+
+    @nn.compact
+    def __call__(self, stages: Sequence[jax.Array], frames: jax.Array) -> FrameMaps:
+        c = self.config
+        edges = nn.relu(Conv3x3(c.edge_width, name="edges")(coarser(frames)))
+        pixels = nn.relu(Conv3x3(c.maps_width // 2, name="pixels")(coarser(edges)))
+        middle = nn.Dense(c.maps_width, name="middle_pixels")(pixels)
+        grid, cell_grid = pixels.shape[-3:-1], tuple(size // 2 for size in pixels.shape[-3:-1])
+        cells, match = jnp.zeros(()), []
+        for i, maps in enumerate(stages):
+            maps = normalised(maps)
+            middle += to_grid(nn.Dense(c.maps_width, name=f"middle{i}")(maps), grid)
+            on_cells = to_grid(maps, cell_grid)
+            match.append(unit(nn.Dense(c.match_width, name=f"match{i}")(on_cells)))
+            cells += nn.Dense(c.maps_width, name=f"cells{i}")(on_cells)
+        middle = nn.relu(middle)
+        middle += nn.relu(Conv3x3(c.maps_width, name="around")(middle))
+        return FrameMaps(edges, middle, nn.relu(cells), jnp.stack(match, -2))
+
+
+class _Clip(nn.Module):
+    """What `LocatingNet.logits` computes."""
+
+    config: configs.Locating
+
+    @nn.compact
+    def __call__(self, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array, seen: jax.Array,
+                 first: int | None) -> list[jax.Array]:
+        c = self.config
+        seen = seen | ~seen.any(1, keepdims=True) & jnp.eye(len(seen), dtype=bool)  # a frame alone sees itself
+        near = jnp.exp(-jnp.abs(offsets)[..., None] / jnp.array(_NEAR))
+        boxes = jnp.concatenate([nearer, nearer[..., 1:] * (1 - nearer[..., :1])], -1)
+        agreement = _agreement(maps.match)
+        # The logit of a cell being worth a look, before anything is compared.
+        first_worth = nn.Dense(1, kernel_init=nn.initializers.zeros, name="worth")(maps.cells)
+        worth, state, coarse = first_worth, None, []
+        weights = jnp.zeros(())
+        for i in range(c.passes):
+            state, weights = _Pass(c, name=f"pass{i}")(
+                maps, coarser_mean(boxes), agreement, worth, near, seen, state)
+            coarse.append(nn.Dense(3, bias_init=nn.initializers.constant(-1.0), name=f"coarse{i}")(state))
+            worth = first_worth + nn.Dense(1, kernel_init=nn.initializers.constant(-0.3), name=f"worth{i}")(coarse[-1])
+        assert state is not None, "there is at least one pass"
+        middle, edges = _Edges(c, name="edges")(maps, boxes, state, weights, first)
+        return [*coarse, middle, edges]
+
+
+def _agreement(match: jax.Array) -> jax.Array:
+    """Cosines of each cell with its likest of the 3×3 cells around its place in every frame: [T, h, w, S, G] to
+    [S, h w, T, T]."""
+    count, height, width, stages, features = match.shape
+    around = jnp.stack(shifted(match.reshape(count, height, width, -1)), 1)
+    around = around.reshape(count, 9, height, width, stages, features).transpose(4, 2, 3, 0, 1, 5)
+    around = around.reshape(stages, height * width, count * 9, features)
+    own = match.transpose(3, 1, 2, 0, 4).reshape(stages, height * width, count, features)
+    cosines = jnp.einsum("sptg,spkg->sptk", own, around)
+    return cosines.reshape(stages, height * width, count, count, 9).max(-1)
+
+
+def _by_place(maps: jax.Array) -> jax.Array:
+    """[T, h, w, C] to [h w, T, C]."""
+    count, height, width, features = maps.shape
+    return maps.transpose(1, 2, 0, 3).reshape(height * width, count, features)
+
+
+def _by_frame(places: jax.Array, height: int) -> jax.Array:
+    """[h w, T, C] to [T, h, w, C]."""
+    area, count, features = places.shape
+    return places.reshape(height, area // height, count, features).transpose(2, 0, 1, 3)
+
+
+class _Pass(nn.Module):
+    """Compares each cell with the same place of the frames that are worth it: (state [T, h, w, C], the weights of the
+    frames looked at [h w, T, T])."""
+
+    config: configs.Locating
+
+    @nn.compact
+    def __call__(self, maps: FrameMaps, boxes: jax.Array, agreement: jax.Array, worth: jax.Array, near: jax.Array,
+                 seen: jax.Array, state: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        c, cells, height = self.config, maps.cells, maps.cells.shape[1]
+        worth = _by_place(worth)[..., 0]  # [h w, T]
+        sharpness = jnp.exp(self.param("log_sharpness", nn.initializers.constant(1.0), (len(agreement),)))
+        alike = jnp.einsum("s,spqr->pqr", sharpness, agreement)
+        time = nn.Dense(1, use_bias=False, name="time")(jnp.concatenate([near, near * near], -1))[..., 0]
+        weights = jax.nn.softmax(jnp.where(seen, alike + worth[:, None] + time, _UNSEEN), -1)
+        count, _, _, stages, features = maps.match.shape
+        match = _by_place(maps.match.reshape(*maps.match.shape[:3], -1))
+        shown = jnp.einsum("pts,psd->ptd", weights, jnp.concatenate([_by_place(cells), match], -1))
+        reference = _by_frame(shown[..., :cells.shape[-1]], height)
+        both = (match * shown[..., cells.shape[-1]:]).reshape(-1, count, stages, features).sum(-1)
+        trust = jax.nn.sigmoid(worth)[:, None]
+        told = _by_frame(jnp.concatenate(
+            [both, *(self._told(each, weights, trust, near, seen) for each in agreement)], -1), height)
+        x = [boxes, cells, reference, jnp.abs(cells - reference), told, *([] if state is None else [state])]
+        x = nn.relu(nn.Dense(c.hidden, name="compare")(jnp.concatenate(x, -1)))
+        nearness = jnp.where(seen, near[..., 0] + _LEAST, 0.0)
+        nearness /= nearness.sum(1, keepdims=True)
+        for i, dilation in enumerate((1, 2)):
+            y = nn.relu(Conv3x3(c.hidden, dilation=dilation, name=f"around{i}")(x))
+            frames_near = jnp.einsum("ts,shwc->thwc", nearness, y[..., :c.hidden // 4])
+            whole = nn.relu(nn.Dense(c.hidden // 4, name=f"whole{i}")(y.mean((1, 2), keepdims=True)))
+            whole = jnp.broadcast_to(whole, (*y.shape[:3], c.hidden // 4))
+            x += nn.Dense(c.hidden, name=f"add{i}")(jnp.concatenate([y, frames_near, whole], -1))
+        return nn.relu(x), weights
+
+    @staticmethod
+    def _told(agreement: jax.Array, weights: jax.Array, worth: jax.Array, near: jax.Array,
+              seen: jax.Array) -> jax.Array:
+        """How well a cell agrees with other frames, in numbers [h w, T, 6 + _BEST]."""
+        def mean(weights: jax.Array | float) -> jax.Array:
+            weights = jnp.where(seen, weights + _LEAST, 0.0)
+            return (weights * agreement).sum(-1) / weights.sum(-1)
+
+        best = jax.lax.top_k(jnp.where(seen, agreement, -1.0), min(_BEST, len(seen)))[0]
+        best = jnp.pad(best, ((0, 0), (0, 0), (0, _BEST - best.shape[-1])), constant_values=-1.0)
+        means = [(weights * agreement).sum(-1), mean(near[..., 0]), mean(near[..., 1]), mean(worth),
+                 mean(worth * near[..., 1]), mean(1.0)]
+        return jnp.concatenate([jnp.stack(means, -1), best], -1)
+
+
+class _Edges(nn.Module):
+    """Logits at a quarter and at half of the frames' resolution."""
+
+    config: configs.Locating
+
+    @nn.compact
+    def __call__(self, maps: FrameMaps, boxes: jax.Array, state: jax.Array, weights: jax.Array,
+                 first: int | None) -> tuple[jax.Array, jax.Array]:
+        c = self.config
+        count, height, width, _ = maps.middle.shape
+        shown = nn.Dense(c.maps_width // 2, name="shown")(maps.middle)
+        # What the frames looked at show here: each place of the middle maps has the weights of its cell.
+        weights = weights[:, :first].reshape(height // 2, width // 2, -1)
+        weights = repeated(weights, (height, width)).reshape(height * width, -1, count)
+        reference = _by_frame(jnp.einsum("pts,psd->ptd", weights, _by_place(shown)), height)
+        maps, boxes, shown, state = jax.tree.map(lambda x: x[:first], (maps, boxes, shown, state))
+        finer = expanded(nn.Dense(4 * (c.hidden // 2), name="finer")(state))
+        x = [boxes, maps.middle, reference, jnp.abs(shown - reference), shown * reference, finer]
+        x = jnp.concatenate(x, -1)
+        x = nn.relu(nn.Dense(c.maps_width, name="compare")(x))
+        x += nn.relu(Conv3x3(c.maps_width, name="around")(x))
+        middle = nn.Dense(3, bias_init=nn.initializers.constant(-1.0), name="middle")(x)
+        x = nn.relu(expanded(nn.Dense(4 * 24, name="finest")(x)))
+        x = nn.relu(Conv3x3(24, name="edges0")(jnp.concatenate([x, maps.edges], -1)))
+        return middle, Conv3x3(3, zeros=True, name="edges1")(x) + repeated(middle, (2 * height, 2 * width))
+
+
+def calibrated(params: dict, scales: Sequence[float], shifts: Sequence[float]) -> dict:
+    """Parameters of a `LocatingNet` whose finest logits are those of `params`, scaled and shifted by channel."""
+    by, to = np.asarray(scales, np.float32), np.asarray(shifts, np.float32)
+    ends = dict(params["clip"]["edges"])
+    for name, shift in (("middle", to), ("edges1", 0 * to)):  # the finest logits are the sum of these
+        layer = ends[name] if name == "middle" else ends[name]["taps"]
+        layer = {"kernel": layer["kernel"] * by, "bias": layer["bias"] * by + shift}
+        ends[name] = layer if name == "middle" else {"taps": layer}
+    return params | {"clip": params["clip"] | {"edges": ends}}
