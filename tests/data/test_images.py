@@ -93,6 +93,15 @@ class TestImages:
                 with refused(path):
                     read(path)
 
+    @pytest.mark.parametrize("suffix", ["tif", "png", "bmp"])
+    def test_pictures_with_a_side_that_no_png_holds_are_refused(self, tmp_path, suffix):
+        """Their completions could not be written, after all the work."""
+        path = tmp_path / f"long.{suffix}"
+        Image.new("L", (1, 1_000_001)).save(path)
+        for read in (read_image, check_picture):
+            with refused(path, "1x1000001 pixels, and a side may have 1000000"):
+                read(path)
+
     def test_paths_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").write_text("")
         require_writable_directory(tmp_path / "new/deeper")

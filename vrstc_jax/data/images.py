@@ -18,6 +18,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.storage import as_path, describe_error, is_remote, replace_file
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_LONGEST_SIDE = 1_000_000  # pixels; libpng writes no more
 # Pillow knows others that run programs (EPS, by Ghostscript) or are seldom read and so seldom tested.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF")
 
@@ -82,7 +83,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
     try:
         _require_no_pipe(path)
         with Image.open(path, formats=_FORMATS) as image:
-            width, height = image.size
+            width, height = _size(image)
             if image.format in ("JPEG", "MPO") and _ends_as_jpeg(path):
                 turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap height and width
                 return (width, height) if turned else (height, width)
@@ -132,11 +133,20 @@ def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:
         elif not isinstance(source, io.BytesIO):
             _require_no_pipe(source)
         with Image.open(file, formats=_FORMATS) as image:
+            _size(image)
             image.load()
             return ImageOps.exif_transpose(image) if image.format in ("JPEG", "MPO") else image.copy()
     # On damaged files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
     except Exception as error:
         raise _unreadable(name or source, error) from None
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    """Width and height; raises ValueError for more than a PNG can hold, which results are written as."""
+    if max(image.size) > _LONGEST_SIDE:
+        width, height = image.size
+        raise ValueError(f"it says that it has {width}x{height} pixels, and a side may have {_LONGEST_SIDE}")
+    return image.size
 
 
 def _require_no_pipe(path: str | Path) -> None:
