@@ -42,7 +42,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.data.batches import TrainingFrames
 from vrstc_jax.data.tracklet_set import TrackletSet, read_set, write_set
 from vrstc_jax.data.walkers import EVERY_KIND, KINDS, PaintedInParallel, Variety, WalkerConfig, make_tracklet, people
-from vrstc_jax.evaluation.locating import format_locating, judge_locating
+from vrstc_jax.evaluation.locating import called_bands, format_locating, judge_locating
 from vrstc_jax.inference.completer import Completer
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.plan import Plan
@@ -281,8 +281,9 @@ def judged(model: Model, amount: Amount, people_judged: int = 40) -> dict[str, d
         tracklets = [dataclasses.replace(t, **{part: np.stack(getattr(t, part)[:]) for part in (
             "frames", "truth", "masks", "silhouettes")}) for t in tracklets]
         judgement = judge(completer, tracklets)
-        scores = [completer.plan(dataclasses.replace(t, masks=None)).scores for t in tracklets]
-        locating = judge_locating(scores, [masks_of(t) for t in tracklets], model.tau)
+        plans = [completer.plan(dataclasses.replace(t, masks=None)) for t in tracklets]
+        locating = judge_locating([plan.scores for plan in plans], [masks_of(t) for t in tracklets], model.tau,
+                                  called=[called_bands(plan, t.frames, model.tau) for plan, t in zip(plans, tracklets)])
         found[name] = {setting: table.overall() for setting, table in judgement.tables.items()} | {
             "locating": dataclasses.asdict(locating) | {"f1": locating.f1}}
         print(f"{name} walkers\n{judgement.format()}\n{format_locating([locating])}\n", flush=True)

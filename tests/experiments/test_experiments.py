@@ -98,7 +98,7 @@ class TestFixedOccluder:
         scores[2, 0] = scores[2, 2] = -1  # of four hidden bands one is found, and one is called that is not
         monkeypatch.setattr(fixed_occluder, "load_model", lambda path: random_model())
         monkeypatch.setattr(fixed_occluder, "open_source", lambda *_, **__: SimpleNamespace(tracklets=[self.walk()]))
-        monkeypatch.setattr(fixed_occluder.Locator, "scores", lambda *_: scores)
+        monkeypatch.setattr("vrstc_jax.inference.completer.Locator.scores", lambda *_: scores)
         found = fixed_occluder.main(fixed_occluder.Arguments("video", "boxes", (self.POLE,)))
         # Of the upper band all rows are under it, of the middle one half: 1/2 and 1/4 as it comes and goes.
         assert (found.hidden, found.called, found.precision, found.recall) == (4, 2, 0.5, 0.25)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vrstc_jax.inference.plan import hidden_bands
-from vrstc_jax.ops.regions import hidden_share
+from vrstc_jax.inference.plan import Plan, hidden_bands
+from vrstc_jax.ops.regions import BANDS, hidden_share
 from vrstc_jax.runtime.text_tables import text_table
 
 HIDDEN_SHARE = 1 / 3
@@ -40,8 +40,17 @@ class LocatingScore:
         return 2 * self.precision * self.recall / total if total > 0 else float("nan")
 
 
+def called_bands(plan: Plan, frames: Sequence[np.ndarray], tau: float) -> np.ndarray:
+    """The bands of a tracklet that a plan calls hidden, bool [T, 3]: those with scores below τ, or, where it was
+    located pixel by pixel, those of which a third or more is repainted."""
+    if plan.parts is None:
+        return hidden_bands(plan.scores, tau)
+    shares = [hidden_share(plan.mask(index, frame)) for index, frame in enumerate(frames)]
+    return np.reshape(shares, (-1, BANDS)) >= HIDDEN_SHARE
+
+
 def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.ndarray]], tau: float, *,
-                   share: float = HIDDEN_SHARE) -> LocatingScore:
+                   share: float = HIDDEN_SHARE, called: Sequence[np.ndarray] | None = None) -> LocatingScore:
     """Compares the bands with scores below τ with those that masks hide.
 
     Args:
@@ -49,6 +58,7 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
       masks: of each tracklet, T arrays bool [H_t, W_t], true = hidden.
       tau: the threshold τ, applied by `inference.plan.hidden_bands`.
       share: a band counts as hidden if at least this share of its pixels is.
+      called: of each tracklet, bool [T, 3], the bands to take as called hidden in place of those below τ.
 
     Raises:
       ValueError: there are no scores, or not a mask for each frame.
@@ -57,11 +67,11 @@ def judge_locating(scores: Sequence[np.ndarray], masks: Sequence[Sequence[np.nda
         raise ValueError("there must be tracklets, and a mask for each row of scores.")
     truth = np.concatenate([[hidden_share(mask) for mask in of_tracklet] for of_tracklet in masks]) >= share
     values = np.concatenate(list(scores))
-    called = hidden_bands(values, tau)
-    both = (called & truth).sum()
+    found = hidden_bands(values, tau) if called is None else np.concatenate(list(called))
+    both = (found & truth).sum()
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as documented
-        precision, recall = np.divide(both, [called.sum(), truth.sum()])
-    return LocatingScore(float(tau), float(precision), float(recall), int(called.sum()), int(truth.sum()),
+        precision, recall = np.divide(both, [found.sum(), truth.sum()])
+    return LocatingScore(float(tau), float(precision), float(recall), int(found.sum()), int(truth.sum()),
                          truth.size, _average_precision(values.ravel(), truth.ravel()))
 
 

@@ -107,10 +107,10 @@ def _check(frames: np.ndarray | Sequence[np.ndarray], *maps: np.ndarray | Sequen
     """Checks the frames, and masks and nearer boxes, which may be None."""
     if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[-1] != 3):
         raise InputError(f"frames must be [T, H, W, 3] or a sequence of [H, W, 3]. Got shape {frames.shape}.")
-    given = {name: each for name, each in zip(("mask", "map of nearer boxes"), maps) if each is not None}
+    given = {name: each for name, each in zip(("mask", "nearer map"), maps) if each is not None}
     for name, each in given.items():
         if len(each) != len(frames):
-            raise InputError(f"There must be a {name} for each frame. Got {len(each)}, and {len(frames)} frames.")
+            raise InputError(f"There must be a {name} for each frame. Got {len(each)} {name}s, {len(frames)} frames.")
     for i, frame in enumerate(frames):
         checked_frame(frame, f"frame {i}")
         for name, each in given.items():

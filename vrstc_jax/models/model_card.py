@@ -45,10 +45,13 @@ def _card(model: Model, file: str) -> list[str]:
 def _what(model: Model) -> Iterator[tuple[str, str]]:
     c = model.config
     for name, part in (("generators", model.generators), ("discriminators", model.discriminators),
-                       ("re-ID network", model.reid)):
+                       ("re-ID network", model.reid), ("network that locates", model.locator)):
+        if part is None:
+            continue
         yield name, f"{sum(np.size(leaf) for leaf in jax.tree.leaves(part)):,} numbers"
     yield "crops", f"{c.stcnet.height}x{c.stcnet.width} to complete, {c.reid.height}x{c.reid.width} to locate"
-    yield "locating", f"tau {model.tau:.4f}, {'with a head' if c.reid.locating_width else 'equations 11 and 12'}"
+    yield "locating", (f"tau {model.tau:.4f}, {'with a head' if c.reid.locating_width else 'equations 11 and 12'}"
+                       if c.locating is None else f"pixel by pixel, hidden from {c.locating.probability:.2f} on")
     yield "identities", f"{len(model.identities):,}"
     yield "SHA-256 of its tensors", model.digest
 

@@ -21,6 +21,7 @@ from vrstc_jax.data.made_from import differing, listed
 from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, write_set
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
+from vrstc_jax.inference.pixel_locator import PixelLocator, located
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.regions import BANDS
@@ -38,6 +39,7 @@ from vrstc_jax.training.stcnet import train_stcnet
 
 # For training that continues a model: as many steps as fit into 10 minutes on two cores.
 _GOING_ON = {"reid": {"steps": 100, "learning_rate": 5e-4}, "stcnet": {"steps": 1500, "learning_rate": 5e-4}}
+_BAND_TAU = 1 / 3  # of models that locate pixel by pixel: a band a third of which is covered has this score
 # For a re-ID network with a locating head: train the classifier alone. The head learned from masks of more shapes than
 # the bands that are hidden here.
 _CLASSIFIER = {"steps": 200, "learning_rate": 2e-3, "only": ("classifier",)}
@@ -84,13 +86,15 @@ def _fit(tracklets: Sequence[Tracklet] | TrackletSet, work: Path, config: config
     guider = train_reid(data, seen, config.first_reid, len(identities), work / "reid", intervals=intervals,
                         start_from=start_from and start_from.reid)
 
-    locator = Locator(config.reid, guider, len(identities))
-    scores = locate_tracklets(work / "scores.npz", data, locator)
-    tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
-    plans = [_plan(tracklet, s, tau) for tracklet, s in zip(data.tracklets, scores)]
-    print_warnings(about_tracklet(tracklet.name, warning)
-                   for tracklet, plan in zip(data.tracklets, plans) for warning in plan.warnings)
-    clean = [plan.visible for plan in plans]
+    pixels = None if start_from is None or config.locating is None else start_from.locator
+    if pixels is None:
+        scores = locate_tracklets(work / "scores.npz", data, Locator(config.reid, guider, len(identities)))
+        tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
+        clean = [Plan.from_scores(each, tau).visible for each in scores]
+    else:
+        tau = config.tau if config.tau is not None else _BAND_TAU
+        clean = visible_frames(work / "visible.npz", data, PixelLocator(config.locating or configs.Locating(), pixels))
+    clean = _by_masks(data.tracklets, clean)
     # A candidate with a hidden frame has no truth to be judged by; its frames are trained on.
     held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
                              for k, runs in enumerate(candidates.runs)))
@@ -101,8 +105,9 @@ def _fit(tracklets: Sequence[Tracklet] | TrackletSet, work: Path, config: config
         data, visible, config.stcnet_task, guider, len(identities), work / "stcnet", intervals=intervals,
         start_from=start_from and (start_from.generators, start_from.discriminators))
     return Model(
-        config=config, generators=generators, discriminators=discriminators, reid=guider, identities=identities,
-        tau=float(tau),
+        config=config if pixels is not None else dataclasses.replace(config, locating=None),
+        generators=generators, discriminators=discriminators, reid=guider, identities=identities,
+        tau=float(tau), locator=pixels,
         provenance={
             "command": command, "inputs": inputs,
             "started_from": start_from and start_from.digest, "tracklets": len(data.tracklets),
@@ -127,7 +132,7 @@ def starting_from(model: Model, config: configs.Config) -> configs.Config:
         raise InputError(f"Training cannot go on with a model of size {ours.name}: the networks of {config.name} have "
                          "other shapes. Fit from nothing (--fresh), or choose the model's size.")
     return dataclasses.replace(
-        config, stcnet=stcnet,
+        config, stcnet=stcnet, locating=ours.locating,
         reid=dataclasses.replace(ours.reid, locating_masks=False, locating_loss=config.reid.locating_loss),
         tau=model.tau,
         reid_training=dataclasses.replace(config.reid_training, **(
@@ -220,6 +225,32 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
             return found
 
         return by_shards(path, lengths, scores, fits=lambda array, length: array.shape == (length, BANDS))
+
+
+def visible_frames(path: Path, data: TrackletSet, locator: PixelLocator) -> list[np.ndarray]:
+    """Which frames of each tracklet nothing hides, bool [T], located pixel by pixel and kept in the file `path`.
+
+    Every process calls it, as `locate_tracklets`.
+    """
+    lengths = [len(tracklet) for tracklet in data.tracklets]
+    with progress("locating", lengths) as bar:
+        def visible(indices: range) -> list[np.ndarray]:
+            found = []
+            for index in indices:
+                tracklet = data.tracklets[index]
+                found.append(~located(locator, tracklet.frames, tracklet.nearer).touched)
+                bar.update()
+            return found
+
+        return by_shards(path, lengths, visible, fits=lambda array, length: array.shape == (length,))
+
+
+def _by_masks(tracklets: Sequence[Tracklet], visible: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Which frames nothing hides: by the masks of tracklets that have them, of which it warns, else as located."""
+    plans = [None if tracklet.masks is None else Plan.from_masks(tracklet.masks) for tracklet in tracklets]
+    print_warnings(about_tracklet(tracklet.name, warning)
+                   for tracklet, plan in zip(tracklets, plans) if plan for warning in plan.warnings)
+    return [found if plan is None else plan.visible for plan, found in zip(plans, visible)]
 
 
 def clean_frames(tracklet: Tracklet, scores: np.ndarray, tau: float) -> np.ndarray:
