@@ -5,7 +5,8 @@
 Writes made-up walkers, runs `vrstc complete` and `vrstc fit --size smoke` on them undisturbed, and then, 50 times,
 starts one of them in a new directory and sends it one signal at a random moment, from the import of its libraries to
 its end. It must end with 130 or 75 and one line, without a traceback, and the same command must then leave what the
-undisturbed one left. The seed is printed; `--seed` repeats its moments.
+undisturbed one left. A signal that comes when a command has said its last word, and ends with 0, came too late, and
+another is sent earlier. The seed is printed; `--seed` repeats its moments.
 
 Each time takes as long as one to two runs, some 20 seconds on two cores. Expected: `50 signals: 50 ended by them, 50
 end results are the same`. `--times 2` tries it out.
@@ -63,15 +64,15 @@ class Job:
     cache: Path
 
     def start(self, directory: Path) -> subprocess.Popen:
-        """Starts it in a directory, with its stderr in the file log there."""
+        """Starts it in a directory, with its stderr and stdout in the files log and said there."""
         directory.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
             "PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_COMPILATION_CACHE_DIR": str(self.cache)}
         command = [sys.executable, "-m", "vrstc_jax", *self.words, "--output", self.output]
-        with open(directory / "log", "wb") as log:
+        with open(directory / "log", "wb") as log, open(directory / "said", "wb") as said:
             return subprocess.Popen(
-                command, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=log,
+                command, cwd=directory, env=environment, stdout=said, stderr=log,
                 # A shell's background jobs ignore SIGINT, and pass that on.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
@@ -118,7 +119,7 @@ def main(arguments: Arguments) -> bool:
 def send_once(job: Job, directory: Path, kind: signal.Signals, when: float) -> bool:
     """Starts a job in an empty directory, and sends a signal some seconds after it began to handle signals.
 
-    A job that ends before that is repeated with an earlier moment.
+    A job that ends before that, or had nothing more to do, is repeated with an earlier moment.
 
     Returns:
       Whether it ended with the signal's code, and its line as the last one, without a traceback.
@@ -130,9 +131,11 @@ def send_once(job: Job, directory: Path, kind: signal.Signals, when: float) -> b
         moment = time.monotonic() + when
         _wait(process, lambda moment=moment: time.monotonic() >= moment)
         if process.poll() is None:
-            break
+            finished = _has_finished(directory)
+            process.send_signal(kind)
+            if _end(process) or not finished:
+                break
         when *= 0.8
-    process.send_signal(kind)
     code, said = _end(process), (directory / "log").read_text(errors="replace")
     last = next(reversed(said.replace("\r", "\n").splitlines()), "")
     as_it_should = (code == CODES[kind] and last.startswith("vrstc: ")
@@ -154,6 +157,11 @@ def jobs(work: Path) -> list[Job]:
     frames, cache = str(work / "frames"), work / "compiled"
     return [Job(("complete", frames), "done", cache),
             Job(("fit", frames, "--size", "smoke", "--steps", "4", "--reid-steps", "4"), "model.safetensors", cache)]
+
+
+def _has_finished(directory: Path) -> bool:
+    """Whether the command has printed its summary, the last that it does."""
+    return (directory / "said").read_text(errors="replace").endswith("\n")
 
 
 def _handles_sigterm(process: int) -> bool:

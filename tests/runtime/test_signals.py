@@ -152,6 +152,50 @@ def test_of_the_console_script(tmp_path):
     ends([sys.executable, tmp_path / "vrstc", "walkers", "out"], signal.SIGTERM, tmp_path)
 
 
+@BOTH
+def test_while_the_interpreter_ends(tmp_path, number):
+    """What is left then has no handlers of Python any more, and takes seconds where libraries end their threads."""
+    program = tmp_path / "vrstc"
+    program.write_text(textwrap.dedent(f"""
+        import atexit, ctypes, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from vrstc_jax.runtime import signals
+        signals.prepare()
+        from vrstc_jax.runtime.lifecycle import run_as_command
+        library = ctypes.CDLL(None)
+        # The signal is raised as a destructor in C++ is called.
+        library.__cxa_atexit(ctypes.cast(getattr(library, "raise"), ctypes.c_void_p), ctypes.c_void_p({int(number)}),
+                             None)
+        atexit.register(print, "ended", flush=True)
+        run_as_command(lambda: print("done"))
+        """))
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\nended\n", "")
+
+
+@pytest.mark.parametrize("work, code, said", [
+    ("1 / 0", 1, "ZeroDivisionError"), ("sys.exit(3)", 3, ""), ("sys.exit()", 0, ""), ("sys.exit('words')", 1, "words"),
+    ("main(['complete', 'nowhere', '--output', 'o'])", 2, "vrstc: nowhere: "),
+    ("(refused(), 1 / 0)", 1, "ZeroDivision")])
+def test_the_exit_code_is_the_work_s(tmp_path, work, code, said):
+    program = tmp_path / "vrstc"
+    program.write_text(textwrap.dedent(f"""
+        import contextlib, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from vrstc_jax.runtime import signals
+        signals.prepare()
+        from vrstc_jax.cli import main
+        from vrstc_jax.runtime.lifecycle import run_as_command
+
+        def refused():
+            with contextlib.suppress(SystemExit):
+                main(["complete", "nowhere", "--output", "o"])
+        run_as_command(lambda: {work})
+        """))
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert ended.returncode == code and said in ended.stderr, ended.stderr
+
+
 def test_other_programs_keep_their_handlers(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import signal\nbefore = [signal.getsignal(n) for n in (2, 15)]\nimport vrstc_jax\n"

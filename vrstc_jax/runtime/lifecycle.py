@@ -29,12 +29,19 @@ def run_as_command(work: Callable[[], object]) -> None:
         code, patience = 0, 5.0
         try:
             _without_losing_signals(work)
+            signals.done(0)
             return
+        except SystemExit as error:
+            signals.done(error.code)
+            raise
         except TrainingDiverged as error:  # raised by all processes in the same step, so they can wait for each other
-            sys.exit(_complain(error, 1))
+            code = _complain(error, 1)
+            signals.done(code)
+            sys.exit(code)
         except Preempted as error:
             code = _complain(error, 75)
             if error.together:
+                signals.done(code)
                 sys.exit(code)
         except InputError as error:
             code = _complain(error, 2)
@@ -46,6 +53,7 @@ def run_as_command(work: Callable[[], object]) -> None:
                 where = getattr(error, "filename", None) or "a disk that the command writes to"
                 code = _complain(f"{where}: the disk is full; make room, and the same command goes on from here", 2)
             elif distributed is None or (distributed.rank_is_known() and distributed.process_count() == 1):
+                signals.done("a traceback")
                 raise
             elif distributed.is_peer_failure(error):
                 code = _complain("another process of this run is gone, see what it says; the same command goes on from "
@@ -57,6 +65,7 @@ def run_as_command(work: Callable[[], object]) -> None:
         finally:
             signals.settle()
         distributed = _distributed()
+        signals.done(code)
         if distributed is None:
             sys.exit(code)
         distributed.exit_process(code, patience=patience)

@@ -7,6 +7,7 @@ clauses drop it. Therefore a timer raises it again until some code handles it.
 It needs the standard library alone, because it must act before anything large is imported.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ _PACKAGES = ("vrstc_jax", "experiments", "tools")
 _received: int | None = None  # the signal that is to end the command
 _holding = 0  # depth of `held`
 _outermost: FrameType | None = None  # the frame that entered `raised`
+_code: int | None = None  # with which the command is about to end
 
 
 def prepare() -> None:
@@ -44,6 +46,31 @@ def prepare() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a worker ends with its parent, which prints the line
     else:
         _install(_end_at_once)
+        atexit.register(_leave)  # registered first, it is called last
+
+
+def done(code: object) -> None:
+    """The command has only to end, with this code; its caller returns, or exits with the same.
+
+    Args:
+      code: as of SystemExit: None is 0; of another one than a number Python itself knows what to do.
+    """
+    global _code
+    _code = 0 if code is None else code if isinstance(code, int) else None
+
+
+def _leave() -> None:
+    """Ends the process where nothing but the interpreter's own end is left.
+
+    During that, and while libraries in C++ take down their threads, handlers in Python are gone, and a signal would end
+    the process without a line and with another code.
+    """
+    if _code is None:
+        return
+    with suppress(OSError, ValueError):  # a stream that cannot be written is the interpreter's to report
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_code)
 
 
 @contextmanager

@@ -50,8 +50,7 @@ def compose(rng: np.random.Generator, material: Material, count: int) -> Compose
     known = not painted and rng.random() < 0.5
     if known and rng.random() < 0.15:
         _add_false_box(rng, scene.nearer)
-    if rng.random() < 0.6:
-        scene = _shaken(rng, scene)
+    scene = _reframed(rng, scene)
     if rng.random() < 0.5:
         scene = scene.map(lambda x: x[:, :, ::-1])
     nearer = scene.nearer if known else np.zeros_like(scene.nearer)
@@ -68,27 +67,59 @@ def _add_false_box(rng: np.random.Generator, nearer: np.ndarray) -> None:
     nearer[start:start + int(rng.integers(1, 8)), top:, columns] = True
 
 
-def _shaken(rng: np.random.Generator, scene: Scene) -> Scene:
-    """The scene in other boxes: perfect to loose, steady to jumping, with feet or heads cut off."""
+def _reframed(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene in other boxes: loose ones that jump, and ones that end at the picture's edge."""
+    boxes = [np.eye(3, dtype=np.float32)] * len(scene.frames)
+    if shaken := rng.random() < 0.6:
+        boxes = _shaken(rng, len(boxes))
+    if leaving := rng.random() < 0.35:
+        boxes = [edge @ box for edge, box in zip(_leaving(rng, len(boxes)), boxes)]
+    if not shaken and not leaving:
+        return scene
+
+    def moved(maps: np.ndarray, border: int) -> np.ndarray:
+        return np.stack([cv2.warpAffine(np.ascontiguousarray(one).astype(np.uint8) * 255, box[:2], SIZE[::-1],
+                                        borderMode=border) > 127 for one, box in zip(maps, boxes)])
+
+    frames = np.stack([cv2.warpAffine(np.ascontiguousarray(frame), box[:2], SIZE[::-1],
+                                      borderMode=cv2.BORDER_REPLICATE) for frame, box in zip(scene.frames, boxes)])
+    return Scene(frames, moved(scene.occluder, cv2.BORDER_REPLICATE), moved(scene.person, cv2.BORDER_CONSTANT),
+                 moved(scene.nearer, cv2.BORDER_REPLICATE))
+
+
+def _leaving(rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    """Affine maps [3, 3] of boxes that the picture's edge cuts at the beginning or the end of a clip.
+
+    What is left of such a box is resized to a whole crop, in which the person is wide, off the middle and incomplete:
+    unlike in the other frames, and yet nothing hides them.
+    """
+    axis, low = int(rng.random() < 0.2), rng.random() < 0.5  # mostly at a side; which end of the axis is kept
+    speed, most = np.exp(rng.uniform(np.log(0.02), np.log(0.15))), rng.uniform(0.2, 0.65)
+    first = rng.uniform(0.2, 1.0) * count  # frames before the edge, or after it
+    passed = np.arange(count) - first if rng.random() < 0.5 else count - 1 - np.arange(count) - first
+    boxes = []
+    for lost in np.clip(passed * speed, 0, most):
+        box, size = np.eye(3, dtype=np.float32), SIZE[1 - axis]
+        box[axis, axis] = 1 / (1 - lost)
+        box[axis, 2] = 0 if low else size * (1 - 1 / (1 - lost))
+        boxes.append(box)
+    return boxes
+
+
+def _shaken(rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    """Affine maps [3, 3] of boxes from perfect to loose, from steady to jumping, with feet or heads cut off."""
     height, width = SIZE
     size, stretch = np.exp(rng.normal(0, 0.08)), np.exp(rng.normal(0, 0.08))
     right, down = rng.normal(0, 0.04) * width, rng.normal(0, 0.03) * height
     amount, keeps = np.exp(rng.uniform(np.log(0.001), np.log(0.03))), rng.uniform(0, 0.95)
     drift, boxes = np.zeros(4), []
-    for _ in scene.frames:
+    for _ in range(count):
         drift = keeps * drift + rng.normal(0, amount * np.sqrt(1 - keeps**2), 4)
         wide, tall = size * stretch * (1 + drift[0]), size * (1 + drift[1])
         boxes.append(np.array([[wide, 0, width / 2 * (1 - wide) + right + drift[2] * width],
-                               [0, tall, height / 2 * (1 - tall) + down + drift[3] * height]], np.float32))
-
-    def moved(maps: np.ndarray, border: int) -> np.ndarray:
-        return np.stack([cv2.warpAffine(np.ascontiguousarray(one).astype(np.uint8) * 255, box, SIZE[::-1],
-                                        borderMode=border) > 127 for one, box in zip(maps, boxes)])
-
-    frames = np.stack([cv2.warpAffine(np.ascontiguousarray(frame), box, SIZE[::-1], borderMode=cv2.BORDER_REPLICATE)
-                       for frame, box in zip(scene.frames, boxes)])
-    return Scene(frames, moved(scene.occluder, cv2.BORDER_REPLICATE), moved(scene.person, cv2.BORDER_CONSTANT),
-                 moved(scene.nearer, cv2.BORDER_REPLICATE))
+                               [0, tall, height / 2 * (1 - tall) + down + drift[3] * height], [0, 0, 1]],
+                              np.float32))
+    return boxes
 
 
 def _degraded(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class Material:
 
     walkers: Sequence[Ground]
     cut_outs: Sequence[CutOut] = ()
-    real: float = 0.25
+    real: float = 0.35
 
     def person(self, rng: np.random.Generator, count: int) -> Ground:
         """A person in `count` frames: mostly neighbours, sometimes with frames from elsewhere."""
