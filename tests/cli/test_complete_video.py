@@ -40,6 +40,18 @@ class TestCompleteVideo:
         for track in material.TRACKS:
             assert tree(output / str(track)) == tree(tmp_path / "out" / str(track))
 
+    def test_masks_of_people_say_what_is_hidden(self, material, tmp_path):
+        """Of whole people, who fill their boxes, and of what is seen of them: the difference is repainted."""
+        for file, _ in material.crops():
+            hidden = read_mask(material.crop_masks / file)
+            write_png(tmp_path / "whole" / file, np.ones_like(hidden))
+            write_png(tmp_path / "visible" / file, ~hidden)
+        material.run(RENDER + "--whole {tmp}/whole --visible {tmp}/visible --output {tmp}/out", tmp_path)
+        for file, crop in material.crops():
+            mask = read_mask(tmp_path / "out/masks" / file)
+            np.testing.assert_array_equal(mask, read_mask(material.crop_masks / file))
+            assert_visible_kept(read_image(tmp_path / "out" / file), crop, mask)
+
     def test_the_rendered_video_has_the_original_and_the_completed(self, output, material):
         shown, pictures = decoded(output.parent / "v.mp4"), decoded(material.video)
         assert len(shown) == len(pictures) == FRAMES

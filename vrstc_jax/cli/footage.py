@@ -37,6 +37,12 @@ class Footage:
     """The number of the video's first frame in the boxes; 0 where they count from 0. Results count from 1."""
     masks: Path | None = None
     """Folder of masks (PNG, white = hidden), used instead of locating."""
+    visible: Path | None = None
+    """For a video: masks of what is seen of each person (modal), of which nothing is repainted: PNGs for each track,
+    MOTS text or pictures, or COCO's run-length encodings in JSON."""
+    whole: Path | None = None
+    """For a video: masks of each whole person, hidden parts too (amodal), in the same forms. With --visible too, what
+    is hidden is the difference, and nothing is located."""
     pattern: str | None = None
     """For a folder: its levels, such as person/camera/tracklet/frame. If left out, found from its depth, and names of
     pictures as in MARS, Market-1501 and DukeMTMC-reID are told apart."""
@@ -51,6 +57,7 @@ class Footage:
         Raises:
           InputError: the input cannot be used.
         """
+        from vrstc_jax.data.inputs.people_masks import PeopleMasks
         from vrstc_jax.data.inputs.sources import open_source
         from vrstc_jax.runtime import distributed
 
@@ -58,7 +65,8 @@ class Footage:
 
         def look() -> None:
             opened.append(open_source(path, boxes=self.boxes, masks=self.masks, truth=truth, pattern=self.pattern,
-                                      spool=spool, first_frame=self.first_frame))
+                                      spool=spool, first_frame=self.first_frame,
+                                      people=PeopleMasks(self.visible, self.whole)))
 
         distributed.run_on_first(look)  # process 0 writes the crops of a video; the others then find them
         if not opened:
@@ -76,21 +84,27 @@ class Footage:
         """
         require_different({"the input": path, "--boxes": self.boxes, "--masks": self.masks})
         require_different({"--masks": self.masks, "--truth": truth})
-        return {"the input": path, "--boxes": self.boxes, "--masks": self.masks, "--truth": truth}
+        require_different({"the input": path, "--boxes": self.boxes} | self._of_people())
+        return {"the input": path, "--boxes": self.boxes, "--masks": self.masks, "--truth": truth} | self._of_people()
 
     def identity(self, path: Path) -> dict[str, Any]:
         """What identifies an input: names, sizes and times of change of its files."""
         return {"input": _identity(path), "boxes": _identity(self.boxes), "masks": _identity(self.masks),
-                "pattern": self.pattern, **({"first_frame": self.first_frame} if self.first_frame != 1 else {})}
+                "pattern": self.pattern, **({"first_frame": self.first_frame} if self.first_frame != 1 else {}),
+                **{flag[2:]: _identity(given) for flag, given in self._of_people().items() if given}}
 
     def place(self, path: Path) -> dict[str, Any]:
         """Where an input is; `Tracklet.made_from` tells its content."""
         return {"input": _place(path), "boxes": _place(self.boxes), "masks": _place(self.masks),
-                "pattern": self.pattern}
+                "pattern": self.pattern,
+                **{flag[2:]: _place(given) for flag, given in self._of_people().items() if given}}
+
+    def _of_people(self) -> dict[str, Path | None]:
+        return {"--visible": self.visible, "--whole": self.whole}
 
 
 FootageArgument = Annotated[Footage, tyro.conf.arg(name="")]
-"""Its flags are the command's own: --boxes, --masks, --pattern."""
+"""Its flags are the command's own: --boxes, --masks, --visible, --whole, --pattern."""
 
 
 def _place(path: Path | None) -> str | None:

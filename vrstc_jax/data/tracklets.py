@@ -82,6 +82,8 @@ class Tracklet:
         of the picture, clipped to it.
       nearer: T maps, bool or float [h_t, w_t] over the whole crop, of any size: where boxes of people who stand nearer
         to the camera cover it; None: nobody's boxes are known.
+      modal: T masks, bool [H_t, W_t], of what is seen of the person, from a segmentation tool; None: unknown.
+      amodal: the same of the whole person, hidden parts too.
       warnings: irregularities of the source, one sentence each.
       made_from: a digest of the files of `frames` and `masks`, which changes when these do; None: unknown.
 
@@ -100,6 +102,8 @@ class Tracklet:
     silhouettes: Sequence[np.ndarray] | None = None
     boxes: np.ndarray | None = None
     nearer: Sequence[np.ndarray] | None = None
+    modal: Sequence[np.ndarray] | None = None
+    amodal: Sequence[np.ndarray] | None = None
     warnings: tuple[str, ...] = ()
     made_from: str | None = None
 
@@ -107,7 +111,7 @@ class Tracklet:
         for name in (self.name, *self.frame_names):
             if not is_utf8(name):
                 raise InputError(f"tracklet {self.name}: the name {shortened(name)} is not UTF-8; rename it.")
-        for field in ("frame_names", "masks", "truth", "silhouettes", "boxes", "nearer"):
+        for field in ("frame_names", "masks", "truth", "silhouettes", "boxes", "nearer", "modal", "amodal"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.frames):
                 raise ValueError(f"tracklet {self.name}: {field} must have one item for each of the "

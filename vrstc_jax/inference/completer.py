@@ -20,6 +20,7 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours
 from vrstc_jax.inference.locate import Locator
 from vrstc_jax.inference.padding import padded
+from vrstc_jax.inference.people_masks import masks_are_known, plan_of_people, without_visible
 from vrstc_jax.inference.pixel_locator import PixelLocator, located
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.generators import Generators
@@ -87,7 +88,7 @@ class Completer:
             if tracklet not in self._located:
                 self._located[tracklet] = self._locate(tracklet)
             plan = self._located[tracklet]
-            if count == 1:
+            if count == 1 and not masks_are_known(tracklet):
                 warnings.append("It has one frame, which cannot disagree with others: nothing is located.")
         if count and not plan.visible.any():
             warnings.append("None of its frames is free of occlusion; what was completed was completed "
@@ -96,6 +97,11 @@ class Completer:
         return replace(plan, warnings=tuple(warnings))
 
     def _locate(self, tracklet: Tracklet) -> Plan:
+        if masks_are_known(tracklet):
+            return plan_of_people(tracklet)
+        return without_visible(self._located_by_model(tracklet), tracklet)
+
+    def _located_by_model(self, tracklet: Tracklet) -> Plan:
         if self._pixel_locator is None:
             return Plan.from_scores(self.locator.scores(tracklet.frames), self.model.tau)
         return Plan.from_parts(located(self._pixel_locator, tracklet.frames, tracklet.nearer))

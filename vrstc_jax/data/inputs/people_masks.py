@@ -30,6 +30,7 @@ from vrstc_jax.data.inputs.companions import CompanionKind, companions_of_crops
 from vrstc_jax.data.inputs.masks import MASK_SUFFIXES, mask_reader, mask_size
 from vrstc_jax.data.inputs.picture_files import picture_files
 from vrstc_jax.data.inputs.spool import Spool
+from vrstc_jax.data.made_from import file_content
 from vrstc_jax.data.tracklets import LazySequence
 from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import is_number
@@ -95,6 +96,13 @@ def masks_of_people(path: Path, kind: CompanionKind, boxes: Boxes, spool: Spool)
     return made
 
 
+def people_content(path: Path) -> list:
+    """What changes when the masks do: a file's digest, or those of all files in a folder."""
+    if not path.is_dir():
+        return [file_content(path)]
+    return [[str(file.relative_to(path)), file_content(file)] for file in sorted(path.rglob("*")) if file.is_file()]
+
+
 def _pictures(folder: Path, pictures: Mapping[str, Path], boxes: Boxes, spool: Spool) -> _Masks:
     """The pictures of MOTS, each for all tracks."""
     found: _Masks = {}
@@ -128,7 +136,7 @@ def _text(path: Path, boxes: Boxes) -> _Masks:
             continue
         key = frame + 1 - boxes.first_frame, _known(track, boxes)
         if key in found:
-            raise InputError(f"{path}:{number}: track {track} has two masks in frame {frame}; leave one out.")
+            raise InputError(f"{path}:{number}: track {key[1]} has two masks in frame {frame}; leave one out.")
         found[key] = _Encoded(height, width, parts[6].encode())
     return found
 
@@ -155,7 +163,7 @@ def _json(path: Path, boxes: Boxes) -> _Masks:
                              f"counts as COCO's have ({describe_error(error)}).") from None
         key = frame + 1 - boxes.first_frame, _known(track, boxes)
         if key in found:
-            raise InputError(f"{path}: annotation {number}: track {track} has two masks in frame {frame}; leave one "
+            raise InputError(f"{path}: annotation {number}: track {key[1]} has two masks in frame {frame}; leave one "
                              "out.")
         found[key] = encoded
     return found
@@ -201,9 +209,31 @@ def _decoded(path: Path, encoded: _Encoded, size: tuple[int, int]) -> np.ndarray
         raise InputError(f"{path}: has a mask of {encoded.width}x{encoded.height}, and the video's picture has "
                          f"{size[1]}x{size[0]}.")
     try:
+        runs = _runs(encoded.counts)
+        if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+            raise ValueError(f"its runs have {sum(runs)} pixels of {size[0] * size[1]}")
         return _coco().decode({"size": list(size), "counts": encoded.counts}).astype(bool)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: has a damaged run-length encoding ({describe_error(error)}).") from None
+
+
+def _runs(counts: bytes) -> list[int]:
+    """The lengths of the runs of compressed counts, of which pycocotools checks only that they are not too long.
+
+    Each is written in groups of five bits, the lowest first, as its difference to the run two before it.
+    """
+    runs, value, shift = [], 0, 0
+    for byte in counts:
+        group = byte - 48
+        if not 0 <= group < 64 or shift > 60:
+            raise ValueError("it has a letter that is of no such encoding")
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            value -= (group & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+    return runs
 
 
 def _of_picture(file: Path, track: int) -> np.ndarray:

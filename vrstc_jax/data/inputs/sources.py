@@ -16,6 +16,7 @@ import numpy as np
 from vrstc_jax.data.inputs.boxes import Boxes, picture_warnings, read_boxes
 from vrstc_jax.data.inputs.companions import MASKS, TRUTH, companions_of_crops
 from vrstc_jax.data.inputs.folders import open_folder
+from vrstc_jax.data.inputs.people_masks import VISIBLE, WHOLE, PeopleMasks, masks_of_people, people_content
 from vrstc_jax.data.inputs.picture_files import picture_files
 from vrstc_jax.data.inputs.picture_sequence import is_sequence
 from vrstc_jax.data.inputs.spool import open_spool
@@ -59,7 +60,7 @@ class Source:
 
 def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str | Path | None = None,
                 truth: str | Path | None = None, pattern: str | None = None, spool: str | Path | None = None,
-                first_frame: int = 1) -> Source:
+                first_frame: int = 1, people: PeopleMasks = PeopleMasks()) -> Source:
     """Opens the tracklets of a video file or of a folder of pictures.
 
     In a video, a box partly outside the picture is clipped; one wholly outside is left out, with a warning of its
@@ -78,6 +79,7 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
       spool: for a video, the folder for its crops, created if missing; None: a temporary one, removed with the
         tracklets.
       first_frame: the number of the video's first frame in `boxes`.
+      people: for a video, masks of what is seen of each person, or of the whole person (see `masks_of_people`).
 
     Raises:
       InputError: something about the input cannot be used; the message has one line.
@@ -93,10 +95,13 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
     if path.is_dir():
         if boxes is not None:
             _require_pictures_of_video(path, boxes, pattern)
-            return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool)
+            return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool, people)
         if is_sequence(path):
             raise InputError(f"{path}: is an image sequence of MOTChallenge, by its seqinfo.ini, and needs boxes that "
                              "say where the people are; give them with --boxes, such as its gt/gt.txt or det/det.txt.")
+        if people != PeopleMasks():
+            raise InputError(f"--visible and --whole are of people in a video, by their boxes; {path} is a folder of "
+                             "crops, whose hidden parts --masks gives.")
         found = open_folder(path, pattern=pattern, masks=masks, truth=truth)
         _look_at_masks(found.tracklets)
         return Source(found.tracklets, "folder", path, found.warnings, notes=found.notes)
@@ -105,7 +110,7 @@ def open_source(path: str | Path, *, boxes: str | Path | None = None, masks: str
     if boxes is None:
         raise InputError(f"{path}: a video needs boxes that say where the people are; "
                          "give them with --boxes FILE (MOTChallenge text).")
-    return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool)
+    return _open_video(path, read_boxes(boxes, first_frame=first_frame), masks, truth, spool, people)
 
 
 def _require_pictures_of_video(path: Path, boxes: str | Path, pattern: str | None) -> None:
@@ -123,7 +128,10 @@ def _require_pictures_of_video(path: Path, boxes: str | Path, pattern: str | Non
 
 
 def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str | Path | None,
-                spool: str | Path | None) -> Source:
+                spool: str | Path | None, people: PeopleMasks) -> Source:
+    if masks is not None and people != PeopleMasks():
+        raise InputError("--masks says what is hidden, so that --visible and --whole have nothing to add; leave one of "
+                         "the two out.")
     kinds = ((masks, MASKS), (truth, TRUTH))
     # Checked before the video is decoded, which may take minutes.
     for folder, kind in kinds:
@@ -132,19 +140,23 @@ def _open_video(path: Path, boxes: Boxes, masks: str | Path | None, truth: str |
     spooled = open_spool(spool, path, boxes)
     mask_crops, truth_crops = (dict.fromkeys(spooled.crops) if folder is None
                                else companions_of_crops(Path(folder), kind, boxes, spooled) for folder, kind in kinds)
+    modal, amodal = (dict.fromkeys(spooled.crops) if folder is None else masks_of_people(folder, kind, boxes, spooled)
+                     for folder, kind in ((people.visible, VISIBLE), (people.whole, WHOLE)))
     video, content = file_time(path), cache(file_content)
+    of_people = [each and people_content(each) for each in (people.visible, people.whole)]
 
     def made_from(name: str) -> str:
         of_masks = mask_crops[name]
         # The masks of pictures are shared by tracks: each file is read once.
         files = of_masks and [of_masks.form, *(
             [content(item if isinstance(item, Path) else item[0])] for item in of_masks.items)]
-        return digest([video, spooled.crops[name].tolist(), files])
+        return digest([video, spooled.crops[name].tolist(), files, *(each for each in of_people if each)])
 
     tracklets = [
         Tracklet(name=name, person=name, frames=spooled.frames(name), boxes=table.astype(np.float64),
                  frame_names=tuple(f"{frame:06d}" for frame in table[:, 0]), masks=mask_crops[name],
-                 truth=truth_crops[name], warnings=spooled.track_warnings[name], made_from=made_from(name))
+                 truth=truth_crops[name], modal=modal[name], amodal=amodal[name],
+                 warnings=spooled.track_warnings[name], made_from=made_from(name))
         for name, table in spooled.crops.items()]
     tracklets = with_nearer_boxes(tracklets)
     _look_at_masks(tracklets)
