@@ -13,7 +13,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.models.imagenet.layouts import Weights
 from vrstc_jax.models.locating import LocatingNet, calibrated, folded_stages
 from vrstc_jax.models.locating.maps import Conv3x3, coarser, coarser_mean, expanded, to_grid
-from vrstc_jax.models.locating.network import _agreement
+from vrstc_jax.models.locating.network import _agreement, _pooled_agreement
 from vrstc_jax.models.locating.stages import Stages
 from vrstc_jax.models.resnet import ResNet, normalise
 from vrstc_jax.ops.pixel_values import to_float
@@ -110,6 +110,36 @@ class TestClip:
             cosines = [match[one, row, column, stage] @ match[other, y, x, stage] if 0 <= y < 4 and 0 <= x < 2 else 0.0
                        for y in range(row - 1, row + 2) for x in range(column - 1, column + 2)]
             assert found[stage, row, column, one, other] == pytest.approx(max(cosines), abs=1e-6)
+
+    def test_rows_and_whole_people_are_compared_too(self):
+        rng = np.random.default_rng(0)
+        match, body = rng.normal(size=(3, 4, 2, 2, 5)).astype(np.float32), rng.random((3, 4, 2, 1), np.float32)
+        found = np.asarray(_pooled_agreement(match, body)).reshape(4, 4, 2, 3, 3)
+
+        def cosine(a, b):
+            return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+        def row(frame, y, stage):
+            return (match[frame, y, :, stage] * body[frame, y]).sum(0)
+
+        def whole(frame, stage):
+            return (match[frame, :, :, stage] * body[frame]).sum((0, 1))
+
+        for stage, y, x, one, other in np.ndindex(2, 4, 2, 3, 3):
+            around = [cosine(row(one, y, stage), row(other, near, stage)) if 0 <= near < 4 else 0.0
+                      for near in range(y - 1, y + 2)]
+            assert found[stage, y, x, one, other] == pytest.approx(max(around), abs=1e-5)
+            assert found[2 + stage, y, x, one, other] == pytest.approx(
+                cosine(whole(one, stage), whole(other, stage)), abs=1e-5)
+
+    def test_training_sometimes_does_without_what_cells_look_like(self):
+        frames, nearer, offsets, seen = inputs()
+        network, variables = LocatingNet(TINY), {"params": random_parameters()}
+        maps = network.apply(variables, frames, method="maps")
+        outs = {float(network.apply(variables, maps, nearer, offsets, seen, train=True, method="logits", rngs={
+            "dropout": jax.random.key(seed)})[-1].sum()) for seed in range(12)}
+        # Each of the two passes does with it, or without.
+        assert 2 <= len(outs) <= 4
 
     def test_every_resolution_up_to_half_has_three_maps(self):
         assert [x.shape for x in logits(*inputs())] == [(COUNT, 4, 2, 3)] * 2 + [(COUNT, 8, 4, 3), (COUNT, 16, 8, 3)]

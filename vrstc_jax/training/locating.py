@@ -111,14 +111,19 @@ def gradients(task: LocatingTask, state: TrainState, batch: dict) -> tuple[dict,
     # Half of the frames' resolution: the share of each 2×2 pixels.
     truth = _shares(jnp.stack([person, occluder, person & occluder], -1), 2)
 
-    def of_clip(params: dict, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array, seen: jax.Array) -> Any:
-        return network.apply({"params": params}, maps, nearer, offsets, seen, method="logits")
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(task.seed), state.step), clips)
+
+    def of_clip(params: dict, key: jax.Array, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array,
+                seen: jax.Array) -> Any:
+        return network.apply({"params": params}, maps, nearer, offsets, seen, train=True, rngs={"dropout": key},
+                             method="logits")
 
     def forward(learning: dict) -> tuple[jax.Array, dict]:
         params = state.params | learning
         maps: Any = network.apply({"params": params}, frames.reshape(-1, *frames.shape[2:]), method="maps")
         maps = jax.tree.map(lambda x: x.reshape(clips, count, *x.shape[1:]), maps)
-        *coarse, finest = jax.vmap(partial(of_clip, params))(maps, batch["nearer"], batch["offsets"], batch["seen"])
+        *coarse, finest = jax.vmap(partial(of_clip, params))(
+            keys, maps, *(batch[name] for name in ("nearer", "offsets", "seen")))
         parts = _cross_entropies(finest, truth)
         loss = (parts * _WEIGHTS).sum()
         for logits in coarse:

@@ -37,6 +37,7 @@ AMODAL, OCCLUDER, HIDDEN = range(3)
 _NEAR = (1.5, 6.0)  # frames: how far apart in time two frames may be to be near, in two senses
 _BEST = 4  # frames that agree best with a cell, whose cosines are told
 _UNSEEN = -1e9  # a logit
+_BLIND = 0.3  # of the clips of a training
 _LEAST = 1e-6  # a weight, so that means of far frames are means too
 
 
@@ -80,7 +81,7 @@ class LocatingNet(nn.Module):
         return [to_grid(normalised(maps), grid) for maps in self.stages(frames)]
 
     def logits(self, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array, seen: jax.Array,
-               first: int | None = None) -> list[jax.Array]:
+               first: int | None = None, train: bool = False) -> list[jax.Array]:
         """Logits of AMODAL, OCCLUDER and HIDDEN for the frames of one clip.
 
         Args:
@@ -90,11 +91,12 @@ class LocatingNet(nn.Module):
           offsets: float [T, T]: of frame t (row) and s, the time of s minus that of t, in frames.
           seen: bool [T, T]: whether frame t looks at frame s.
           first: the finer logits are of so many first frames alone; None: of all.
+          train: whether comparisons sometimes do without what cells look like (`_Pass`), by a random key 'dropout'.
 
         Returns:
           Of the same maps at rising resolutions, float [T, h, w, 3], the last at H/2, W/2.
         """
-        return self.clip(maps, nearer, offsets, seen, first)
+        return self.clip(maps, nearer, offsets, seen, first, train)
 
 
 def initial_parameters(config: configs.Locating, key: jax.Array) -> dict:
@@ -137,19 +139,20 @@ class _Clip(nn.Module):
 
     @nn.compact
     def __call__(self, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array, seen: jax.Array,
-                 first: int | None) -> list[jax.Array]:
+                 first: int | None, train: bool) -> list[jax.Array]:
         c = self.config
         seen = seen | ~seen.any(1, keepdims=True) & jnp.eye(len(seen), dtype=bool)  # a frame alone sees itself
         near = jnp.exp(-jnp.abs(offsets)[..., None] / jnp.array(_NEAR))
         boxes = jnp.concatenate([nearer, nearer[..., 1:] * (1 - nearer[..., :1])], -1)
-        agreement = _agreement(maps.match)
+        body = jax.nn.sigmoid(nn.Dense(1, kernel_init=nn.initializers.zeros, name="body")(maps.cells))
+        agreement = jnp.concatenate([_agreement(maps.match), _pooled_agreement(maps.match, body)])
         # The logit of a cell being worth a look, before anything is compared.
         first_worth = nn.Dense(1, kernel_init=nn.initializers.zeros, name="worth")(maps.cells)
         worth, state, coarse = first_worth, None, []
         weights = jnp.zeros(())
         for i in range(c.passes):
             state, weights = _Pass(c, name=f"pass{i}")(
-                maps, coarser_mean(boxes), agreement, worth, near, seen, state)
+                maps, coarser_mean(boxes), agreement, worth, near, seen, state, train)
             coarse.append(nn.Dense(3, bias_init=nn.initializers.constant(-1.0), name=f"coarse{i}")(state))
             worth = first_worth + nn.Dense(1, kernel_init=nn.initializers.constant(-0.3), name=f"worth{i}")(coarse[-1])
         assert state is not None, "there is at least one pass"
@@ -169,6 +172,23 @@ def _agreement(match: jax.Array) -> jax.Array:
     return cosines.reshape(stages, height * width, count, count, 9).max(-1)
 
 
+def _pooled_agreement(match: jax.Array, body: jax.Array) -> jax.Array:
+    """Cosines of the person's rows, each with the likest of the three rows around its place in every frame, and of the
+    whole person: match [T, h, w, S, G] and how much each cell counts [T, h, w, 1] to [2 S, h w, T, T].
+
+    A walker's cells change with each step, and rows less: from every side a coat has the same colour.
+    """
+    count, height, width, stages, _ = match.shape
+    weighted = match * body[..., None]
+    rows, whole = unit(weighted.sum(2)), unit(weighted.sum((1, 2)))
+    padded = jnp.pad(rows, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    around = jnp.stack([padded[:, down:down + height] for down in range(3)])
+    of_rows = jnp.einsum("thsg,rkhsg->shtkr", rows, around).max(-1)
+    of_rows = jnp.repeat(of_rows, width, 1)
+    of_whole = jnp.einsum("tsg,ksg->stk", whole, whole)[:, None]
+    return jnp.concatenate([of_rows, jnp.broadcast_to(of_whole, (stages, height * width, count, count))])
+
+
 def _by_place(maps: jax.Array) -> jax.Array:
     """[T, h, w, C] to [h w, T, C]."""
     count, height, width, features = maps.shape
@@ -183,13 +203,17 @@ def _by_frame(places: jax.Array, height: int) -> jax.Array:
 
 class _Pass(nn.Module):
     """Compares each cell with the same place of the frames that are worth it: (state [T, h, w, C], the weights of the
-    frames looked at [h w, T, T])."""
+    frames looked at [h w, T, T]).
+
+    In training, some clips are compared by how well they agree alone, and not by what their cells look like: what
+    painted people look like does not hold for real ones.
+    """
 
     config: configs.Locating
 
     @nn.compact
     def __call__(self, maps: FrameMaps, boxes: jax.Array, agreement: jax.Array, worth: jax.Array, near: jax.Array,
-                 seen: jax.Array, state: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+                 seen: jax.Array, state: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
         c, cells, height = self.config, maps.cells, maps.cells.shape[1]
         worth = _by_place(worth)[..., 0]  # [h w, T]
         sharpness = jnp.exp(self.param("log_sharpness", nn.initializers.constant(1.0), (len(agreement),)))
@@ -204,7 +228,9 @@ class _Pass(nn.Module):
         trust = jax.nn.sigmoid(worth)[:, None]
         told = _by_frame(jnp.concatenate(
             [both, *(self._told(each, weights, trust, near, seen) for each in agreement)], -1), height)
-        x = [boxes, cells, reference, jnp.abs(cells - reference), told, *([] if state is None else [state])]
+        looks = nn.Dropout(_BLIND, broadcast_dims=(0, 1, 2, 3), deterministic=not train)(
+            jnp.concatenate([cells, reference, jnp.abs(cells - reference)], -1))
+        x = [boxes, looks, told, *([] if state is None else [state])]
         x = nn.relu(nn.Dense(c.hidden, name="compare")(jnp.concatenate(x, -1)))
         nearness = jnp.where(seen, near[..., 0] + _LEAST, 0.0)
         nearness /= nearness.sum(1, keepdims=True)
