@@ -73,7 +73,7 @@ class TestRefused:
             for command in ("complete {folder} --model {tmp}/m --output {tmp}/new", "judge {folder} --model {tmp}/m"):
                 refused(command, "{tmp}/m", message)
 
-    @pytest.mark.parametrize("name", ["masks", "scores", "work", "run.json", "report.html", "metrics.json"])
+    @pytest.mark.parametrize("name", ["masks", "parts", "scores", "work", "run.json", "report.html", "metrics.json"])
     def test_a_tracklet_named_as_a_part_of_the_results(self, refused, tmp_path, name):
         for i in range(3):
             write_png(tmp_path / f"in/a/{i}.png", figure(i))

@@ -8,6 +8,8 @@ from people import random_model
 from refusals import refused
 
 from experiments import locating, locator
+from vrstc_jax.data.images import write_png
+from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.inference.complete import complete_tracklet
 from vrstc_jax.models.model_file import load_model, save_model
 
@@ -69,3 +71,14 @@ def test_bad_input_is_one_line(change, said):
 def test_a_model_that_locates_by_bands_has_no_pixels_to_judge():
     with refused("locates by bands"):
         locating.main(locating.Arguments())
+
+
+def test_the_command_keeps_what_was_found_of_each_person(trained, tmp_path, vrstc):
+    _, path = trained
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        write_png(tmp_path / f"in/7/{index:03d}.png", rng.integers(0, 256, (40, 20, 3)).astype(np.uint8))
+    vrstc("complete", tmp_path / "in", "--model", path, "--output", tmp_path / "out")
+    for index in range(3):
+        whole, seen = (read_mask(tmp_path / f"out/parts/{part}/7/{index:03d}.png") for part in ("whole", "visible"))
+        assert whole.shape == (40, 20) and not (seen & ~whole).any()

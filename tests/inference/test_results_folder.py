@@ -62,7 +62,7 @@ def test_a_tracklet_in_a_folder_called_as_a_file_of_scores(tmp_path, capsys):
     assert (folder.path / "scores/x.json/a.json").exists() and not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["masks", "scores", "work"])
+@pytest.mark.parametrize("name", ["masks", "parts", "scores", "work"])
 def test_a_link_in_place_of_a_folder_of_results(tmp_path, name):
     """Through one, files that are no results would pass for those of tracklets that are gone, and be removed."""
     folder = ResultsFolder(tmp_path / "out", {})

@@ -2,6 +2,8 @@
 
     DIR/<tracklet>/<frame>.png         the completed crops (the input's tree and names)
     DIR/masks/<tracklet>/<frame>.png   the masks used, white = hidden
+    DIR/parts/whole/…, DIR/parts/visible/…   where hidden parts were located pixel by pixel: the whole person, and what is
+                                       seen of them
     DIR/scores/<tracklet>.json         for each frame what was hidden, and which frames it was filled from
     DIR/run.json                       identifies the run that writes the folder; the same command resumes it
 
@@ -45,7 +47,8 @@ from vrstc_jax.runtime.storage import (
 )
 from vrstc_jax.runtime.workdir import Workdir
 
-RESERVED = ("masks", "scores", "work", "run.json", "report.html", "metrics.json")
+RESERVED = ("masks", "parts", "scores", "work", "run.json", "report.html", "metrics.json")
+_PARTS = "whole", "visible"
 _UNKNOWN = "unknown"
 
 
@@ -166,7 +169,8 @@ class ResultsFolder:
     def _remove(self, name: str) -> None:
         """Removes a tracklet's results, and the folders above them that are then empty."""
         # The scores first: a tracklet without them is not complete.
-        for root, suffix in ((self.path / "scores", ".json"), (self.path / "masks", ""), (self.frames, "")):
+        for root, suffix in ((self.path / "scores", ".json"), (self.path / "masks", ""), (self.frames, ""),
+                             *((self.path / "parts" / part, "") for part in _PARTS)):
             path = within(root, name, suffix=suffix)
             remove(path)
             for parent in path.parents:
@@ -220,6 +224,8 @@ class ResultsFolder:
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict[str, Any]:
         """Writes a tracklet frame by frame as it is completed; returns the contents of its scores file."""
         finals = {"frames": within(self.frames, tracklet.name), "masks": within(self.path / "masks", tracklet.name)}
+        if plan.parts is not None:
+            finals |= {part: within(self.path / "parts" / part, tracklet.name) for part in _PARTS}
         scored = within(self.path / "scores", tracklet.name, suffix=".json")
         # Under another name until whole, for each process its own; in a bucket nothing can be renamed.
         unfinished = finals if is_remote(self.path) else {
@@ -233,6 +239,10 @@ class ResultsFolder:
             file = require_name(f"{names[done.index]}.png", f"tracklet {tracklet.name}")
             write_png(unfinished["frames"] / file, done.frame)
             write_png(unfinished["masks"] / file, done.mask)
+            if plan.parts is not None:
+                size = done.mask.shape[0], done.mask.shape[1]
+                write_png(unfinished["whole"] / file, plan.parts.amodal(done.index, *size))
+                write_png(unfinished["visible"] / file, plan.parts.modal(done.index, *size))
             rows.append({"frame": names[done.index], "how": done.how,
                          "hidden": round(float(done.mask.mean()), 4),
                          "sources": [None if i == NO_FRAME else names[i] for i in done.sources],
@@ -276,7 +286,7 @@ def _require_own_folders(path: Path) -> None:
     Through a link, the files of something else would be taken for results, and removed as those of tracklets that are
     gone.
     """
-    for entry in (path / name for name in ("masks", "scores", "work")):
+    for entry in (path / name for name in ("masks", "parts", "scores", "work")):
         if entry.is_symlink() or os.path.lexists(entry) and not entry.is_dir():
             kind = "a link" if entry.is_symlink() else "a file"
             raise InputError(f"{entry}: is {kind}, and should be a folder of results; remove it, and run the same "
