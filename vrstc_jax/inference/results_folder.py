@@ -2,8 +2,8 @@
 
     DIR/<tracklet>/<frame>.png         the completed crops (the input's tree and names)
     DIR/masks/<tracklet>/<frame>.png   the masks used, white = hidden
-    DIR/parts/whole/…, DIR/parts/visible/…   where hidden parts were located pixel by pixel: the whole person, and what is
-                                       seen of them
+    DIR/parts/whole/…                  where hidden parts were located pixel by pixel: the whole person,
+    DIR/parts/visible/…                and what is seen of them
     DIR/scores/<tracklet>.json         for each frame what was hidden, and which frames it was filled from
     DIR/run.json                       identifies the run that writes the folder; the same command resumes it
 
