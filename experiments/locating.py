@@ -52,6 +52,8 @@ from vrstc_jax.runtime.lifecycle import run_as_command, start_jax
 from vrstc_jax.runtime.storage import temporary_folder
 
 EVIDENCE = "boxes", "context", "margin", "future"
+_WALKERS = (("plain walkers", Variety(), 0.1), ("varied walkers", EVERY_KIND, 0.1),
+            ("varied walkers, mostly hidden", EVERY_KIND, 1.0))  # the last: share of tracklets hidden most of the time
 _SHOWN = 12  # frames of a sheet of pictures
 
 
@@ -108,8 +110,7 @@ def _material(arguments: Arguments) -> Iterator[tuple[str, list[Tracklet]]]:
             source = open_source(arguments.video, boxes=arguments.boxes, spool=spool)
             yield arguments.video.name, [_hidden_by_boxes(tracklet) for tracklet in source.tracklets]
         return
-    for name, variety, persistent in (("plain walkers", Variety(), 0.1), ("varied walkers", EVERY_KIND, 0.1),
-                                      ("varied walkers, mostly hidden", EVERY_KIND, 1.0)):
+    for name, variety, persistent in _WALKERS:
         look = WalkerConfig(frames=arguments.frames, occlusion=0.8, persistent=persistent, variety=variety)
         yield name, [make_tracklet(who, who, config=look) for who in people("test", arguments.people)]
 

@@ -25,6 +25,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,7 +139,7 @@ def _trained(arguments: Arguments, config: configs.Locating, amount: Amount, fol
     people: Sequence[CutOut] = () if arguments.people is None else folder.get_or_make(
         "people.npz", lambda: cut_outs_of(arguments.people or ""), save=_save_cut_outs, load=_load_cut_outs)
     if arguments.imagenet is None:
-        stages = initial_parameters(config, jax.random.key(arguments.seed))["stages"]
+        stages = jax.jit(partial(initial_parameters, config))(jax.random.key(arguments.seed))["stages"]
     else:
         stages = folded_stages(read_weights(arguments.imagenet), config)
     task = task_of(config, amount, arguments.seed)

@@ -1,5 +1,7 @@
 """Who stands nearer, by the lower edges of boxes, and where they cover a crop."""
 
+import dataclasses
+
 import numpy as np
 
 from vrstc_jax.data.nearer_boxes import GRID, covered, with_nearer_boxes
@@ -37,6 +39,14 @@ def test_only_boxes_of_the_same_frame_count():
     np.testing.assert_array_equal(hidden.any(0), np.arange(GRID[1]) >= 16)
     assert not with_nearer_boxes([first, second])[0].nearer[2].any()
     assert not any(map(np.any, with_nearer_boxes([first, second])[1].nearer[:]))
+
+
+def test_who_hides_a_person_is_part_of_what_the_tracklet_is_made_from():
+    own, behind = [(1, 0, 0, 32, 64), (2, 0, 0, 32, 64)], [(1, 16, -10, 32, 64)]
+    one = dataclasses.replace(tracklet("1", own), made_from="x")
+    made = [with_nearer_boxes([one, tracklet("2", other)])[0].made_from
+            for other in (behind, [(1, 40, 10, 32, 64)], [(1, 16, 10, 32, 64)], [(2, 16, 10, 32, 64)])]
+    assert made[0] == made[1] and len(set(made)) == 3
 
 
 def test_tracklets_without_boxes_stay_as_they_are():

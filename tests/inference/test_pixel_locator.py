@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from locating import TINY, random_parameters
@@ -23,12 +24,15 @@ def located(tracklet, nearer=None, config=TINY):
     return np.stack(list(PixelLocator(config, random_parameters()).probabilities(tracklet, nearer)))
 
 
+applied = jax.jit(LocatingNet(TINY).apply)
+
+
 def by_network(tracklet, indices, boxes=None):
     """The network's probabilities of frames that are compared with each other, without windows and padding."""
     times = np.array(indices, np.float32)
     boxes = np.zeros((len(times), 8, 4, 2), np.float32) if boxes is None else boxes
-    logits = LocatingNet(TINY).apply({"params": random_parameters()}, np.stack([tracklet[i] for i in indices]), boxes,
-                                     times[None] - times[:, None], ~np.eye(len(times), dtype=bool))
+    logits = applied({"params": random_parameters()}, np.stack([tracklet[i] for i in indices]), boxes,
+                     times[None] - times[:, None], ~np.eye(len(times), dtype=bool))
     return 1 / (1 + np.exp(-np.asarray(logits[-1])))
 
 
@@ -37,7 +41,7 @@ CLOSE = {"atol": 5e-3}
 
 
 class TestWindows:
-    @pytest.mark.parametrize("count", [1, 3, 4])
+    @pytest.mark.parametrize("count", [1, 3])
     def test_a_short_tracklet_is_compared_as_a_whole(self, count):
         tracklet = frames(count)
         np.testing.assert_allclose(located(tracklet), by_network(tracklet, range(count)), **CLOSE)

@@ -1,21 +1,23 @@
 """The smallest network that locates pixel by pixel, and made-up material to compose clips of."""
 
-import jax
 import numpy as np
+from flax import traverse_util
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.composing import CutOut, Ground, Material
-from vrstc_jax.models.locating import initial_parameters
+from vrstc_jax.models.expected import locating_shapes
 
 TINY = configs.Locating(height=32, width=16, blocks=(1, 1), base_width=4, edge_width=4, maps_width=8, match_width=4,
                         hidden=8, window=4, margin=1, context=2)
 
 
 def random_parameters(config=TINY, seed=0):
-    """Parameters in which every part matters: those of `initial_parameters`, none of them zero."""
+    """Parameters in which every part matters: none is zero, and no layer makes numbers much larger or smaller."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: np.asarray(x) + rng.normal(0, 0.1, x.shape).astype(np.float32),
-                        initial_parameters(config, jax.random.key(seed)))
+    shapes = {tuple(name.split("/")): shape for name, shape in locating_shapes(config).items()}
+    return traverse_util.unflatten_dict({
+        name: rng.normal(0, np.sqrt(2 / max(1, np.prod(shape[:-1]))) if len(shape) > 1 else 0.1, shape).astype(
+            np.float32) for name, shape in shapes.items()})
 
 
 def material(count=4, frames=24, cut_outs=1):

@@ -5,11 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from locating import TINY, material
+from locating import TINY, material, random_parameters
 
 from vrstc_jax import config as configs
 from vrstc_jax.data.composing.batches import locating_batches
-from vrstc_jax.models.locating import initial_parameters
 from vrstc_jax.training import locating
 from vrstc_jax.training.loop import Intervals
 
@@ -22,7 +21,7 @@ EVERY = Intervals(log=1, checkpoint=2)
 
 
 def stages():
-    return {"stages": initial_parameters(NETWORK, jax.random.key(0))["stages"]}
+    return {"stages": random_parameters(NETWORK)["stages"]}
 
 
 def test_whitened_features_have_no_mean_and_unit_deviations():

@@ -32,7 +32,8 @@ def with_nearer_boxes(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
 def _with(tracklet: Tracklet, maps: LazySequence) -> Tracklet:
     made_from = tracklet.made_from
     if made_from is not None:
-        made_from = digest([made_from, *(np.packbits(each).tobytes().hex() for each in maps if each.any())])
+        covered_in = [[index, np.packbits(each).tobytes().hex()] for index, each in enumerate(maps) if each.any()]
+        made_from = digest([made_from, *covered_in])
     return replace(tracklet, nearer=maps, made_from=made_from)
 
 
@@ -52,7 +53,9 @@ def covered(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     rows, columns = GRID
     found = np.zeros(GRID, bool)
     left, top, width, height = own
-    for other in others[others[:, 1] + others[:, 3] > top + height]:
+    right_edges, lower_edges = others[:, 0] + others[:, 2], others[:, 1] + others[:, 3]
+    nearer = (lower_edges > top + height) & (others[:, 1] < top + height)
+    for other in others[nearer & (right_edges > left) & (others[:, 0] < left + width)]:
         across = (other[0] - left + np.array([0, other[2]])) / width * columns
         down = (other[1] - top + np.array([0, other[3]])) / height * rows
         (left_cell, right_cell), (upper, lower) = (np.round(edge).astype(int).clip(0, None) for edge in (across, down))
