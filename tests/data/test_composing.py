@@ -80,6 +80,16 @@ class TestClips:
             assert isinstance(ground, Ground) and 0.1 < ground.person.mean() < 0.7 and not ground.occluder.any()
         assert len({tuple(ground.frames[ground.person].mean(0).round()) for ground in looks}) == 5
 
+    def test_cut_outs_walk(self):
+        """Their feet come and go, their heads stay, and their outlines stay those of what is drawn."""
+        moving = 0
+        for seed in range(12):
+            ground = Material(material().walkers, material().cut_outs, real=1.0).person(np.random.default_rng(seed), 16)
+            wide = ground.person.sum(2)
+            feet = [rows[rows > 0][-8:].mean() for rows in wide]
+            moving += np.std(feet) > 2
+        assert 4 <= moving < 12
+
     def test_a_material_of_walkers_alone_will_do(self):
         compose(np.random.default_rng(0), Material(material().walkers), COUNT)
 

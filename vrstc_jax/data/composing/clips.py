@@ -145,8 +145,10 @@ def _as_jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _lit(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-    """Gamma, contrast, brightness and noise, alike for all frames."""
+    """Gamma, contrast, brightness and noise, alike for all frames, and an exposure that wanders."""
     gamma, contrast, brightness = np.exp(rng.normal(0, 0.15)), np.exp(rng.normal(0, 0.15)), rng.normal(0, 12)
     levels = 255 * (np.arange(256, dtype=np.float32) / 255) ** gamma * contrast + brightness
     noise = rng.normal(0, rng.uniform(0, 4), frames.shape).astype(np.float32)
-    return np.clip((levels.astype(np.float32)[frames] + noise).round(), 0, 255).astype(np.uint8)
+    steps = rng.normal(0, rng.uniform(0, 0.03), len(frames))
+    exposure = np.exp(np.clip(np.cumsum(steps), -0.25, 0.25)).astype(np.float32)[:, None, None, None]
+    return np.clip((levels.astype(np.float32)[frames] * exposure + noise).round(), 0, 255).astype(np.uint8)

@@ -74,18 +74,18 @@ class Material:
         return self.walkers[int(rng.integers(len(self.walkers)))]
 
     def _real(self, rng: np.random.Generator, count: int) -> Ground:
-        """A cut-out in clothes of other colours and a box of its own, mostly before another background."""
+        """A cut-out in clothes of other colours, mostly walking, in a box and before a background of its own."""
         cut = self.cut_outs[int(rng.integers(len(self.cut_outs)))]
         indices = _chosen(rng, len(cut.frames), count)
         hue, saturation, value = rng.uniform(-90, 90), rng.uniform(0.5, 1.8), rng.uniform(0.7, 1.3)
         boxes = _boxes(rng, count)
         background = self._walker(rng).clear if rng.random() < 0.6 else None
-        pan = rng.normal(0, 3)
+        pan, strides = rng.normal(0, 3), _strides(rng, indices)
         frames, people = [], []
-        for box, index, time in zip(boxes, indices, range(count)):
-            alpha = _warped(cut.person[index], box, cv2.BORDER_CONSTANT).astype(np.float32)
+        for box, index, stride, time in zip(boxes, indices, strides, range(count)):
+            alpha = _warped(_in_stride(cut.person[index], stride), box, cv2.BORDER_CONSTANT).astype(np.float32)
             alpha /= 255 if cut.person.dtype == np.uint8 else 1
-            own = _warped(cut.frames[index], box, cv2.BORDER_REFLECT)
+            own = _warped(_in_stride(cut.frames[index], stride), box, cv2.BORDER_REFLECT)
             behind = own if background is None else _panned(background[time % len(background)], pan * time)
             mixed = _recoloured(own, hue, saturation, value) * alpha[..., None] + behind * (1 - alpha[..., None])
             frames.append(mixed.round().astype(np.uint8))
@@ -122,6 +122,29 @@ def _boxes(rng: np.random.Generator, count: int) -> list[np.ndarray]:
         boxes.append(np.array([[wide, 0, width * (0.5 + right + drift[1]) - 72 * wide],
                                [0, tall, height * (0.5 + down + drift[2]) - 96 * tall]], np.float32))
     return boxes
+
+
+def _strides(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    """How much wider the feet of a walker are than in the picture, as a share, at each time; zeros for who stands."""
+    if rng.random() < 0.3:
+        return np.zeros(len(times))
+    wide, period = rng.uniform(0.1, 0.9), np.exp(rng.uniform(np.log(4), np.log(24)))  # frames of two steps
+    return wide * np.sin(2 * np.pi * (times / period + rng.random())) * np.linspace(0.9, 1.1, len(times))
+
+
+def _in_stride(picture: np.ndarray, stride: float) -> np.ndarray:
+    """A cut-out's picture with its lower half stretched or narrowed about the middle, most at the feet: cut-outs are of
+    people who stand, and a network that never saw real legs move would take each step for something in front."""
+    if not stride:
+        return picture
+    rows, columns = picture.shape[:2]
+    down = np.clip((np.arange(rows, dtype=np.float32) - rows / 2) / (rows / 3), 0, 1)
+    scale = 1 / np.maximum(0.5, 1 + stride * down)
+    middle = columns / 2
+    right = middle + (np.arange(columns, dtype=np.float32) - middle) * scale[:, None]
+    rows_of = np.repeat(np.arange(rows, dtype=np.float32)[:, None], columns, 1)
+    return cv2.remap(np.ascontiguousarray(picture), right.astype(np.float32), rows_of, cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_REPLICATE)
 
 
 def _warped(picture: np.ndarray, box: np.ndarray, border: int) -> np.ndarray:
