@@ -24,6 +24,7 @@ def trained(tmp_path_factory):
     return arguments, locator.main(arguments)
 
 
+@pytest.mark.slow
 def test_the_model_locates_pixel_by_pixel(trained):
     _, path = trained
     model = load_model(path)
@@ -36,6 +37,7 @@ def test_the_model_locates_pixel_by_pixel(trained):
     np.testing.assert_array_equal(done.frames[~done.masks], frames[~done.masks])
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(trained, capsys):
     arguments, path = trained
     before = path.read_bytes()
@@ -45,14 +47,14 @@ def test_what_is_done_is_not_done_again(trained, capsys):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(trained):
     arguments, _ = trained
     with refused("other data or settings"):
         locator.main(dataclasses.replace(arguments, seed=1))
-    with refused("--imagenet is missing"):
-        locator.main(dataclasses.replace(arguments, size="small"))
 
 
+@pytest.mark.slow
 def test_it_is_judged_on_walkers(trained, tmp_path, capsys, monkeypatch):
     _, path = trained
     monkeypatch.setattr(locating, "_WALKERS", locating._WALKERS[1:2])
@@ -69,11 +71,18 @@ def test_bad_input_is_one_line(change, said):
         locating.main(locating.Arguments(**change))
 
 
+def test_imagenet_weights_are_needed(tmp_path):
+    with refused("--imagenet is missing"):
+        locator.main(locator.Arguments(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_model_that_locates_by_bands_has_no_pixels_to_judge():
     with refused("locates by bands"):
         locating.main(locating.Arguments())
 
 
+@pytest.mark.slow
 def test_the_command_keeps_what_was_found_of_each_person(trained, tmp_path, vrstc):
     _, path = trained
     rng = np.random.default_rng(0)

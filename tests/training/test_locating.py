@@ -38,6 +38,7 @@ def test_whitened_features_have_no_mean_and_unit_deviations():
     assert not locating._whitening(features, 8)["kernel"][:, 6:].any()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_network(tmp_path):
     whole = locating.train_locating(material(), TASK, stages(), tmp_path / "whole", intervals=EVERY)
     half = dataclasses.replace(TASK, training=dataclasses.replace(TASK.training, steps=2))

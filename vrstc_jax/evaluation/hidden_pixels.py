@@ -121,7 +121,9 @@ def by_kind(tracklets: Sequence[Sequence[LocatedFrame]]) -> dict[str, PixelScore
              **{f"{count} of 3 bands": [*clean, *(f for f, hidden in zip(frames, bands) if hidden == count)]
                 for count in (1, 2, 3)},
              "tracklets mostly hidden": mostly}
-    return {kind: pixel_score(of_kind) for kind, of_kind in kinds.items() if len(of_kind) > len(clean) or kind == "all"}
+    # A kind that has nothing beside the frames that nothing covers is left out.
+    return {kind: pixel_score(of_kind) for kind, of_kind in kinds.items()
+            if kind == "all" or any(not frame.clean for frame in of_kind)}
 
 
 def format_pixel_scores(scores: dict[str, PixelScore]) -> str:

@@ -23,7 +23,7 @@ _SEED, _STEPS, _COUNT = Limits(0, 2**32 - 1), Limits(0, 10**9, more=True), Limit
 LIMITS = {
     **dict.fromkeys(("seed", "first_seed"), _SEED),
     **dict.fromkeys(("steps", "reid_steps", "head_steps", "stcnet_steps", "final_steps", "wider_steps"), _STEPS),
-    **dict.fromkeys(("count", "people", "frames", "seeds", "batch", "batch_per_chip"), _COUNT),
+    **dict.fromkeys(("count", "people", "frames", "seeds", "batch", "batch_per_chip", "walkers"), _COUNT),
     **dict.fromkeys(("repeats", "rounds", "slices", "patience", "lines", "grace"), Limits(1, 10**6)),
     **dict.fromkeys(("hold_out", "retries", "times", "pairs"), Limits(0, 10**6)),
     **dict.fromkeys(("tau_quantile", "discard", "share"), Limits(0, 1, more=True)),
