@@ -13,7 +13,7 @@ from locating import TINY, random_parameters
 from vrstc_jax import config as configs
 from vrstc_jax.models.imagenet.layouts import Weights
 from vrstc_jax.models.locating import LocatingNet, calibrated, folded_stages
-from vrstc_jax.models.locating.maps import Conv3x3, coarser, coarser_mean, expanded, to_grid
+from vrstc_jax.models.locating.maps import Conv3x3, block_means, coarser, expanded, to_grid
 from vrstc_jax.models.locating.network import _agreement, _pooled_agreement
 from vrstc_jax.models.locating.stages import Stages
 from vrstc_jax.models.resnet import ResNet, normalise
@@ -53,7 +53,8 @@ class TestMaps:
                 block = maps[:, 2 * row:2 * row + 2, 2 * column:2 * column + 2]
                 np.testing.assert_array_equal(found[:, row, column], block.reshape(2, -1))
         np.testing.assert_array_equal(expanded(found), maps)
-        np.testing.assert_allclose(coarser_mean(maps)[0, 1, 2], maps[0, 2:4, 4:6].mean((0, 1)))
+        np.testing.assert_allclose(block_means(maps, 2)[0, 1, 2], maps[0, 2:4, 4:6].mean((0, 1)))
+        np.testing.assert_allclose(block_means(maps > 20, 2)[1, 0, 1], (maps[1, 0:2, 2:4] > 20).mean((0, 1)))
 
     def test_a_grid_is_reached_from_both_sides(self):
         maps = np.random.default_rng(0).normal(size=(1, 4, 2, 3)).astype(np.float32)

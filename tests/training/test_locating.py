@@ -76,5 +76,3 @@ def test_the_loss_is_the_cross_entropy_of_shares():
     said = 1 / (1 + np.exp(-logits))
     wanted = -(shares * np.log(said) + (1 - shares) * np.log(1 - said)).mean((0, 1, 2, 3))
     np.testing.assert_allclose(locating._cross_entropies(logits, shares), wanted, rtol=1e-5)
-    blocks = np.arange(2 * 4 * 6, dtype=np.float32).reshape(1, 2, 4, 6, 1)
-    np.testing.assert_allclose(locating._shares(blocks, 2)[0, 1, 1, 2, 0], blocks[0, 1, 2:4, 4:6].mean())

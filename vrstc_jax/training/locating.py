@@ -17,6 +17,7 @@ from vrstc_jax.config import LocatingTask
 from vrstc_jax.data.composing.batches import locating_batches
 from vrstc_jax.data.composing.material import Material
 from vrstc_jax.models.locating import LocatingNet, initial_parameters
+from vrstc_jax.models.locating.maps import block_means
 from vrstc_jax.models.locating.network import FrameMaps
 from vrstc_jax.runtime import distributed
 from vrstc_jax.training import loop, step
@@ -109,7 +110,7 @@ def gradients(task: LocatingTask, state: TrainState, batch: dict) -> tuple[dict,
     clips, count = frames.shape[:2]
     person, occluder = batch["person"], batch["occluder"]
     # Half of the frames' resolution: the share of each 2×2 pixels.
-    truth = _shares(jnp.stack([person, occluder, person & occluder], -1), 2)
+    truth = block_means(jnp.stack([person, occluder, person & occluder], -1), 2)
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(task.seed), state.step), clips)
 
@@ -127,7 +128,7 @@ def gradients(task: LocatingTask, state: TrainState, batch: dict) -> tuple[dict,
         parts = _cross_entropies(finest, truth)
         loss = (parts * _WEIGHTS).sum()
         for logits in coarse:
-            wanted = _shares(truth, truth.shape[2] // logits.shape[2])
+            wanted = block_means(truth, truth.shape[2] // logits.shape[2])
             loss += _COARSE * (_cross_entropies(logits, wanted) * _WEIGHTS).sum() / 3
         names = ("person", "occluder", "hidden")
         return loss, {f"{name}_cross_entropy": part for name, part in zip(names, parts)}
@@ -140,13 +141,6 @@ def gradients(task: LocatingTask, state: TrainState, batch: dict) -> tuple[dict,
 def training_step(task: LocatingTask, devices: step.Devices = None) -> Callable:
     """The step over devices: (state, batch [devices, B/devices, …]) to (state, metrics); see `step.training_step`."""
     return step.training_step(partial(gradients, task), task.training, devices=devices, parallel=task.parallel)
-
-
-def _shares(maps: jax.Array, factor: int) -> jax.Array:
-    """Means over factor × factor pixels: [B, T, h, w, C] to float32 [B, T, h/factor, w/factor, C]."""
-    clips, count, height, width, channels = maps.shape
-    cells = maps.reshape(clips, count, height // factor, factor, width // factor, factor, channels)
-    return cells.astype(jnp.float32).mean((3, 5))
 
 
 def _cross_entropies(logits: jax.Array, shares: jax.Array) -> jax.Array:

@@ -19,10 +19,11 @@ def expanded(maps: jax.Array) -> jax.Array:
     return jnp.moveaxis(blocks, -3, -4).reshape(*outer, 2 * height, 2 * width, channels // 4)
 
 
-def coarser_mean(maps: jax.Array) -> jax.Array:
-    """Half the grid: the mean of each 2×2 cells."""
+def block_means(maps: jax.Array, factor: int) -> jax.Array:
+    """The mean of each factor × factor cells: […, h, w, C] to float32 […, h/factor, w/factor, C]."""
     *outer, height, width, channels = maps.shape
-    return maps.reshape(*outer, height // 2, 2, width // 2, 2, channels).mean((-4, -2))
+    blocks = maps.reshape(*outer, height // factor, factor, width // factor, factor, channels)
+    return blocks.astype(jnp.float32).mean((-4, -2))
 
 
 def repeated(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
@@ -51,12 +52,6 @@ def shifted(maps: jax.Array, dilation: int = 1) -> list[jax.Array]:
 def unit(vectors: jax.Array) -> jax.Array:
     """Vectors of length 1; zeros stay zeros."""
     return vectors * jax.lax.rsqrt((vectors * vectors).sum(-1, keepdims=True) + 1e-6)
-
-
-def normalised(maps: jax.Array) -> jax.Array:
-    """Each position's channels with mean 0 and deviation 1."""
-    centred = maps - maps.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-6)
 
 
 class Conv3x3(nn.Module):

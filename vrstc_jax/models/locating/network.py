@@ -20,10 +20,9 @@ import numpy as np
 from vrstc_jax import config as configs
 from vrstc_jax.models.locating.maps import (
     Conv3x3,
+    block_means,
     coarser,
-    coarser_mean,
     expanded,
-    normalised,
     repeated,
     shifted,
     to_grid,
@@ -78,7 +77,7 @@ class LocatingNet(nn.Module):
     def stage_cells(self, frames: jax.Array) -> list[jax.Array]:
         """What `match` is made of: each stage's normalised maps on the grid of cells."""
         grid = self.config.height // 8, self.config.width // 8
-        return [to_grid(normalised(maps), grid) for maps in self.stages(frames)]
+        return [to_grid(jax.nn.standardize(maps, epsilon=1e-6), grid) for maps in self.stages(frames)]
 
     def logits(self, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array, seen: jax.Array,
                first: int | None = None, train: bool = False) -> list[jax.Array]:
@@ -122,7 +121,7 @@ class _Frame(nn.Module):
         grid, cell_grid = pixels.shape[-3:-1], tuple(size // 2 for size in pixels.shape[-3:-1])
         cells, match = jnp.zeros(()), []
         for i, maps in enumerate(stages):
-            maps = normalised(maps)
+            maps = jax.nn.standardize(maps, epsilon=1e-6)
             middle += to_grid(nn.Dense(c.maps_width, name=f"middle{i}")(maps), grid)
             on_cells = to_grid(maps, cell_grid)
             match.append(unit(nn.Dense(c.match_width, name=f"match{i}")(on_cells)))
@@ -152,7 +151,7 @@ class _Clip(nn.Module):
         weights = jnp.zeros(())
         for i in range(c.passes):
             state, weights = _Pass(c, name=f"pass{i}")(
-                maps, coarser_mean(boxes), agreement, worth, near, seen, state, train)
+                maps, block_means(boxes, 2), agreement, worth, near, seen, state, train)
             coarse.append(nn.Dense(3, bias_init=nn.initializers.constant(-1.0), name=f"coarse{i}")(state))
             worth = first_worth + nn.Dense(1, kernel_init=nn.initializers.constant(-0.3), name=f"worth{i}")(coarse[-1])
         assert state is not None, "there is at least one pass"
@@ -287,9 +286,10 @@ class _Edges(nn.Module):
 def calibrated(params: dict, scales: Sequence[float], shifts: Sequence[float]) -> dict:
     """Parameters of a `LocatingNet` whose finest logits are those of `params`, scaled and shifted by channel."""
     by, to = np.asarray(scales, np.float32), np.asarray(shifts, np.float32)
-    ends = dict(params["clip"]["edges"])
-    for name, shift in (("middle", to), ("edges1", 0 * to)):  # the finest logits are the sum of these
-        layer = ends[name] if name == "middle" else ends[name]["taps"]
-        layer = {"kernel": layer["kernel"] * by, "bias": layer["bias"] * by + shift}
-        ends[name] = layer if name == "middle" else {"taps": layer}
+
+    def scaled(layer: dict, shift: np.ndarray | float) -> dict:
+        return {"kernel": layer["kernel"] * by, "bias": layer["bias"] * by + shift}
+
+    ends = params["clip"]["edges"]  # the finest logits are the sum of two of its layers
+    ends = ends | {"middle": scaled(ends["middle"], to), "edges1": {"taps": scaled(ends["edges1"]["taps"], 0.0)}}
     return params | {"clip": params["clip"] | {"edges": ends}}

@@ -4,7 +4,8 @@ Frozen, because what the stages know of real pictures is what the painted walker
 because batch norm at rest is a scale and a shift.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.models.imagenet.layouts import Weights
-from vrstc_jax.models.resnet import EXPANSION, normalise
+from vrstc_jax.models.resnet import Bottleneck, normalise
 from vrstc_jax.ops.convolution import convolution
 from vrstc_jax.ops.pixel_values import to_float
 from vrstc_jax.runtime.errors import InputError
@@ -26,37 +27,26 @@ class Stages(nn.Module):
     @nn.compact
     def __call__(self, frames: jax.Array) -> list[jax.Array]:
         c = self.config
-        x = nn.relu(_conv(c.base_width, 7, 2, "stem")(normalise(to_float(frames))))
+        x = nn.relu(_conv(c.base_width, 7, 2, name="stem")(normalise(to_float(frames))))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # type: ignore[arg-type]  # Flax declares a string alone
         maps = []
         for stage, count in enumerate(c.blocks):
             for i in range(count):
                 stride = 2 if stage and not i else 1
-                x = _Bottleneck(c.base_width * 2 ** stage, stride, c.stride_on,
-                                name=f"stage{stage + 1}_block{i + 1}")(x)
+                x = Bottleneck(c.base_width * 2 ** stage, stride, partial(_conv), partial(_no_norm), c.stride_on,
+                               name=f"stage{stage + 1}_block{i + 1}")(x)
             maps.append(x)
         return maps
 
 
-class _Bottleneck(nn.Module):
-    width: int
-    stride: int
-    stride_on: configs.StrideOn
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        first, second = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
-        y = nn.relu(_conv(self.width, 1, first, "conv1")(x))
-        y = nn.relu(_conv(self.width, 3, second, "conv2")(y))
-        y = _conv(EXPANSION * self.width, 1, 1, "conv3")(y)
-        if y.shape != x.shape or self.stride > 1:
-            x = _conv(EXPANSION * self.width, 1, self.stride, "shortcut")(x)
-        return nn.relu(x + y)
-
-
-def _conv(features: int, size: int, stride: int, name: str) -> nn.Conv:
+def _conv(features: int, size: int, stride: int = 1, *, name: str) -> nn.Conv:
     return nn.Conv(features, (size, size), (stride, stride), padding=size // 2, conv_general_dilated=convolution,
                    name=name)
+
+
+def _no_norm(name: str) -> Callable[[jax.Array], jax.Array]:
+    """In place of batch norm, which the convolutions hold."""
+    return lambda x: x
 
 
 def folded_stages(weights: Weights, config: configs.Locating) -> dict:
@@ -77,10 +67,9 @@ def folded_stages(weights: Weights, config: configs.Locating) -> dict:
     for stage, count in enumerate(config.blocks):
         for i in range(count):
             name = f"stage{stage + 1}_block{i + 1}"
-            pairs = [(f"conv{j}", f"conv{j}", f"norm{j}") for j in (1, 2, 3)]
-            pairs += [("shortcut", "shortcut_conv", "shortcut_norm")] if i == 0 else []
-            folded[name] = {to: _folded(params[name], statistics[name], conv, norm, fields["norm_epsilon"])
-                            for to, conv, norm in pairs}
+            convs = ["conv1", "conv2", "conv3", *(["shortcut_conv"] if i == 0 else [])]
+            folded[name] = {conv: _folded(params[name], statistics[name], conv, conv.replace("conv", "norm"),
+                                          fields["norm_epsilon"]) for conv in convs}
     return folded
 
 
