@@ -7,6 +7,7 @@ import numpy as np
 
 from vrstc_jax.data.composing.material import SIZE, Material
 from vrstc_jax.data.composing.pasting import Scene, paste_behind, paste_in_front, shade
+from vrstc_jax.data.walkers.motion import drifting
 
 _PAINTED = 0.5  # of the clips of walkers who were painted with occluders have these
 
@@ -112,9 +113,8 @@ def _shaken(rng: np.random.Generator, count: int) -> list[np.ndarray]:
     size, stretch = np.exp(rng.normal(0, 0.08)), np.exp(rng.normal(0, 0.08))
     right, down = rng.normal(0, 0.04) * width, rng.normal(0, 0.03) * height
     amount, keeps = np.exp(rng.uniform(np.log(0.001), np.log(0.03))), rng.uniform(0, 0.95)
-    drift, boxes = np.zeros(4), []
-    for _ in range(count):
-        drift = keeps * drift + rng.normal(0, amount * np.sqrt(1 - keeps**2), 4)
+    boxes = []
+    for drift in zip(*(drifting(rng, count, keeps, amount) for _ in range(4))):
         wide, tall = size * stretch * (1 + drift[0]), size * (1 + drift[1])
         boxes.append(np.array([[wide, 0, width / 2 * (1 - wide) + right + drift[2] * width],
                                [0, tall, height / 2 * (1 - tall) + down + drift[3] * height], [0, 0, 1]],

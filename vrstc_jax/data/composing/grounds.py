@@ -1,9 +1,8 @@
-"""Grounds in a folder of four NumPy files, read frame by frame, so that memory does not grow with their number."""
+"""Grounds in a folder of four NumPy files, mapped, so that memory does not grow with their number."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -15,42 +14,25 @@ from vrstc_jax.runtime.storage import describe_error
 _PARTS = ("frames", "clear", "occluder", "person")
 
 
-class StoredGrounds(Sequence[Ground]):
-    """The grounds that `write_grounds` wrote.
+def read_grounds(folder: str | os.PathLike) -> list[Ground]:
+    """The grounds that `write_grounds` wrote; their arrays are read from the files when they are used.
 
     Raises:
       InputError: a file is missing, damaged, or of another form.
     """
-
-    def __init__(self, folder: str | os.PathLike):
-        folder, self._parts = Path(folder), []
-        for part in _PARTS:
-            path = folder / f"{part}.npy"
-            try:
-                self._parts.append(np.load(path, mmap_mode="r"))
-            except Exception as error:  # what NumPy raises depends on the damage
-                raise InputError(f"{path}: cannot be read ({describe_error(error)}); remove {folder}, and run the same "
-                                 "command again.") from None
-        shape = self._parts[2].shape
-        if len(shape) != 4 or shape[2:] != SIZE or any(part.shape[:4] != shape for part in self._parts):
-            raise InputError(f"{folder}: its files do not fit each other; remove it, and run the same command again.")
-
-    def __len__(self) -> int:
-        return len(self._parts[0])
-
-    @overload
-    def __getitem__(self, index: int) -> Ground: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Ground]: ...
-
-    def __getitem__(self, index: int | slice) -> Ground | Sequence[Ground]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        frames, clear, occluder, person = (part[index] for part in self._parts)
-        return Ground(frames, clear, occluder, person, np.arange(len(frames), dtype=np.float32))
-
-    def __iter__(self) -> Iterator[Ground]:
-        return (self[index] for index in range(len(self)))
+    folder, parts = Path(folder), []
+    for part in _PARTS:
+        path = folder / f"{part}.npy"
+        try:
+            parts.append(np.load(path, mmap_mode="r"))
+        except Exception as error:  # what NumPy raises depends on the damage
+            raise InputError(f"{path}: cannot be read ({describe_error(error)}); remove {folder}, and run the same "
+                             "command again.") from None
+    shape = parts[2].shape
+    if len(shape) != 4 or shape[2:] != SIZE or any(part.shape[:4] != shape for part in parts):
+        raise InputError(f"{folder}: its files do not fit each other; remove it, and run the same command again.")
+    times = np.arange(shape[1], dtype=np.float32)
+    return [Ground(frames, clear, occluder, person, times) for frames, clear, occluder, person in zip(*parts)]
 
 
 def write_grounds(folder: str | os.PathLike, walkers: Sequence[Tracklet],

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vrstc_jax.data.walkers.motion import drifting
+
 SIZE = 128, 64  # rows, columns
 
 
@@ -42,7 +44,7 @@ class CutOut:
 
     Attributes:
       frames: uint8 [N, 192, 144, 3]; the person's box is 128 rows high, with its middle in the middle.
-      person: float32 or uint8 [N, 192, 144], how much of each pixel is the person's, up to 1 or 255.
+      person: uint8 [N, 192, 144], how much of each pixel is the person's, of 255.
     """
 
     frames: np.ndarray
@@ -83,8 +85,7 @@ class Material:
         pan, strides = rng.normal(0, 3), _strides(rng, indices)
         frames, people = [], []
         for box, index, stride, time in zip(boxes, indices, strides, range(count)):
-            alpha = _warped(_in_stride(cut.person[index], stride), box, cv2.BORDER_CONSTANT).astype(np.float32)
-            alpha /= 255 if cut.person.dtype == np.uint8 else 1
+            alpha = _warped(_in_stride(cut.person[index], stride), box, cv2.BORDER_CONSTANT).astype(np.float32) / 255
             own = _warped(_in_stride(cut.frames[index], stride), box, cv2.BORDER_REFLECT)
             behind = own if background is None else _panned(background[time % len(background)], pan * time)
             mixed = _recoloured(own, hue, saturation, value) * alpha[..., None] + behind * (1 - alpha[..., None])
@@ -114,9 +115,8 @@ def _boxes(rng: np.random.Generator, count: int) -> list[np.ndarray]:
     amount, keeps = np.exp(rng.uniform(np.log(0.005), np.log(0.04))), rng.uniform(0, 0.95)
     size, stretch = rng.uniform(0.82, 1.02), np.exp(rng.normal(0, 0.15))
     right, down = rng.normal(0, 0.04), rng.normal(0, 0.03)
-    drift, boxes = np.zeros(4), []
-    for _ in range(count):
-        drift = keeps * drift + rng.normal(0, amount * np.sqrt(1 - keeps**2), 4)
+    boxes = []
+    for drift in zip(*(drifting(rng, count, keeps, amount) for _ in range(4))):
         tall = size * (1 + drift[0])
         wide = tall * stretch * (1 + drift[3])
         boxes.append(np.array([[wide, 0, width * (0.5 + right + drift[1]) - 72 * wide],

@@ -10,6 +10,18 @@ from vrstc_jax.data.walkers.people import Person
 _STEPS = 0.95  # body heights that two steps cover
 
 
+def drifting(rng: np.random.Generator, frames: int, keeps: float, scale: float) -> np.ndarray:
+    """Errors of a tracker's boxes, float [frames], of deviation `scale`; each keeps a share of the one before it.
+
+    It is a first-order autoregressive process: trackers smooth their boxes, so errors last for some frames.
+    """
+    steps = rng.normal(0, scale * np.sqrt(1 - keeps**2), frames)
+    steps[0] = rng.normal(0, scale)
+    for t in range(1, frames):
+        steps[t] += keeps * steps[t - 1]
+    return steps
+
+
 @dataclass(frozen=True)
 class Walk:
     """The walker's position and direction, each float [T].
@@ -84,12 +96,7 @@ class Framing:
         keeps = rng.uniform(0, 0.95)
 
         def drift(scale: float) -> np.ndarray:
-            # A first-order autoregressive process: trackers smooth their boxes, so errors last for some frames.
-            steps = rng.normal(0, scale * np.sqrt(1 - keeps**2), frames)
-            steps[0] = rng.normal(0, scale)
-            for t in range(1, frames):
-                steps[t] += keeps * steps[t - 1]
-            return steps
+            return drifting(rng, frames, keeps, scale)
 
         breath = rng.choice([0.0, rng.uniform(0, 0.35)]) * (np.abs(np.sin(phase)) - 0.5)
         return cls(rng.uniform(0.8, 1.02) * (1 + drift(amount)), 0.5 + rng.normal(0, 0.03) + drift(amount),
