@@ -135,8 +135,8 @@ class TestHiddenParts:
         found = maps(1)
         found[0, :, :, 1] = 0
         found[0, 11:, :, 1] = 1
-        # Of the 16 rows the last band has 5.
-        np.testing.assert_allclose(hidden_parts(found, TINY).scores, [[1, 1, -1]], atol=1e-6)
+        # Of the 16 rows the last band has 5 and a third, of which 5 are covered: 15/16.
+        np.testing.assert_allclose(hidden_parts(found, TINY).scores, [[1, 1, -7 / 8]], atol=1e-6)
 
     def test_no_frames(self):
         parts = hidden_parts([], TINY)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
-from vrstc_jax.evaluation.locating import HIDDEN_SHARE
+from vrstc_jax.evaluation.locating import HIDDEN_SHARE, f1_of
 from vrstc_jax.ops.regions import hidden_share
 from vrstc_jax.runtime.text_tables import text_table
 
@@ -89,9 +90,8 @@ class PixelScore:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; NaN where either is NaN or both are 0."""
-        total = self.precision + self.recall
-        return 2 * self.precision * self.recall / total if total > 0 else float("nan")
+        """As `f1_of`."""
+        return f1_of(self.precision, self.recall)
 
 
 def pixel_score(frames: Sequence[LocatedFrame]) -> PixelScore:
@@ -145,11 +145,7 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
     """The chance that a number of the first kind is above one of the second, ties counted half; NaN without either."""
     if not len(positive) or not len(negative):
         return float("nan")
-    values = np.concatenate([positive, negative])
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = (ends - (counts - 1) / 2)[where]  # from 1; equal values share the mean of theirs
-    count = len(positive)
+    ranks, count = rankdata(np.concatenate([positive, negative])), len(positive)
     return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(negative)))
 
 

@@ -35,9 +35,14 @@ class LocatingScore:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; NaN where either is NaN or both are 0."""
-        total = self.precision + self.recall
-        return 2 * self.precision * self.recall / total if total > 0 else float("nan")
+        """As `f1_of`."""
+        return f1_of(self.precision, self.recall)
+
+
+def f1_of(precision: float, recall: float) -> float:
+    """The harmonic mean of precision and recall; NaN where either is NaN or both are 0."""
+    total = precision + recall
+    return 2 * precision * recall / total if total > 0 else float("nan")
 
 
 def called_bands(plan: Plan, frames: Sequence[np.ndarray], tau: float) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from vrstc_jax import config as configs
 from vrstc_jax.models.locating.network import AMODAL, HIDDEN, OCCLUDER
 from vrstc_jax.ops.pictures import resize
-from vrstc_jax.ops.regions import BANDS
+from vrstc_jax.ops.regions import BANDS, hidden_share
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def hidden_parts(probabilities: Iterable[np.ndarray], rule: configs.Locating = c
         whole.append(np.packbits(maps[..., AMODAL] > 0.5, axis=-1))
         hidden.append(np.packbits(maps[..., HIDDEN] > rule.probability, axis=-1))
         shares.append(_share(maps, mask))
-        scores.append(_scores(maps))
+        scores.append(1 - 2 * hidden_share(maps[..., OCCLUDER]))
     if not repainted:
         none = np.zeros((0, 1, 1), np.uint8)
         return HiddenParts(none, none, none, np.zeros(0, np.float32), np.zeros((0, BANDS), np.float32))
@@ -96,11 +96,6 @@ def _held(shares: np.ndarray, rule: configs.Locating) -> np.ndarray:
     _, runs = cv2.connectedComponents((shares >= rule.least_beside).astype(np.uint8)[:, None], connectivity=8)
     runs = runs[:, 0]
     return (runs > 0) & np.isin(runs, runs[shares >= rule.least])
-
-
-def _scores(maps: np.ndarray) -> np.ndarray:
-    rows = np.array_split(maps[..., OCCLUDER].mean(1), BANDS)
-    return 1 - 2 * np.array([part.mean() for part in rows], np.float32)
 
 
 def _enlarged(bits: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -69,7 +69,7 @@ class PixelLocator:
             seen.forget(stop - c.margin)
 
     def _chosen(self, start: int, stop: int, count: int, candidates: Sequence[int]) -> list[int]:
-        """The frames of a window, then those around it and from everywhere; sets no frame twice."""
+        """The frames of a window, then those around it, then some from everywhere; none twice."""
         c = self.config
         around = [*range(max(0, start - c.margin), start), *range(stop, min(count, stop + c.margin))]
         if self._causal:

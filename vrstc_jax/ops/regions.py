@@ -55,7 +55,7 @@ def bands_mask(hidden: ArrayLike, height: int, width: int) -> np.ndarray:
 
 
 def hidden_share(mask: ArrayLike) -> np.ndarray:
-    """The share of each band that a mask hides: bool [H, W] to float [3]."""
+    """The share of each band that a mask hides: bool, or float in [0, 1], [H, W] to float [3]."""
     mask = np.asarray(mask)
     weights = band_weights(mask.shape[0])
     return weights @ mask.mean(axis=1) / weights.sum(axis=1)
