@@ -185,11 +185,10 @@ class Locating(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.cost > 0 and 0 <= self.edge < 1 and 0 <= self.least_beside <= self.least <= 1):
+        if not (0 < self.cost < float("inf") and 0 <= self.edge < 1 and 0 <= self.least_beside <= self.least <= 1):
             raise InputError("Locating needs a cost above 0, an edge from 0 to below 1, and shares from 0 to 1 with "
                              f"least_beside at most least. Got {self.cost}, {self.edge}, {self.least_beside}, "
                              f"{self.least}.")
-
         if self.height % 8 or self.width % 16:
             raise InputError("Locating takes frames whose height divides by 8 and whose width divides by 16. Got "
                              f"{self.height}, {self.width}.")

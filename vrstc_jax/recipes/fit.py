@@ -22,7 +22,7 @@ from vrstc_jax.data.tracklet_set import TrackletSet, is_complete, read_set, writ
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.locate import Locator, choose_tau
 from vrstc_jax.inference.pixel_locator import PixelLocator, located
-from vrstc_jax.inference.plan import Plan
+from vrstc_jax.inference.plan import Plan, visible_frames
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime import distributed, lock
@@ -90,10 +90,10 @@ def _fit(tracklets: Sequence[Tracklet] | TrackletSet, work: Path, config: config
     if pixels is None:
         scores = locate_tracklets(work / "scores.npz", data, Locator(config.reid, guider, len(identities)))
         tau = config.tau if config.tau is not None else choose_tau(scores, config.tau_quantile)
-        clean = [Plan.from_scores(each, tau).visible for each in scores]
+        clean = [visible_frames(each, tau) for each in scores]
     else:
         tau = config.tau if config.tau is not None else _BAND_TAU
-        clean = visible_frames(work / "visible.npz", data, PixelLocator(config.locating or configs.Locating(), pixels))
+        clean = locate_visible(work / "visible.npz", data, PixelLocator(config.locating or configs.Locating(), pixels))
     clean = _by_masks(data.tracklets, clean)
     # A candidate with a hidden frame has no truth to be judged by; its frames are trained on.
     held_out = HeldOut(tuple(tuple(run for run in runs if clean[k][slice(*run)].all())
@@ -227,7 +227,7 @@ def locate_tracklets(path: Path, data: TrackletSet, locator: Locator) -> list[np
         return by_shards(path, lengths, scores, fits=lambda array, length: array.shape == (length, BANDS))
 
 
-def visible_frames(path: Path, data: TrackletSet, locator: PixelLocator) -> list[np.ndarray]:
+def locate_visible(path: Path, data: TrackletSet, locator: PixelLocator) -> list[np.ndarray]:
     """Which frames of each tracklet nothing hides, bool [T], located pixel by pixel and kept in the file `path`.
 
     Every process calls it, as `locate_tracklets`.
