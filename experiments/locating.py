@@ -1,12 +1,12 @@
 """How well what hides people is found: on made-up walkers, and on videos with boxes.
 
-    python -m experiments.locating
-    python -m experiments.locating --video clip.mp4 --boxes tracks.txt --pictures out-locating
+    python -m experiments.locating --models out-locator/model.safetensors
+    python -m experiments.locating --models out-locator/model.safetensors --video v.mp4 --boxes tracks.txt
 
-On walkers that no training saw (plain, of every variety, hidden most of the time, and by what comes from the side) the
-truth is known. On a video, the boxes of people who stand nearer are taken for the truth, which is rough: a box is
-larger than a person. Frames that no nearer box touches should be left as they are, but for what is fixed in the
-picture, such as a sign.
+It takes models that locate pixel by pixel, as `experiments.locator` makes them; the default model locates by bands. On
+walkers that no training saw (plain, of every variety, and hidden most of the time) the truth is known. On a video, the
+boxes of people who stand nearer are taken for the truth, which is rough: a box is larger than a person. Frames that no
+nearer box touches should be left as they are, but for what is fixed in the picture, such as a sign.
 
 A row of the table is a kind of frames, and each kind is measured together with the frames that nothing covers:
 
@@ -20,7 +20,7 @@ A row of the table is a kind of frames, and each kind is measured together with 
 
 --without leaves out kinds of evidence, one after the other, with the same model: `boxes` (of a video), `context`
 (frames from all over the tracklet), `margin` (frames around a window), `future` (frames after the one that is looked
-at, as in live use). --models compares models, such as ones that were trained in other ways.
+at, as in live use). Several models are compared, such as ones that were trained in other ways.
 """
 
 import dataclasses
@@ -61,8 +61,8 @@ _SHOWN = 12  # frames of a sheet of pictures
 class Arguments:
     """What to locate in, and with what."""
 
-    models: tuple[Path, ...] = ()
-    """Model files; default: the one that comes with the package."""
+    models: tuple[Path, ...]
+    """Model files."""
     video: Path | None = None
     """A video, in place of walkers."""
     boxes: Path | None = None
@@ -86,10 +86,10 @@ def main(arguments: Arguments) -> dict[str, dict[str, PixelScore]]:
     start_jax()
     distributed.require_single_process("experiments.locating")
     tables = {}
-    for path in arguments.models or (None,):
+    for path in arguments.models:
         model = load_model(path)
         if model.config.locating is None or model.locator is None:
-            raise InputError(f"{path or 'the default model'}: locates by bands, which `experiments.fixed_occluder` and "
+            raise InputError(f"{path}: locates by bands, which `experiments.fixed_occluder` and "
                              "`experiments.default_model` judge; give a model that locates pixel by pixel.")
         for left_out in ("", *arguments.without):
             config = model.config.locating
@@ -97,7 +97,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, PixelScore]]:
                 config = dataclasses.replace(config, **{left_out: 0})
             locator = PixelLocator(config, model.locator, causal=left_out == "future")
             for name, tracklets in _material(arguments):
-                title = f"{path or 'default model'}{left_out and f', without {left_out}'}: {name}"
+                title = f"{path}{left_out and f', without {left_out}'}: {name}"
                 tables[title] = _table(title, locator, tracklets, use_boxes=left_out != "boxes",
                                        pictures=arguments.pictures)
     return tables

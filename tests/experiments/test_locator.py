@@ -11,7 +11,7 @@ from experiments import locating, locator
 from vrstc_jax.data.images import write_png
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.inference.complete import complete_tracklet
-from vrstc_jax.models.model_file import load_model, save_model
+from vrstc_jax.models.model_file import default_model_path, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -68,7 +68,7 @@ def test_it_is_judged_on_walkers(trained, tmp_path, capsys, monkeypatch):
                                           ({"video": "x.mp4"}, "--video and --boxes go together")])
 def test_bad_input_is_one_line(change, said):
     with refused(said):
-        locating.main(locating.Arguments(**change))
+        locating.main(locating.Arguments((default_model_path(),), **change))
 
 
 def test_imagenet_weights_are_needed(tmp_path):
@@ -79,7 +79,7 @@ def test_imagenet_weights_are_needed(tmp_path):
 
 def test_a_model_that_locates_by_bands_has_no_pixels_to_judge():
     with refused("locates by bands"):
-        locating.main(locating.Arguments())
+        locating.main(locating.Arguments((default_model_path(),)))
 
 
 @pytest.mark.slow
