@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from people import box_mask, figure, random_model
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set
+from vrstc_jax.inference.completer import How
 from vrstc_jax.models.model_file import save_model
 from vrstc_jax.ops.regions import bands_mask
 
@@ -39,7 +41,8 @@ class TestCompleteFolder:
         inputs = set(tree(material.folder))
         masks = {f"masks/{p}" for p in inputs}
         scores = {f"scores/{name}.json" for name in material.FOLDER}
-        assert set(tree(output)) == inputs | masks | scores | {"run.json", "report.html", "metrics.json"}
+        origins = {f"origin/{p}" for p in inputs if 0 < read_mask(output / "masks" / p).mean() < 1}
+        assert set(tree(output)) == inputs | masks | origins | scores | {"run.json", "report.html", "metrics.json"}
 
     def test_visible_pixels_and_masks(self, output, material):
         hidden = 0
@@ -68,7 +71,7 @@ class TestCompleteFolder:
         metrics = json.loads((output / "metrics.json").read_text())
         assert metrics["tracklets"] == 3 and metrics["frames"] == 35 and metrics["tau"] == material.tau
         counts = Counter(row["how"] for name in material.FOLDER for row in read_results(output, name))
-        assert metrics["frames_by_how"] == {how: counts[how] for how in ("visible", "stcnet", "spatial", "left")}
+        assert metrics["frames_by_how"] == {how: counts[how] for how in get_args(How)}
         report = (output / "report.html").read_text()
         assert all(text in report for text in ("Completions", "Where attention looked", str(material.folder)))
 

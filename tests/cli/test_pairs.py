@@ -48,7 +48,7 @@ def test_complete(material, tmp_path, vrstc):
     assert alone.end() == 0
     pictures = [{file: data for file, data in tree(tmp_path / name).items() if file.suffix == ".png"}
                 for name in ("out", "out2")]
-    assert pictures[0] == pictures[1] and len(pictures[0]) == 24
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 26  # two of them of origins
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 

@@ -57,7 +57,7 @@ class TestOptions:
         tracklets = [t for data in completed.values() for t in data.tracklets]
         assert times(folder).keys() == {Path(t.name, f"{name}.png") for t in tracklets for name in t.frame_names}
         details = given.work / "completed_details"
-        assert names(details) == {"masks", "scores", "run.json"}
+        assert names(details) == {"masks", "origin", "scores", "run.json"}
         # What reads such folders reads this one.
         read = {t.name: t for t in read_folder(folder, pattern="person/camera/tracklet/frame")}
         for tracklet in tracklets:

@@ -60,7 +60,7 @@ class Complete:
             raise InputError(f"--render {self.render}: there is no picture to put people back into; "
                              f"{self.input} is a folder of crops.")
         identity = self.footage.identity(self.input)
-        created = [self.output / name for name in ("run.json", "work", "masks", "scores")]
+        created = [self.output / name for name in ("run.json", "work", "masks", "origin", "scores")]
         scores = created[-1]
         resumed = scores.exists()
         with undone_if_refused(*created, (self.render or self.output).parent,
@@ -77,10 +77,10 @@ class Complete:
                                       judgement=self._judged(completer, source, identity))
         distributed.run_on_first(lambda: self._write_more(source, folder))
         folder.finish()
-        by_how = metrics["frames_by_how"]
+        completed = sum(metrics["frames_by_how"][how] for how in ("seen", "stcnet", "spatial"))
         distributed.print_on_first(
             f"{printable(self.output)}: {metrics['frames']} frames of {metrics['tracklets']} tracklets, "
-            f"{by_how['stcnet'] + by_how['spatial']} completed; open {printable(self.output / 'report.html')}")
+            f"{completed} completed; open {printable(self.output / 'report.html')}")
 
     def _take_outputs(self) -> None:
         """Locks the outputs, and checks that the video and the data set can be written, before the long work."""

@@ -32,6 +32,7 @@ from vrstc_jax.config.method import (
     Reid,
     ReidLosses,
     ReidTask,
+    Repairing,
     STCnet,
     STCnetTask,
     StrideOn,
@@ -44,5 +45,5 @@ from vrstc_jax.config.sizes import SIZES, SizeName, get
 __all__ = [
     "GENERATOR_FORMS", "LARGEST_TAU", "SIZES", "Autoencoder", "Compute", "Config", "Discriminators", "GeneratorForm",
     "Locating", "LocatingTask", "Losses", "Masks", "Parallel", "Pooling", "Reconstruction", "Reid", "ReidLosses",
-    "ReidTask", "STCnet", "STCnetTask", "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict", "get",
-    "to_dict", "with_defaults"]
+    "ReidTask", "Repairing", "STCnet", "STCnetTask", "SizeName", "StrideOn", "TemporalForm", "Training", "from_dict",
+    "get", "to_dict", "with_defaults"]

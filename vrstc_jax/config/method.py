@@ -4,11 +4,11 @@ To add a form of the generators, name it in `TemporalForm` and describe it in `G
 """
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
+from vrstc_jax.config.beyond import Locating, Repairing
+from vrstc_jax.config.checked import Checked, StrideOn
 from vrstc_jax.ops.mask_kinds import MaskKind
-from vrstc_jax.runtime.errors import InputError
 
 # Earlier names of sizes; they stay valid in files, in `--size` and in `config.get`.
 OLD_SIZE_NAMES = {"paper": "full", "paper_literal": "as_published", "mars_paper": "as_published_mars"}
@@ -18,24 +18,8 @@ Parallel = Literal["pmap", "mesh"]
 TemporalForm = Literal["attention", "concatenation", "autoencoder", "none"]
 LocalInput = Literal["masked", "cropped"]
 Reconstruction = Literal["l1", "l2"]
-StrideOn = Literal["3x3", "1x1"]
 Pooling = Literal["average", "maximum", "temporal_attention", "diverse_attention", "astpn_one_sequence"]
 Schedule = Literal["constant", "cosine", "staircase"]
-
-
-class Checked:
-    """A dataclass whose `Literal` fields are checked when it is made."""
-
-    def __post_init__(self) -> None:
-        for field, choices in _choices(type(self)).items():
-            value = getattr(self, field)
-            if value not in choices:
-                raise InputError(f"{type(self).__name__}.{field} is {value!r}; choose one of {', '.join(choices)}.")
-
-
-@cache
-def _choices(kind: type) -> dict[str, tuple[str, ...]]:
-    return {name: get_args(hint) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal}
 
 
 @dataclass(frozen=True)
@@ -157,49 +141,6 @@ class Reid(Checked):
 
 
 @dataclass(frozen=True)
-class Locating(Checked):
-    """The network that finds what hides people, pixel by pixel (`models.locating`); not the paper's."""
-
-    height: int = 128  # of the frames it takes; its maps have half of this
-    width: int = 64
-    # The frozen stages of an ImageNet ResNet: residual blocks of each, channels of the first.
-    blocks: tuple[int, ...] = (3, 4)
-    base_width: int = 64
-    stride_on: StrideOn = "1x1"
-    edge_width: int = 16  # channels of the maps at half the resolution
-    maps_width: int = 64  # and of those at a quarter and an eighth
-    match_width: int = 64  # of each stage's vectors by which cells of different frames are compared
-    hidden: int = 96  # units of each comparison
-    passes: int = 2  # comparisons; from the second on, it is known which frames are hidden
-    window: int = 16  # neighbouring frames that are compared at once,
-    margin: int = 3  # with so many before and after these,
-    context: int = 8  # and so many from all over the tracklet
-    # What it takes to call something hidden. Repainting a pixel in vain costs `cost` times what leaving a hidden one
-    # costs, so it is called hidden from the probability cost / (1 + cost) on; at the edge of what is repainted, so much
-    # less of that is enough, as a share; and of the person, the shares that must be hidden for a frame to be repainted
-    # at all, and for one beside such a frame.
-    cost: float = 1.0
-    edge: float = 0.4
-    least: float = 0.04
-    least_beside: float = 0.02
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (0 < self.cost < float("inf") and 0 <= self.edge < 1 and 0 <= self.least_beside <= self.least <= 1):
-            raise InputError("Locating needs a cost above 0, an edge from 0 to below 1, and shares from 0 to 1 with "
-                             f"least_beside at most least. Got {self.cost}, {self.edge}, {self.least_beside}, "
-                             f"{self.least}.")
-        if self.height % 8 or self.width % 16:
-            raise InputError("Locating takes frames whose height divides by 8 and whose width divides by 16. Got "
-                             f"{self.height}, {self.width}.")
-
-    @property
-    def probability(self) -> float:
-        """From which a pixel is called hidden."""
-        return self.cost / (1 + self.cost)
-
-
-@dataclass(frozen=True)
 class ReidLosses:
     """Losses beside the re-ID network's cross-entropy; by default, as in the paper, there are none."""
 
@@ -302,6 +243,8 @@ class Config(Checked):
     reid_losses: ReidLosses = ReidLosses()
     # What hides people is found by this network; None: by the bands' scores, as in the paper.
     locating: Locating | None = None
+    # Hidden pixels are those that other frames show, as far as they do; None: all are STCnet's, as in the paper.
+    repairing: Repairing | None = None
     final: Reid = Reid(non_local=(0, 2, 3, 0))
     final_from_first: bool = False  # it starts from the first network's backbone, where ImageNet's does not fit
     final_training: Training = Training(steps=39_000, batch=32, learning_rate=3e-4, schedule="staircase",

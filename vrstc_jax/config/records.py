@@ -22,7 +22,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "non_local": (0, 256), "attention_maps": _CHANNELS, "attention_width": _CHANNELS, "embedding": _CHANNELS,
     "pyramid": (1, 256), "locating_width": (0, 65536),
     "edge_width": _CHANNELS, "maps_width": _CHANNELS, "match_width": _CHANNELS, "hidden": _CHANNELS, "passes": (1, 64),
-    "window": (1, 4096), "margin": (0, 4096), "context": (0, 4096),
+    "considered": (1, 10**5), "registered": (1, 10**4), "window": (1, 4096), "margin": (0, 4096), "context": (0, 4096),
     "tau": (-LARGEST_TAU, LARGEST_TAU), "tau_quantile": (0, 1)}
 
 

@@ -97,7 +97,7 @@ def check_picture(path: str | Path) -> tuple[int, int]:
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """Encodes a picture, uint8 [H, W, 3] RGB, or a mask, bool [H, W] (true is white), as the bytes of a PNG file.
+    """Encodes a picture, uint8 or uint16 [H, W, 3] RGB, or a mask, bool [H, W] (true is white), as the bytes of a PNG.
 
     Raises:
       ValueError: another shape or type, or no pixels.
@@ -107,10 +107,11 @@ def encode_png(array: np.ndarray) -> bytes:
         raise ValueError(f"a picture must have pixels. Got shape {array.shape}.")
     if array.dtype == bool and array.ndim == 2:
         pixels = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+    elif array.dtype in (np.uint8, np.uint16) and array.ndim == 3 and array.shape[2] == 3:
         pixels = np.ascontiguousarray(array[:, :, ::-1])
     else:
-        raise ValueError(f"a PNG is made of uint8 [H, W, 3] or bool [H, W]. Got {array.dtype} {list(array.shape)}.")
+        raise ValueError(f"a PNG is made of uint8 or uint16 [H, W, 3], or bool [H, W]. Got {array.dtype} "
+                         f"{list(array.shape)}.")
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
@@ -121,6 +122,23 @@ def write_png(path: str | Path, array: np.ndarray) -> None:
       InputError: the file cannot be written.
     """
     replace_file(path, encode_png(array))
+
+
+def read_numbers(path: str | Path) -> np.ndarray:
+    """Reads what `write_png` wrote of uint16 [H, W, 3].
+
+    Raises:
+      InputError: the file cannot be read, or is no PNG of three channels of 16 bits.
+    """
+    try:
+        data = as_path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise InputError(f"{path}: not a PNG of three channels of 16 bits, or a damaged one; replace it or take it "
+                         "out.")
+    return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def _load(source: str | Path | io.BytesIO, *, name: str = "") -> Image.Image:

@@ -2,7 +2,8 @@
 
 Scores are taken over the hole's pixels at each crop's own resolution and averaged over frames
 (`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `telea`
-(OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2).
+(OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2), and `completed` (what the model gives, where its config has
+`repairing`: from what other frames show).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,14 @@ HeldOutRuns = Mapping[str, Sequence[Sequence[str]]]
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A judged frame, for pictures: as shown to the completer, uint8 [H, W, 3]; completed; and the truth."""
+    """A judged frame, for pictures: as shown to the completer, uint8 [H, W, 3]; completed, and by the networks alone;
+    and the truth."""
 
     tracklet: str
     frame_name: str
     shown: np.ndarray
     completed: CompletedFrame
+    by_networks: CompletedFrame
     truth: np.ndarray
 
 
@@ -132,7 +135,11 @@ def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequen
            true_masks: Sequence[np.ndarray] | None, table: quality.ScoreTable, keep: list[Judged] | None) -> None:
     """Scores every method on some frames against `truth`, over `true_masks`; None: over what the plan hides."""
     nearest = nearest_sources(plan.visible)
-    for done in completer.select(tracklet, plan, indices):
+    networks = completer.without_repairing()
+    frames = completer.select(tracklet, plan, indices)
+    pairs = ((done, done) for done in frames) if networks is completer else zip(
+        frames, networks.select(tracklet, plan, indices), strict=True)
+    for done, by_networks in pairs:
         index = done.index
         frame, mask, expected = tracklet.frames[index], done.mask, truth[index]
         scored = mask if true_masks is None else true_masks[index]
@@ -142,15 +149,15 @@ def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequen
             "copy": quality.copy_nearest(frame, mask, before, after, (first, second)),
             "mean": quality.mean_of_neighbours(frame, mask, before, after),
             "telea": quality.telea(frame, mask),
-            "spatial": frame if done.spatial is None else done.spatial,
-            "stcnet": done.frame,
-        }
+            "spatial": frame if by_networks.spatial is None else by_networks.spatial,
+            "stcnet": by_networks.frame,
+        } | ({} if networks is completer else {"completed": done.frame})
         there = [d for d, i in zip((first, second), nearest[index]) if i != NO_FRAME]
         for method, filling in fillings.items():
             table.add(method, distance=min(there, default=None), l1=quality.l1(filling, expected, scored),
                       psnr=quality.psnr(filling, expected, scored), ssim=quality.ssim(filling, expected, scored))
         if keep is not None:
-            keep.append(Judged(tracklet.name, tracklet.frame_names[index], frame, done, expected))
+            keep.append(Judged(tracklet.name, tracklet.frame_names[index], frame, done, by_networks, expected))
 
 
 def _runs_in(tracklet: Tracklet, held_out: HeldOutRuns) -> list[list[int]]:

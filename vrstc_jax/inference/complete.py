@@ -1,7 +1,8 @@
 """Completes a tracklet: paints in its hidden parts.
 
-A frame without a hidden pixel is visible. Hidden pixels are painted in from the nearest visible frames on either side.
-The cases that the paper leaves open:
+A frame without a hidden pixel is visible. Where the model's config has `repairing`, hidden pixels are those of other
+frames that show them, moved into register (`inference.seen_parts`), and STCnet paints in what no frame shows. Without
+it STCnet paints in all of them, from the nearest visible frames on either side. The cases that the paper leaves open:
   no visible frame on one side: the other side's is used for both;
   no visible frame at all: the spatial generator alone completes, and the frame is marked 'spatial';
   two bands hidden: they are one joint mask;
@@ -19,6 +20,7 @@ import numpy as np
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import Completer, How
 from vrstc_jax.inference.features import checked_frame
+from vrstc_jax.inference.origin import Origin
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime.errors import InputError
 
@@ -31,9 +33,11 @@ class CompletedTracklet:
       frames: in the input's form, uint8 [T, H, W, 3] or a list of [H_t, W_t, 3], with hidden pixels painted in.
       masks: bool, in the same form without channels, true = hidden.
       scores: float [T, 3], the bands' agreement with the tracklet; NaN where masks were given.
-      sources: int [T, 2], indices of the previous and of the next frame used, −1 for none.
-      how: for each frame 'visible', 'stcnet', 'spatial' or 'left' (see `completer.CompletedFrame`).
+      sources: int [T, 2], on each side the frame that most pixels come from (of STCnet's, the nearest), −1 for none.
+      how: for each frame 'visible', 'seen', 'stcnet', 'spatial' or 'left' (see `completer.CompletedFrame`).
       warnings: irregularities of the tracklet, one sentence each.
+      imagined: float [T], the share of each frame's repainted pixels that no frame showed; 0 where nothing was.
+      origins: for each frame where its repainted pixels come from; None where nothing was repainted.
       amodal: bool, in the form of masks: the whole person, hidden parts too; None where masks were given, or where
         the model locates by bands.
       modal: the same, what is seen of the person; amodal without modal is what is hidden.
@@ -45,6 +49,8 @@ class CompletedTracklet:
     sources: np.ndarray
     how: tuple[How, ...]
     warnings: tuple[str, ...]
+    imagined: np.ndarray
+    origins: tuple[Origin | None, ...]
     amodal: np.ndarray | list[np.ndarray] | None = None
     modal: np.ndarray | list[np.ndarray] | None = None
 
@@ -88,6 +94,7 @@ def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],
         frames=completed, masks=hidden, scores=plan.scores,
         sources=np.array([d.sources for d in done], int).reshape(count, 2), how=how,
         warnings=(*plan.warnings, *left_warnings(how)),
+        imagined=np.array([d.imagined for d in done], np.float32), origins=tuple(d.origin for d in done),
         amodal=None if parts is None else amodal, modal=None if parts is None else modal)
 
 

@@ -1,7 +1,8 @@
 """Completes a tracklet frame by frame, with memory that does not grow with its length.
 
 A frame's way: `Completer.plan` finds what is hidden; `stream` reads frames in order and collects a batch of hidden
-ones; `_complete` chooses and encodes their neighbours, runs the generators and pastes the results into the crops.
+ones. Where the model's config has `repairing`, `SeenParts` fills them with what other frames show. `_imagined` fills
+what is left, or all of it: it chooses and encodes neighbours, runs the generators and pastes what they give.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +20,18 @@ from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours
 from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.origin import IMAGINED, Origin
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.inference.people_masks import masks_are_known, plan_of_people, without_visible
 from vrstc_jax.inference.pixel_locator import PixelLocator, located
 from vrstc_jax.inference.plan import Plan
+from vrstc_jax.inference.seen_parts import SeenParts
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.pictures import resize, resize_into_mask, to_float
 from vrstc_jax.runtime.errors import InputError
 
-How = Literal["visible", "stcnet", "spatial", "left"]
+How = Literal["visible", "seen", "stcnet", "spatial", "left"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +43,12 @@ class CompletedFrame:
       frame: uint8 [H, W, 3]; where the mask is false, the input's pixels bit for bit.
       mask: bool [H, W], true = hidden.
       sources: indices of the previous and of the next frame used, −1 for none. If several frames
-        per side are used, the nearest of them. Both −1 unless `how` is 'stcnet'.
-      how: 'visible' (nothing hidden), 'stcnet', 'spatial' (no visible frame in the tracklet), or 'left'
+        per side are used, the one that most pixels come from, or of STCnet's the nearest.
+      how: 'visible' (nothing hidden), 'seen' (from what other frames show; what none shows is imagined by the
+        generators), 'stcnet' (all of it from them), 'spatial' (from G_s alone: no frame is visible), or 'left'
         (everything hidden).
-      spatial: the spatial generator's completion x̂1, as `frame`; None where nothing was completed.
+      spatial: the spatial generator's completion x̂1, as `frame`; None where no generator was asked.
+      origin: where each repainted pixel comes from; None where nothing was repainted.
     """
 
     index: int
@@ -52,6 +57,12 @@ class CompletedFrame:
     sources: tuple[int, int]
     how: How
     spatial: np.ndarray | None = None
+    origin: Origin | None = None
+
+    @property
+    def imagined(self) -> float:
+        """The share of the repainted pixels that no frame showed; 0 where nothing was repainted."""
+        return self.origin.imagined if self.origin else 0.0
 
 
 class Completer:
@@ -77,6 +88,7 @@ class Completer:
         # Judging, completing and drawing plan the same tracklets. Three numbers, or a kilobyte, per frame are cached.
         self.warnings: dict[str, dict[str, None]] = {}
         self._located: WeakKeyDictionary[Tracklet, Plan] = WeakKeyDictionary()
+        self._without_repairing: Completer | None = None
 
     def plan(self, tracklet: Tracklet) -> Plan:
         """Finds what is hidden in a tracklet: by its masks if it has them, else by locating."""
@@ -106,6 +118,15 @@ class Completer:
             return Plan.from_scores(self.locator.scores(tracklet.frames), self.model.tau)
         return Plan.from_parts(located(self._pixel_locator, tracklet.frames, tracklet.nearer))
 
+    def without_repairing(self) -> "Completer":
+        """The same but that the generators fill all of each hole; itself, where they do anyway."""
+        if self.model.config.repairing is None:
+            return self
+        if self._without_repairing is None:
+            config = replace(self.model.config, repairing=None)
+            self._without_repairing = Completer(replace(self.model, config=config), batch=self.batch)
+        return self._without_repairing
+
     def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:
         """Completes all frames of a tracklet, in order."""
         return self.select(tracklet, plan or self.plan(tracklet), range(len(tracklet)))
@@ -113,12 +134,14 @@ class Completer:
     def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int]) -> Iterator[CompletedFrame]:
         """Completes the frames at these indices, ascending, each as `stream` completes it."""
         neighbours = self._neighbours(tracklet, plan)
+        repairing = self.model.config.repairing
+        seen = None if repairing is None else SeenParts(tracklet, plan, repairing)
         waiting: list[CompletedFrame] = []
         for index in indices:
-            waiting.append(self._read(tracklet, plan, index))
+            waiting.append(self._read(tracklet, plan, index, seen))
             # Frames are returned in order, so visible frames are held until the hidden frames before them are
             # completed. The second limit bounds how many are held.
-            if sum(frame.how == "stcnet" for frame in waiting) == self.batch or len(waiting) == 4 * self.batch:
+            if sum(map(_is_left_over, waiting)) == self.batch or len(waiting) == 4 * self.batch:
                 yield from self._finish(waiting, neighbours)
                 waiting = []
         yield from self._finish(waiting, neighbours)
@@ -132,7 +155,7 @@ class Completer:
         Raises:
           ValueError: the tracklet has no visible frame to attend to.
         """
-        neighbours, frame = self._neighbours(tracklet, plan), self._read(tracklet, plan, index)
+        neighbours, frame = self._neighbours(tracklet, plan), self._read(tracklet, plan, index, None)
         chosen = neighbours.choose(index, frame.frame, frame.mask)
         if chosen is None:
             raise ValueError(f"tracklet {tracklet.name} has no visible frame that frame {index} could attend to.")
@@ -146,22 +169,28 @@ class Completer:
         return EncodedNeighbours(tracklet, plan.visible, self._config, partial(self._encode, self._params),
                                  batch=max(1, self.batch // 2))
 
-    def _read(self, tracklet: Tracklet, plan: Plan, index: int) -> CompletedFrame:
-        """A frame that is not completed yet; `how` is 'stcnet' if it has to be."""
+    def _read(self, tracklet: Tracklet, plan: Plan, index: int, seen: SeenParts | None) -> CompletedFrame:
+        """A frame that is filled with what other frames show; the generators have not been asked."""
         pixels = tracklet.frames[index]
         mask = plan.mask(index, pixels)
-        # Where all is hidden, G_s has no pixel to start from.
-        how: How = "visible" if not mask.any() else "left" if mask.all() else "stcnet"
-        return CompletedFrame(index, pixels, mask, (NO_FRAME, NO_FRAME), how)
+        if not mask.any() or mask.all():
+            # Where all is hidden, there is nothing to start from: not for G_s, nor to find out who shows the rest.
+            return CompletedFrame(index, pixels, mask, (NO_FRAME, NO_FRAME), "left" if mask.any() else "visible")
+        if seen is None:
+            return CompletedFrame(index, pixels, mask, (NO_FRAME, NO_FRAME), "stcnet",
+                                  origin=Origin.imagined_all(index, mask))
+        filled, origin = seen.fill(index)
+        return CompletedFrame(index, filled, mask, origin.nearest(), "stcnet" if origin.imagined == 1 else "seen",
+                              origin=origin)
 
     def _finish(self, waiting: list[CompletedFrame], neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
-        hidden = [frame for frame in waiting if frame.how == "stcnet"]
-        completed = self._complete(hidden, neighbours) if hidden else iter(())
+        left_over = [frame for frame in waiting if _is_left_over(frame)]
+        completed = self._imagined(left_over, neighbours) if left_over else iter(())
         for frame in waiting:
-            yield next(completed) if frame.how == "stcnet" else frame
+            yield next(completed) if _is_left_over(frame) else frame
 
-    def _complete(self, hidden: list[CompletedFrame], neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
-        """Runs the generators on up to `batch` hidden frames; pastes x̂1 and x̂2 into them."""
+    def _imagined(self, hidden: list[CompletedFrame], neighbours: EncodedNeighbours) -> Iterator[CompletedFrame]:
+        """Runs the generators on up to `batch` hidden frames; pastes x̂1 and x̂2 into what is left of their holes."""
         chosen = [neighbours.choose(frame.index, frame.frame, frame.mask) for frame in hidden]
         neighbours.encode(chosen)
         pad = self.batch - len(hidden)  # one compiled shape, however many frames there are
@@ -171,18 +200,30 @@ class Completer:
         for frame, near, first, second in zip(hidden, chosen, *map(np.asarray, outputs)):
             if not np.isfinite(first if near is None else (first, second)).all():
                 raise InputError("The generators give pixels that are not finite; use another model.")
-            spatial = resize_into_mask(first, frame.frame, frame.mask)
+            hole = _left_over(frame)
+            spatial = resize_into_mask(first, frame.frame, hole)
             if near is None:  # G_t attended to zeros, so its result is meaningless
-                yield replace(frame, frame=spatial, spatial=spatial, how="spatial")
+                frame = replace(frame, frame=spatial, spatial=spatial)
+                yield frame if frame.how == "seen" else replace(frame, how="spatial")
             else:
-                yield replace(frame, frame=resize_into_mask(second, frame.frame, frame.mask), spatial=spatial,
-                              sources=near.sources)
+                sources = frame.sources if frame.how == "seen" else near.sources
+                yield replace(frame, frame=resize_into_mask(second, frame.frame, hole), spatial=spatial,
+                              sources=sources)
 
     def _inputs(self, frames: list[CompletedFrame], *, pad: int) -> tuple[np.ndarray, np.ndarray]:
         """Frames uint8 [B, H, W, 3] and masks bool [B, H, W, 1] for the network, the last repeated `pad` times."""
         size = self._config.height, self._config.width
         return (padded(np.stack([resize(frame.frame, *size) for frame in frames]), pad),
-                padded(np.stack([_network_mask(frame.mask, *size) for frame in frames]), pad))
+                padded(np.stack([_network_mask(_left_over(frame), *size) for frame in frames]), pad))
+
+
+def _left_over(frame: CompletedFrame) -> np.ndarray:
+    """What the generators have to fill, bool [H, W]."""
+    return frame.mask if frame.origin is None else frame.origin.frames == IMAGINED
+
+
+def _is_left_over(frame: CompletedFrame) -> bool:
+    return frame.origin is not None and frame.origin.imagined > 0
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@
     DIR/masks/<tracklet>/<frame>.png   the masks used, white = hidden
     DIR/parts/whole/…                  where hidden parts were located pixel by pixel: the whole person,
     DIR/parts/visible/…                and what is seen of them
+    DIR/origin/<tracklet>/<frame>.png  of repainted frames where each pixel comes from (`inference.origin`)
     DIR/scores/<tracklet>.json         for each frame what was hidden, and which frames it was filled from
     DIR/run.json                       identifies the run that writes the folder; the same command resumes it
 
@@ -23,13 +24,14 @@ from typing import Any, get_args
 import numpy as np
 
 from vrstc_jax import config as configs
-from vrstc_jax.data.images import read_image, write_png
+from vrstc_jax.data.images import read_image, read_numbers, write_png
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.inputs.picture_files import natural_key
 from vrstc_jax.data.made_from import listed
 from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import CompletedFrame, How
+from vrstc_jax.inference.origin import Origin
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.runtime import distributed
 from vrstc_jax.runtime.errors import InputError, warn
@@ -47,7 +49,7 @@ from vrstc_jax.runtime.storage import (
 )
 from vrstc_jax.runtime.workdir import Workdir
 
-RESERVED = ("masks", "parts", "scores", "work", "run.json", "report.html", "metrics.json")
+RESERVED = ("masks", "parts", "origin", "scores", "work", "run.json", "report.html", "metrics.json")
 _PARTS = "whole", "visible"
 _UNKNOWN = "unknown"
 
@@ -170,7 +172,7 @@ class ResultsFolder:
         """Removes a tracklet's results, and the folders above them that are then empty."""
         # The scores first: a tracklet without them is not complete.
         for root, suffix in ((self.path / "scores", ".json"), (self.path / "masks", ""), (self.frames, ""),
-                             *((self.path / "parts" / part, "") for part in _PARTS)):
+                             (self.path / "origin", ""), *((self.path / "parts" / part, "") for part in _PARTS)):
             path = within(root, name, suffix=suffix)
             remove(path)
             for parent in path.parents:
@@ -213,6 +215,11 @@ class ResultsFolder:
         """Mask bool [H, W] and completed frame uint8 [H, W, 3] of a complete tracklet."""
         return self._mask(tracklet, index), self._frame(tracklet, index)
 
+    def read_origin(self, tracklet: Tracklet, index: int) -> Origin | None:
+        """Where a frame's repainted pixels come from; None where that is not recorded, or nothing was repainted."""
+        file = self.path / "origin" / tracklet.name / f"{tracklet.frame_names[index]}.png"
+        return Origin.of_picture(index, read_numbers(file)) if file.is_file() else None
+
     def completed(self, tracklet: Tracklet) -> Tracklet:
         """A complete tracklet with its completed frames and the masks used, each read when it is indexed."""
         count = len(tracklet)
@@ -223,7 +230,8 @@ class ResultsFolder:
 
     def write(self, tracklet: Tracklet, plan: Plan, frames: Iterator[CompletedFrame]) -> dict[str, Any]:
         """Writes a tracklet frame by frame as it is completed; returns the contents of its scores file."""
-        finals = {"frames": within(self.frames, tracklet.name), "masks": within(self.path / "masks", tracklet.name)}
+        finals = {"frames": within(self.frames, tracklet.name)} | {
+            part: within(self.path / part, tracklet.name) for part in ("masks", "origin")}
         if plan.parts is not None:
             finals |= {part: within(self.path / "parts" / part, tracklet.name) for part in _PARTS}
         scored = within(self.path / "scores", tracklet.name, suffix=".json")
@@ -239,12 +247,15 @@ class ResultsFolder:
             file = require_name(f"{names[done.index]}.png", f"tracklet {tracklet.name}")
             write_png(unfinished["frames"] / file, done.frame)
             write_png(unfinished["masks"] / file, done.mask)
+            if done.origin is not None:
+                write_png(unfinished["origin"] / file, done.origin.picture())
             if plan.parts is not None:
                 size = done.mask.shape[0], done.mask.shape[1]
                 write_png(unfinished["whole"] / file, plan.parts.amodal(done.index, *size))
                 write_png(unfinished["visible"] / file, plan.parts.modal(done.index, *size))
             rows.append({"frame": names[done.index], "how": done.how,
                          "hidden": round(float(done.mask.mean()), 4),
+                         "imagined": round(done.imagined, 4),
                          "sources": [None if i == NO_FRAME else names[i] for i in done.sources],
                          # The plan of a given mask has no scores; JSON has no NaN.
                          "scores": None if np.isnan(scores).any() else [round(float(s), 5) for s in scores]})
@@ -252,7 +263,8 @@ class ResultsFolder:
             try:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 remove(final)
-                os.replace(unfinished[part], final)
+                if unfinished[part].exists():  # nothing has an origin where nothing was repainted
+                    os.replace(unfinished[part], final)
             except OSError as error:
                 raise InputError(f"{final}: cannot be written ({describe_error(error)}); remove it, and run the same "
                                  "command again.") from None
@@ -286,7 +298,7 @@ def _require_own_folders(path: Path) -> None:
     Through a link, the files of something else would be taken for results, and removed as those of tracklets that are
     gone.
     """
-    for entry in (path / name for name in ("masks", "parts", "scores", "work")):
+    for entry in (path / name for name in ("masks", "parts", "origin", "scores", "work")):
         if entry.is_symlink() or os.path.lexists(entry) and not entry.is_dir():
             kind = "a link" if entry.is_symlink() else "a file"
             raise InputError(f"{entry}: is {kind}, and should be a folder of results; remove it, and run the same "

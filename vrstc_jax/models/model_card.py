@@ -52,6 +52,8 @@ def _what(model: Model) -> Iterator[tuple[str, str]]:
     yield "crops", f"{c.stcnet.height}x{c.stcnet.width} to complete, {c.reid.height}x{c.reid.width} to locate"
     yield "locating", (f"tau {model.tau:.4f}, {'with a head' if c.reid.locating_width else 'equations 11 and 12'}"
                        if c.locating is None else f"pixel by pixel, hidden from {c.locating.probability:.2f} on")
+    yield "completing", ("by STCnet" if c.repairing is None else
+                         "from what other frames show, and by STCnet what none shows")
     yield "identities", f"{len(model.identities):,}"
     yield "SHA-256 of its tensors", model.digest
 

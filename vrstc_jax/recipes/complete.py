@@ -7,7 +7,7 @@ and the report is drawn from that folder.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
@@ -15,7 +15,7 @@ from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import Source
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
 from vrstc_jax.inference.complete import left_warnings
-from vrstc_jax.inference.completer import CompletedFrame, Completer
+from vrstc_jax.inference.completer import CompletedFrame, Completer, How
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder, require_names
 from vrstc_jax.models.model_file import Model
@@ -78,7 +78,8 @@ class Summary:
                        "hidden in part": f"{self.metrics['frames'] - visible:,}"}
         if self.judgement:
             overall = next(iter(self.judgement.tables.values())).overall()
-            ours, best = overall["stcnet"]["psnr"], max(overall[m]["psnr"] for m in ("copy", "mean", "telea"))
+            ours = overall.get("completed", overall["stcnet"])["psnr"]
+            best = max(overall[method]["psnr"] for method in ("copy", "mean", "telea"))
             figures |= {"PSNR in the hole": f"{ours:.1f} dB", "over the best simple filling": f"{ours - best:+.1f} dB"}
         return figures
 
@@ -140,7 +141,7 @@ def complete_each(completer: Completer, jobs: Sequence[tuple[ResultsFolder, Trac
 
 def _summary(completer: Completer, source: Source, folder: ResultsFolder, summary: Summary) -> Summary:
     """The summary with what a folder in which all tracklets are complete says."""
-    counts = dict.fromkeys(("visible", "stcnet", "spatial", "left"), 0)
+    counts = dict.fromkeys(get_args(How), 0)
     strips, attention, warnings = [], [], list(source.warnings)
     attends = completer.model.config.stcnet.form.attention
     for tracklet in source.tracklets:

@@ -132,7 +132,7 @@ def starting_from(model: Model, config: configs.Config) -> configs.Config:
         raise InputError(f"Training cannot go on with a model of size {ours.name}: the networks of {config.name} have "
                          "other shapes. Fit from nothing (--fresh), or choose the model's size.")
     return dataclasses.replace(
-        config, stcnet=stcnet, locating=ours.locating,
+        config, stcnet=stcnet, locating=ours.locating, repairing=ours.repairing,
         reid=dataclasses.replace(ours.reid, locating_masks=False, locating_loss=config.reid.locating_loss),
         tau=model.tau,
         reid_training=dataclasses.replace(config.reid_training, **(

@@ -9,6 +9,7 @@ import numpy as np
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation.judging import Judged
 from vrstc_jax.inference.completer import CompletedFrame, Completer
+from vrstc_jax.inference.origin import IMAGINED, Origin
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.results_folder import ResultsFolder
 from vrstc_jax.report import AttentionPicture, Curve, Strip
@@ -16,6 +17,8 @@ from vrstc_jax.report.images import runs
 
 STRIPS = 12  # in a report
 STRIP_FRAMES = 12  # in a strip
+_FAR = 50  # frames
+_GREEN, _BLUE, _RED = (np.array(colour, np.float32) for colour in ((40, 200, 80), (50, 90, 255), (255, 40, 40)))
 
 
 def completed_strip(tracklet: Tracklet, result: Mapping[str, Any], folder: ResultsFolder) -> Strip | None:
@@ -36,6 +39,10 @@ def completed_strip(tracklet: Tracklet, result: Mapping[str, Any], folder: Resul
     shown = (first + np.unique(np.linspace(0, end - first - 1, STRIP_FRAMES).astype(int))).tolist()
     rows = {"input": [tracklet.frames[i] for i in shown]}
     rows["mask"], rows["completion"] = (list(row) for row in zip(*(folder.read(tracklet, i) for i in shown)))
+    origins = [folder.read_origin(tracklet, i) for i in shown]
+    if any(origin and origin.imagined < 1 for origin in origins):
+        rows["origin"] = [picture if origin is None else origin_picture(picture, origin)
+                          for picture, origin in zip(rows["completion"], origins)]
     if tracklet.truth is not None:
         rows["truth"] = [tracklet.truth[i] for i in shown]
     ways = {"spatial": "completed from the frame itself", "left": "left as it was"}
@@ -43,6 +50,18 @@ def completed_strip(tracklet: Tracklet, result: Mapping[str, Any], folder: Resul
     count = sum(how != "visible" for how in hows)
     caption = f"Tracklet {tracklet.name}: {count} of {len(hows)} frames hidden in part"
     return Strip("; ".join([caption, *notes]), rows, [tracklet.frame_names[i] for i in shown])
+
+
+def origin_picture(completed: np.ndarray, origin: Origin) -> np.ndarray:
+    """A completed frame in grey, with what was seen in other frames in green, in blue where these are far, and what
+    was imagined in red."""
+    grey = cv2.cvtColor(np.ascontiguousarray(completed), cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    frames = origin.frames
+    far = np.clip(np.log(np.maximum(1, np.abs(frames - origin.index))) / np.log(_FAR), 0, 1)[..., None]
+    seen = (1 - far) * _GREEN + far * _BLUE
+    colour = np.where(frames[..., None] == IMAGINED, _RED, seen)
+    mixed = np.where(origin.mask[..., None], 0.5 * grey + 0.5 * colour, grey)
+    return mixed.round().astype(np.uint8)
 
 
 def judged_strips(judged: Sequence[Judged], *, strips: int = 6) -> list[Strip]:
@@ -59,10 +78,12 @@ def judged_strips(judged: Sequence[Judged], *, strips: int = 6) -> list[Strip]:
         run = group[:STRIP_FRAMES]
         # The hole is shown grey, as its pixels are not given to the networks.
         hollow = [np.where(j.completed.mask[..., None], np.uint8(127), j.shown) for j in run]
-        spatial = [j.completed.frame if j.completed.spatial is None else j.completed.spatial for j in run]
-        result.append(Strip(f"Judged: tracklet {run[0].tracklet}", {
-            "hidden": hollow, "spatial": spatial, "stcnet": [j.completed.frame for j in run],
-            "truth": [j.truth for j in run]}, [j.frame_name for j in run]))
+        spatial = [j.by_networks.frame if j.by_networks.spatial is None else j.by_networks.spatial for j in run]
+        rows = {"hidden": hollow, "spatial": spatial, "stcnet": [j.by_networks.frame for j in run]}
+        if any(j.completed is not j.by_networks for j in run):
+            rows["completed"] = [j.completed.frame for j in run]
+        rows["truth"] = [j.truth for j in run]
+        result.append(Strip(f"Judged: tracklet {run[0].tracklet}", rows, [j.frame_name for j in run]))
     return result
 
 

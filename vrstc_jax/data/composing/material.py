@@ -63,7 +63,7 @@ class Material:
 
     walkers: Sequence[Ground]
     cut_outs: Sequence[CutOut] = ()
-    real: float = 0.35
+    real: float = 0.5
 
     def person(self, rng: np.random.Generator, count: int) -> Ground:
         """A person in `count` frames: mostly neighbours, sometimes with frames from elsewhere."""
@@ -79,16 +79,17 @@ class Material:
         """A cut-out in clothes of other colours, mostly walking, in a box and before a background of its own."""
         cut = self.cut_outs[int(rng.integers(len(self.cut_outs)))]
         indices = _chosen(rng, len(cut.frames), count)
-        hue, saturation, value = rng.uniform(-90, 90), rng.uniform(0.5, 1.8), rng.uniform(0.7, 1.3)
+        clothes = _clothes(rng)
         boxes = _boxes(rng, count)
         background = self._walker(rng).clear if rng.random() < 0.6 else None
         pan, strides = rng.normal(0, 3), _strides(rng, indices)
         frames, people = [], []
         for box, index, stride, time in zip(boxes, indices, strides, range(count)):
             alpha = _warped(_in_stride(cut.person[index], stride), box, cv2.BORDER_CONSTANT).astype(np.float32) / 255
-            own = _warped(_in_stride(cut.frames[index], stride), box, cv2.BORDER_REFLECT)
+            worn = _in_stride(_recoloured(cut.frames[index], clothes), stride)
+            own = _warped(worn, box, cv2.BORDER_REFLECT).astype(np.float32)
             behind = own if background is None else _panned(background[time % len(background)], pan * time)
-            mixed = _recoloured(own, hue, saturation, value) * alpha[..., None] + behind * (1 - alpha[..., None])
+            mixed = own * alpha[..., None] + behind * (1 - alpha[..., None])
             frames.append(mixed.round().astype(np.uint8))
             people.append(alpha > 0.5)
         stacked = np.stack(frames)
@@ -158,8 +159,21 @@ def _panned(frame: np.ndarray, right: float) -> np.ndarray:
     return _warped(np.concatenate(edges, 1), box, cv2.BORDER_REFLECT)
 
 
-def _recoloured(picture: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
+def _clothes(rng: np.random.Generator) -> np.ndarray:
+    """Changes of hue, saturation and brightness above the waist and below, [2, 3]: few people become many."""
+    above, below = (np.array([rng.uniform(-90, 90), rng.uniform(0.4, 1.8), np.exp(rng.uniform(-1.0, 0.35))])
+                    for _ in range(2))
+    return np.stack([above, above if rng.random() < 0.3 else below])
+
+
+def _recoloured(picture: np.ndarray, clothes: np.ndarray) -> np.ndarray:
+    """A cut-out's picture in other clothes; brightness changes by a gamma, for much of what people wear is nearly
+    black, and black times anything stays black."""
+    rows = len(picture)
+    below = 1 / (1 + np.exp(-(np.arange(rows) - 0.5 * rows) / 2))[:, None, None]
+    hue, saturation, gamma = np.moveaxis(clothes[0] * (1 - below) + clothes[1] * below, -1, 0)
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + hue) % 180
-    hsv[..., 1:] = np.clip(hsv[..., 1:] * (saturation, value), 0, 255)
-    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
+    hsv[..., 1] = np.clip(hsv[..., 1] * saturation, 0, 255)
+    hsv[..., 2] = 255 * (hsv[..., 2] / 255) ** gamma
+    return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
