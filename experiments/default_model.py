@@ -205,7 +205,8 @@ def config_of(arguments: Arguments) -> configs.Config:
     """The size's config, in which the network that guides learns from the walkers' masks too, by a first head."""
     config, amount = configs.get(arguments.size), _amount(arguments)
     config = dataclasses.replace(
-        config, seed=arguments.seed, compute="bfloat16" if arguments.bfloat16 else config.compute,
+        config, seed=arguments.seed, repairing=configs.Repairing(),
+        compute="bfloat16" if arguments.bfloat16 else config.compute,
         # The classes of more than a thousand people are learned slowly; a high weight lets locating learn meanwhile.
         reid=dataclasses.replace(config.reid, locating_loss=5.0, locating_masks=True, locating_stages=False,
                                  locating_width=config.reid.locating_width or 64))

@@ -153,7 +153,7 @@ class TestFolder:
         after = results(here / "out")
         for name in others:
             kept = {file: value for file, value in before.items() if f"{name}/" in file or f"{name}." in file}
-            assert kept.items() <= after.items() and len(kept) == 2 * FRAMES + 1 + 2  # pictures, masks, scores, two origins
+            assert kept.items() <= after.items() and len(kept) == 2 * FRAMES + 1 + 2  # and two origins
         # As if nothing had been there before.
         assert complete(vrstc, here, "new").code == 0
         new = results(here / "new")

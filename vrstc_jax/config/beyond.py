@@ -23,7 +23,7 @@ class Locating(Checked):
     passes: int = 2  # comparisons; from the second on, it is known which frames are hidden
     window: int = 16  # neighbouring frames that are compared at once,
     margin: int = 3  # with so many before and after these,
-    context: int = 8  # and so many from all over the tracklet
+    context: int = 24  # and so many from all over the tracklet
     # What it takes to call something hidden. Repainting a pixel in vain costs `cost` times what leaving a hidden one
     # costs, so it is called hidden from the probability cost / (1 + cost) on; at the edge of what is repainted, so much
     # less of that is enough, as a share; and of the person, the shares that must be hidden for a frame to be repainted

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 from vrstc_jax.config import method
-from vrstc_jax.config.beyond import Repairing
 from vrstc_jax.config.method import Autoencoder, Config, Discriminators, Losses, Masks, Reid, STCnet, Training
 from vrstc_jax.runtime.errors import InputError
 
@@ -39,7 +38,6 @@ SIZES: dict[str, Config] = {
         # A small R, trained for minutes, knows few people well; at the paper's 0.1 it outweighs L_r.
         losses=Losses(identity=0.02),
         masks=Masks(longest_run=9),
-        repairing=Repairing(),
         # A small R that learns from occluded people learns to ignore occluders, and by itself locates few of them.
         reid=dataclasses.replace(_SMALL_REID, locating_loss=1.0, locating_width=64, locating_stages=True),
         # Small batches, because on two CPU cores a step's time grows with its batch.

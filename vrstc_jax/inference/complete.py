@@ -12,7 +12,7 @@ it STCnet paints in all of them, from the nearest visible frames on either side.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -36,11 +36,11 @@ class CompletedTracklet:
       sources: int [T, 2], on each side the frame that most pixels come from (of STCnet's, the nearest), −1 for none.
       how: for each frame 'visible', 'seen', 'stcnet', 'spatial' or 'left' (see `completer.CompletedFrame`).
       warnings: irregularities of the tracklet, one sentence each.
-      imagined: float [T], the share of each frame's repainted pixels that no frame showed; 0 where nothing was.
-      origins: for each frame where its repainted pixels come from; None where nothing was repainted.
       amodal: bool, in the form of masks: the whole person, hidden parts too; None where masks were given, or where
         the model locates by bands.
       modal: the same, what is seen of the person; amodal without modal is what is hidden.
+      imagined: float [T], the share of each frame's repainted pixels that no frame showed; 0 where nothing was.
+      origins: for each frame where its repainted pixels come from; None where nothing was repainted.
     """
 
     frames: np.ndarray | list[np.ndarray]
@@ -49,10 +49,10 @@ class CompletedTracklet:
     sources: np.ndarray
     how: tuple[How, ...]
     warnings: tuple[str, ...]
-    imagined: np.ndarray
-    origins: tuple[Origin | None, ...]
     amodal: np.ndarray | list[np.ndarray] | None = None
     modal: np.ndarray | list[np.ndarray] | None = None
+    imagined: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    origins: tuple[Origin | None, ...] = ()
 
 
 def complete_tracklet(model: Model, frames: np.ndarray | Sequence[np.ndarray],

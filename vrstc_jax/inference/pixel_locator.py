@@ -6,6 +6,7 @@ window hides them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +34,8 @@ class PixelLocator:
     """
 
     def __init__(self, config: configs.Locating, params: dict, *, causal: bool = False):
-        self.config = config
+        # What is usual in a window is found from all of it, so that looking back alone, a frame is one.
+        self.config = config = replace(config, window=1) if causal else config
         self._causal = causal
         self._params = jax.device_put(params)
         self._maps, self._probabilities = _compiled(config)

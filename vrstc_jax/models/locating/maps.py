@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+_BINS = 8
+
 
 def coarser(maps: jax.Array) -> jax.Array:
     """Half the grid; the 2×2 cells of each become channels: […, h, w, C] to […, h/2, w/2, 4 C]."""
@@ -39,6 +41,32 @@ def to_grid(maps: jax.Array, grid: tuple[int, ...]) -> jax.Array:
     while maps.shape[-3] > grid[0]:
         maps = coarser(maps)
     return repeated(maps, (grid[0], grid[1]))
+
+
+def colours(frames: jax.Array) -> jax.Array:
+    """The colours of each 8×8 pixels and those around: frames float [B, H, W, 3] in [−1, 1] to unit vectors
+    [B, H/8, W/8, 2, G], of near surroundings and of wider ones.
+
+    Square roots of histograms, whose product says how much they have in common (Bhattacharyya): of brightness, and of
+    red against green and yellow against blue, finest where colours are pale, as most clothes are.
+    """
+    red, green, blue = jnp.moveaxis(frames, -1, 0)
+    axes = (red + green + blue) / 3, jnp.tanh(4 * (red - green)), jnp.tanh(4 * ((red + green) / 2 - blue))
+    bins = [jnp.maximum(0, 1 - jnp.abs(axis[..., None] - jnp.linspace(-1, 1, _BINS)) * (_BINS - 1) / 2)
+            for axis in axes]
+    shares = block_means(jnp.concatenate(bins, -1), 8)
+    near = _blurred(shares)
+    return unit(jnp.sqrt(jnp.stack([near, _blurred(_blurred(near))], -2) + 1e-6))
+
+
+def _blurred(maps: jax.Array) -> jax.Array:
+    """Means of 3×3 cells, the middle ones weighted twice along each axis."""
+    for axis in (1, 2):
+        pad = [(1, 1) if k == axis else (0, 0) for k in range(maps.ndim)]
+        size, padded = maps.shape[axis], jnp.pad(maps, pad, mode="edge")
+        before, there, after = (jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(3))
+        maps = (before + 2 * there + after) / 4
+    return maps
 
 
 def shifted(maps: jax.Array, dilation: int = 1) -> list[jax.Array]:

@@ -10,6 +10,7 @@ a frame may look at is an argument, so that the same network looks back alone (c
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ from vrstc_jax.models.locating.maps import (
     Conv3x3,
     block_means,
     coarser,
+    colours,
     expanded,
     repeated,
     shifted,
@@ -34,9 +36,13 @@ from vrstc_jax.ops.pixel_values import to_float
 AMODAL, OCCLUDER, HIDDEN = range(3)
 """The channels of the logits: the whole person, what is in front of their place, and the person behind it."""
 _NEAR = (1.5, 6.0)  # frames: how far apart in time two frames may be to be near, in two senses
-_BEST = 4  # frames that agree best with a cell, whose cosines are told
+_POWERS = -6.0, 3.0  # of means between a cell's best and its worst agreement, and its mean
+_DILATIONS = 1, 2, 3
 _UNSEEN = -1e9  # a logit
-_BLIND = 0.3  # of the clips of a training
+_BLIND = 0.5  # of the clips of a training, in which edges do without looks
+_MOST = 8.0  # times the mean
+_FLOOR = 0.05  # of the spread, of which agreement has about 0.2: what is less is noise
+_MISSING = 0.15  # of the kinds of agreement, in a training
 _LEAST = 1e-6  # a weight, so that means of far frames are means too
 
 
@@ -48,12 +54,14 @@ class FrameMaps(NamedTuple):
       middle: at a quarter.
       cells: at an eighth, as `match`.
       match: unit vectors […, h, w, S, G], one of each ImageNet stage, by which cells of frames are compared.
+      colours: unit vectors […, h, w, 2, G], the colours of each cell and its nearer and farther surroundings.
     """
 
     edges: jax.Array
     middle: jax.Array
     cells: jax.Array
     match: jax.Array
+    colours: jax.Array
 
 
 class LocatingNet(nn.Module):
@@ -128,7 +136,7 @@ class _Frame(nn.Module):
             cells += nn.Dense(c.maps_width, name=f"cells{i}")(on_cells)
         middle = nn.relu(middle)
         middle += nn.relu(Conv3x3(c.maps_width, name="around")(middle))
-        return FrameMaps(edges, middle, nn.relu(cells), jnp.stack(match, -2))
+        return FrameMaps(edges, middle, nn.relu(cells), jnp.stack(match, -2), colours(frames))
 
 
 class _Clip(nn.Module):
@@ -144,18 +152,19 @@ class _Clip(nn.Module):
         near = jnp.exp(-jnp.abs(offsets)[..., None] / jnp.array(_NEAR))
         boxes = jnp.concatenate([nearer, nearer[..., 1:] * (1 - nearer[..., :1])], -1)
         body = jax.nn.sigmoid(nn.Dense(1, kernel_init=nn.initializers.zeros, name="body")(maps.cells))
-        agreement = jnp.concatenate([_agreement(maps.match), _pooled_agreement(maps.match, body)])
+        agreement = jnp.concatenate([*(find(each) for each in (maps.match, maps.colours)
+                                       for find in (_agreement, partial(_row_agreement, body=body)))])
         # The logit of a cell being worth a look, before anything is compared.
         first_worth = nn.Dense(1, kernel_init=nn.initializers.zeros, name="worth")(maps.cells)
         worth, state, coarse = first_worth, None, []
         weights = jnp.zeros(())
         for i in range(c.passes):
-            state, weights = _Pass(c, name=f"pass{i}")(
+            state, logits, weights = _Pass(c, name=f"pass{i}")(
                 maps, block_means(boxes, 2), agreement, worth, near, seen, state, train)
-            coarse.append(nn.Dense(3, bias_init=nn.initializers.constant(-1.0), name=f"coarse{i}")(state))
+            coarse.append(logits)
             worth = first_worth + nn.Dense(1, kernel_init=nn.initializers.constant(-0.3), name=f"worth{i}")(coarse[-1])
         assert state is not None, "there is at least one pass"
-        middle, edges = _Edges(c, name="edges")(maps, boxes, state, weights, first)
+        middle, edges = _Edges(c, name="edges")(maps, boxes, state, coarse[-1], weights, first, train)
         return [*coarse, middle, edges]
 
 
@@ -171,21 +180,63 @@ def _agreement(match: jax.Array) -> jax.Array:
     return cosines.reshape(stages, height * width, count, count, 9).max(-1)
 
 
-def _pooled_agreement(match: jax.Array, body: jax.Array) -> jax.Array:
-    """Cosines of the person's rows, each with the likest of the three rows around its place in every frame, and of the
-    whole person: match [T, h, w, S, G] and how much each cell counts [T, h, w, 1] to [2 S, h w, T, T].
+def _row_agreement(match: jax.Array, body: jax.Array) -> jax.Array:
+    """Cosines of the person's rows, each with the likest of the three rows around its place in every frame: match
+    [T, h, w, S, G] and how much each cell counts [T, h, w, 1] to [S, h w, T, T].
 
     A walker's cells change with each step, and rows less: from every side a coat has the same colour.
     """
-    count, height, width, stages, _ = match.shape
-    weighted = match * body[..., None]
-    rows, whole = unit(weighted.sum(2)), unit(weighted.sum((1, 2)))
+    width = match.shape[2]
+    rows = unit((match * body[..., None]).sum(2))
     padded = jnp.pad(rows, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    around = jnp.stack([padded[:, down:down + height] for down in range(3)])
-    of_rows = jnp.einsum("thsg,rkhsg->shtkr", rows, around).max(-1)
-    of_rows = jnp.repeat(of_rows, width, 1)
-    of_whole = jnp.einsum("tsg,ksg->stk", whole, whole)[:, None]
-    return jnp.concatenate([of_rows, jnp.broadcast_to(of_whole, (stages, height * width, count, count))])
+    around = jnp.stack([padded[:, down:down + match.shape[1]] for down in range(3)])
+    return jnp.repeat(jnp.einsum("thsg,rkhsg->shtkr", rows, around).max(-1), width, 1)
+
+
+def relations(agreement: jax.Array, worth: jax.Array, near: jax.Array, seen: jax.Array) -> jax.Array:
+    """How much less each cell agrees with other frames than the same place of these does: [h w, T, 6 S].
+
+    Some places never agree well, such as feet, and some footage nowhere. So it is not agreement that tells, but how it
+    compares with what is usual at the place and in the clip.
+
+    Args:
+      agreement: [S, h w, T, T], cosines of a frame's cell (third axis) with those of other frames (last).
+      worth: [h w, T], how much each frame's cell counts.
+      near: [T, T, 2], 1 for frames at the same time, falling to 0, in two senses.
+      seen: bool [T, T].
+    """
+    counted = jnp.where(seen, worth[:, None] + _LEAST, 0.0)
+    far = counted * (1 - near[..., 1] + _LEAST)
+    far, close = (weights / weights.sum(-1, keepdims=True) for weights in (far, counted * (near[..., 0] + _LEAST)))
+    present = seen.any(0)  # what nobody looks at changes nothing
+
+    def of(cosines: jax.Array) -> jax.Array:
+        unlike = 1 - cosines
+        counts = seen & present[:, None]
+        unlike /= jnp.where(counts, unlike, 0.0).sum() / (counts.sum() * len(unlike)) + 1e-2
+        unlike = jnp.minimum(unlike, _MOST)  # in footage that stands still a trifle is many times what is usual
+        least, most = (jnp.log((far * jnp.exp(power * unlike)).sum(-1) + 1e-9) / power for power in _POWERS)
+        mean, now = ((weights * unlike).sum(-1) for weights in (far, close))
+        told = jnp.stack([least, mean, most, now], -1)
+        usual, spread = jax.lax.stop_gradient(_usual(told, present))
+        off = told - usual
+        return jnp.concatenate([jnp.clip(off / spread, -8, 8), least[..., None], (mean - now)[..., None]], -1)
+
+    return jnp.concatenate([of(each) for each in agreement], -1)
+
+
+def _usual(told: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The median of numbers [h w, T, C] over the frames that are present, bool [T], at each place: [h w, 1, C], and of
+    the differences from it, over all places too: [1, 1, C]. Medians, since in many clips something is hidden."""
+    usual = _median(told, present[:, None], 1)
+    off = jnp.abs(told - usual).reshape(1, -1, told.shape[-1])
+    return usual, _median(off, jnp.tile(present, len(told))[:, None], 1) + _FLOOR
+
+
+def _median(numbers: jax.Array, there: jax.Array, axis: int) -> jax.Array:
+    """The lower median along an axis of the numbers that are there."""
+    ordered = jnp.sort(jnp.where(there, numbers, jnp.inf), axis=axis)
+    return jax.lax.dynamic_slice_in_dim(ordered, (there.sum() - 1) // 2, 1, axis)
 
 
 def _by_place(maps: jax.Array) -> jax.Array:
@@ -201,69 +252,57 @@ def _by_frame(places: jax.Array, height: int) -> jax.Array:
 
 
 class _Pass(nn.Module):
-    """Compares each cell with the same place of the frames that are worth it: (state [T, h, w, C], the weights of the
-    frames looked at [h w, T, T]).
+    """Compares each cell with the same place of the frames that are worth it: (state [T, h, w, C], logits [T, h, w, 3],
+    the weights of the frames looked at [h w, T, T]).
 
-    In training, some clips are compared by how well they agree alone, and not by what their cells look like: what
-    painted people look like does not hold for real ones.
+    What hides is decided by how well cells agree (`relations`), and not by what they look like: what painted people
+    look like does not hold for real ones, and how a stranger differs from oneself does. Who the person is, is decided
+    by looks.
     """
 
     config: configs.Locating
 
     @nn.compact
     def __call__(self, maps: FrameMaps, boxes: jax.Array, agreement: jax.Array, worth: jax.Array, near: jax.Array,
-                 seen: jax.Array, state: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array]:
+                 seen: jax.Array, state: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
         c, cells, height = self.config, maps.cells, maps.cells.shape[1]
         worth = _by_place(worth)[..., 0]  # [h w, T]
         sharpness = jnp.exp(self.param("log_sharpness", nn.initializers.constant(1.0), (len(agreement),)))
         alike = jnp.einsum("s,spqr->pqr", sharpness, agreement)
         time = nn.Dense(1, use_bias=False, name="time")(jnp.concatenate([near, near * near], -1))[..., 0]
         weights = jax.nn.softmax(jnp.where(seen, alike + worth[:, None] + time, _UNSEEN), -1)
-        count, _, _, stages, features = maps.match.shape
-        match = _by_place(maps.match.reshape(*maps.match.shape[:3], -1))
-        shown = jnp.einsum("pts,psd->ptd", weights, jnp.concatenate([_by_place(cells), match], -1))
-        reference = _by_frame(shown[..., :cells.shape[-1]], height)
-        both = (match * shown[..., cells.shape[-1]:]).reshape(-1, count, stages, features).sum(-1)
-        trust = jax.nn.sigmoid(worth)[:, None]
-        told = _by_frame(jnp.concatenate(
-            [both, *(self._told(each, weights, trust, near, seen) for each in agreement)], -1), height)
-        looks = nn.Dropout(_BLIND, broadcast_dims=(0, 1, 2, 3), deterministic=not train)(
-            jnp.concatenate([cells, reference, jnp.abs(cells - reference)], -1))
-        x = [boxes, looks, told, *([] if state is None else [state])]
-        x = nn.relu(nn.Dense(c.hidden, name="compare")(jnp.concatenate(x, -1)))
+        reference = _by_frame(jnp.einsum("pts,psd->ptd", weights, _by_place(cells)), height)
+        told = _by_frame(relations(agreement, jax.nn.sigmoid(worth), near, seen), height)
+        told = nn.Dropout(_MISSING, broadcast_dims=(0, 1, 2), deterministic=not train)(told)
+        x = nn.relu(nn.Dense(c.hidden, name="compare")(
+            jnp.concatenate([boxes, told, *([] if state is None else [state])], -1)))
         nearness = jnp.where(seen, near[..., 0] + _LEAST, 0.0)
         nearness /= nearness.sum(1, keepdims=True)
-        for i, dilation in enumerate((1, 2)):
+        for i, dilation in enumerate(_DILATIONS):
             y = nn.relu(Conv3x3(c.hidden, dilation=dilation, name=f"around{i}")(x))
             frames_near = jnp.einsum("ts,shwc->thwc", nearness, y[..., :c.hidden // 4])
             whole = nn.relu(nn.Dense(c.hidden // 4, name=f"whole{i}")(y.mean((1, 2), keepdims=True)))
             whole = jnp.broadcast_to(whole, (*y.shape[:3], c.hidden // 4))
             x += nn.Dense(c.hidden, name=f"add{i}")(jnp.concatenate([y, frames_near, whole], -1))
-        return nn.relu(x), weights
-
-    @staticmethod
-    def _told(agreement: jax.Array, weights: jax.Array, worth: jax.Array, near: jax.Array,
-              seen: jax.Array) -> jax.Array:
-        """How well a cell agrees with other frames, in numbers [h w, T, 6 + _BEST]."""
-        def mean(weights: jax.Array | float) -> jax.Array:
-            weights = jnp.where(seen, weights + _LEAST, 0.0)
-            return (weights * agreement).sum(-1) / weights.sum(-1)
-
-        best = jax.lax.top_k(jnp.where(seen, agreement, -1.0), min(_BEST, len(seen)))[0]
-        best = jnp.pad(best, ((0, 0), (0, 0), (0, _BEST - best.shape[-1])), constant_values=-1.0)
-        means = [(weights * agreement).sum(-1), mean(near[..., 0]), mean(near[..., 1]), mean(worth),
-                 mean(worth * near[..., 1]), mean(1.0)]
-        return jnp.concatenate([jnp.stack(means, -1), best], -1)
+        state = nn.relu(x)
+        looks = nn.relu(nn.Dense(c.hidden, name="looks")(jnp.concatenate([cells, reference], -1)))
+        looks += nn.relu(Conv3x3(c.hidden, name="looks_around")(looks))
+        person = nn.Dense(1, name="person")(looks)
+        hides = nn.Dense(2, bias_init=nn.initializers.constant(-1.0), name="hides")(state)
+        # Of the person that is hidden which what hides covers.
+        hidden = hides[..., 1:] + nn.Dense(1, use_bias=False, kernel_init=nn.initializers.constant(0.5),
+                                           name="of_person")(person)
+        return state, jnp.concatenate([person, hides[..., :1], hidden], -1), weights
 
 
 class _Edges(nn.Module):
-    """Logits at a quarter and at half of the frames' resolution."""
+    """Logits at a quarter and at half of the frames' resolution: the coarse ones, and what the edges add."""
 
     config: configs.Locating
 
     @nn.compact
-    def __call__(self, maps: FrameMaps, boxes: jax.Array, state: jax.Array, weights: jax.Array,
-                 first: int | None) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, maps: FrameMaps, boxes: jax.Array, state: jax.Array, coarse: jax.Array, weights: jax.Array,
+                 first: int | None, train: bool) -> tuple[jax.Array, jax.Array]:
         c = self.config
         count, height, width, _ = maps.middle.shape
         shown = nn.Dense(c.maps_width // 2, name="shown")(maps.middle)
@@ -271,25 +310,27 @@ class _Edges(nn.Module):
         weights = weights[:, :first].reshape(height // 2, width // 2, -1)
         weights = repeated(weights, (height, width)).reshape(height * width, -1, count)
         reference = _by_frame(jnp.einsum("pts,psd->ptd", weights, _by_place(shown)), height)
-        maps, boxes, shown, state = jax.tree.map(lambda x: x[:first], (maps, boxes, shown, state))
+        maps, boxes, shown, state, coarse = jax.tree.map(lambda x: x[:first], (maps, boxes, shown, state, coarse))
         finer = expanded(nn.Dense(4 * (c.hidden // 2), name="finer")(state))
-        x = [boxes, maps.middle, reference, jnp.abs(shown - reference), shown * reference, finer]
-        x = jnp.concatenate(x, -1)
-        x = nn.relu(nn.Dense(c.maps_width, name="compare")(x))
+        looks = nn.Dropout(_BLIND, broadcast_dims=(0, 1, 2, 3), deterministic=not train)(
+            jnp.concatenate([maps.middle, reference, jnp.abs(shown - reference), shown * reference], -1))
+        x = nn.relu(nn.Dense(c.maps_width, name="compare")(jnp.concatenate([boxes, looks, finer], -1)))
         x += nn.relu(Conv3x3(c.maps_width, name="around")(x))
-        middle = nn.Dense(3, bias_init=nn.initializers.constant(-1.0), name="middle")(x)
+        middle = nn.Dense(3, kernel_init=nn.initializers.zeros, name="middle")(x) + _smoothly(coarse, (height, width))
         x = nn.relu(expanded(nn.Dense(4 * 24, name="finest")(x)))
         x = nn.relu(Conv3x3(24, name="edges0")(jnp.concatenate([x, maps.edges], -1)))
-        return middle, Conv3x3(3, zeros=True, name="edges1")(x) + repeated(middle, (2 * height, 2 * width))
+        grid = 2 * height, 2 * width
+        finest = Conv3x3(3, zeros=True, name="edges1")(x) + _smoothly(middle, grid)
+        scale = self.param("scale", nn.initializers.ones, (3,))
+        return middle, finest * scale + self.param("shift", nn.initializers.zeros, (3,))
+
+
+def _smoothly(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    return jax.image.resize(maps, (len(maps), *grid, maps.shape[-1]), "linear")
 
 
 def calibrated(params: dict, scales: Sequence[float], shifts: Sequence[float]) -> dict:
     """Parameters of a `LocatingNet` whose finest logits are those of `params`, scaled and shifted by channel."""
-    by, to = np.asarray(scales, np.float32), np.asarray(shifts, np.float32)
-
-    def scaled(layer: dict, shift: np.ndarray | float) -> dict:
-        return {"kernel": layer["kernel"] * by, "bias": layer["bias"] * by + shift}
-
-    ends = params["clip"]["edges"]  # the finest logits are the sum of two of its layers
-    ends = ends | {"middle": scaled(ends["middle"], to), "edges1": {"taps": scaled(ends["edges1"]["taps"], 0.0)}}
-    return params | {"clip": params["clip"] | {"edges": ends}}
+    by, to, edges = np.asarray(scales, np.float32), np.asarray(shifts, np.float32), params["clip"]["edges"]
+    edges = edges | {"scale": edges["scale"] * by, "shift": edges["shift"] * by + to}
+    return params | {"clip": params["clip"] | {"edges": edges}}
