@@ -112,7 +112,8 @@ def located(locator: PixelLocator, frames: Sequence[np.ndarray],
 
 
 class _Kept:
-    """The maps of some frames of a tracklet, in half precision."""
+    """The maps of some frames of a tracklet: in half precision, but for those by which frames are compared, of which
+    small differences count."""
 
     def __init__(self, compute: Callable[[Sequence[np.ndarray]], FrameMaps], frames: Sequence[np.ndarray],
                  always: Sequence[int]):
@@ -128,7 +129,9 @@ class _Kept:
             part = missing[start:start + BATCH]
             maps = self._compute([self._frames[i] for i in part])
             for position, index in enumerate(part):
-                self._maps[index] = jax.tree.map(lambda x, i=position: x[i].astype(np.float16), maps)
+                of_frame = jax.tree.map(lambda x, i=position: x[i], maps)
+                self._maps[index] = of_frame._replace(**{
+                    name: getattr(of_frame, name).astype(np.float16) for name in ("edges", "middle", "cells")})
         return jax.tree.map(lambda *maps: np.stack(maps), *(self._maps[i] for i in indices))
 
     def forget(self, before: int) -> None:
