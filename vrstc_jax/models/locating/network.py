@@ -1,12 +1,12 @@
 """Finds, for every frame of a clip, the person and what hides them, by comparing the frame with the others.
 
 Each frame becomes maps at an eighth, a quarter and half of its resolution (`FrameMaps`). A cell of the coarsest map
-looks for itself at the same place of all other frames, one cell farther at most; what most frames that agree show is
-the person, and what differs from it hides them. That is done twice: after the first time it is known which frames are
-hidden there, and they count less in the second (`_Pass`). The finer maps then draw the edges.
+looks for itself at the same place of all other frames, one cell farther at most. What agrees less with them than is
+usual there (`relations`) hides the person. That is done twice: after the first time it is known which frames are hidden
+there, and they count less in the second (`_Pass`). The finer maps then draw the edges.
 
-No layer mixes frames but by attention, so that a clip may have any number of frames in any order of time; which frames
-a frame may look at is an argument, so that the same network looks back alone (causal) or both ways.
+A clip may have any number of frames in any order of time. Which frames a frame looks at is an argument; all frames that
+any other looks at tell what is usual, so that live a frame is located in a clip of its own, with earlier ones.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,8 @@ class LocatingNet(nn.Module):
           offsets: float [T, T]: of frame t (row) and s, the time of s minus that of t, in frames.
           seen: bool [T, T]: whether frame t looks at frame s.
           first: the finer logits are of so many first frames alone; None: of all.
-          train: whether comparisons sometimes do without what cells look like (`_Pass`), by a random key 'dropout'.
+          train: whether passes sometimes do without a kind of agreement, and edges without looks, by a random key
+            'dropout'.
 
         Returns:
           Of the same maps at rising resolutions, float [T, h, w, 3], the last at H/2, W/2.
