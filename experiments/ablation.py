@@ -119,8 +119,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     """Makes the rows of all seeds and returns the table's rows."""
     _check(arguments)
     work, amount = as_path(arguments.workdir), amount_of(arguments)
-    # What other frames show is copied in the same way whatever the networks are, so that little would differ.
-    config = dataclasses.replace(configs.get(amount.networks), repairing=None)
+    config = configs.get(amount.networks)
     # Both clips of a pair must be on one device, so devices divide half of the last batch.
     start_jax_for_training((*config.batches[:2], config.final_training.batch // 2))
     config, start, begins_with = beginning(config, fresh=arguments.fresh)

@@ -93,8 +93,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
         if not path.exists():
             save_model(path, fit(tracklets, work, config=config, hold_out=arguments.hold_out))
         model = load_model(path)
-        completer = Completer(model).without_repairing()
-        table[name] = judge(completer, tracklets, held_out=held_out_of(model)).metrics()["judge"]
+        table[name] = judge(Completer(model), tracklets, held_out=held_out_of(model)).metrics()["judge"]
         write_json(arguments.workdir / "table.json", table)
         best = max(table[name][method]["psnr"] for method in ("copy", "mean", "telea"))
         scores = table[name]["stcnet"]

@@ -121,7 +121,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
     table = {}
     for name in arguments.rows or ROWS:
         row_work = work / name.replace(" ", "_")
-        completer = Completer(_trained(row_work, name, config, amount, locating)).without_repairing()
+        completer = Completer(_trained(row_work, name, config, amount, locating))
         on_runs = judge(completer, footage, held_out=held_out, seed=arguments.seed)
         table[name] = {"footage": on_runs.tables["held-out runs"].overall(),
                        "walkers": judge(completer, walkers).tables["true masks"].overall()}
