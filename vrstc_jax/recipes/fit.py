@@ -160,7 +160,8 @@ def claim(work: str | os.PathLike, tracklets: Sequence[Tracklet], config: config
     folder = Workdir(as_path(work), "fit.json", "the work of a fit with other input or settings")
     made_from = {tracklet.name: tracklet.made_from for tracklet in tracklets}
     # How holes are filled later changes nothing of the training, and works of earlier versions go on.
-    identity = {"config": configs.to_dict(dataclasses.replace(config, repairing=None)), "hold_out": hold_out, "inputs": inputs or {},
+    config = dataclasses.replace(config, repairing=None)
+    identity = {"config": configs.to_dict(config), "hold_out": hold_out, "inputs": inputs or {},
                 "tracklets": [[t.name, len(t)] for t in tracklets], "made_from": made_from}
     lock.take(folder.path)
     require_unchanged(folder, made_from)
