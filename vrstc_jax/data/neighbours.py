@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vrstc_jax.ops.pictures import thumbnail
+from vrstc_jax.ops.pictures import THUMBNAIL, covered
 
 NO_FRAME = -1
 
@@ -77,7 +77,6 @@ def unlikeness(hidden: np.ndarray, mask: np.ndarray, others: np.ndarray) -> np.n
     Returns:
       float32 [n]; zeros where nothing is visible.
     """
-    # Averaging spreads a mask over the cells that it touches; only cells without any of it count as visible.
-    seen = thumbnail(mask.astype(np.float32)) < 1e-4
+    seen = ~covered(mask, *THUMBNAIL)
     difference = others[:, seen].astype(np.float32) - hidden[seen].astype(np.float32)
     return np.square(difference).mean((1, 2)) if seen.any() else np.zeros(len(others), np.float32)

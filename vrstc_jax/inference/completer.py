@@ -28,7 +28,7 @@ from vrstc_jax.inference.plan import Plan
 from vrstc_jax.inference.seen_parts import SeenParts
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.ops.pictures import resize, resize_into_mask, to_float
+from vrstc_jax.ops.pictures import covered, resize, resize_into_mask, to_float
 from vrstc_jax.runtime.errors import InputError
 
 How = Literal["visible", "seen", "stcnet", "spatial", "left"]
@@ -214,7 +214,7 @@ class Completer:
         """Frames uint8 [B, H, W, 3] and masks bool [B, H, W, 1] for the network, the last repeated `pad` times."""
         size = self._config.height, self._config.width
         return (padded(np.stack([resize(frame.frame, *size) for frame in frames]), pad),
-                padded(np.stack([_network_mask(_left_over(frame), *size) for frame in frames]), pad))
+                padded(np.stack([covered(_left_over(frame), *size)[..., None] for frame in frames]), pad))
 
 
 def _left_over(frame: CompletedFrame) -> np.ndarray:
@@ -241,9 +241,3 @@ def _compiled(config: configs.STCnet) -> tuple[Callable, Callable, Callable]:
 
     return (jax.jit(partial(from_encoded, "complete_from_encoded")), jax.jit(encode, static_argnames="following"),
             jax.jit(partial(from_encoded, "attention")))
-
-
-def _network_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """bool [H, W] to [height, width, 1]; a pixel is hidden if any part of it is."""
-    # So that no hidden pixel, averaged with visible ones, leaks into the network.
-    return (resize(mask.astype(np.float32), height, width) > 1e-4)[..., None]

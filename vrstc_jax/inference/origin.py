@@ -10,6 +10,8 @@ from typing import Self
 
 import numpy as np
 
+from vrstc_jax.data.neighbours import NO_FRAME
+
 AS_IT_WAS, IMAGINED = -2, -1
 """In place of the index of a frame."""
 FARTHEST = 32_000
@@ -66,7 +68,7 @@ class Origin:
         """On each side, before and after, the frame that most pixels come from; −1 where there is none."""
         indices, counts = np.unique(self.sources[self.sources >= 0], return_counts=True)
         sides = ((indices < self.index), (indices > self.index))
-        before, after = (int(indices[side][counts[side].argmax()]) if side.any() else -1 for side in sides)
+        before, after = (int(indices[side][counts[side].argmax()]) if side.any() else NO_FRAME for side in sides)
         return before, after
 
     def picture(self) -> np.ndarray:

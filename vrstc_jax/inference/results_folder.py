@@ -308,6 +308,8 @@ def _require_own_folders(path: Path) -> None:
 def _is_row(row: dict[str, Any]) -> bool:
     """Whether a frame's row of a scores file has the form that `ResultsFolder.write` gives it."""
     scores, sources = row["scores"], row["sources"]
-    return (row["how"] in get_args(How) and isinstance(row["hidden"], int | float) and len(sources) == 2
+    return (row["how"] in get_args(How) and len(sources) == 2
+            # Earlier versions did not write how much was imagined.
+            and all(isinstance(share, int | float) for share in (row["hidden"], row.get("imagined", 0)))
             and all(source is None or isinstance(source, str) for source in sources)
             and (scores is None or all(isinstance(score, int | float) for score in scores)))

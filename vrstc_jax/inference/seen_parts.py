@@ -18,7 +18,7 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.origin import EIGHTHS, FARTHEST, IMAGINED, LARGEST, Origin
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.ops import registration
-from vrstc_jax.ops.pictures import resize
+from vrstc_jax.ops.pictures import covered, resize
 
 _SIZE = 128, 64  # at which pictures are brought into register
 _THUMBNAIL = 32, 16
@@ -84,7 +84,7 @@ class SeenParts:
         mostly = considered[hidden < 0.5]
         nearest = [side[0] for side in around(mostly, index, index) if len(side)]
         frame, mask = self._small(index)
-        small_hole = _covered(hole, *_SIZE)
+        small_hole = covered(hole, *_SIZE)
         found = []
         for other in dict.fromkeys(int(i) for i in (*likest, *nearest)):
             picture, other_mask = self._small(other)
@@ -110,16 +110,20 @@ class SeenParts:
         share: float32 [n] each."""
         frame, seen = self._thumbnail(index)
         pictures, others_seen = (np.stack(part) for part in zip(*(self._thumbnail(int(i)) for i in others)))
-        small_hole = _covered(hole, *_THUMBNAIL)
+        small_hole = covered(hole, *_THUMBNAIL)
         hidden = 1 - others_seen[:, small_hole].mean(1)
         weights = (_nearness(small_hole) * seen).astype(np.float32)
         best = np.full(len(others), np.inf, np.float32)
         shown = np.zeros(len(others), np.float32)
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                both = np.roll(others_seen, (down, right), (1, 2)) * weights
+        # The best of the nine ways to lay them upon each other, a cell to the side at most.
+        wider = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        wider_seen = np.pad(others_seen, ((0, 0), (1, 1), (1, 1)))
+        for down in range(3):
+            for right in range(3):
+                part = np.s_[:, down:down + _THUMBNAIL[0], right:right + _THUMBNAIL[1]]
+                both = wider_seen[part] * weights
                 total = both.sum((1, 2))
-                difference = np.abs(np.roll(pictures, (down, right), (1, 2)) - frame).sum(-1) / 3
+                difference = np.abs(wider[part] - frame).sum(-1) / 3
                 best = np.minimum(best, (difference * both).sum((1, 2)) / np.maximum(total, 1e-6))
                 shown = np.maximum(shown, total)
         known = shown > 0.05 * max(weights.sum(), 1e-6)
@@ -156,18 +160,13 @@ class SeenParts:
 
     def _smaller(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         frame, mask = self._own(index)
-        return resize(frame, *_SIZE), _covered(mask, *_SIZE)
+        return resize(frame, *_SIZE), covered(mask, *_SIZE)
 
     def _smallest(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A frame's thumbnail, float32 [32, 16, 3], and what it shows, float32 [32, 16]."""
         frame, mask = self._small(index)
         return (resize(frame, *_THUMBNAIL).astype(np.float32),
-                1 - _covered(mask, *_THUMBNAIL).astype(np.float32))
-
-
-def _covered(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask at another size; a pixel is hidden if any part of it is."""
-    return resize(mask.astype(np.float32), height, width) > 1e-4
+                1 - covered(mask, *_THUMBNAIL).astype(np.float32))
 
 
 def _nearness(hole: np.ndarray) -> np.ndarray:

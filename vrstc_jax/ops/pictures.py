@@ -8,7 +8,7 @@ import numpy as np
 
 from vrstc_jax.ops.pixel_values import to_float, to_uint8
 
-__all__ = ["THUMBNAIL", "resize", "resize_into_mask", "thumbnail", "to_float", "to_uint8"]
+__all__ = ["THUMBNAIL", "covered", "resize", "resize_into_mask", "thumbnail", "to_float", "to_uint8"]
 
 THUMBNAIL = 16, 8  # rows, columns; enough to distinguish poses
 
@@ -19,6 +19,12 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         return image
     smaller = height < image.shape[0] or width < image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def covered(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A mask at another size, bool [height, width]; a pixel is hidden if any part of it is."""
+    # So that no hidden pixel, averaged with visible ones, is taken for one that is seen.
+    return resize(mask.astype(np.float32), height, width) > 1e-4
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:

@@ -154,12 +154,13 @@ def _summary(completer: Completer, source: Source, folder: ResultsFolder, summar
         if strip is None:
             continue
         strips.append(strip)
-        if attends and len(attention) < _ATTENTION_PICTURES and "stcnet" in hows:
+        asked = [i for i, row in enumerate(result["frames"]) if row.get("imagined", row["how"] == "stcnet")]
+        if attends and len(attention) < _ATTENTION_PICTURES and asked:
             # By the masks used, which the folder has, so that nothing is located again.
             masked = replace(tracklet, masks=folder.completed(tracklet).masks)
             plan = completer.plan(masked)
             if plan.visible.any():  # not so where somebody replaced the masks
-                attention += attention_pictures(completer, masked, plan, hows.index("stcnet"))
+                attention += attention_pictures(completer, masked, plan, asked[0])
     metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
                "tau": completer.model.tau, "warnings": len(warnings)}
     metrics |= summary.judgement.metrics() if summary.judgement else {}
