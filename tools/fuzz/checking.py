@@ -26,7 +26,7 @@ def completed(output: Path, expected: Mapping[str, np.ndarray] | Callable[[], Ma
     def check() -> str | None:
         frames = expected() if callable(expected) else expected
         found = {path.relative_to(output).with_suffix("").as_posix(): path for path in output.rglob("*.png")
-                 if path.relative_to(output).parts[0] != "masks" and path.is_file()}
+                 if path.relative_to(output).parts[0] not in ("masks", "origin") and path.is_file()}
         if found.keys() != frames.keys():
             return f"frames that are missing or added: {sorted(found.keys() ^ frames.keys())[:5]}"
         rows = sum(len(json.loads(path.read_text())["frames"]) for path in (output / "scores").rglob("*.json")
@@ -44,6 +44,11 @@ def completed(output: Path, expected: Mapping[str, np.ndarray] | Callable[[], Ma
                 return f"{name}: {wrong} visible pixels changed"
             if masks is not None and (mask != masks[name]).any():
                 return f"{name}: the mask used is not the one given"
+            origin = output / "origin" / f"{name}.png"
+            # What is hidden entirely is left as it was.
+            told = _read(origin, cv2.IMREAD_UNCHANGED)[..., 0] > 0 if origin.is_file() else np.zeros_like(mask)
+            if told.shape != mask.shape or (told != (mask & ~mask.all())).any():
+                return f"{name}: its origin is not that of the pixels which the mask hides"
         return None
 
     return check
@@ -61,8 +66,8 @@ def as_read(path: Path, spool: Path, **options: Any) -> Callable[[], Pictures]:
     return read
 
 
-def _read(path: Path) -> np.ndarray:
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+def _read(path: Path, how: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), how)
     if picture is None:
         raise ValueError(f"{path}: is no picture")
     return picture[..., ::-1]

@@ -18,10 +18,10 @@ VALUES = (None, True, False, 0, -1, 1, 2, 0.5, -0.5, 1e308, 2**31, 2**63, 2**64,
 _NAMES = ("..", ".", "...", "a/../../b", "/abs", "~", "~root", "-x", "--output", "con", "nul", "a b", " a", "a ",
           "a\nb", "a\rb", "a\tb", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\u202eabc", "\u200b", "e\u0301", "é", "²",
           "1²3", "٣", "½", "日本", "😀", "a" * 200, "a" * 250, "é" * 120, "run.json", "report.html", "metrics.json",
-          "masks", "scores", "work", "RUN.JSON", ".hidden", "a.png", "a.", "a:b", "a|b", "a?b", "a*b", "a\\b", "a'b",
-          'a"b', "<script>alert(1)</script>", "{{ 7*7 }}", "{% x %}", "%s%n", "{0}", "$HOME", "`id`", "000001", "1",
-          "-1", "0", "00-1", "0001", "gs:", "file:", "\udcff", "a\udcffb", "\udce9t\udce9", "index.json", ".lock",
-          "x.partial")
+          "masks", "origin", "scores", "work", "RUN.JSON", ".hidden", "a.png", "a.", "a:b", "a|b", "a?b", "a*b",
+          "a\\b", "a'b", 'a"b', "<script>alert(1)</script>", "{{ 7*7 }}", "{% x %}", "%s%n", "{0}", "$HOME", "`id`",
+          "000001", "1", "-1", "0", "00-1", "0001", "gs:", "file:", "\udcff", "a\udcffb", "\udce9t\udce9",
+          "index.json", ".lock", "x.partial")
 
 
 def number(rng: random.Random) -> str:
