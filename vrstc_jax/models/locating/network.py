@@ -223,7 +223,8 @@ def relations(agreement: jax.Array, worth: jax.Array, near: jax.Array, seen: jax
         off = told - usual
         return jnp.concatenate([jnp.clip(off / spread, -8, 8), least[..., None], (mean - now)[..., None]], -1)
 
-    return jnp.concatenate([of(each) for each in agreement], -1)
+    told = jax.vmap(of, out_axes=-2)(agreement)
+    return told.reshape(*told.shape[:2], -1)
 
 
 def _usual(told: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
