@@ -79,10 +79,10 @@ class Material:
         """A cut-out in clothes of other colours, mostly walking, in a box and before a background of its own."""
         cut = self.cut_outs[int(rng.integers(len(self.cut_outs)))]
         indices = _chosen(rng, len(cut.frames), count)
-        clothes = _clothes(rng)
-        boxes = _boxes(rng, count)
+        above, boxes = _garment(rng), _boxes(rng, count)
         background = self._walker(rng).clear if rng.random() < 0.6 else None
         pan, strides = rng.normal(0, 3), _strides(rng, indices)
+        clothes = np.stack([above, above if rng.random() < 0.3 else _garment(rng)])
         frames, people = [], []
         for box, index, stride, time in zip(boxes, indices, strides, range(count)):
             alpha = _warped(_in_stride(cut.person[index], stride), box, cv2.BORDER_CONSTANT).astype(np.float32) / 255
@@ -159,16 +159,16 @@ def _panned(frame: np.ndarray, right: float) -> np.ndarray:
     return _warped(np.concatenate(edges, 1), box, cv2.BORDER_REFLECT)
 
 
-def _clothes(rng: np.random.Generator) -> np.ndarray:
-    """Changes of hue, saturation and brightness above the waist and below, [2, 3]: few people become many."""
-    above, below = (np.array([rng.uniform(-90, 90), rng.uniform(0.4, 1.8), np.exp(rng.uniform(-1.0, 0.35))])
-                    for _ in range(2))
-    return np.stack([above, above if rng.random() < 0.3 else below])
+def _garment(rng: np.random.Generator) -> np.ndarray:
+    """Changes of hue, saturation and brightness, [3]: few people become many."""
+    return np.array([rng.uniform(-90, 90), rng.uniform(0.4, 1.8), np.exp(rng.uniform(-1.0, 0.35))])
 
 
 def _recoloured(picture: np.ndarray, clothes: np.ndarray) -> np.ndarray:
-    """A cut-out's picture in other clothes; brightness changes by a gamma, for much of what people wear is nearly
-    black, and black times anything stays black."""
+    """A cut-out's picture in other clothes, above the waist and below, [2, 3].
+
+    Brightness changes by a gamma, for much of what people wear is nearly black, and black times anything stays black.
+    """
     rows = len(picture)
     below = 1 / (1 + np.exp(-(np.arange(rows) - 0.5 * rows) / 2))[:, None, None]
     hue, saturation, gamma = np.moveaxis(clothes[0] * (1 - below) + clothes[1] * below, -1, 0)
