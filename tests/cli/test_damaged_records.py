@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from damage import DAMAGES
@@ -180,6 +181,7 @@ class TestFit:
             for file in ("metrics.jsonl", "checkpoints/2/digests.json", "checkpoints/2/state/_METADATA",
                          "checkpoints/2", "checkpoints", ""):
                 for damage in (*CONTENTS, "a link to itself"):
+                    jax.clear_caches()  # a process that keeps hundreds of compiled trainings runs out of memory maps
                     shutil.rmtree(tmp_path / "now", ignore_errors=True)
                     shutil.copytree(whole, tmp_path / "now")
                     damaged(tmp_path / "now" / self.WORK / network / file, damage)

@@ -106,7 +106,7 @@ def test_memory_that_the_device_does_not_tell_is_unknown(case, monkeypatch):
 def test_what_is_too_large_is_left_out_and_shown(capsys, monkeypatch):
     monkeypatch.setitem(benchmark.CASES, "smoke", benchmark.CASES["smoke"][:1])
     benchmark.main(["--sizes", "smoke", "--repeats", "1", "--no-torch", "--memory-limit", "1e-7",
-                    "--longest-call", "0"])
+                    "--longest-call", "1e-9"])
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "|" in line}
     assert "needs 0 MB" in lines[forms.WHOLE] and "needs 0 MB" in lines[forms.BLOCKED]
     assert "takes about 0 s" in lines[forms.LITERAL]
