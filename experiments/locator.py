@@ -189,14 +189,16 @@ def _calibrate(config: configs.Locating, params: dict,
         return jax.nn.sigmoid(logits[-1])
 
     def said(params: dict, batches: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and truth [3, N]."""
+        """Probabilities and truth [3, N], of places that are seen in at least half of their clip: there alone can
+        frames be compared."""
         clips = [{name: array[row] for name, array in batch.items()} for batch in batches
                  for row in range(len(batch["frames"]))]
         found = np.stack([np.asarray(probabilities(params, clip)) for clip in clips])
         truth = np.stack([np.stack([clip["person"], clip["occluder"], clip["person"] & clip["occluder"]], -1)
                           for clip in clips])
         truth = truth.reshape(*truth.shape[:2], truth.shape[2] // 2, 2, truth.shape[3] // 2, 2, 3).mean((3, 5))
-        return found.reshape(-1, 3).T, truth.reshape(-1, 3).T
+        seen = np.broadcast_to(truth[..., 1].mean(1, keepdims=True) <= 0.5, truth.shape[:-1])
+        return found[seen].T, truth[seen].T
 
     half = (len(batches) + 1) // 2
     fitted, judged = said(params, batches[:half]), batches[half:] or batches

@@ -13,8 +13,8 @@ from locating import TINY, random_parameters
 from vrstc_jax import config as configs
 from vrstc_jax.models.imagenet.layouts import Weights
 from vrstc_jax.models.locating import LocatingNet, calibrated, folded_stages
+from vrstc_jax.models.locating.comparing import agreement, relations, row_agreement, within_frames
 from vrstc_jax.models.locating.maps import Conv3x3, block_means, coarser, colours, expanded, to_grid
-from vrstc_jax.models.locating.network import _agreement, _row_agreement, relations
 from vrstc_jax.models.locating.stages import Stages
 from vrstc_jax.models.resnet import ResNet, normalise
 from vrstc_jax.ops.pixel_values import to_float
@@ -116,16 +116,26 @@ class TestClip:
     def test_a_cell_is_compared_with_its_surroundings_in_every_frame(self):
         match = np.random.default_rng(0).normal(size=(3, 4, 2, 2, 5)).astype(np.float32)
         match /= np.linalg.norm(match, axis=-1, keepdims=True)
-        found = np.asarray(_agreement(match)).reshape(2, 4, 2, 3, 3)
+        found = np.asarray(agreement(match)).reshape(2, 4, 2, 3, 3)
         for stage, row, column, one, other in np.ndindex(2, 4, 2, 3, 3):
             cosines = [match[one, row, column, stage] @ match[other, y, x, stage] if 0 <= y < 4 and 0 <= x < 2 else 0.0
                        for y in range(row - 1, row + 2) for x in range(column - 1, column + 2)]
             assert found[stage, row, column, one, other] == pytest.approx(max(cosines), abs=1e-6)
 
+    def test_cells_are_compared_with_those_of_their_own_frame(self):
+        rng = np.random.default_rng(0)
+        kinds = rng.normal(size=(3, 4, 2, 2, 5)), rng.normal(size=(3, 4, 2, 1, 7))
+        found = np.asarray(within_frames([jnp.asarray(kind) for kind in kinds]))
+        assert found.shape == (3, 8, 8, 4)
+        for frame, one, other in np.ndindex(3, 8, 8):
+            (y, x), (v, u) = divmod(one, 2), divmod(other, 2)
+            products = [a @ b for kind in kinds for a, b in zip(kind[frame, y, x], kind[frame, v, u])]
+            np.testing.assert_allclose(found[frame, one, other], [*products, -(y - v) ** 2 - (x - u) ** 2], atol=1e-5)
+
     def test_rows_are_compared_too(self):
         rng = np.random.default_rng(0)
         match, body = rng.normal(size=(3, 4, 2, 2, 5)).astype(np.float32), rng.random((3, 4, 2, 1), np.float32)
-        found = np.asarray(_row_agreement(match, body)).reshape(2, 4, 2, 3, 3)
+        found = np.asarray(row_agreement(match, body)).reshape(2, 4, 2, 3, 3)
 
         def cosine(a, b):
             return a @ b / np.linalg.norm(a) / np.linalg.norm(b)

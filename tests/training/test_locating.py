@@ -74,5 +74,12 @@ def test_the_loss_is_the_cross_entropy_of_shares():
     rng = np.random.default_rng(0)
     logits, shares = (x.astype(np.float32) for x in (rng.normal(size=(1, 1, 3, 4, 3)), rng.random((1, 1, 3, 4, 3))))
     said = 1 / (1 + np.exp(-logits))
-    wanted = -(shares * np.log(said) + (1 - shares) * np.log(1 - said)).mean((0, 1, 2, 3))
-    np.testing.assert_allclose(locating._cross_entropies(logits, shares), wanted, rtol=1e-5)
+    weights = rng.random((1, 1, 3, 4, 1)).astype(np.float32)
+    wanted = -(weights * (shares * np.log(said) + (1 - shares) * np.log(1 - said))).mean((0, 1, 2, 3))
+    np.testing.assert_allclose(locating._cross_entropies(logits, shares, weights), wanted, rtol=1e-5)
+
+
+def test_a_place_counts_by_how_often_it_is_seen():
+    occluder = np.zeros((2, 4, 1, 3), np.float32)
+    occluder[0, :, 0, 0], occluder[0, :3, 0, 1], occluder[1, 0, 0, 2] = 1, 1, 0.5
+    np.testing.assert_allclose(locating.told_apart(occluder)[:, 0, 0], [[0.05, 0.25, 1], [1, 1, 0.875]], rtol=1e-6)

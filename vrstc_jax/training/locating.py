@@ -27,6 +27,7 @@ from vrstc_jax.training.state import TrainState, learning_part
 # Of the person, the occluder, and what is hidden: the first is not what masks are made of.
 _WEIGHTS = np.array([0.5, 1.0, 1.0], np.float32)
 _WHITENED = 512  # frames to learn from what cells have in common
+_LEAST_TOLD = 0.05  # the weight of a place that is covered throughout
 _COARSE = 0.5  # weight of the maps at lower resolutions, so that each pass learns what it is for
 
 
@@ -112,6 +113,8 @@ def gradients(task: LocatingTask, state: TrainState, batch: dict) -> tuple[dict,
     # Half of the frames' resolution: the share of each 2×2 pixels.
     truth = block_means(jnp.stack([person, occluder, person & occluder], -1), 2)
 
+    told = told_apart(truth[..., 1])[..., None]
+
     keys = jax.random.split(jax.random.fold_in(jax.random.key(task.seed), state.step), clips)
 
     def of_clip(params: dict, key: jax.Array, maps: FrameMaps, nearer: jax.Array, offsets: jax.Array,
@@ -125,11 +128,11 @@ def gradients(task: LocatingTask, state: TrainState, batch: dict) -> tuple[dict,
         maps = jax.tree.map(lambda x: x.reshape(clips, count, *x.shape[1:]), maps)
         *coarse, finest = jax.vmap(partial(of_clip, params))(
             keys, maps, *(batch[name] for name in ("nearer", "offsets", "seen")))
-        parts = _cross_entropies(finest, truth)
+        parts = _cross_entropies(finest, truth, told)
         loss = (parts * _WEIGHTS).sum()
         for logits in coarse:
-            wanted = block_means(truth, truth.shape[2] // logits.shape[2])
-            loss += _COARSE * (_cross_entropies(logits, wanted) * _WEIGHTS).sum() / 3
+            wanted, weights = (block_means(each, each.shape[2] // logits.shape[2]) for each in (truth, told))
+            loss += _COARSE * (_cross_entropies(logits, wanted, weights) * _WEIGHTS).sum() / 3
         names = ("person", "occluder", "hidden")
         return loss, {f"{name}_cross_entropy": part for name, part in zip(names, parts)}
 
@@ -143,6 +146,15 @@ def training_step(task: LocatingTask, devices: step.Devices = None) -> Callable:
     return step.training_step(partial(gradients, task), task.training, devices=devices, parallel=task.parallel)
 
 
-def _cross_entropies(logits: jax.Array, shares: jax.Array) -> jax.Array:
-    """Mean binary cross-entropy of each channel, [C]."""
-    return optax.sigmoid_binary_cross_entropy(logits, shares).mean((0, 1, 2, 3))
+def told_apart(occluder: jax.Array) -> jax.Array:
+    """How much each place of a clip counts: occluder [B, T, h, w] to [B, 1, h, w], from 1 where nothing ever hides it.
+
+    What hides a place in most frames cannot be told from the person by comparing frames. Such places have by far the
+    largest losses, and with equal weights would be most of what the network learns from.
+    """
+    return jnp.maximum(1 - occluder.mean(1, keepdims=True), _LEAST_TOLD)
+
+
+def _cross_entropies(logits: jax.Array, shares: jax.Array, weights: jax.Array) -> jax.Array:
+    """Mean weighted binary cross-entropy of each channel, [C]."""
+    return (weights * optax.sigmoid_binary_cross_entropy(logits, shares)).mean((0, 1, 2, 3))

@@ -2,8 +2,8 @@
 
 Each frame becomes maps at an eighth, a quarter and half of its resolution (`FrameMaps`). A cell of the coarsest map
 looks for itself at the same place of all other frames, one cell farther at most. What agrees less with them than is
-usual there (`relations`) hides the person. That is done twice: after the first time it is known which frames are hidden
-there, and they count less in the second (`_Pass`). The finer maps then draw the edges.
+usual there (`comparing.relations`) hides the person. That is done twice: after the first time it is known which frames
+are hidden there, and they count less in the second (`_Pass`). The finer maps then draw the edges.
 
 A clip may have any number of frames in any order of time. Which frames a frame looks at is an argument; all frames that
 any other looks at tell what is usual, so that live a frame is located in a clip of its own, with earlier ones.
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.models.locating import comparing
 from vrstc_jax.models.locating.maps import (
     Conv3x3,
     block_means,
@@ -26,7 +27,6 @@ from vrstc_jax.models.locating.maps import (
     colours,
     expanded,
     repeated,
-    shifted,
     to_grid,
     unit,
 )
@@ -36,14 +36,10 @@ from vrstc_jax.ops.pixel_values import to_float
 AMODAL, OCCLUDER, HIDDEN = range(3)
 """The channels of the logits: the whole person, what is in front of their place, and the person behind it."""
 _NEAR = (1.5, 6.0)  # frames: how far apart in time two frames may be to be near, in two senses
-_POWERS = -6.0, 3.0  # of means between a cell's best and its worst agreement, and its mean
 _DILATIONS = 1, 2, 3
 _UNSEEN = -1e9  # a logit
 _BLIND = 0.5  # of the clips of a training, in which edges do without looks
-_MOST = 8.0  # times the mean
-_FLOOR = 0.05  # of the spread, of which agreement has about 0.2: what is less is noise
 _MISSING = 0.15  # of the kinds of agreement, in a training
-_LEAST = 1e-6  # a weight, so that means of far frames are means too
 
 
 class FrameMaps(NamedTuple):
@@ -153,92 +149,22 @@ class _Clip(nn.Module):
         near = jnp.exp(-jnp.abs(offsets)[..., None] / jnp.array(_NEAR))
         boxes = jnp.concatenate([nearer, nearer[..., 1:] * (1 - nearer[..., :1])], -1)
         body = jax.nn.sigmoid(nn.Dense(1, kernel_init=nn.initializers.zeros, name="body")(maps.cells))
-        agreement = jnp.concatenate([*(find(each) for each in (maps.match, maps.colours)
-                                       for find in (_agreement, partial(_row_agreement, body=body)))])
+        kinds = maps.match, maps.colours
+        agreement = jnp.concatenate([*(find(kind) for kind in kinds for find in (
+            comparing.agreement, partial(comparing.row_agreement, body=body)))])
+        compared = comparing.Compared(agreement, comparing.within_frames(kinds), near, seen)
         # The logit of a cell being worth a look, before anything is compared.
         first_worth = nn.Dense(1, kernel_init=nn.initializers.zeros, name="worth")(maps.cells)
         worth, state, coarse = first_worth, None, []
         weights = jnp.zeros(())
         for i in range(c.passes):
             state, logits, weights = _Pass(c, name=f"pass{i}")(
-                maps, block_means(boxes, 2), agreement, worth, near, seen, state, train)
+                maps, block_means(boxes, 2), compared, worth, state, train)
             coarse.append(logits)
             worth = first_worth + nn.Dense(1, kernel_init=nn.initializers.constant(-0.3), name=f"worth{i}")(coarse[-1])
         assert state is not None, "there is at least one pass"
         middle, edges = _Edges(c, name="edges")(maps, boxes, state, coarse[-1], weights, first, train)
         return [*coarse, middle, edges]
-
-
-def _agreement(match: jax.Array) -> jax.Array:
-    """Cosines of each cell with its likest of the 3×3 cells around its place in every frame: [T, h, w, S, G] to
-    [S, h w, T, T]."""
-    count, height, width, stages, features = match.shape
-    around = jnp.stack(shifted(match.reshape(count, height, width, -1)), 1)
-    around = around.reshape(count, 9, height, width, stages, features).transpose(4, 2, 3, 0, 1, 5)
-    around = around.reshape(stages, height * width, count * 9, features)
-    own = match.transpose(3, 1, 2, 0, 4).reshape(stages, height * width, count, features)
-    cosines = jnp.einsum("sptg,spkg->sptk", own, around)
-    return cosines.reshape(stages, height * width, count, count, 9).max(-1)
-
-
-def _row_agreement(match: jax.Array, body: jax.Array) -> jax.Array:
-    """Cosines of the person's rows, each with the likest of the three rows around its place in every frame: match
-    [T, h, w, S, G] and how much each cell counts [T, h, w, 1] to [S, h w, T, T].
-
-    A walker's cells change with each step, and rows less: from every side a coat has the same colour.
-    """
-    width = match.shape[2]
-    rows = unit((match * body[..., None]).sum(2))
-    padded = jnp.pad(rows, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    around = jnp.stack([padded[:, down:down + match.shape[1]] for down in range(3)])
-    return jnp.repeat(jnp.einsum("thsg,rkhsg->shtkr", rows, around).max(-1), width, 1)
-
-
-def relations(agreement: jax.Array, worth: jax.Array, near: jax.Array, seen: jax.Array) -> jax.Array:
-    """How much less each cell agrees with other frames than the same place of these does: [h w, T, 6 S].
-
-    Some places never agree well, such as feet, and some footage nowhere. So it is not agreement that tells, but how it
-    compares with what is usual at the place and in the clip.
-
-    Args:
-      agreement: [S, h w, T, T], cosines of a frame's cell (third axis) with those of other frames (last).
-      worth: [h w, T], how much each frame's cell counts.
-      near: [T, T, 2], 1 for frames at the same time, falling to 0, in two senses.
-      seen: bool [T, T].
-    """
-    counted = jnp.where(seen, worth[:, None] + _LEAST, 0.0)
-    far = counted * (1 - near[..., 1] + _LEAST)
-    far, close = (weights / weights.sum(-1, keepdims=True) for weights in (far, counted * (near[..., 0] + _LEAST)))
-    present = seen.any(0)  # what nobody looks at changes nothing
-
-    def of(cosines: jax.Array) -> jax.Array:
-        unlike = 1 - cosines
-        counts = seen & present[:, None]
-        unlike /= jnp.where(counts, unlike, 0.0).sum() / (counts.sum() * len(unlike)) + 1e-2
-        unlike = jnp.minimum(unlike, _MOST)  # in footage that stands still a trifle is many times what is usual
-        least, most = (jnp.log((far * jnp.exp(power * unlike)).sum(-1) + 1e-9) / power for power in _POWERS)
-        mean, now = ((weights * unlike).sum(-1) for weights in (far, close))
-        told = jnp.stack([least, mean, most, now], -1)
-        usual, spread = jax.lax.stop_gradient(_usual(told, present))
-        off = told - usual
-        return jnp.concatenate([jnp.clip(off / spread, -8, 8), least[..., None], (mean - now)[..., None]], -1)
-
-    told = jax.vmap(of, out_axes=-2)(agreement)
-    return told.reshape(*told.shape[:2], -1)
-
-
-def _usual(told: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The median of numbers [h w, T, C] over the frames that are present, bool [T], at each place: [h w, 1, C], and of
-    the differences from it, over all places too: [1, 1, C]. Medians, since in many clips something is hidden."""
-    usual = _median(told, present[:, None], 1)
-    off = jnp.abs(told - usual).reshape(1, -1, told.shape[-1])
-    return usual, _median(off, jnp.tile(present, len(told))[:, None], 1) + _FLOOR
-
-
-def _median(numbers: jax.Array, there: jax.Array, axis: int) -> jax.Array:
-    """The lower median along an axis of the numbers that are there."""
-    ordered = jnp.sort(jnp.where(there, numbers, jnp.inf), axis=axis)
-    return jax.lax.dynamic_slice_in_dim(ordered, (there.sum() - 1) // 2, 1, axis)
 
 
 def _by_place(maps: jax.Array) -> jax.Array:
@@ -257,35 +183,41 @@ class _Pass(nn.Module):
     """Compares each cell with the same place of the frames that are worth it: (state [T, h, w, C], logits [T, h, w, 3],
     the weights of the frames looked at [h w, T, T]).
 
-    What hides is decided by how well cells agree (`relations`), and not by what they look like: what painted people
-    look like does not hold for real ones, and how a stranger differs from oneself does. Who the person is, is decided
-    by looks.
+    What hides is decided by how well cells agree (`comparing.relations`), and not by what they look like: what painted
+    people look like does not hold for real ones, and how a stranger differs from oneself does. Who the person is, is
+    decided by looks.
     """
 
     config: configs.Locating
 
     @nn.compact
-    def __call__(self, maps: FrameMaps, boxes: jax.Array, agreement: jax.Array, worth: jax.Array, near: jax.Array,
-                 seen: jax.Array, state: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(self, maps: FrameMaps, boxes: jax.Array, compared: comparing.Compared, worth: jax.Array,
+                 state: jax.Array | None, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
         c, cells, height = self.config, maps.cells, maps.cells.shape[1]
+        agreement, within, near, seen = compared
         worth = _by_place(worth)[..., 0]  # [h w, T]
         sharpness = jnp.exp(self.param("log_sharpness", nn.initializers.constant(1.0), (len(agreement),)))
         alike = jnp.einsum("s,spqr->pqr", sharpness, agreement)
         time = nn.Dense(1, use_bias=False, name="time")(jnp.concatenate([near, near * near], -1))[..., 0]
         weights = jax.nn.softmax(jnp.where(seen, alike + worth[:, None] + time, _UNSEEN), -1)
         reference = _by_frame(jnp.einsum("pts,psd->ptd", weights, _by_place(cells)), height)
-        told = _by_frame(relations(agreement, jax.nn.sigmoid(worth), near, seen), height)
+        told = _by_frame(comparing.relations(agreement, jax.nn.sigmoid(worth), near, seen), height)
         told = nn.Dropout(_MISSING, broadcast_dims=(0, 1, 2), deterministic=not train)(told)
         x = nn.relu(nn.Dense(c.hidden, name="compare")(
             jnp.concatenate([boxes, told, *([] if state is None else [state])], -1)))
-        nearness = jnp.where(seen, near[..., 0] + _LEAST, 0.0)
+        nearness = jnp.where(seen, near[..., 0] + comparing.LEAST, 0.0)
         nearness /= nearness.sum(1, keepdims=True)
+        # What looks alike within a frame is one thing, of which some cells may tell more than others.
+        kinship = self.param("kinship", lambda _: jnp.array([*[3.0] * (within.shape[-1] - 1), 0.1]))
+        kin = jax.nn.softmax(within @ kinship, -1)
         for i, dilation in enumerate(_DILATIONS):
             y = nn.relu(Conv3x3(c.hidden, dilation=dilation, name=f"around{i}")(x))
             frames_near = jnp.einsum("ts,shwc->thwc", nearness, y[..., :c.hidden // 4])
             whole = nn.relu(nn.Dense(c.hidden // 4, name=f"whole{i}")(y.mean((1, 2), keepdims=True)))
             whole = jnp.broadcast_to(whole, (*y.shape[:3], c.hidden // 4))
-            x += nn.Dense(c.hidden, name=f"add{i}")(jnp.concatenate([y, frames_near, whole], -1))
+            told_by_kin = y[..., -(c.hidden // 4):]
+            told_by_kin = (kin @ told_by_kin.reshape(len(y), -1, c.hidden // 4)).reshape(told_by_kin.shape)
+            x += nn.Dense(c.hidden, name=f"add{i}")(jnp.concatenate([y, frames_near, whole, told_by_kin], -1))
         state = nn.relu(x)
         looks = nn.relu(nn.Dense(c.hidden, name="looks")(jnp.concatenate([cells, reference], -1)))
         looks += nn.relu(Conv3x3(c.hidden, name="looks_around")(looks))
