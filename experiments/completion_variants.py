@@ -18,6 +18,7 @@ import tyro
 from experiments.settings import Changes, changed, require_known, with_steps
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import open_source
+from vrstc_jax.evaluation.fillings import SIMPLE
 from vrstc_jax.evaluation.judging import held_out_of
 from vrstc_jax.inference.completer import Completer
 from vrstc_jax.models.model_file import load_model, save_model
@@ -95,7 +96,7 @@ def main(arguments: Arguments) -> dict[str, dict[str, Any]]:
         model = load_model(path)
         table[name] = judge(Completer(model), tracklets, held_out=held_out_of(model)).metrics()["judge"]
         write_json(arguments.workdir / "table.json", table)
-        best = max(table[name][method]["psnr"] for method in ("copy", "mean", "telea"))
+        best = max(table[name][method]["psnr"] for method in SIMPLE if method in table[name])
         scores = table[name]["stcnet"]
         print(f"{name:40} PSNR {scores['psnr']:.2f} dB ({scores['psnr'] - best:+.2f} over the best simple "
               f"filling)  SSIM {scores['ssim']:.3f}", flush=True)

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 import pytest
 from material import Material
-from people import box_mask, figure
+from people import box_mask, figure, random_reid
 
 from vrstc_jax.data.images import write_png
-from vrstc_jax.models.model_file import load_model, save_model
+from vrstc_jax.inference.features import tracklet_features
+from vrstc_jax.models.model_file import load_model, save_model, save_reid
+from vrstc_jax.models.reid import PairScorer
 
-METHODS = ["copy", "mean", "telea", "spatial", "stcnet"]
+METHODS = ["copy", "mean", "flow", "best", "telea", "spatial", "stcnet"]
 
 
 class TestJudge:
@@ -37,7 +39,8 @@ class TestJudge:
         assert list(metrics["judge"]) == list(rows) == METHODS
         for method, scores in metrics["judge"].items():
             assert {"l1", "psnr", "ssim"} <= set(scores)
-            assert rows[method] == [f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}", "10"]
+            assert rows[method] == [f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}",
+                                    f"{scores['sharpness']:.2f}", f"{scores['flicker']:.4f}", "10"]
         # Frames 6 to 10 are hidden at once, and by masks 4 and 5: what is left to see begins at 3 and at 11.
         assert {d: s["copy"]["frames"] for d, s in metrics["judge_by_distance"].items()} == {
             "1": 2, "2": 2, "3": 4, "4": 2}
@@ -67,6 +70,48 @@ class TestJudge:
         # The crops' sizes take turns, so copies are resized: INTER_AREA there, where one is smaller.
         assert metrics["judge"]["copy"]["l1"] == pytest.approx(np.mean(l1s), abs=0.01)
         assert metrics["judge"]["copy"]["psnr"] == pytest.approx(np.mean(psnrs), abs=1)
+
+    def test_the_way_to_the_true_crop(self, material, tmp_path):
+        save_reid(tmp_path / "reid.safetensors", random_reid())
+        save_reid(tmp_path / "pairs.safetensors", random_reid(network=PairScorer))
+        command = "judge {folder} --masks {folder_masks} --truth {folder_truth} --model {model} "
+        done = material.run(command + "--judge {tmp}/reid.safetensors --output {tmp}/out", tmp_path)
+        assert "way %" in done.out
+        scores = json.loads((tmp_path / "out/metrics.json").read_text())["judge"]["copy"]
+        # By hand: features of one frame at a time, of the hidden, the copied and the true frame.
+        cosines = []
+        for seed, count in enumerate(material.FOLDER.values()):
+            frames, masks = Material.tracklet(count, seed)
+            for index, nearest in ((1, 0), (4, 3), (5, 6)):
+                copied, hidden = (frames[index].copy() for _ in range(2))
+                copied[masks[index]] = cv2.resize(frames[nearest], frames[index].shape[1::-1],
+                                                  interpolation=cv2.INTER_AREA)[masks[index]]
+                hidden[masks[index]] = (10, 200, 10)
+                true, *others = tracklet_features(random_reid(), [[each] for each in (frames[index], copied, hidden)])
+                cosines.append([each @ true / np.linalg.norm(each) / np.linalg.norm(true) for each in others])
+        copied, hidden = np.mean(cosines, 0)
+        assert scores["cosine"] == pytest.approx(copied, abs=0.02)  # copies of another size are resized
+        assert scores["hidden_cosine"] == pytest.approx(hidden, abs=1e-4)
+        assert scores["way"] == pytest.approx(100 * (scores["cosine"] - hidden) / (1 - hidden), abs=0.1)
+        done = material.run(command + "--judge {tmp}/pairs.safetensors", tmp_path, code=2)
+        assert done.err == (f"vrstc: {tmp_path / 'pairs.safetensors'}: a PairScorer compares pairs and has no features "
+                            "to judge by; give a network of `python -m experiments.vrstc`.\n")
+
+    def test_runs_that_boxes_choose(self, material, tmp_path):
+        """Somebody passes in front of track 3, in its middle, for fewer frames than could be held out of them."""
+        rows = [row.split(",") for row in material.boxes.read_text().splitlines()]
+        ahead = [[frame, "99", left, str(int(top) + 6), *others] for frame, track, left, top, *others in rows
+                 if track == "3" and 11 <= int(frame) <= 15]
+        (tmp_path / "boxes.txt").write_text("\n".join(map(",".join, rows + ahead)))
+        command = "judge {video} --model {model} "
+        done = material.run(command + "--boxes {tmp}/boxes.txt --hold-out 3 --runs boxes --output {tmp}/out", tmp_path)
+        frames = int(done.out.splitlines()[1].split()[-1])
+        free = material.run(command + "--boxes {boxes} --hold-out 3 --runs boxes", tmp_path)
+        assert frames == int(free.out.splitlines()[1].split()[-1]) - 3 > 0
+        for words in ("--boxes {boxes} --runs boxes", "--hold-out 3 --runs boxes"):
+            done = material.run(command.replace("{video}", "{folder}" if "{boxes}" not in words else "{video}") + words,
+                                tmp_path, code=2)
+            assert "--runs boxes chooses the runs of --hold-out by the boxes of people" in done.err
 
     def test_its_warnings(self, material, tmp_path):
         """Of the input and of the masks, on the terminal and in the report."""

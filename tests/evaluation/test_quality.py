@@ -1,7 +1,8 @@
-"""Image quality against scikit-image and numbers by hand; the baselines against what they promise."""
+"""Image quality against scikit-image and numbers by hand."""
 
 import numpy as np
 import pytest
+from skimage.filters import gaussian, sobel
 from skimage.metrics import mean_squared_error, structural_similarity
 
 from vrstc_jax.evaluation import quality
@@ -28,12 +29,6 @@ def band(height, width, top, bottom):
     mask = np.zeros((height, width), bool)
     mask[top:bottom] = True
     return mask
-
-
-def assert_filled(filled, frame, mask, expected):
-    """That the hole is as expected, and the rest as in the frame."""
-    assert filled.dtype == np.uint8
-    np.testing.assert_array_equal(filled, np.where(mask[..., None], expected, frame))
 
 
 def test_l1_and_psnr_by_hand():
@@ -106,56 +101,24 @@ def test_an_empty_mask_and_unlike_sizes_are_refused(rng, score, width, mask, mes
         score(picture(rng, 8, 8), picture(rng, 8, width), mask)
 
 
-def test_copy_takes_the_nearer_neighbour_and_the_previous_on_a_tie(rng):
-    frame, previous, following = (picture(rng, 20, 10) for _ in range(3))
-    mask = band(20, 10, 5, 12)
-    for before, after, distances, expected in [
-            (previous, following, (1, 4), previous), (previous, following, (3, 2), following),
-            (previous, following, (2, 2), previous), (None, following, (-1, 9), following),
-            (previous, None, (9, -1), previous)]:
-        assert_filled(quality.copy_nearest(frame, mask, before, after, distances), frame, mask, expected)
+def test_sharpness_against_scikit_image(rng):
+    truth = np.repeat(smooth_pair(rng, 40, 20)[0][..., :1], 3, 2)
+    blurred = np.round(gaussian(truth, 1.5, preserve_range=True, channel_axis=2)).astype(np.uint8)
+    mask = np.zeros((40, 20), bool)
+    mask[10:25, 5:15] = True  # inside, where it does not matter how pictures are continued
+    wanted = sobel(blurred[..., 0].astype(float))[mask].mean() / sobel(truth[..., 0].astype(float))[mask].mean()
+    assert quality.sharpness(blurred, truth, mask) == pytest.approx(wanted, rel=1e-5) and wanted < 0.8
+    assert quality.sharpness(truth, truth, mask) == 1
+    assert quality.sharpness(truth, np.full_like(truth, 9), mask) is None
 
 
-def test_neighbours_of_other_sizes_are_resized(rng):
-    frame = picture(rng, 20, 10)
-    mask = np.ones((20, 10), bool)
-    # Shrinking by two, area averaging is the mean of 2×2 blocks (rounded, hence one level).
-    large = picture(rng, 40, 20)
-    blocks = large.reshape(20, 2, 10, 2, 3).mean(axis=(1, 3))
-    filled = quality.copy_nearest(frame, mask, large, None, (1, -1))
-    assert np.abs(filled - blocks).max() <= 0.5 + 1e-9
-    # A ramp stays a ramp when enlarged linearly, away from the border.
-    ramp = np.repeat(np.arange(0, 100, 10, dtype=np.uint8)[:, None, None], 5, 1).repeat(3, 2)
-    filled = quality.copy_nearest(frame, mask, ramp, None, (1, -1))
-    np.testing.assert_allclose(np.diff(filled[1:-1, 0, 0].astype(int)), 5, atol=1)
-
-
-def test_mean_of_neighbours(rng):
-    frame, previous, following = (picture(rng, 16, 9) for _ in range(3))
-    mask = rng.random((16, 9)) < 0.5
-    expected = np.floor((previous.astype(float) + following) / 2 + 0.5)
-    assert_filled(quality.mean_of_neighbours(frame, mask, previous, following), frame, mask, expected)
-    assert_filled(quality.mean_of_neighbours(frame, mask, None, following), frame, mask, following)
-
-
-def test_telea_sees_nothing_of_what_the_hole_held(rng):
-    frame = smooth_pair(rng, 48, 24)[1]
-    mask = band(48, 24, 20, 28)
-    other = np.where(mask[..., None], picture(rng, 48, 24), frame)
-    filled = quality.telea(frame, mask)
-    np.testing.assert_array_equal(filled, quality.telea(other, mask))
-    np.testing.assert_array_equal(filled[~mask], frame[~mask])
-    # It does paint something: a smooth picture comes back far better than from a blackened hole.
-    blackened = np.where(mask[..., None], np.uint8(0), frame)
-    assert quality.l1(filled, frame, mask) < 0.3 * quality.l1(blackened, frame, mask)
-
-
-def test_without_neighbours_the_rim_fills_the_hole(rng):
-    frame = smooth_pair(rng, 30, 20)[1]
-    mask = band(30, 20, 10, 15)
-    expected = quality.telea(frame, mask)
-    np.testing.assert_array_equal(quality.copy_nearest(frame, mask, None, None, (-1, -1)), expected)
-    np.testing.assert_array_equal(quality.mean_of_neighbours(frame, mask, None, None), expected)
+def test_flicker_is_what_does_not_move_along(rng):
+    before, mask = picture(rng, 20, 10), band(20, 10, 4, 12)
+    now = np.roll(before, 1, axis=0)  # everything one pixel down, so that it was one pixel up
+    motion = np.broadcast_to(np.float32([0, -1]), (20, 10, 2))
+    assert quality.flicker(before, now, motion, mask) == 0
+    still = np.abs(now.astype(float) - before)[mask].mean() / 255
+    assert quality.flicker(before, now, np.zeros_like(motion), mask) == pytest.approx(still)
 
 
 @pytest.fixture
@@ -178,6 +141,26 @@ def test_score_table_averages_frames(table):
     assert near[1]["stcnet"] == pytest.approx({"l1": 0.01, "psnr": 30, "ssim": 0.9, "frames": 1})
     assert "stcnet" not in near[2]
     assert table.as_dict() == {"overall": overall, "by_distance": near}
+
+
+def test_scores_that_only_some_frames_have():
+    table = quality.ScoreTable()
+    for flicker, sharpness in ((None, 0.5), (0.25, None), (0.75, 0.7)):
+        table.add("mean", distance=1, psnr=10.0, flicker=flicker, sharpness=sharpness)
+    table.add("telea", distance=1, psnr=12.0)
+    overall = table.overall()
+    assert overall["mean"] == pytest.approx({"psnr": 10, "flicker": 0.5, "sharpness": 0.6, "frames": 3})
+    columns, rows = quality.overall_rows(overall)
+    assert columns == ["", "PSNR dB", "sharp", "flicker", "frames"]
+    assert rows[1] == ["telea", "12.00", "-", "-", "1"]
+
+
+def test_the_way_is_that_of_mean_cosines():
+    table = quality.ScoreTable()
+    for cosine, hidden in ((0.9, 0.5), (0.7, 0.5)):
+        table.add("stcnet", distance=1, cosine=cosine, hidden_cosine=hidden)
+    assert table.overall()["stcnet"]["way"] == pytest.approx(60)
+    assert quality.overall_rows(table.overall()) == (["", "way %", "frames"], [["stcnet", "60.0", "2"]])
 
 
 def test_score_table_as_text(table):

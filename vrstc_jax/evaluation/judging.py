@@ -1,9 +1,10 @@
 """Judging completion against the true pixels, beside the simple fillings that it has to beat.
 
 Scores are taken over the hole's pixels at each crop's own resolution and averaged over frames
-(`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `telea`
-(OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2), and `completed` (what the model gives, where its config has
-`repairing`: from what other frames show).
+(`evaluation.quality`). Methods: `copy` (the nearest visible frame), `mean` (of the two neighbours), `flow` (both
+neighbours, moved as the visible part moves), `best` (the most alike visible frame of the whole tracklet, shifted),
+`telea` (OpenCV's inpainting), `spatial` (x̂1), `stcnet` (x̂2), and `completed` (what the model gives, where its config
+has `repairing`: from what other frames show).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +15,22 @@ import numpy as np
 
 from vrstc_jax.data.held_out import hold_out_runs
 from vrstc_jax.data.neighbours import NO_FRAME, nearest_sources
-from vrstc_jax.data.tracklets import Tracklet
-from vrstc_jax.evaluation import quality
+from vrstc_jax.data.tracklets import LazySequence, Tracklet
+from vrstc_jax.evaluation import fillings, quality
+from vrstc_jax.evaluation.perceptual import perceptual_distance_of
 from vrstc_jax.inference.completer import CompletedFrame, Completer
+from vrstc_jax.inference.features import tracklet_features
 from vrstc_jax.inference.plan import Plan
-from vrstc_jax.models.model_file import Model
+from vrstc_jax.models.model_file import Model, ReidModel
+from vrstc_jax.ops import registration
+from vrstc_jax.ops.pictures import resize
 from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
+
+_FLOW_SIZE = 128, 64
+_GREY = 127
+_LITTLE = 0.1  # of a frame
+_LEAST = 1e-6
 
 HeldOutRuns = Mapping[str, Sequence[Sequence[str]]]
 """{tracklet: [[frame names of a run], …]}: frames that training never saw."""
@@ -39,16 +49,26 @@ class Judged:
     truth: np.ndarray
 
 
-def held_out_by(completer: Completer, tracklets: Sequence[Tracklet], size: int) -> dict[str, list[list[str]]]:
+def held_out_by(completer: Completer, tracklets: Sequence[Tracklet], size: int, *,
+                by_boxes: bool = False) -> dict[str, list[list[str]]]:
     """Runs of `size` frames of footage that the model never saw, in which it finds nothing hidden.
 
     They are spread over each tracklet as `fit` spreads the runs that it holds out.
+
+    Args:
+      by_boxes: instead of the model, the boxes tell what is hidden: runs in which no nearer box covers more than a
+        tenth of a frame, so that the same runs are judged whatever a model finds. Tracklets without boxes have none.
     """
     found = {}
     for tracklet, runs in zip(tracklets, hold_out_runs([len(tracklet) for tracklet in tracklets], size).runs):
         if not runs:
             continue
-        visible = completer.plan(tracklet).visible
+        if not by_boxes:
+            visible = completer.plan(tracklet).visible
+        elif tracklet.nearer is None:
+            continue
+        else:
+            visible = np.array([covered.mean() <= _LITTLE for covered in tracklet.nearer])
         kept = [list(tracklet.frame_names[slice(*run)]) for run in runs if visible[slice(*run)].all()]
         if kept:
             found[tracklet.name] = kept
@@ -66,7 +86,8 @@ def has_any(held_out: HeldOutRuns, tracklets: Sequence[Tracklet]) -> bool:
 
 
 def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out: HeldOutRuns, *, seed: int = 0,
-                   progress: Callable[[], Any] | None = None, keep: list[Judged] | None = None) -> quality.ScoreTable:
+                   reid: ReidModel | None = None, progress: Callable[[], Any] | None = None,
+                   keep: list[Judged] | None = None) -> quality.ScoreTable:
     """Scores on runs of frames that training never saw: one band is hidden in all frames of a run.
 
     The band is drawn from `seed`, run by run. Frames are completed from the tracklet's visible frames outside the
@@ -74,6 +95,7 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
 
     Args:
       held_out: the runs, such as `held_out_of(model)` or `held_out_by(…)`.
+      reid: in its features it is told how far completions have come to the true crops, from ones with a grey hole.
       progress: called after each run.
       keep: the judged frames are appended to it, for pictures.
 
@@ -86,7 +108,7 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
     if not has_any(held_out, tracklets):
         raise InputError("None of the model's held-out runs is in this input; judge on the footage that the "
                          f"model was fitted to (it held out runs of tracklets {', '.join(list(held_out)[:5])}).")
-    table = quality.ScoreTable()
+    judging = _Judging(completer, reid, keep)
     for tracklet in tracklets:
         runs = _runs_in(tracklet, held_out)
         if not runs:
@@ -96,13 +118,13 @@ def judge_held_out(completer: Completer, tracklets: Sequence[Tracklet], held_out
             # Seeded by the run's number and tracklet, so that a band does not depend on which others are judged.
             rng = np.random.default_rng([seed, number, *tracklet.name.encode()])
             hidden = np.arange(BANDS) == rng.integers(BANDS)
-            _judge(completer, tracklet, plan.hiding(run, hidden), run, tracklet.frames, None, table, keep)
+            judging.judge(tracklet, plan.hiding(run, hidden), run, tracklet.frames, None)
             if progress:
                 progress()
-    return table
+    return judging.table
 
 
-def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located: bool,
+def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located: bool, reid: ReidModel | None = None,
                 progress: Callable[[], Any] | None = None, keep: list[Judged] | None = None) -> quality.ScoreTable:
     """Scores over the truly hidden pixels, where the truth behind the occluder is known.
 
@@ -110,13 +132,14 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
       tracklets: with `truth`, and with `masks`, which say what is truly hidden.
       located: whether all methods fill located bands instead of the true masks. A hidden pixel outside the located
         bands is then scored with the occluder's colour.
+      reid: in its features it is told how far completions have come to the true crops, from the hidden ones.
       progress: called after each tracklet.
       keep: the judged frames are appended to it, for pictures.
 
     Raises:
       InputError: a tracklet has no truth or no masks.
     """
-    table = quality.ScoreTable()
+    judging = _Judging(completer, reid, keep)
     for tracklet in tracklets:
         if tracklet.truth is None or tracklet.masks is None:
             raise InputError(f"tracklet {tracklet.name}: judging against the truth needs the frames without the "
@@ -125,39 +148,119 @@ def judge_truth(completer: Completer, tracklets: Sequence[Tracklet], *, located:
         plan = completer.plan(seen if located else tracklet)
         # A frame hidden entirely is left as it is, so there is no completion to score.
         hidden = [i for i, mask in enumerate(tracklet.masks) if mask.any() and not mask.all()]
-        _judge(completer, tracklet, plan, hidden, tracklet.truth, tracklet.masks, table, keep)
+        judging.judge(tracklet, plan, hidden, tracklet.truth, tracklet.masks)
         if progress:
             progress()
-    return table
+    return judging.table
 
 
-def _judge(completer: Completer, tracklet: Tracklet, plan: Plan, indices: Sequence[int], truth: Sequence[np.ndarray],
-           true_masks: Sequence[np.ndarray] | None, table: quality.ScoreTable, keep: list[Judged] | None) -> None:
-    """Scores every method on some frames against `truth`, over `true_masks`; None: over what the plan hides."""
-    nearest = nearest_sources(plan.visible)
-    networks = completer.without_repairing()
-    frames = completer.select(tracklet, plan, indices)
-    pairs = ((done, done) for done in frames) if networks is completer else zip(
-        frames, networks.select(tracklet, plan, indices), strict=True)
-    for done, by_networks in pairs:
-        index = done.index
-        frame, mask, expected = tracklet.frames[index], done.mask, truth[index]
-        scored = mask if true_masks is None else true_masks[index]
-        before, after = ((None if i == NO_FRAME else tracklet.frames[i]) for i in nearest[index])
-        first, second = (abs(int(i) - index) for i in nearest[index])
-        fillings = {
-            "copy": quality.copy_nearest(frame, mask, before, after, (first, second)),
-            "mean": quality.mean_of_neighbours(frame, mask, before, after),
-            "telea": quality.telea(frame, mask),
-            "spatial": frame if by_networks.spatial is None else by_networks.spatial,
-            "stcnet": by_networks.frame,
-        } | ({} if networks is completer else {"completed": done.frame})
-        there = [d for d, i in zip((first, second), nearest[index]) if i != NO_FRAME]
-        for method, filling in fillings.items():
-            table.add(method, distance=min(there, default=None), l1=quality.l1(filling, expected, scored),
-                      psnr=quality.psnr(filling, expected, scored), ssim=quality.ssim(filling, expected, scored))
-        if keep is not None:
-            keep.append(Judged(tracklet.name, tracklet.frame_names[index], frame, done, by_networks, expected))
+class _Judging:
+    """Scores every method, frame by frame.
+
+    Args:
+      completer: of the model that is judged.
+      reid: in whose features a completion is the nearer to the true crop the better; or None.
+      keep: the judged frames are appended to it.
+    """
+
+    def __init__(self, completer: Completer, reid: ReidModel | None, keep: list[Judged] | None):
+        self.table = quality.ScoreTable()
+        self._completer, self._networks = completer, completer.without_repairing()
+        self._reid, self._keep = reid, keep
+        self._perceptual = perceptual_distance_of(completer.model)
+        self._thumbnails: tuple[Tracklet, np.ndarray] | None = None  # of the tracklet judged last
+
+    def judge(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int], truth: Sequence[np.ndarray],
+              true_masks: Sequence[np.ndarray] | None) -> None:
+        """Scores some frames of a tracklet against `truth`, over `true_masks`; None: over what the plan hides."""
+        frames = self._completer.select(tracklet, plan, indices)
+        pairs = ((done, done) for done in frames) if self._networks is self._completer else zip(
+            frames, self._networks.select(tracklet, plan, indices), strict=True)
+        fill = _Fillings(tracklet, plan, self._thumbnails_of(tracklet))
+        before: tuple[int, np.ndarray, dict[str, np.ndarray]] | None = None  # the frame judged last
+        for done, by_networks in pairs:
+            index, expected = done.index, truth[done.index]
+            scored = done.mask if true_masks is None else true_masks[index]
+            found = fill(index, done.mask) | {
+                "spatial": tracklet.frames[index] if by_networks.spatial is None else by_networks.spatial,
+                "stcnet": by_networks.frame}
+            if self._networks is not self._completer:
+                found["completed"] = done.frame
+            scores = {method: {"l1": quality.l1(filling, expected, scored),
+                               "psnr": quality.psnr(filling, expected, scored),
+                               "ssim": quality.ssim(filling, expected, scored),
+                               "sharpness": quality.sharpness(filling, expected, scored)}
+                      for method, filling in found.items()}
+            if before is not None and before[0] == index - 1:
+                self._add(scores, "flicker", _flickers(before[1], before[2], expected, found, scored))
+            if self._perceptual:
+                self._add(scores, "perceptual", self._perceptual(list(found.values()), expected, scored))
+            if self._reid:
+                # Where footage is its own truth, nothing stands in the hole: it is grey.
+                hollow = tracklet.frames[index] if true_masks is not None else np.where(
+                    scored[..., None], np.uint8(_GREY), expected)
+                hidden, *cosines = _cosines(self._reid, [hollow, *found.values()], expected)
+                self._add(scores, "hidden_cosine", [hidden] * len(cosines))
+                self._add(scores, "cosine", cosines)
+            for method, each in scores.items():
+                self.table.add(method, distance=fill.distance(index), **each)
+            before = index, expected, found
+            if self._keep is not None:
+                self._keep.append(Judged(tracklet.name, tracklet.frame_names[index], tracklet.frames[index], done,
+                                         by_networks, expected))
+
+    def _thumbnails_of(self, tracklet: Tracklet) -> np.ndarray:
+        if self._thumbnails is None or self._thumbnails[0] is not tracklet:
+            self._thumbnails = tracklet, fillings.thumbnails_of(tracklet.frames)
+        return self._thumbnails[1]
+
+    @staticmethod
+    def _add(scores: dict[str, dict], name: str, values: Sequence[float]) -> None:
+        for each, value in zip(scores.values(), values, strict=True):
+            each[name] = value
+
+
+class _Fillings:
+    """The simple fillings of a tracklet's frames."""
+
+    def __init__(self, tracklet: Tracklet, plan: Plan, thumbnails: np.ndarray):
+        self._frames = tracklet.frames
+        self._nearest = nearest_sources(plan.visible)
+        visible = np.flatnonzero(plan.visible)
+        self._visible = LazySequence(len(visible), lambda i: tracklet.frames[int(visible[i])])
+        self._thumbnails = thumbnails[visible]
+
+    def distance(self, index: int) -> int | None:
+        """The number of frames to the nearest visible one."""
+        return min((abs(int(i) - index) for i in self._nearest[index] if i != NO_FRAME), default=None)
+
+    def __call__(self, index: int, mask: np.ndarray) -> dict[str, np.ndarray]:
+        frame, nearest = self._frames[index], self._nearest[index]
+        before, after = (None if i == NO_FRAME else self._frames[i] for i in nearest)
+        first, second = (abs(int(i) - index) for i in nearest)
+        return {
+            "copy": fillings.copy_nearest(frame, mask, before, after, (first, second)),
+            "mean": fillings.mean_of_neighbours(frame, mask, before, after),
+            "flow": fillings.flow_of_neighbours(frame, mask, [n for n in (before, after) if n is not None]),
+            "best": fillings.best_frame(frame, mask, self._visible, self._thumbnails),
+            "telea": fillings.telea(frame, mask)}
+
+
+def _flickers(true_before: np.ndarray, before: dict[str, np.ndarray], true_now: np.ndarray,
+              now: dict[str, np.ndarray], mask: np.ndarray) -> list[float]:
+    """Of each method, how much it changes beside what moves in the true frames."""
+    height, width = mask.shape
+    motion = registration.resized(registration.flow_between(
+        *(resize(frame, *_FLOW_SIZE) for frame in (true_now, true_before))), height, width)
+    return [quality.flicker(resize(before[method], height, width), filling, motion, mask)
+            for method, filling in now.items()]
+
+
+def _cosines(reid: ReidModel, pictures: Sequence[np.ndarray], truth: np.ndarray) -> list[float]:
+    """Of each picture, its features' cosine with those of the truth."""
+    features = tracklet_features(reid, [[picture] for picture in (truth, *pictures)])
+    features /= np.linalg.norm(features, axis=1, keepdims=True) + _LEAST
+    return (features[1:] @ features[0]).tolist()
 
 
 def _runs_in(tracklet: Tracklet, held_out: HeldOutRuns) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Scores of completions, and the simple fillings that completion has to beat.
+"""Scores of completions.
 
 Everything here works on the host, frame by frame, at the crop's own resolution. Pictures are uint8 [H, W, 3], RGB;
 masks are bool [H, W], true where the person was hidden: the hole. Scores compare a completion with the truth over the
@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from vrstc_jax.ops.registration import moved
 from vrstc_jax.runtime.text_tables import text_table
 
 PSNR_CAP = 100.0
 """Upper bound in dB: a perfect hole would be infinite and make every average infinite. For comparison, one value of a
 million that is wrong by one grey level is 108 dB."""
 
+_LEAST = 1e-6
+_FLAT = 1e-3  # grey levels: a truth with less of a gradient has no edge
 _SSIM_C1, _SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -50,44 +53,27 @@ def ssim(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     return float(similarity[mask].mean())
 
 
-def copy_nearest(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None, following: np.ndarray | None,
-                 distances: tuple[int, int]) -> np.ndarray:
-    """Fills the hole with the same pixels of the nearer neighbour, or of the previous one if both are equally near.
+def sharpness(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float | None:
+    """How steep the completion's edges are beside the truth's: the ratio of the mean lengths of their gradients over
+    the hole, 1 where both are alike and below 1 where the completion is blurred; None where the truth has no edge.
+
+    Gradients are Sobel's, of grey levels.
+    """
+    _check(completed, truth, mask)
+    there, wanted = (float(_steepness(picture)[mask].mean()) for picture in (completed, truth))
+    return there / wanted if wanted > _FLAT else None
+
+
+def flicker(before: np.ndarray, now: np.ndarray, motion: np.ndarray, mask: np.ndarray) -> float:
+    """How much a completion changes from one frame to the next beside what moves: the mean absolute difference over
+    the hole's pixels and channels, on a scale where white is 1.
 
     Args:
-      frame, mask: the frame and its hole.
-      previous, following: the nearest visible frames before and after, of any size (they are resized to the
-        frame's), or None. With neither there is nothing to copy, and `telea` fills the hole.
-      distances: the two neighbours' distances in frames; that of a missing one is ignored.
-
-    Returns:
-      uint8 [H, W, 3]; visible pixels are the frame's own, bit for bit.
+      before, now: a frame's completion and the next one's, of one size.
+      motion: float32 [H, W, 2], from each place of the next frame to that of the first, best of the true frames.
+      mask: the next frame's hole.
     """
-    nearer = following if previous is None or (following is not None and distances[1] < distances[0]) else previous
-    return telea(frame, mask) if nearer is None else _fill(frame, mask, _resized_to(frame, nearer))
-
-
-def mean_of_neighbours(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None,
-                       following: np.ndarray | None) -> np.ndarray:
-    """Fills the hole with the average of the two neighbours, halves rounded up.
-
-    Arguments and result as of `copy_nearest`. With one neighbour, its pixels; with neither, `telea`.
-    """
-    neighbours = [_resized_to(frame, n) for n in (previous, following) if n is not None]
-    if not neighbours:
-        return telea(frame, mask)
-    total = np.sum(neighbours, axis=0, dtype=np.uint16)
-    return _fill(frame, mask, np.asarray((total + len(neighbours) // 2) // len(neighbours), np.uint8))
-
-
-def telea(frame: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
-    """Fills the hole from its rim, by OpenCV's inpainting after Telea 2004; `radius` is in pixels.
-
-    A frame that is all hole becomes black.
-    """
-    # Blackened first, so that nothing of the hidden pixels leaks in.
-    hollow = np.where(mask[..., None], np.uint8(0), frame)
-    return _fill(frame, mask, cv2.inpaint(hollow, mask.astype(np.uint8), radius, cv2.INPAINT_TELEA))
+    return l1(now, moved(before, motion), mask)
 
 
 class ScoreTable:
@@ -98,15 +84,20 @@ class ScoreTable:
     """
 
     def __init__(self):
-        self._scores: dict[str, dict[int | None, list[tuple[float, float, float]]]] = {}
+        self._scores: dict[str, dict[int | None, list[dict[str, float]]]] = {}
 
-    def add(self, method: str, *, distance: int | None, l1: float, psnr: float, ssim: float) -> None:
-        """Records one frame completed by `method`."""
+    def add(self, method: str, *, distance: int | None, **scores: float | None) -> None:
+        """Records one frame completed by `method`, with scores of any of `COLUMNS`; None where there is none."""
         distance = None if distance is None else int(distance)
-        self._scores.setdefault(method, {}).setdefault(distance, []).append((l1, psnr, ssim))
+        known = {name: score for name, score in scores.items() if score is not None}
+        self._scores.setdefault(method, {}).setdefault(distance, []).append(known)
 
     def overall(self) -> dict[str, dict[str, float]]:
-        """method -> {'l1', 'psnr' (dB), 'ssim', 'frames'}: averages over its frames, and their number.
+        """method -> {'l1', 'psnr' (dB), 'ssim', …, 'frames'}: averages of each score over the frames that have it, and
+        the number of frames.
+
+        Of cosines with the true crop's features, `cosine` and the hidden crop's own, `hidden_cosine`, comes `way`: how
+        far of the way from the hidden crop to the true one a completion has come, in per cent.
 
         Methods keep the order in which they were first added.
         """
@@ -132,11 +123,17 @@ class ScoreTable:
         return text_table(*overall_rows(overall)) + "\n\n" + text_table(*distance_rows(near, list(overall)))
 
 
+COLUMNS = {"l1": ("L1", ".4f"), "psnr": ("PSNR dB", ".2f"), "ssim": ("SSIM", ".4f"), "sharpness": ("sharp", ".2f"),
+           "flicker": ("flicker", ".4f"), "perceptual": ("perceptual", ".3f"), "way": ("way %", ".1f")}
+"""Of each score, the head of its column and how it is written."""
+
+
 def overall_rows(overall: Mapping[str, Mapping]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table of `ScoreTable.overall`."""
-    return ["", "L1", "PSNR dB", "SSIM", "frames"], [
-        [method, f"{s['l1']:.4f}", f"{s['psnr']:.2f}", f"{s['ssim']:.4f}", str(s["frames"])]
-        for method, s in overall.items()]
+    """Columns and rows of a table of `ScoreTable.overall`; columns that no method has a score for are left out."""
+    there = {name: how for name, how in COLUMNS.items() if any(name in scores for scores in overall.values())}
+    return ["", *(head for head, _ in there.values()), "frames"], [
+        [method, *(f"{scores[name]:{how}}" if name in scores else "-" for name, (_, how) in there.items()),
+         str(scores["frames"])] for method, scores in overall.items()]
 
 
 def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Sequence[str], *, missing: str = "-",
@@ -151,8 +148,13 @@ def distance_rows(near: Mapping[int | None, Mapping[str, Mapping]], methods: Seq
     return columns, [*rows, ["frames", *(str(max(s["frames"] for s in each.values())) for each in near.values())]]
 
 
-def _averages(scores: list[tuple[float, float, float]]) -> dict[str, float]:
-    return {**dict(zip(("l1", "psnr", "ssim"), np.mean(scores, axis=0).tolist())), "frames": len(scores)}
+def _averages(scores: list[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for score in scores for name in score)
+    means = {name: float(np.mean([score[name] for score in scores if name in score])) for name in names}
+    if "cosine" in means:
+        hidden = means["hidden_cosine"]
+        means["way"] = 100 * (means["cosine"] - hidden) / max(1 - hidden, _LEAST)
+    return {**means, "frames": len(scores)}
 
 
 def _check(completed: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> None:
@@ -172,14 +174,6 @@ def _window_mean(values: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(values, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT)
 
 
-def _resized_to(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
-    """The neighbour at the frame's size: area-averaged where it gets smaller, bilinear where larger."""
-    if neighbour.shape == frame.shape:
-        return neighbour
-    # By area, where `ops.pictures.resize` goes by sides: published scores of the fillings were measured so.
-    way = cv2.INTER_AREA if frame.size < neighbour.size else cv2.INTER_LINEAR
-    return cv2.resize(neighbour, frame.shape[1::-1], interpolation=way)
-
-
-def _fill(frame: np.ndarray, mask: np.ndarray, filling: np.ndarray) -> np.ndarray:
-    return np.where(mask[..., None], filling, frame)
+def _steepness(picture: np.ndarray) -> np.ndarray:
+    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.hypot(*(cv2.Sobel(grey, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))))

@@ -14,7 +14,7 @@ from vrstc_jax.runtime.errors import InputError
 from vrstc_jax.runtime.names import printable
 from vrstc_jax.runtime.storage import describe_error
 
-_METHODS = ("copy", "mean", "telea", "spatial", "stcnet", "completed")
+_METHODS = ("copy", "mean", "flow", "best", "telea", "spatial", "stcnet", "completed")
 
 
 def model_card(path: str | os.PathLike | None = None) -> str:

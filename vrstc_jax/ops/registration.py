@@ -28,6 +28,17 @@ def motion_between(picture: np.ndarray, mask: np.ndarray, other: np.ndarray, oth
     return _carried(flow, seen)
 
 
+def flow_between(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The motion from a picture to another one, neither of which is hidden, by OpenCV's DIS flow."""
+    return _flow_method().calc(_gray(picture), _gray(other), np.zeros((*picture.shape[:2], 2), np.float32))
+
+
+def resized(motion: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A motion of pictures of another size, float32 [height, width, 2]."""
+    scale = np.array([width / motion.shape[1], height / motion.shape[0]], np.float32)
+    return cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR) * scale
+
+
 def moved(picture: np.ndarray, motion: np.ndarray) -> np.ndarray:
     """The picture or mask, uint8 or float32, with each place taken from where the motion leads."""
     height, width = motion.shape[:2]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vrstc_jax import config as configs
 from vrstc_jax.data.inputs.sources import Source
 from vrstc_jax.data.tracklets import Tracklet, about_tracklet
+from vrstc_jax.evaluation.fillings import SIMPLE
 from vrstc_jax.inference.complete import left_warnings
 from vrstc_jax.inference.completer import CompletedFrame, Completer, How
 from vrstc_jax.inference.plan import Plan
@@ -79,7 +80,7 @@ class Summary:
         if self.judgement:
             overall = next(iter(self.judgement.tables.values())).overall()
             ours = overall.get("completed", overall["stcnet"])["psnr"]
-            best = max(overall[method]["psnr"] for method in ("copy", "mean", "telea"))
+            best = max(overall[method]["psnr"] for method in SIMPLE if method in overall)
             figures |= {"PSNR in the hole": f"{ours:.1f} dB", "over the best simple filling": f"{ours - best:+.1f} dB"}
         return figures
 

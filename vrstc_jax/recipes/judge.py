@@ -10,6 +10,7 @@ from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.evaluation.judging import HeldOutRuns, Judged, judge_held_out, judge_truth
 from vrstc_jax.evaluation.quality import ScoreTable
 from vrstc_jax.inference.completer import Completer
+from vrstc_jax.models.model_file import ReidModel
 from vrstc_jax.report import Strip
 from vrstc_jax.report.figures import judged_strips
 from vrstc_jax.runtime.errors import InputError
@@ -38,11 +39,12 @@ class Judgement:
 
 
 def judge(completer: Completer, tracklets: Sequence[Tracklet], *, held_out: HeldOutRuns | None = None,
-          seed: int = 0) -> Judgement:
+          reid: ReidModel | None = None, seed: int = 0) -> Judgement:
     """Judges against the truth where it is known, else on held-out runs.
 
     Args:
       held_out: frames that training never saw (`judging.held_out_of`, `judging.held_out_by`).
+      reid: a network that compares people; in its features it is told how far completions have come to the true crops.
       seed: of the band that is hidden in each run.
 
     Raises:
@@ -54,13 +56,14 @@ def judge(completer: Completer, tracklets: Sequence[Tracklet], *, held_out: Held
         for name, located in (("true masks", False), ("located masks", True)):
             with tqdm(total=len(tracklets), desc=f"judging, {name}", unit="tracklet", dynamic_ncols=True,
                       delay=1) as bar:
-                tables[name] = judge_truth(completer, tracklets, located=located, progress=bar.update,
-                                           keep=None if located else kept)
+                tables[name] = judge_truth(completer, tracklets, located=located, reid=reid,
+                                           progress=bar.update, keep=None if located else kept)
         if not tables["true masks"].overall():
             raise InputError("Nothing is hidden in any of these tracklets, so there is nothing to judge.")
         return Judgement(tables, judged_strips(kept))
     held_out = held_out or {}
     with tqdm(total=sum(map(len, held_out.values())), desc="judging held-out runs", unit="run", dynamic_ncols=True,
               delay=1) as bar:
-        table = judge_held_out(completer, tracklets, held_out, seed=seed, progress=bar.update, keep=kept)
+        table = judge_held_out(completer, tracklets, held_out, seed=seed, reid=reid, progress=bar.update,
+                               keep=kept)
     return Judgement({"held-out runs": table}, judged_strips(kept))
