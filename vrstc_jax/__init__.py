@@ -17,11 +17,13 @@ del signals
 
 with epy.lazy_api_imports(globals()):
     from vrstc_jax.inference.complete import CompletedTracklet, complete_tracklet
+    from vrstc_jax.inference.completer import CompletedFrame
     from vrstc_jax.inference.features import tracklet_features
     from vrstc_jax.inference.origin import Origin
+    from vrstc_jax.inference.stream import Stream
     from vrstc_jax.models.model_file import Model, ReidModel, load_model, load_reid, save_model, save_reid
 
-__all__ = ["CompletedTracklet", "InputError", "Model", "Origin", "ReidModel", "TemporalAttention", "attention_weights",
-           "complete_tracklet", "load_model", "load_reid", "save_model", "save_reid", "temporal_attention",
-           "tracklet_features"]
+__all__ = ["CompletedFrame", "CompletedTracklet", "InputError", "Model", "Origin", "ReidModel", "Stream",
+           "TemporalAttention", "attention_weights", "complete_tracklet", "load_model", "load_reid", "save_model",
+           "save_reid", "temporal_attention", "tracklet_features"]
 __version__ = "0.1.0"

@@ -12,6 +12,7 @@ import pytest
 from material import COMPLETE, RENDER, assert_visible_kept, read_results, tree
 from people import box_mask, figure, random_model
 
+from vrstc_jax import Stream, load_model
 from vrstc_jax.data.images import read_image, write_png
 from vrstc_jax.data.inputs.masks import read_mask
 from vrstc_jax.data.tracklet_set import read_set
@@ -84,6 +85,26 @@ class TestCompleteFolder:
                           "{video} --boxes {boxes} --model {model}"):
             done = material.run_without_effect(f"complete {arguments} --output {{tmp}}/out", output.parent, code=2)
             assert str(output) in done.err and len(done.err.splitlines()) == 1
+
+    def test_from_earlier_frames_alone(self, output, material, tmp_path):
+        """As `Stream` gives them; and not into a folder of what was completed from all frames."""
+        material.run(self.COMMAND + " --causal", tmp_path)
+        model, changed = load_model(material.model), 0
+        for name, count in material.FOLDER.items():
+            stream = Stream(model)
+            for number in range(count):
+                file = f"{name}/f{number + 8}.png"
+                done = stream.push(read_image(material.folder / file))
+                np.testing.assert_array_equal(read_mask(tmp_path / "out/masks" / file), done.mask)
+                # By one, and by sixteen at a time: sums of floats are rounded in another order.
+                off = np.abs(read_image(tmp_path / "out" / file).astype(int) - done.frame)
+                assert off.max() <= 1
+                changed += done.mask.any()
+        assert changed
+        for folder, words in ((output, " --causal"), (tmp_path / "out", "")):
+            command = self.COMMAND.replace("{tmp}/out", str(folder)) + words
+            done = material.run(command, tmp_path, code=2)
+            assert "the results of another run" in done.err
 
     def test_as_a_data_set_too(self, masked, refused, material):
         stored = read_set(masked / "set").tracklets

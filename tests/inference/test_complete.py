@@ -280,8 +280,7 @@ class TestAttention:
     def test_without_a_visible_frame_there_is_nothing_to_look_at(self, completer):
         frames = figures(2)
         given = tracklet(frames, masks_at(frames, (0, 1)))
-        with pytest.raises(ValueError, match="tracklet 1 has no visible frame that frame 1 could attend to"):
-            completer.attention(given, completer.plan(given), 1)
+        assert completer.attention(given, completer.plan(given), 1) is None
 
 
 def test_compilations_are_seen():

@@ -21,5 +21,7 @@ def test_attention_is_of_frames_with_hidden_pixels():
         np.testing.assert_array_equal(picture.frame, np.where(masks[1][..., None], 127, frames[1]))
         row, column = (np.array(picture.position) * masks[1].shape).astype(int)
         assert masks[1][row, column]
+    everywhere = tracklet(frames, masks_at(frames, (0, 1, 2)))
+    assert attention_pictures(completer, everywhere, completer.plan(everywhere), 1) == []
     with pytest.raises(ValueError, match="Got frame 000002 of tracklet 1, in which all is visible"):
         attention_pictures(completer, given, completer.plan(given), 2)

@@ -36,6 +36,8 @@ class Complete:
     model: Path | None = None
     """A model file from `vrstc fit`; if left out, the default model, which comes with the package."""
     footage: FootageArgument = Footage()
+    causal: bool = False
+    """Locate and complete each frame from earlier ones alone, as `vrstc_jax.Stream` does live."""
     render: Path | None = None
     """For a video: also write a video with the completed people put back, with the input's times and sound."""
     layout: Literal["both", "completed"] = "both"
@@ -68,11 +70,12 @@ class Complete:
                                unless=lambda: not resumed and scores.exists()):
             distributed.run_on_first(self._take_outputs)
             place = self.footage.place(self.input)
-            folder = ResultsFolder(self.output, {"input": place} | model_identity(model), complete=lambda record: (
+            folder = ResultsFolder(self.output, {"input": place} | model_identity(model) | (
+                {"causal": True} if self.causal else {}), complete=lambda record: (
                 record | {"input": place} if record.get("input") == identity else record))
             source = self.footage.open(self.input, folder.work / "spool")
             require_names(source.tracklets, folder=self.output)
-            completer = Completer(model)
+            completer = Completer(model, causal=self.causal)
             metrics = complete_source(completer, source, folder, command=typed(),
                                       judgement=self._judged(completer, source, identity))
         distributed.run_on_first(lambda: self._write_more(source, folder))

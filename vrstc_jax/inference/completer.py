@@ -19,7 +19,8 @@ from vrstc_jax import config as configs
 from vrstc_jax.data.neighbours import NO_FRAME
 from vrstc_jax.data.tracklets import Tracklet
 from vrstc_jax.inference.encoded_neighbours import EncodedNeighbours
-from vrstc_jax.inference.locate import Locator
+from vrstc_jax.inference.locate import LiveBands, Locator
+from vrstc_jax.inference.memory import Earlier
 from vrstc_jax.inference.origin import IMAGINED, Origin
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.inference.people_masks import masks_are_known, plan_of_people, without_visible
@@ -29,6 +30,7 @@ from vrstc_jax.inference.seen_parts import SeenParts
 from vrstc_jax.models.generators import Generators
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.pictures import covered, resize, resize_into_mask, to_float
+from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
 
 How = Literal["visible", "seen", "stcnet", "spatial", "left"]
@@ -71,17 +73,18 @@ class Completer:
     Args:
       model: from `load_model`.
       batch: number of hidden frames that the generators complete at once.
+      causal: whether each frame is located and completed from remembered earlier ones alone, as `stream.Stream` does.
 
     Attributes:
       warnings: of all plans so far, by the tracklet's name; the keys of each are sentences.
     """
 
-    def __init__(self, model: Model, *, batch: int = 16):
-        self.model, self.batch = model, batch
+    def __init__(self, model: Model, *, batch: int = 16, causal: bool = False):
+        self.model, self.batch, self.causal = model, batch, causal
         self.locator = Locator(model.config.reid, model.reid, len(model.identities))
         locating = model.config.locating
         self._pixel_locator = None if locating is None or model.locator is None else PixelLocator(
-            locating, model.locator)
+            locating, model.locator, causal=causal)
         self._config = model.config.stcnet
         self._params = jax.device_put(model.generators)
         self._generate, self._encode, self._attend = _compiled(self._config)
@@ -115,7 +118,12 @@ class Completer:
 
     def _located_by_model(self, tracklet: Tracklet) -> Plan:
         if self._pixel_locator is None:
-            return Plan.from_scores(self.locator.scores(tracklet.frames), self.model.tau)
+            if self.causal:
+                live = LiveBands(self.locator)
+                scores = np.array([live.push(frame) for frame in tracklet.frames], np.float32).reshape(-1, BANDS)
+            else:
+                scores = self.locator.scores(tracklet.frames)
+            return Plan.from_scores(scores, self.model.tau)
         return Plan.from_parts(located(self._pixel_locator, tracklet.frames, tracklet.nearer))
 
     def without_repairing(self) -> "Completer":
@@ -124,18 +132,25 @@ class Completer:
             return self
         if self._without_repairing is None:
             config = replace(self.model.config, repairing=None)
-            self._without_repairing = Completer(replace(self.model, config=config), batch=self.batch)
+            self._without_repairing = Completer(replace(self.model, config=config), batch=self.batch,
+                                                causal=self.causal)
         return self._without_repairing
 
     def stream(self, tracklet: Tracklet, plan: Plan | None = None) -> Iterator[CompletedFrame]:
         """Completes all frames of a tracklet, in order."""
         return self.select(tracklet, plan or self.plan(tracklet), range(len(tracklet)))
 
-    def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int]) -> Iterator[CompletedFrame]:
-        """Completes the frames at these indices, ascending, each as `stream` completes it."""
+    def select(self, tracklet: Tracklet, plan: Plan, indices: Sequence[int], *,
+               times: np.ndarray | None = None) -> Iterator[CompletedFrame]:
+        """Completes the frames at these indices, ascending, each as `stream` completes it.
+
+        Args:
+          times: of all frames, int [T], where some are missing between them; None: none are.
+        """
         neighbours = self._neighbours(tracklet, plan)
         repairing = self.model.config.repairing
-        seen = None if repairing is None else SeenParts(tracklet, plan, repairing)
+        seen = None if repairing is None else SeenParts(tracklet, plan, repairing, times=times,
+                                                        earlier=Earlier() if self.causal else None)
         waiting: list[CompletedFrame] = []
         for index in indices:
             waiting.append(self._read(tracklet, plan, index, seen))
@@ -146,19 +161,18 @@ class Completer:
                 waiting = []
         yield from self._finish(waiting, neighbours)
 
-    def attention(self, tracklet: Tracklet, plan: Plan, index: int) -> tuple[tuple[list[int], np.ndarray], ...]:
+    def attention(self, tracklet: Tracklet, plan: Plan, index: int) -> tuple[tuple[list[int], np.ndarray],
+                                                                                  ...] | None:
         """The attention weights of a hidden frame's patches (equation 2).
 
         Returns:
-          For the previous and the next side (frame indices [T], weights float32 [h, w, T, h, w]), nearest frame first.
-
-        Raises:
-          ValueError: the tracklet has no visible frame to attend to.
+          For the previous and the next side (frame indices [T], weights float32 [h, w, T, h, w]), nearest frame first;
+          None where there is no visible frame to attend to.
         """
         neighbours, frame = self._neighbours(tracklet, plan), self._read(tracklet, plan, index, None)
         chosen = neighbours.choose(index, frame.frame, frame.mask)
         if chosen is None:
-            raise ValueError(f"tracklet {tracklet.name} has no visible frame that frame {index} could attend to.")
+            return None
         neighbours.encode([chosen])
         previous, following = (neighbours.stacked([chosen], side, pad=0) for side in (0, 1))
         weights = self._attend(self._params, *self._inputs([frame], pad=0), previous, following)
@@ -167,7 +181,7 @@ class Completer:
     def _neighbours(self, tracklet: Tracklet, plan: Plan) -> EncodedNeighbours:
         # Half a batch: most hidden frames of a batch share their neighbours.
         return EncodedNeighbours(tracklet, plan.visible, self._config, partial(self._encode, self._params),
-                                 batch=max(1, self.batch // 2))
+                                 batch=max(1, self.batch // 2), earlier=Earlier() if self.causal else None)
 
     def _read(self, tracklet: Tracklet, plan: Plan, index: int, seen: SeenParts | None) -> CompletedFrame:
         """A frame that is filled with what other frames show; the generators have not been asked."""

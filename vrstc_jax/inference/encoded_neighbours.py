@@ -39,10 +39,12 @@ class EncodedNeighbours:
       config: the number of neighbours and how they are chosen.
       encode: (uint8 [batch, H, W, 3], following=bool) to features float32 [batch, h, w, C].
       batch: frames encoded at once.
+      earlier: gives for an index the indices of the frames that may serve, ascending; None: all others may.
     """
 
     def __init__(self, tracklet: Tracklet, visible: np.ndarray, config: configs.STCnet, encode: Callable, *,
-                 batch: int):
+                 batch: int, earlier: Callable[[int], np.ndarray] | None = None):
+        self._is_visible, self._earlier = visible, earlier
         self._frames, self._visible = tracklet.frames, np.flatnonzero(visible)
         self._config, self._encode, self._batch = config, encode, batch
         # index: (picture, features as a previous frame, features as a next one)
@@ -56,12 +58,16 @@ class EncodedNeighbours:
         def unlike(others):
             return unlikeness(shown, mask, np.stack([self._thumbnail(int(i)) for i in others]))
 
-        sides = choose_sides(self._visible, index, index, count=c.frames_per_side, step=c.frame_step,
+        visible = self._visible
+        if self._earlier:
+            visible = self._earlier(index)
+            visible = visible[self._is_visible[visible]]
+        sides = choose_sides(visible, index, index, count=c.frames_per_side, step=c.frame_step,
                              reach=c.neighbour_reach, unlike=unlike)
         if sides is None:
             return None
         previous, following = (side[0] if len(own) else NO_FRAME
-                               for side, own in zip(sides, around(self._visible, index, index)))
+                               for side, own in zip(sides, around(visible, index, index)))
         return Neighbours(sides, (previous, following))
 
     def encode(self, chosen: Sequence[Neighbours | None]) -> None:
@@ -88,9 +94,12 @@ class EncodedNeighbours:
         Returns:
           (pictures uint8 [B + pad, T, H, W, 3], features float32 [B + pad, T, h, w, C]).
         """
-        if not len(self._visible):
+        if not any(chosen):
             return self._zeros(len(chosen) + pad)
-        rows = [[self._encoded[i] for i in each.sides[side]] for each in chosen if each]
+        known = {id(each): [self._encoded[i] for i in each.sides[side]] for each in chosen if each}
+        # In place of those that have no neighbours, of which some may: their results are not used.
+        some = next(iter(known.values()))
+        rows = [known.get(id(each), some) for each in chosen]
         pictures = np.stack([[entry[0] for entry in row] for row in rows])
         features = np.stack([[entry[1 + side] for entry in row] for row in rows])
         return padded(pictures, pad), padded(features, pad)

@@ -6,7 +6,7 @@ is enough.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -53,12 +53,14 @@ class HiddenParts:
         return np.asarray(self.repainted.any((1, 2)))
 
 
-def hidden_parts(probabilities: Iterable[np.ndarray], rule: configs.Locating = configs.Locating()) -> HiddenParts:
+def hidden_parts(probabilities: Iterable[np.ndarray], rule: configs.Locating = configs.Locating(), *,
+                 causal: bool = False) -> HiddenParts:
     """What is hidden, from the probabilities of a tracklet's frames.
 
     Args:
       probabilities: float32 [h, w, 3] of each frame, as `PixelLocator.probabilities` yields them.
       rule: what it takes to call something hidden.
+      causal: whether a frame is judged by earlier ones alone: less is enough after a hidden frame, not before one.
     """
     repainted, whole, hidden, shares, scores = [], [], [], [], []
     for maps in probabilities:
@@ -73,7 +75,7 @@ def hidden_parts(probabilities: Iterable[np.ndarray], rule: configs.Locating = c
         return HiddenParts(none, none, none, np.zeros(0, np.float32), np.zeros((0, BANDS), np.float32))
     shares = np.array(shares, np.float32)
     masks = np.stack(repainted)
-    masks[~_held(shares, rule)] = 0
+    masks[~(_held_so_far(shares, rule) if causal else _held(shares, rule))] = 0
     return HiddenParts(masks, np.stack(whole), np.stack(hidden), shares, np.array(scores, np.float32))
 
 
@@ -96,6 +98,19 @@ def _held(shares: np.ndarray, rule: configs.Locating) -> np.ndarray:
     _, runs = cv2.connectedComponents((shares >= rule.least_beside).astype(np.uint8)[:, None], connectivity=8)
     runs = runs[:, 0]
     return (runs > 0) & np.isin(runs, runs[shares >= rule.least])
+
+
+def _held_so_far(shares: np.ndarray, rule: configs.Locating) -> np.ndarray:
+    """The same, of each run from the first frame above the upper bound on."""
+    held = np.zeros(len(shares), bool)
+    for index, share in enumerate(shares):
+        held[index] = share >= after(rule, bool(index and held[index - 1])).least
+    return held
+
+
+def after(rule: configs.Locating, hidden: bool) -> configs.Locating:
+    """The rule for a frame of which only the one before is known: whether something is hidden in that."""
+    return replace(rule, least=rule.least_beside) if hidden else rule
 
 
 def _enlarged(bits: np.ndarray, height: int, width: int) -> np.ndarray:

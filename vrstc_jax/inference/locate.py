@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax import config as configs
+from vrstc_jax.inference.memory import live_memory
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
@@ -62,29 +63,67 @@ class Locator:
             mean = _weighted_mean(self._spooled(frames, spool))
             if mean is None:
                 return np.zeros((0, BANDS), np.float32)
-            if self._config.locating_width:
-                return np.concatenate([1 - 2 * self._share(features, mean) for features in _chunks(spool, mean.shape)])
-            sharpness = self._config.reference_sharpness
-            for _ in range(_ROUNDS if sharpness else 0):
-                # exp(k (u − 1)) is at most 1; the constant factor cancels in the mean.
-                mean = _weighted_mean((features, np.exp(sharpness * (agreement(features, mean) - 1.0)))
-                                      for features in _chunks(spool, mean.shape))
-                assert mean is not None  # there are frames
-            return np.concatenate([agreement(features, mean) for features in _chunks(spool, mean.shape)])
+            shape = mean.shape
+            mean = self._sharpened(mean, lambda: _chunks(spool, shape))
+            return np.concatenate([self._against(features, mean) for features in _chunks(spool, shape)])
+
+    def _sharpened(self, mean: np.ndarray, chunks: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+        """The mean with frames weighted by how well they agree with it, where the config asks for that."""
+        sharpness = 0 if self._config.locating_width else self._config.reference_sharpness
+        for _ in range(_ROUNDS if sharpness else 0):
+            # exp(k (u − 1)) is at most 1; the constant factor cancels in the mean.
+            again = _weighted_mean((features, np.exp(sharpness * (agreement(features, mean) - 1.0)))
+                                   for features in chunks())
+            assert again is not None  # there are frames
+            mean = again
+        return mean
+
+    def _against(self, features: np.ndarray, mean: np.ndarray, batch: int = BATCH) -> np.ndarray:
+        """Scores [n, 3] of at most `batch` frames with these features."""
+        if not self._config.locating_width:
+            return agreement(features, mean)
+        padding = padded(features, batch - len(features))
+        return 1 - 2 * np.asarray(self._hidden_share(self._variables, padding, mean))[:len(features)]
 
     def _spooled(self, frames: Iterable[np.ndarray], spool: IO[bytes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(features [n, …, C], weights in the mean [n, …]) of n frames at a time; features go into `spool`."""
         frames, size = iter(frames), (self._config.height, self._config.width)
         while batch := [resize(frame, *size) for frame in islice(frames, BATCH)]:
-            outputs = self._compared(self._variables, padded(np.stack(batch), BATCH - len(batch)))
-            features, logits = (np.asarray(part)[:len(batch)] for part in outputs)
-            _require_finite(features, logits)  # `agreement` would give a vector that is not finite the score 0
+            features, weights = self._features(np.stack(batch), BATCH - len(batch))
             spool.write(features.tobytes())
-            yield features, np.exp(logits.astype(np.float64))
+            yield features, weights
 
-    def _share(self, features: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        batch = padded(features, BATCH - len(features))
-        return np.asarray(self._hidden_share(self._variables, batch, mean))[:len(features)]
+    def _features(self, frames: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features [n, …, C] of n resized frames and their weights in the mean [n, …]; `pad` fills up the call."""
+        outputs = self._compared(self._variables, padded(frames, pad))
+        features, logits = (np.asarray(part)[:len(frames)] for part in outputs)
+        _require_finite(features, logits)  # `agreement` would give a vector that is not finite the score 0
+        return features, np.exp(logits.astype(np.float64))
+
+
+class LiveBands:
+    """Scores the bands of frames as they come, by remembered earlier ones; the first agrees with itself."""
+
+    def __init__(self, locator: Locator):
+        self._locator = locator
+        self._memory = live_memory()
+        self._known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._count = 0
+
+    def push(self, frame: np.ndarray) -> np.ndarray:
+        """u_t^k of the next frame's bands, float32 [3], as of `Locator.scores`; raises what that raises."""
+        locator, index = self._locator, self._count
+        self._count += 1
+        size = locator._config.height, locator._config.width
+        self._known[index] = locator._features(resize(frame, *size)[None], 0)
+        for forgotten in self._memory.add(index):
+            del self._known[forgotten]
+        features, weights = (np.concatenate(parts) for parts in zip(*(self._known[i] for i in self._memory.indices)))
+        mean = _weighted_mean([(features, weights)])
+        assert mean is not None  # there is this frame
+        scores = locator._against(self._known[index][0], locator._sharpened(mean, lambda: [features]), batch=1)[0]
+        _require_finite(scores)
+        return scores
 
 
 def _require_finite(*arrays: np.ndarray) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.inference.hidden_parts import HiddenParts, hidden_parts
+from vrstc_jax.inference.memory import Memory
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.locating import LocatingNet
 from vrstc_jax.models.locating.network import FrameMaps
@@ -30,13 +31,13 @@ class PixelLocator:
 
     Args:
       params: of `LocatingNet`.
-      causal: whether frames are compared with earlier ones alone, as in live use; the first then tells nothing.
+      causal: whether frames are compared with earlier ones alone (`LivePixels`); the first then tells nothing.
     """
 
     def __init__(self, config: configs.Locating, params: dict, *, causal: bool = False):
         # What is usual in a window is found from all of it, so that looking back alone, a frame is one.
         self.config = config = replace(config, window=1) if causal else config
-        self._causal = causal
+        self.causal = causal
         self._params = jax.device_put(params)
         self._maps, self._probabilities = _compiled(config)
 
@@ -56,49 +57,61 @@ class PixelLocator:
         Raises:
           InputError: the network computes values that are not finite.
         """
+        if self.causal:
+            live = LivePixels(self)
+            yield from (live.push(frame, None if nearer is None else nearer[i]) for i, frame in enumerate(frames))
+            return
         c, count = self.config, len(frames)
-        seen = _Kept(self._maps_of, frames, spread(range(count), _CANDIDATES))
+        seen = _Kept(self.maps_of, frames, spread(range(count), _CANDIDATES))
         for start in range(0, count, c.window):
             stop = min(count, start + c.window)
             chosen = self._chosen(start, stop, count, seen.always)
             maps = seen.get(chosen)
-            boxes = np.stack([self._boxes(None if nearer is None else nearer[i]) for i in chosen])
-            found = self._window(maps, boxes, chosen)
-            if not np.isfinite(found).all():
-                raise InputError("The network that locates gives values that are not finite; use another model, or "
-                                 "give masks.")
-            yield from found[:stop - start]
+            boxes = np.stack([self.boxes(None if nearer is None else nearer[i]) for i in chosen])
+            yield from self.window(maps, boxes, chosen)[:stop - start]
             seen.forget(stop - c.margin)
 
     def _chosen(self, start: int, stop: int, count: int, candidates: Sequence[int]) -> list[int]:
         """The frames of a window, then those around it, then some from everywhere; none twice."""
         c = self.config
         around = [*range(max(0, start - c.margin), start), *range(stop, min(count, stop + c.margin))]
-        if self._causal:
-            around, candidates = list(range(max(0, start - 2 * c.margin), start)), range(start)
         known = {*range(start, stop), *around}
         return [*range(start, stop), *around, *spread([i for i in candidates if i not in known], c.context)]
 
-    def _window(self, maps: FrameMaps, boxes: np.ndarray, chosen: list[int]) -> np.ndarray:
+    def window(self, maps: FrameMaps, boxes: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+        """Probabilities of the first frames of those chosen, [window, …, 3], from the maps and boxes of all.
+
+        Raises:
+          InputError: they are not finite.
+        """
         c = self.config
         missing = c.window + 2 * c.margin + c.context - len(chosen)
         # Those that stand in for missing frames come last, and nobody looks at them.
         times = np.array([*chosen, *[chosen[-1]] * missing], np.float32)
         looked_at = ~np.eye(len(times), dtype=bool)
         looked_at[:, len(chosen):] = False
-        if self._causal:
+        if self.causal:
             looked_at &= times[None] < times[:, None]
-        return np.asarray(self._probabilities(
+        found = np.asarray(self._probabilities(
             self._params, jax.tree.map(lambda x: padded(x, missing), maps), padded(boxes, missing),
             times[None] - times[:, None], looked_at))
+        if not np.isfinite(found).all():
+            raise InputError("The network that locates gives values that are not finite; use another model, or give "
+                             "masks.")
+        return found
 
-    def _maps_of(self, frames: Sequence[np.ndarray]) -> FrameMaps:
+    def maps_of(self, frames: Sequence[np.ndarray], batch: int = BATCH) -> list[FrameMaps]:
+        """The maps of at most `batch` frames: in half precision, but for those by which frames are compared, of which
+        small differences count."""
         size = self.config.height, self.config.width
-        batch = np.stack([resize(frame, *size) for frame in frames])
-        return jax.tree.map(np.asarray, self._maps(self._params, padded(batch, BATCH - len(batch))))
+        pictures = np.stack([resize(frame, *size) for frame in frames])
+        found = jax.tree.map(np.asarray, self._maps(self._params, padded(pictures, batch - len(frames))))
+        halves = ("edges", "middle", "cells")
+        return [of_frame._replace(**{name: getattr(of_frame, name).astype(np.float16) for name in halves})
+                for of_frame in (jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(frames)))]
 
-    def _boxes(self, nearer: np.ndarray | None) -> np.ndarray:
-        """[height / 4, width / 4, 2] as the network takes it."""
+    def boxes(self, nearer: np.ndarray | None) -> np.ndarray:
+        """[height / 4, width / 4, 2] as the network takes it, of one frame's `nearer`."""
         height, width = self.config.height // 4, self.config.width // 4
         share = np.zeros((height, width), np.float32) if nearer is None else resize(
             nearer.astype(np.float32), height, width)
@@ -108,14 +121,40 @@ class PixelLocator:
 def located(locator: PixelLocator, frames: Sequence[np.ndarray],
             nearer: Sequence[np.ndarray | None] | None = None) -> HiddenParts:
     """What is hidden in a tracklet; arguments as of `PixelLocator.probabilities`."""
-    return hidden_parts(locator.probabilities(frames, nearer), locator.config)
+    return hidden_parts(locator.probabilities(frames, nearer), locator.config, causal=locator.causal)
+
+
+class LivePixels:
+    """Locates in frames as they come, comparing each with remembered earlier ones.
+
+    Args:
+      locator: a causal one.
+    """
+
+    def __init__(self, locator: PixelLocator):
+        self._locator, c = locator, locator.config
+        self.rule = c
+        self._memory = Memory(latest=2 * c.margin, older=c.context)
+        self._known: dict[int, tuple[FrameMaps, np.ndarray]] = {}
+        self._count = 0
+
+    def push(self, frame: np.ndarray, nearer: np.ndarray | None = None) -> np.ndarray:
+        """The next frame's probabilities; arguments and result are those of a frame in `PixelLocator.probabilities`."""
+        index, locator = self._count, self._locator
+        self._count += 1
+        self._known[index] = locator.maps_of([frame], batch=1)[0], locator.boxes(nearer)
+        chosen = [index, *reversed(self._memory.indices)]
+        maps, boxes = zip(*(self._known[i] for i in chosen))
+        found = locator.window(jax.tree.map(lambda *each: np.stack(each), *maps), np.stack(boxes), chosen)[0]
+        for forgotten in self._memory.add(index):
+            del self._known[forgotten]
+        return found
 
 
 class _Kept:
-    """The maps of some frames of a tracklet: in half precision, but for those by which frames are compared, of which
-    small differences count."""
+    """The maps of some frames of a tracklet."""
 
-    def __init__(self, compute: Callable[[Sequence[np.ndarray]], FrameMaps], frames: Sequence[np.ndarray],
+    def __init__(self, compute: Callable[[Sequence[np.ndarray]], list[FrameMaps]], frames: Sequence[np.ndarray],
                  always: Sequence[int]):
         self._compute, self._frames, self.always = compute, frames, always
         self._candidates = set(always)
@@ -127,11 +166,7 @@ class _Kept:
         missing = [i for i in indices if i not in self._maps]
         for start in range(0, len(missing), BATCH):
             part = missing[start:start + BATCH]
-            maps = self._compute([self._frames[i] for i in part])
-            for position, index in enumerate(part):
-                of_frame = jax.tree.map(lambda x, i=position: x[i], maps)
-                self._maps[index] = of_frame._replace(**{
-                    name: getattr(of_frame, name).astype(np.float16) for name in ("edges", "middle", "cells")})
+            self._maps.update(zip(part, self._compute([self._frames[i] for i in part]), strict=True))
         return jax.tree.map(lambda *maps: np.stack(maps), *(self._maps[i] for i in indices))
 
     def forget(self, before: int) -> None:

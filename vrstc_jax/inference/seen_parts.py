@@ -6,6 +6,7 @@ both are seen and near the hole; the likest are brought into register by the mot
 are nearer to the truth by squared errors, and farther from it to whoever has to recognise somebody.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,10 +45,15 @@ class SeenParts:
       tracklet: frames of any size.
       plan: what is hidden in them.
       config: how sources are chosen.
+      times: int [T], of the frames; None: 0, 1, 2, …
+      earlier: gives for an index the indices of the frames that may serve, ascending; None: all others may.
     """
 
-    def __init__(self, tracklet: Tracklet, plan: Plan, config: configs.Repairing):
+    def __init__(self, tracklet: Tracklet, plan: Plan, config: configs.Repairing, *, times: np.ndarray | None = None,
+                 earlier: Callable[[int], np.ndarray] | None = None):
         self._tracklet, self._plan, self._config = tracklet, plan, config
+        self._times = np.arange(len(tracklet)) if times is None else times
+        self._earlier = earlier
         self._own = lru_cache(_CACHED_FRAMES)(self._read)
         self._small = lru_cache(_CACHED_SMALL)(self._smaller)
         self._thumbnail = lru_cache(_CACHED_THUMBNAILS)(self._smallest)
@@ -77,7 +83,7 @@ class SeenParts:
         if not len(considered):
             return []
         unlike, hidden = self._compared(index, hole, considered)
-        far = c.farther * np.log(np.abs(considered - index))
+        far = c.farther * np.log(self._apart(considered, index))
         cost = unlike + far + c.unshown * hidden
         shows = hidden < 1
         likest = considered[shows][np.argsort(cost[shows], kind="stable")[:c.registered]]
@@ -92,18 +98,26 @@ class SeenParts:
             there = registration.moved(other_mask.astype(np.float32), motion) > 0
             difference = np.abs(registration.moved(picture, motion).astype(np.float32) - frame).mean(-1)
             found.append(_Source(other, _near_mean(difference, small_hole, ~(mask | there))
-                                 + c.farther * float(np.log(abs(other - index)))
+                                 + c.farther * float(np.log(self._apart(other, index)))
                                  + c.unshown * float(there[small_hole].mean() if small_hole.any() else 0), motion))
         return sorted(found, key=lambda source: source.cost)
 
     def _considered(self, index: int) -> np.ndarray:
         """Frames that are compared with one: the nearest, and others from all over the tracklet, int [n]."""
+        if self._earlier:
+            return self._earlier(index)
         count, total = self._config.considered, len(self._tracklet)
+        if total <= count + 1:
+            return np.delete(np.arange(total), index)
         first = max(0, min(index - count // 4, total - count // 2 - 1))
         near = np.arange(first, min(total, first + count // 2 + 1))
         spread = np.linspace(0, total - 1, min(total, count - count // 2)).round().astype(int)
         found = np.union1d(near, spread)
         return found[(found != index) & (np.abs(found - index) <= FARTHEST)]
+
+    def _apart(self, indices: np.ndarray | int, index: int) -> np.ndarray:
+        """The frames of time between frames and another one."""
+        return np.abs(self._times[indices] - self._times[index])
 
     def _compared(self, index: int, hole: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How unlike other frames are to one near its hole, in grey levels, and how much of the hole they hide, as a

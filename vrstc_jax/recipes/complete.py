@@ -160,8 +160,7 @@ def _summary(completer: Completer, source: Source, folder: ResultsFolder, summar
             # By the masks used, which the folder has, so that nothing is located again.
             masked = replace(tracklet, masks=folder.completed(tracklet).masks)
             plan = completer.plan(masked)
-            if plan.visible.any():  # not so where somebody replaced the masks
-                attention += attention_pictures(completer, masked, plan, asked[0])
+            attention += attention_pictures(completer, masked, plan, asked[0])
     metrics = {"tracklets": len(source.tracklets), "frames": sum(counts.values()), "frames_by_how": counts,
                "tau": completer.model.tau, "warnings": len(warnings)}
     metrics |= summary.judgement.metrics() if summary.judgement else {}

@@ -89,7 +89,7 @@ def judged_strips(judged: Sequence[Judged], *, strips: int = 6) -> list[Strip]:
 
 def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, index: int, *,
                        patches: int = 2) -> list[AttentionPicture]:
-    """Where some hidden patches of a frame looked, in the nearest frame of each side.
+    """Where some hidden patches of a frame looked, in the nearest frame of each side; none where it could not look.
 
     Args:
       index: of a frame that is completed by the attention; its hidden patches are taken at equal steps from above.
@@ -103,7 +103,10 @@ def attention_pictures(completer: Completer, tracklet: Tracklet, plan: Plan, ind
     if not mask.any():
         raise ValueError("attention is shown for frames with hidden pixels. Got frame "
                          f"{tracklet.frame_names[index]} of tracklet {tracklet.name}, in which all is visible.")
-    (before, first), (after, second) = completer.attention(tracklet, plan, index)
+    attended = completer.attention(tracklet, plan, index)
+    if attended is None:
+        return []
+    (before, first), (after, second) = attended
     height, width = first.shape[:2]
     size = completer.model.config.stcnet.patch_size
     rows, columns = np.nonzero(mask)
