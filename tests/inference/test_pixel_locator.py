@@ -41,7 +41,7 @@ CLOSE = {"atol": 5e-3}
 
 
 class TestWindows:
-    @pytest.mark.parametrize("count", [1, 3])
+    @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 3])
     def test_a_short_tracklet_is_compared_as_a_whole(self, count):
         tracklet = frames(count)
         np.testing.assert_allclose(located(tracklet), by_network(tracklet, range(count)), **CLOSE)

@@ -86,6 +86,7 @@ def hidden():
     return unneeded_modules()
 
 
+@pytest.mark.slow
 def test_it_needs_no_more_than_jax_flax_optax_and_numpy(report, hidden):
     code, printed, error, written = report("--parts", *QUICK, hidden=hidden)
     assert code == 0, error
