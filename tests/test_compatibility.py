@@ -169,7 +169,7 @@ def assert_metrics(log: str, recorded: str):
 
 
 class TestFit:
-    @pytest.mark.parametrize("name", ["cut-in-stcnet", *slow("cut-in-reid")])
+    @pytest.mark.parametrize("name", slow("cut-in-stcnet", "cut-in-reid"))
     def test_it_goes_on_with_the_step_at_which_it_was_cut_off(self, place, tiny, name):
         expected, part = EXPECTED["fits"][name], name.removeprefix("cut-in-")
         (work,) = place.unpack("fits", f"fits/{name}").glob("*.work")

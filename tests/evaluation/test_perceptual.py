@@ -6,17 +6,16 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from locating import TINY
+from locating import TINY, random_parameters
 from people import random_model
 
 from vrstc_jax.evaluation.perceptual import PerceptualDistance, perceptual_distance_of
-from vrstc_jax.models.locating import initial_parameters
 from vrstc_jax.models.locating.stages import Stages
 
 
 @pytest.fixture(scope="module")
 def stages():
-    return jax.jit(lambda key: initial_parameters(TINY, key))(jax.random.key(0))["stages"]
+    return random_parameters()["stages"]
 
 
 def test_it_is_one_minus_the_cosine_over_the_hole(stages):

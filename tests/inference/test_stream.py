@@ -53,6 +53,13 @@ class TestMemory:
         gaps = np.diff(kept.indices[:6])
         assert gaps.max() <= 4 * gaps.min()
 
+    @pytest.mark.parametrize("latest, older, kept", [(0, 0, []), (2, 0, [8, 9]), (0, 2, [0, 9]), (1, 1, [8, 9])])
+    def test_of_little_room(self, latest, older, kept):
+        small = Memory(latest=latest, older=older)
+        for index in range(10):
+            small.add(index)
+        assert small.indices == kept
+
     def test_what_no_origin_could_tell_of_is_forgotten(self, monkeypatch):
         monkeypatch.setattr(memory, "FARTHEST", 20)
         kept = Memory(latest=2, older=2)

@@ -93,7 +93,8 @@ def test_completing_is_the_network_s_own_forward_pass(form):
         assert np.abs(entry.frame.astype(int) - np.asarray(picture).astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("form", ["concatenation", *(pytest.param(form, marks=pytest.mark.slow) for form in FORMS[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
 def test_a_step_moves_every_weight_there_is(form):
     grads, _, metrics = step(config_of(form))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(grads["generators"]))

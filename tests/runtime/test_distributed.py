@@ -347,6 +347,7 @@ class TestSeveral:
             distributed.batch_devices(7)
 
 
+@pytest.mark.slow
 def test_other_numbers_of_devices(server, tmp_path):
     """From 4 devices to 1 and back, and to 2 processes of 2: the states agree with those of 4 all the way."""
     whole, changed = tmp_path / "whole", tmp_path / "changed"

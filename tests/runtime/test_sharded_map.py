@@ -99,6 +99,7 @@ class TestBulkJobs:
         assert not (tmp_path / "work/completed").exists()
         assert self.leaves(server, tmp_path, 2) == by_one
 
+    @pytest.mark.slow
     def test_sigterm(self, server, by_one, tmp_path):
         """As launchers send it to all: each leaves with the code that says to go on, whoever waits for whom."""
         said = server.run("bulk", tmp_path, processes=2, code=75, only={

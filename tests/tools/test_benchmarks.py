@@ -113,6 +113,7 @@ def test_what_is_too_large_is_left_out_and_shown(capsys, monkeypatch):
     assert "1.00" in lines[forms.BOUND]
 
 
+@pytest.mark.slow
 def test_forms_that_differ_are_not_timed(monkeypatch):
     monkeypatch.setattr(forms, "literal", lambda f, r: 1.001 * forms.products_alone(f, r))
     with pytest.raises(SystemExit, match="'literal, JAX' differs from 'ours, whole'"):

@@ -83,7 +83,7 @@ def on_one_device(quick_compilation):
 
 @quickly
 @pytest.mark.parametrize("parallel", ["pmap", pytest.param("mesh", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["smoke", "re-ID"])
+@pytest.mark.parametrize("name", ["smoke", pytest.param("re-ID", marks=pytest.mark.slow)])
 def test_eight_devices_are_one(eight_devices, on_one_device, name, parallel):
     (_, _, state), (batch, wanted_metrics, wanted), *_ = on_one_device(name)
     make, (_, *guider), _ = given(name, parallel)
@@ -96,7 +96,7 @@ def test_eight_devices_are_one(eight_devices, on_one_device, name, parallel):
 
 
 @quickly
-@pytest.mark.parametrize("name", ["smoke", "paper's options, without guider"])
+@pytest.mark.parametrize("name", ["smoke", pytest.param("paper's options, without guider", marks=pytest.mark.slow)])
 def test_steps_of_stcnet_are_pytorchs(twin, weights, on_one_device, name):
     config = CONFIGS[name]
     (_, _, start), *steps = on_one_device(name)

@@ -32,7 +32,8 @@ class Memory:
         """The place of that older frame, but for the first, whose neighbours are nearest to each other."""
         if self._older < 2:
             return 0
-        gaps = {place: self.indices[place + 1] - self.indices[place - 1] for place in range(1, self._older + 1)}
+        places = range(1, min(self._older + 1, len(self.indices) - 1))
+        gaps = {place: self.indices[place + 1] - self.indices[place - 1] for place in places}
         return min(gaps, key=lambda place: gaps[place])
 
 
