@@ -70,6 +70,8 @@ class SeenParts:
             if not before:
                 break
             for source in self._sources(index, left):
+                if not left.any():
+                    break
                 there, places, pixels = self._shown(source, left)
                 picture[there], positions[there], sources[there] = pixels[there], places[there], source.index
                 left &= ~there
@@ -127,6 +129,8 @@ class SeenParts:
         small_hole = covered(hole, *_THUMBNAIL)
         hidden = 1 - others_seen[:, small_hole].mean(1)
         weights = (_nearness(small_hole) * seen).astype(np.float32)
+        top, bottom, left, right_end = _bounds(weights > 0)
+        frame, weights = frame[top:bottom, left:right_end], weights[top:bottom, left:right_end]
         best = np.full(len(others), np.inf, np.float32)
         shown = np.zeros(len(others), np.float32)
         # The best of the nine ways to lay them upon each other, a cell to the side at most.
@@ -134,7 +138,7 @@ class SeenParts:
         wider_seen = np.pad(others_seen, ((0, 0), (1, 1), (1, 1)))
         for down in range(3):
             for right in range(3):
-                part = np.s_[:, down:down + _THUMBNAIL[0], right:right + _THUMBNAIL[1]]
+                part = np.s_[:, top + down:bottom + down, left + right:right_end + right]
                 both = wider_seen[part] * weights
                 total = both.sum((1, 2))
                 difference = np.abs(wider[part] - frame).sum(-1) / 3
@@ -181,6 +185,14 @@ class SeenParts:
         frame, mask = self._small(index)
         return (resize(frame, *_THUMBNAIL).astype(np.float32),
                 1 - covered(mask, *_THUMBNAIL).astype(np.float32))
+
+
+def _bounds(there: np.ndarray) -> tuple[int, int, int, int]:
+    """First row, row after the last, and the same of columns, of where a map is true; of all where it never is."""
+    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    if not len(rows):
+        return 0, there.shape[0], 0, there.shape[1]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _nearness(hole: np.ndarray) -> np.ndarray:
