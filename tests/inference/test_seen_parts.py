@@ -1,6 +1,8 @@
 """Filling holes with what other frames show: the right pixels, from where they say, and nothing that is hidden."""
 
 import dataclasses
+import gc
+import weakref
 
 import cv2
 import numpy as np
@@ -195,3 +197,18 @@ class TestAsTheModelsWay:
         for done in completer.select(person, plan, [2, 5, 11, 16]):
             np.testing.assert_array_equal(done.frame, every[done.index].frame)
             assert (done.how, done.sources) == (every[done.index].how, every[done.index].sources)
+
+
+def test_what_was_read_is_let_go_with_a_tracklet():
+    """Not with the next collection of garbage: until that, a video of many people would fill the memory."""
+    frames = figures(9)
+    masks = masks_at(frames, (4,))
+    parts = SeenParts(tracklet(frames, masks), Plan.from_masks(masks), Repairing())
+    parts.fill(4)
+    alive = weakref.ref(parts)
+    gc.disable()
+    try:
+        del parts
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -49,7 +49,8 @@ class EncodedNeighbours:
         self._config, self._encode, self._batch = config, encode, batch
         # index: (picture, features as a previous frame, features as a next one)
         self._encoded: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        self._thumbnail = lru_cache(_THUMBNAILS)(lambda index: thumbnail(self._frames[index]))
+        # Not of `self`, which would hold the cache that holds it.
+        self._thumbnail = lru_cache(_THUMBNAILS)(lambda index: thumbnail(tracklet.frames[index]))
 
     def choose(self, index: int, frame: np.ndarray, mask: np.ndarray) -> Neighbours | None:
         """The neighbours of a hidden frame, uint8 [H, W, 3], with its mask; None where no frame is visible."""

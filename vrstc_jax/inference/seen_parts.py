@@ -8,7 +8,7 @@ are nearer to the truth by squared errors, and farther from it to whoever has to
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -51,12 +51,13 @@ class SeenParts:
 
     def __init__(self, tracklet: Tracklet, plan: Plan, config: configs.Repairing, *, times: np.ndarray | None = None,
                  earlier: Callable[[int], np.ndarray] | None = None):
-        self._tracklet, self._plan, self._config = tracklet, plan, config
+        self._total, self._config = len(tracklet), config
         self._times = np.arange(len(tracklet)) if times is None else times
         self._earlier = earlier
-        self._own = lru_cache(_CACHED_FRAMES)(self._read)
-        self._small = lru_cache(_CACHED_SMALL)(self._smaller)
-        self._thumbnail = lru_cache(_CACHED_THUMBNAILS)(self._smallest)
+        # Not of methods: a cache that holds its object is held by it, and both stay until garbage is collected.
+        self._own = own = lru_cache(_CACHED_FRAMES)(partial(_read, tracklet, plan))
+        self._small = small = lru_cache(_CACHED_SMALL)(partial(_smaller, own))
+        self._thumbnail = lru_cache(_CACHED_THUMBNAILS)(partial(_smallest, small))
 
     def fill(self, index: int) -> tuple[np.ndarray, Origin]:
         """A frame, uint8 [H, W, 3], with its hole filled as far as other frames show it, and where that comes from;
@@ -108,7 +109,7 @@ class SeenParts:
         """Frames that are compared with one: the nearest, and others from all over the tracklet, int [n]."""
         if self._earlier:
             return self._earlier(index)
-        count, total = self._config.considered, len(self._tracklet)
+        count, total = self._config.considered, self._total
         if total <= count + 1:
             return np.delete(np.arange(total), index)
         first = max(0, min(index - count // 4, total - count // 2 - 1))
@@ -170,21 +171,26 @@ class SeenParts:
                             borderMode=cv2.BORDER_REPLICATE)
         return hole & inside & (covered == 0), places.astype(np.uint16), pixels
 
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A frame and its mask, in its own size; of one that is too large to tell its pixels, nothing is shown."""
-        frame = self._tracklet.frames[index]
-        mask = self._plan.mask(index, frame)
-        return frame, mask if max(mask.shape) <= LARGEST else np.ones_like(mask)
 
-    def _smaller(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        frame, mask = self._own(index)
-        return resize(frame, *_SIZE), covered(mask, *_SIZE)
+_Pictures = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
-    def _smallest(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A frame's thumbnail, float32 [32, 16, 3], and what it shows, float32 [32, 16]."""
-        frame, mask = self._small(index)
-        return (resize(frame, *_THUMBNAIL).astype(np.float32),
-                1 - covered(mask, *_THUMBNAIL).astype(np.float32))
+
+def _read(tracklet: Tracklet, plan: Plan, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frame and its mask, in its own size; of one that is too large to tell its pixels, nothing is shown."""
+    frame = tracklet.frames[index]
+    mask = plan.mask(index, frame)
+    return frame, mask if max(mask.shape) <= LARGEST else np.ones_like(mask)
+
+
+def _smaller(own: _Pictures, index: int) -> tuple[np.ndarray, np.ndarray]:
+    frame, mask = own(index)
+    return resize(frame, *_SIZE), covered(mask, *_SIZE)
+
+
+def _smallest(small: _Pictures, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frame's thumbnail, float32 [32, 16, 3], and what it shows, float32 [32, 16]."""
+    frame, mask = small(index)
+    return resize(frame, *_THUMBNAIL).astype(np.float32), 1 - covered(mask, *_THUMBNAIL).astype(np.float32)
 
 
 def _bounds(there: np.ndarray) -> tuple[int, int, int, int]:
