@@ -172,8 +172,8 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_again(_: int, frame: FrameType | None) -> None:
-    if _received is None:
-        return
+    if _received is None or (frame is not None and frame.f_code is settle.__code__):
+        return  # or about to be settled: the command already ends
     importing = _is_importing(frame)
     _arm(_SOON if importing else _AGAIN)
     if not importing and not _is_handled():
