@@ -3,17 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from holes import band, picture
 
 from vrstc_jax.evaluation import fillings, quality
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(3)
-
-
-def picture(rng, height, width):
-    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+from vrstc_jax.ops.pictures import thumbnail
 
 
 def textured(rng, height, width):
@@ -22,10 +15,8 @@ def textured(rng, height, width):
     return np.clip(128 + 60 * noise / noise.std(), 0, 255).astype(np.uint8)
 
 
-def band(height, width, top, bottom):
-    mask = np.zeros((height, width), bool)
-    mask[top:bottom] = True
-    return mask
+def thumbnails_of(frames):
+    return np.stack([thumbnail(frame) for frame in frames])
 
 
 def assert_filled(filled, frame, mask, expected):
@@ -106,18 +97,18 @@ def test_the_best_frame_is_the_likest_one_shifted(rng):
     frame, others = scenes[7][10:138, 10:74], [scene[14:142, 6:70] for scene in scenes]
     mask = band(128, 64, 40, 90)
     hollow = np.where(mask[..., None], np.uint8(255), frame)
-    found = fillings.best_frame(hollow, mask, others, fillings.thumbnails_of(others))
+    found = fillings.best_frame(hollow, mask, others, thumbnails_of(others))
     # It was moved by 4 pixels down and 4 to the left, which is one of the shifts; beyond its edge it is not known.
     np.testing.assert_array_equal(found[:, :60], frame[:, :60])
     # At half the size it is the same picture.
     small = [cv2.resize(each, (32, 64), interpolation=cv2.INTER_AREA) for each in (frame, hollow)]
     small_mask = band(64, 32, 20, 45)
-    found = fillings.best_frame(small[1], small_mask, others, fillings.thumbnails_of(others))
+    found = fillings.best_frame(small[1], small_mask, others, thumbnails_of(others))
     small_mask[:, 29:] = False
     assert quality.psnr(found, small[0], small_mask) > 40
 
 
 def test_without_another_frame_the_rim_fills_the_hole(rng):
     frame, mask = textured(rng, 40, 20), band(40, 20, 10, 20)
-    none = np.zeros((0, 32, 16, 3), np.uint8)
+    none = np.zeros((0, 16, 8, 3), np.uint8)
     np.testing.assert_array_equal(fillings.best_frame(frame, mask, [], none), fillings.telea(frame, mask))

@@ -2,19 +2,11 @@
 
 import numpy as np
 import pytest
+from holes import band, picture
 from skimage.filters import gaussian, sobel
 from skimage.metrics import mean_squared_error, structural_similarity
 
 from vrstc_jax.evaluation import quality
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(3)
-
-
-def picture(rng, height, width):
-    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def smooth_pair(rng, height, width):
@@ -23,12 +15,6 @@ def smooth_pair(rng, height, width):
     truth = np.stack([120 + 80 * np.sin(y / 7), 100 + 2.0 * x, 90 + 50 * np.cos((x + y) / 5)], axis=-1)
     noisy = truth * 0.9 + rng.normal(0, 15, truth.shape)
     return noisy.clip(0, 255).astype(np.uint8), truth.clip(0, 255).astype(np.uint8)
-
-
-def band(height, width, top, bottom):
-    mask = np.zeros((height, width), bool)
-    mask[top:bottom] = True
-    return mask
 
 
 def test_l1_and_psnr_by_hand():

@@ -223,6 +223,23 @@ def test_cleaning_up_is_not_cut_short():
     assert code_of(work) == 75 and done == ["cleaned"]
 
 
+def test_the_timer_does_not_fire_into_the_settling(monkeypatch):
+    """It may be due at the very moment at which the command begins to end."""
+    disarm = signal.setitimer
+
+    def due(which, seconds):
+        if seconds == 0:
+            signals._raise_again(signal.SIGALRM, sys._getframe(1))
+        return disarm(which, seconds)
+
+    def work():
+        monkeypatch.setattr(signal, "setitimer", due)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    assert code_of(work) == 75
+
+
 def test_a_second_sigint_ends_the_cleaning_up():
     done = []
 

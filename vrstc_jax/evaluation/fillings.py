@@ -10,15 +10,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from vrstc_jax.data.neighbours import unlikeness
 from vrstc_jax.ops import registration
-from vrstc_jax.ops.pictures import covered, resize
+from vrstc_jax.ops.pictures import covered, resize, thumbnail
 
 SIMPLE = ("copy", "mean", "flow", "best", "telea")
 """The names of all of them, in tables."""
-_SIZE = 128, 64  # at which pictures are brought into register
-_THUMBNAIL = 32, 16
 _LIKEST = 8  # by thumbnails, of which one is chosen by shifting them
-_SHIFTS = 6  # pixels at `_SIZE`, to each side
+_SHIFTS = 6  # pixels at `registration.SIZE`, to each side
 
 
 def copy_nearest(frame: np.ndarray, mask: np.ndarray, previous: np.ndarray | None, following: np.ndarray | None,
@@ -69,10 +68,11 @@ def flow_of_neighbours(frame: np.ndarray, mask: np.ndarray, neighbours: Sequence
     if not neighbours:
         return telea(frame, mask)
     height, width = mask.shape
-    small, hole, nothing = resize(frame, *_SIZE), covered(mask, *_SIZE), np.zeros(_SIZE, bool)
+    small, hole = resize(frame, *registration.SIZE), covered(mask, *registration.SIZE)
     total = np.zeros(frame.shape, np.float32)
     for neighbour in neighbours:
-        motion = registration.motion_between(small, hole, resize(neighbour, *_SIZE), nothing)
+        motion = registration.motion_between(small, hole, resize(neighbour, *registration.SIZE),
+                                             np.zeros_like(hole))
         total += registration.moved(_resized_to(frame, neighbour), registration.resized(motion, height, width))
     return _fill(frame, mask, (total / len(neighbours)).round().astype(np.uint8))
 
@@ -84,33 +84,26 @@ def best_frame(frame: np.ndarray, mask: np.ndarray, others: Sequence[np.ndarray]
     Args:
       frame, mask: the frame and its hole.
       others: the frames to choose from, in which nothing is hidden; with none, `telea`.
-      thumbnails: of these, `thumbnails_of(others)`.
+      thumbnails: of these (`ops.pictures.thumbnail`), uint8 [N, 16, 8, 3].
     """
     if not len(others) or mask.all():
         return telea(frame, mask)
-    hole = covered(mask, *_THUMBNAIL)
-    seen = ~hole if not hole.all() else np.ones_like(hole)
-    unlike = np.abs(thumbnails.astype(np.float32) - thumbnails_of([frame])[0])[:, seen].mean((1, 2))
-    small, seen = resize(frame, *_SIZE).astype(np.float32), ~covered(mask, *_SIZE)
+    unlike = unlikeness(thumbnail(frame), mask, thumbnails)
+    small, seen = resize(frame, *registration.SIZE).astype(np.float32), ~covered(mask, *registration.SIZE)
     seen = seen if seen.any() else np.ones_like(seen)
     best: tuple[float, int, tuple[int, int]] = (np.inf, 0, (0, 0))
     for index in np.argsort(unlike, kind="stable")[:_LIKEST]:
-        wide = np.pad(resize(others[int(index)], *_SIZE), (*2 * [(_SHIFTS, _SHIFTS)], (0, 0)), mode="edge")
+        wide = np.pad(resize(others[int(index)], *registration.SIZE), (*2 * [(_SHIFTS, _SHIFTS)], (0, 0)), mode="edge")
         for down in range(0, 2 * _SHIFTS + 1, 2):
             for right in range(0, 2 * _SHIFTS + 1, 2):
-                part = wide[down:down + _SIZE[0], right:right + _SIZE[1]]
+                part = wide[down:down + registration.SIZE[0], right:right + registration.SIZE[1]]
                 difference = float(np.abs(part[seen] - small[seen]).mean())
                 best = min(best, (difference, int(index), (down - _SHIFTS, right - _SHIFTS)))
     _, index, (down, right) = best
     height, width = mask.shape
-    motion = np.array([right * width / _SIZE[1], down * height / _SIZE[0]], np.float32)
+    motion = np.array([right * width / registration.SIZE[1], down * height / registration.SIZE[0]], np.float32)
     found = registration.moved(_resized_to(frame, others[index]), np.broadcast_to(motion, (height, width, 2)))
     return _fill(frame, mask, found)
-
-
-def thumbnails_of(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Small pictures to compare frames by, uint8 [N, 32, 16, 3]."""
-    return np.stack([resize(resize(frame, *_SIZE), *_THUMBNAIL) for frame in frames])
 
 
 def _resized_to(frame: np.ndarray, neighbour: np.ndarray) -> np.ndarray:

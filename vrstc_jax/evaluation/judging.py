@@ -23,11 +23,10 @@ from vrstc_jax.inference.features import tracklet_features
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model, ReidModel
 from vrstc_jax.ops import registration
-from vrstc_jax.ops.pictures import resize
+from vrstc_jax.ops.pictures import resize, thumbnail
 from vrstc_jax.ops.regions import BANDS
 from vrstc_jax.runtime.errors import InputError
 
-_FLOW_SIZE = 128, 64
 _GREY = 127
 _LITTLE = 0.1  # of a frame
 _LEAST = 1e-6
@@ -211,7 +210,7 @@ class _Judging:
 
     def _thumbnails_of(self, tracklet: Tracklet) -> np.ndarray:
         if self._thumbnails is None or self._thumbnails[0] is not tracklet:
-            self._thumbnails = tracklet, fillings.thumbnails_of(tracklet.frames)
+            self._thumbnails = tracklet, np.stack([thumbnail(frame) for frame in tracklet.frames])
         return self._thumbnails[1]
 
     @staticmethod
@@ -251,7 +250,7 @@ def _flickers(true_before: np.ndarray, before: dict[str, np.ndarray], true_now: 
     """Of each method, how much it changes beside what moves in the true frames."""
     height, width = mask.shape
     motion = registration.resized(registration.flow_between(
-        *(resize(frame, *_FLOW_SIZE) for frame in (true_now, true_before))), height, width)
+        *(resize(frame, *registration.SIZE) for frame in (true_now, true_before))), height, width)
     return [quality.flicker(resize(before[method], height, width), filling, motion, mask)
             for method, filling in now.items()]
 

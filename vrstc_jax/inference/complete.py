@@ -19,7 +19,7 @@ import numpy as np
 
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import Completer, How
-from vrstc_jax.inference.features import checked_frame
+from vrstc_jax.inference.features import checked_frame, checked_map
 from vrstc_jax.inference.origin import Origin
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.runtime.errors import InputError
@@ -121,7 +121,4 @@ def _check(frames: np.ndarray | Sequence[np.ndarray], *maps: np.ndarray | Sequen
     for i, frame in enumerate(frames):
         checked_frame(frame, f"frame {i}")
         for name, each in given.items():
-            mask = np.asarray(each[i])
-            if mask.dtype != bool or mask.shape != frame.shape[:2]:
-                raise InputError(f"{name} {i} must be bool {frame.shape[:2]}, as its frame. Got {mask.dtype} "
-                                 f"{mask.shape}.")
+            checked_map(each[i], frame, f"{name} {i}")

@@ -97,10 +97,8 @@ class EncodedNeighbours:
         """
         if not any(chosen):
             return self._zeros(len(chosen) + pad)
-        known = {id(each): [self._encoded[i] for i in each.sides[side]] for each in chosen if each}
-        # In place of those that have no neighbours, of which some may: their results are not used.
-        some = next(iter(known.values()))
-        rows = [known.get(id(each), some) for each in chosen]
+        some = next(each for each in chosen if each)  # in place of no neighbours, of which the result is not used
+        rows = [[self._encoded[i] for i in (each or some).sides[side]] for each in chosen]
         pictures = np.stack([[entry[0] for entry in row] for row in rows])
         features = np.stack([[entry[1 + side] for entry in row] for row in rows])
         return padded(pictures, pad), padded(features, pad)

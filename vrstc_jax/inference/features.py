@@ -131,6 +131,14 @@ def checked_frame(frame: object, what: str) -> np.ndarray:
     raise InputError(f"{what} must be uint8 [H, W, 3]. Got {got}.")
 
 
+def checked_map(given: object, frame: np.ndarray, what: str) -> np.ndarray:
+    """Checks that a map is bool [H, W] of the frame's size; the InputError of another one begins with `what`."""
+    found = np.asarray(given)
+    if found.dtype != bool or found.shape != frame.shape[:2]:
+        raise InputError(f"{what} must be bool {frame.shape[:2]}, as its frame. Got {found.dtype} {found.shape}.")
+    return found
+
+
 def _bucket(length: int, longest: int) -> int:
     """The length that a clip is padded to."""
     # A power of two, so that few shapes are compiled.

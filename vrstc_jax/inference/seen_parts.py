@@ -21,7 +21,6 @@ from vrstc_jax.inference.plan import Plan
 from vrstc_jax.ops import registration
 from vrstc_jax.ops.pictures import covered, resize
 
-_SIZE = 128, 64  # at which pictures are brought into register
 _THUMBNAIL = 32, 16
 _NEAR = 0.08  # of the height: what is so near to the hole tells most about who fits into it
 _ROUNDS = 4  # of choosing sources: each for what is left of the hole
@@ -93,7 +92,7 @@ class SeenParts:
         mostly = considered[hidden < 0.5]
         nearest = [side[0] for side in around(mostly, index, index) if len(side)]
         frame, mask = self._small(index)
-        small_hole = covered(hole, *_SIZE)
+        small_hole = covered(hole, *registration.SIZE)
         found = []
         for other in dict.fromkeys(int(i) for i in (*likest, *nearest)):
             picture, other_mask = self._small(other)
@@ -154,11 +153,11 @@ class SeenParts:
         height, width = hole.shape
         picture, hidden = self._own(source.index)
         rows, columns = hidden.shape
-        motion = cv2.resize(source.motion, (width, height), interpolation=cv2.INTER_LINEAR)
+        motion = registration.resized(source.motion, height, width)
         across, down = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        # From the hole's pixels to the source's, through the size at which both were compared.
-        across = (across + 0.5 + motion[..., 0] * width / _SIZE[1]) * columns / width - 0.5
-        down = (down + 0.5 + motion[..., 1] * height / _SIZE[0]) * rows / height - 0.5
+        # From the hole's pixels to the source's, which may be of another size.
+        across = (across + 0.5 + motion[..., 0]) * columns / width - 0.5
+        down = (down + 0.5 + motion[..., 1]) * rows / height - 0.5
         places = np.stack([across, down], -1)
         limits = np.array([columns - 1, rows - 1], np.float32)
         # Up to so far beyond the picture's edge its last pixels are taken to go on.
@@ -184,7 +183,7 @@ def _read(tracklet: Tracklet, plan: Plan, index: int) -> tuple[np.ndarray, np.nd
 
 def _smaller(own: _Pictures, index: int) -> tuple[np.ndarray, np.ndarray]:
     frame, mask = own(index)
-    return resize(frame, *_SIZE), covered(mask, *_SIZE)
+    return resize(frame, *registration.SIZE), covered(mask, *registration.SIZE)
 
 
 def _smallest(small: _Pictures, index: int) -> tuple[np.ndarray, np.ndarray]:

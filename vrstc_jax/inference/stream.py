@@ -6,7 +6,7 @@ import numpy as np
 
 from vrstc_jax.data.tracklets import LazySequence, Tracklet
 from vrstc_jax.inference.completer import CompletedFrame, Completer
-from vrstc_jax.inference.features import checked_frame
+from vrstc_jax.inference.features import checked_frame, checked_map
 from vrstc_jax.inference.hidden_parts import after, hidden_parts
 from vrstc_jax.inference.locate import LiveBands
 from vrstc_jax.inference.memory import live_memory
@@ -14,7 +14,7 @@ from vrstc_jax.inference.origin import Origin
 from vrstc_jax.inference.pixel_locator import LivePixels, PixelLocator
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
-from vrstc_jax.runtime.errors import InputError
+from vrstc_jax.ops.regions import BANDS
 
 
 class Stream:
@@ -60,10 +60,8 @@ class Stream:
         """
         index = self._count
         frame = checked_frame(frame, f"frame {index}")
-        for name, each in (("mask", mask), ("nearer map", nearer)):
-            if each is not None and (np.asarray(each).dtype != bool or np.shape(each) != frame.shape[:2]):
-                raise InputError(f"{name} {index} must be bool {frame.shape[:2]}, as its frame. Got "
-                                 f"{np.asarray(each).dtype} {np.shape(each)}.")
+        mask, nearer = (None if each is None else checked_map(each, frame, f"{name} {index}")
+                        for name, each in (("mask", mask), ("nearer map", nearer)))
         # Looked at with a mask too, so that later frames without one are compared with it.
         located = self._located(frame, nearer)
         frame, hidden = np.array(frame), located if mask is None else np.array(mask)
@@ -91,7 +89,7 @@ class Stream:
         count = len(times)
         tracklet = Tracklet(name="stream", frames=LazySequence(count, lambda i: frames[i]),
                             frame_names=tuple(map(str, times)))
-        plan = Plan(np.array([not each.any() for each in masks]), np.full((count, 3), np.nan, np.float32),
+        plan = Plan(np.array([not each.any() for each in masks]), np.full((count, BANDS), np.nan, np.float32),
                     lambda i, _: masks[i])
         done, = self._completer.select(tracklet, plan, [count - 1], times=np.array(times))
         return _at(done, np.array(times))

@@ -9,6 +9,8 @@ from functools import cache
 import cv2
 import numpy as np
 
+SIZE = 128, 64
+"""Rows and columns at which pictures of people are brought into register."""
 _SMOOTH = 0.12  # of the height: how far around a place the motion of what is seen counts
 _LEAST = 0.02  # seen around a place, as a share; with less, the motion there is that of all that is seen
 
@@ -22,10 +24,8 @@ def motion_between(picture: np.ndarray, mask: np.ndarray, other: np.ndarray, oth
     seen = ~(mask | other_mask)
     if not seen.any():
         return np.zeros((*mask.shape, 2), np.float32)
-    flow = _flow_method().calc(_gray(np.where(mask[..., None], other, picture)),
-                               _gray(np.where(other_mask[..., None], picture, other)),
-                               np.zeros((*mask.shape, 2), np.float32))
-    return _carried(flow, seen)
+    return _carried(flow_between(np.where(mask[..., None], other, picture),
+                                 np.where(other_mask[..., None], picture, other)), seen)
 
 
 def flow_between(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
