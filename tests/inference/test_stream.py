@@ -93,7 +93,7 @@ class TestStream:
         for one, other in zip(live, of_file, strict=True):
             assert_same(one, other)
             assert max(other.sources) < other.index
-        assert len(stream._known) == 7
+        assert len(stream._known.items()) == 7
 
     def test_later_frames_change_nothing(self):
         frames, masks = noisy(9), masks_at(noisy(9), (2, 3, 6))

@@ -76,6 +76,7 @@ class Completer:
       causal: whether each frame is located and completed from remembered earlier ones alone, as `stream.Stream` does.
 
     Attributes:
+      locator, pixel_locator: what finds hidden parts: by bands, and pixel by pixel, or None of a model that does not.
       warnings: of all plans so far, by the tracklet's name; the keys of each are sentences.
     """
 
@@ -83,7 +84,7 @@ class Completer:
         self.model, self.batch, self.causal = model, batch, causal
         self.locator = Locator(model.config.reid, model.reid, len(model.identities))
         locating = model.config.locating
-        self._pixel_locator = None if locating is None or model.locator is None else PixelLocator(
+        self.pixel_locator = None if locating is None or model.locator is None else PixelLocator(
             locating, model.locator, causal=causal)
         self._config = model.config.stcnet
         self._params = jax.device_put(model.generators)
@@ -117,14 +118,14 @@ class Completer:
         return without_visible(self._located_by_model(tracklet), tracklet)
 
     def _located_by_model(self, tracklet: Tracklet) -> Plan:
-        if self._pixel_locator is None:
+        if self.pixel_locator is None:
             if self.causal:
                 live = LiveBands(self.locator)
                 scores = np.array([live.push(frame) for frame in tracklet.frames], np.float32).reshape(-1, BANDS)
             else:
                 scores = self.locator.scores(tracklet.frames)
             return Plan.from_scores(scores, self.model.tau)
-        return Plan.from_parts(located(self._pixel_locator, tracklet.frames, tracklet.nearer))
+        return Plan.from_parts(located(self.pixel_locator, tracklet.frames, tracklet.nearer))
 
     def without_repairing(self) -> "Completer":
         """The same but that the generators fill all of each hole; itself, where they do anyway."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vrstc_jax import config as configs
-from vrstc_jax.inference.memory import live_memory
+from vrstc_jax.inference.memory import Remembered, live_memory
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.reid import ReidNet
 from vrstc_jax.ops.pictures import resize, to_float
@@ -106,22 +106,17 @@ class LiveBands:
 
     def __init__(self, locator: Locator):
         self._locator = locator
-        self._memory = live_memory()
-        self._known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._count = 0
+        self._known: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(live_memory())
 
     def push(self, frame: np.ndarray) -> np.ndarray:
         """u_t^k of the next frame's bands, float32 [3], as of `Locator.scores`; raises what that raises."""
-        locator, index = self._locator, self._count
-        self._count += 1
-        size = locator._config.height, locator._config.width
-        self._known[index] = locator._features(resize(frame, *size)[None], 0)
-        for forgotten in self._memory.add(index):
-            del self._known[forgotten]
-        features, weights = (np.concatenate(parts) for parts in zip(*(self._known[i] for i in self._memory.indices)))
+        locator = self._locator
+        own = locator._features(resize(frame, locator._config.height, locator._config.width)[None], 0)
+        self._known.add(own)
+        features, weights = (np.concatenate(parts) for parts in zip(*(kept for _, kept in self._known.items())))
         mean = _weighted_mean([(features, weights)])
         assert mean is not None  # there is this frame
-        scores = locator._against(self._known[index][0], locator._sharpened(mean, lambda: [features]), batch=1)[0]
+        scores = locator._against(own[0], locator._sharpened(mean, lambda: [features]), batch=1)[0]
         _require_finite(scores)
         return scores
 

@@ -1,10 +1,13 @@
 """Which earlier frames are remembered where frames come live: the latest ones, and others from all over the past."""
 
+from typing import Generic, TypeVar
+
 import numpy as np
 
 from vrstc_jax.inference.origin import FARTHEST
 
 _LATEST, _OLDER = 60, 60
+Kept = TypeVar("Kept")
 
 
 class Memory:
@@ -35,6 +38,30 @@ class Memory:
         places = range(1, min(self._older + 1, len(self.indices) - 1))
         gaps = {place: self.indices[place + 1] - self.indices[place - 1] for place in places}
         return min(gaps, key=lambda place: gaps[place])
+
+
+class Remembered(Generic[Kept]):
+    """What is kept of each remembered frame.
+
+    Attributes:
+      count: the frames so far, and so the index of the next one.
+    """
+
+    def __init__(self, memory: Memory):
+        self.count = 0
+        self._memory = memory
+        self._kept: dict[int, Kept] = {}
+
+    def add(self, kept: Kept) -> None:
+        """Remembers the next frame."""
+        self._kept[self.count] = kept
+        for forgotten in self._memory.add(self.count):
+            del self._kept[forgotten]
+        self.count += 1
+
+    def items(self) -> list[tuple[int, Kept]]:
+        """(index, what is kept) of each, the earliest first."""
+        return [(index, self._kept[index]) for index in self._memory.indices]
 
 
 def live_memory() -> Memory:

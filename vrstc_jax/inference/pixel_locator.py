@@ -15,7 +15,7 @@ import numpy as np
 
 from vrstc_jax import config as configs
 from vrstc_jax.inference.hidden_parts import HiddenParts, hidden_parts
-from vrstc_jax.inference.memory import Memory
+from vrstc_jax.inference.memory import Memory, Remembered
 from vrstc_jax.inference.padding import padded
 from vrstc_jax.models.locating import LocatingNet
 from vrstc_jax.models.locating.network import FrameMaps
@@ -133,22 +133,17 @@ class LivePixels:
 
     def __init__(self, locator: PixelLocator):
         self._locator, c = locator, locator.config
-        self.rule = c
-        self._memory = Memory(latest=2 * c.margin, older=c.context)
-        self._known: dict[int, tuple[FrameMaps, np.ndarray]] = {}
-        self._count = 0
+        self._known: Remembered[tuple[FrameMaps, np.ndarray]] = Remembered(Memory(
+            latest=2 * c.margin, older=c.context))
 
     def push(self, frame: np.ndarray, nearer: np.ndarray | None = None) -> np.ndarray:
         """The next frame's probabilities; arguments and result are those of a frame in `PixelLocator.probabilities`."""
-        index, locator = self._count, self._locator
-        self._count += 1
-        self._known[index] = locator.maps_of([frame], batch=1)[0], locator.boxes(nearer)
-        chosen = [index, *reversed(self._memory.indices)]
-        maps, boxes = zip(*(self._known[i] for i in chosen))
-        found = locator.window(jax.tree.map(lambda *each: np.stack(each), *maps), np.stack(boxes), chosen)[0]
-        for forgotten in self._memory.add(index):
-            del self._known[forgotten]
-        return found
+        locator = self._locator
+        own = locator.maps_of([frame], batch=1)[0], locator.boxes(nearer)
+        chosen, known = zip((self._known.count, own), *reversed(self._known.items()))
+        self._known.add(own)
+        maps, boxes = zip(*known)
+        return locator.window(jax.tree.map(lambda *each: np.stack(each), *maps), np.stack(boxes), chosen)[0]
 
 
 class _Kept:

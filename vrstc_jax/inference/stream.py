@@ -9,9 +9,9 @@ from vrstc_jax.inference.completer import CompletedFrame, Completer
 from vrstc_jax.inference.features import checked_frame, checked_map
 from vrstc_jax.inference.hidden_parts import after, hidden_parts
 from vrstc_jax.inference.locate import LiveBands
-from vrstc_jax.inference.memory import live_memory
+from vrstc_jax.inference.memory import Remembered, live_memory
 from vrstc_jax.inference.origin import Origin
-from vrstc_jax.inference.pixel_locator import LivePixels, PixelLocator
+from vrstc_jax.inference.pixel_locator import LivePixels
 from vrstc_jax.inference.plan import Plan
 from vrstc_jax.models.model_file import Model
 from vrstc_jax.ops.regions import BANDS
@@ -32,14 +32,11 @@ class Stream:
 
     def __init__(self, model: Model):
         # One at a time: nobody waits for frames that have not come yet.
-        self._completer = Completer(model, batch=1)
-        config = model.config.locating
-        self._pixels = None if config is None or model.locator is None else LivePixels(
-            PixelLocator(config, model.locator, causal=True))
-        self._bands = LiveBands(self._completer.locator) if self._pixels is None else None
-        self._memory = live_memory()
-        self._known: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # frames and their masks
-        self._count, self._hidden = 0, False
+        self._completer = completer = Completer(model, batch=1, causal=True)
+        self._live = LiveBands(completer.locator) if completer.pixel_locator is None else LivePixels(
+            completer.pixel_locator)
+        self._known: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(live_memory())  # frames and their masks
+        self._hidden = False  # whether something was located in the frame before
 
     def push(self, frame: np.ndarray, mask: np.ndarray | None = None, *,
              nearer: np.ndarray | None = None) -> CompletedFrame:
@@ -58,34 +55,33 @@ class Stream:
         Raises:
           InputError: the frame or a map is of another type or shape.
         """
-        index = self._count
+        index = self._known.count
         frame = checked_frame(frame, f"frame {index}")
         mask, nearer = (None if each is None else checked_map(each, frame, f"{name} {index}")
                         for name, each in (("mask", mask), ("nearer map", nearer)))
         # Looked at with a mask too, so that later frames without one are compared with it.
         located = self._located(frame, nearer)
         frame, hidden = np.array(frame), located if mask is None else np.array(mask)
-        self._known[index] = frame, hidden
-        done = self._completed([*self._memory.indices, index])
-        self._count += 1
-        for forgotten in self._memory.add(index):
-            del self._known[forgotten]
-        return done
+        known = [*self._known.items(), (index, (frame, hidden))]
+        self._known.add((frame, hidden))
+        return self._completed(known)
 
     def _located(self, frame: np.ndarray, nearer: np.ndarray | None) -> np.ndarray:
         """What is hidden in the next frame, bool [H, W]."""
-        if self._bands is not None:
-            plan = Plan.from_scores(self._bands.push(frame)[None], self._completer.model.tau)
+        model = self._completer.model
+        if isinstance(self._live, LiveBands):
+            plan = Plan.from_scores(self._live.push(frame)[None], model.tau)
         else:
-            assert self._pixels is not None
-            plan = Plan.from_parts(hidden_parts([self._pixels.push(frame, nearer)],
-                                                after(self._pixels.rule, self._hidden)))
+            assert model.config.locating is not None
+            rule = after(model.config.locating, self._hidden)
+            plan = Plan.from_parts(hidden_parts([self._live.push(frame, nearer)], rule))
             self._hidden = not plan.visible[0]
         return plan.mask(0, frame)
 
-    def _completed(self, times: list[int]) -> CompletedFrame:
-        """The last of the frames at these times, completed from the others."""
-        frames, masks = zip(*(self._known[time] for time in times))
+    def _completed(self, known: list[tuple[int, tuple[np.ndarray, np.ndarray]]]) -> CompletedFrame:
+        """The last of some frames (time, (frame, mask)), completed from the others."""
+        times, pairs = zip(*known)
+        frames, masks = zip(*pairs)
         count = len(times)
         tracklet = Tracklet(name="stream", frames=LazySequence(count, lambda i: frames[i]),
                             frame_names=tuple(map(str, times)))
