@@ -41,3 +41,14 @@ def test_calibrated_probabilities_have_less_error():
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_where_all_is_alike_nothing_is_learned(share):
     assert platt(np.array([0.2, 0.7]), np.full(2, share)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("logits, shares", [
+    ([-3, -2, 1, 2], [0, 0, 1, 1]), ([-3, -2, 1, 2], [1, 1, 0, 0]), ([-8] * 999 + [-7], [0] * 999 + [0.01]),
+    ([0.0] * 9, [1] + [0] * 8)])
+def test_the_numbers_are_finite_whatever_they_are_learned_from(logits, shares):
+    """Such as of frames that are told apart without error, or of a single pixel that is hidden."""
+    scale, shift = platt(sigmoid(np.array(logits, float)), np.array(shares, float))
+    before, after = (np.mean(np.logaddexp(0, z) - z * shares) for z in (
+        np.array(logits, float), scale * np.array(logits) + shift))
+    assert after <= before + 1e-9 and abs(scale) < 1e3 and abs(shift) < 1e3

@@ -6,9 +6,11 @@ Of the pixels that are called hidden with a probability of 0.3, three in ten sho
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
 _BINS = 15
-_ROUNDS = 40  # of Newton's method; it converges in some ten
+_PULL = 1e-7  # half of it is the weight of the squared distance from (1, 0)
 _LEAST = 1e-6  # of a probability, so that its logit is finite
 
 
@@ -45,6 +47,9 @@ def reliability(probabilities: np.ndarray, shares: np.ndarray, *, bins: int = _B
 def platt(probabilities: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
     """The (scale, shift) of the logits of probabilities [N] with the least cross-entropy to the shares [N].
 
+    After Platt 1999. Where probabilities tell the shares apart without error, no scale would be large enough; a slight
+    pull towards (1, 0) keeps the numbers finite.
+
     Returns:
       (1.0, 0.0) where nothing can be learned: all shares are 0, or all 1.
     """
@@ -52,13 +57,18 @@ def platt(probabilities: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
     shares, logits = np.ravel(shares).astype(float), np.log(p / (1 - p))
     if not 0 < shares.mean() < 1:
         return 1.0, 0.0
-    columns, found = np.stack([logits, np.ones_like(logits)]), np.array([1.0, 0.0])
-    for _ in range(_ROUNDS):
-        said = 1 / (1 + np.exp(-found @ columns))
-        slope = columns @ (said - shares)
-        curve = (columns * (said * (1 - said))) @ columns.T + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curve, slope)
-        found -= step
-        if np.abs(step).max() < 1e-9:
-            break
-    return float(found[0]), float(found[1])
+    columns, count, start = np.stack([logits, np.ones_like(logits)]), len(logits), np.array([1.0, 0.0])
+
+    def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
+        z = found @ columns
+        pull = _PULL * (found - start)
+        # log(1 + e^z) − z share is the cross-entropy of a logit z.
+        return (float((np.logaddexp(0, z) - z * shares).mean() + pull @ (found - start) / 2),
+                columns @ (expit(z) - shares) / count + pull)
+
+    def curvature(found: np.ndarray) -> np.ndarray:
+        said = expit(found @ columns)
+        return (columns * (said * (1 - said))) @ columns.T / count + _PULL * np.eye(2)
+
+    scale, shift = minimize(loss, start, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-9}).x
+    return float(scale), float(shift)
